@@ -1,0 +1,115 @@
+"""The frozen records that flow from stage to stage; they know nothing of games, engines or tensors."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+PolicyId = str
+"""Who decides for a player: `learner`, `bot:random`, `snapshot:120`, ..."""
+
+LEARNER: PolicyId = "learner"
+"""The one policy that is being trained."""
+
+Finish = Literal["stop", "length"]
+"""Why an engine ended a reply: it sampled a stop id, or it ran out of tokens."""
+
+Ending = Literal["finished", "illegal"]
+"""How an episode ended: by the game's own rules, or by a player who could not produce a legal move."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How an engine turns logits into ids. Always the full distribution: what is stored is what was sampled."""
+
+    max_new_tokens: int
+    """The longest reply, the stop id included."""
+    stop_ids: tuple[int, ...]
+    """Ids that end a reply; the one sampled is the reply's last id."""
+    temperature: float = 1.0
+    """1 for training. The log-probs are those of the tempered distribution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One reply asked of an engine."""
+
+    id: int
+    """Chosen by the caller, unique among the requests in flight."""
+    policy: PolicyId
+    prompt: tuple[int, ...]
+    """Token ids, at least one."""
+    sampling: Sampling
+    seed: int
+    """64 bits. The reply depends on this and the weights, never on what else the engine is doing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The reply to one request."""
+
+    request_id: int
+    ids: tuple[int, ...]
+    """The sampled token ids, the stop id included when `finish` is `stop`."""
+    logprobs: tuple[float, ...]
+    """Natural log-probability of each id under the distribution it was sampled from, in nats."""
+    finish: Finish
+    version: int
+    """The version of the weights that produced it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One decision. A bot's turn has no tokens: `prompt`, `reply` and `logprobs` are empty."""
+
+    observation: str
+    prompt: tuple[int, ...]
+    reply: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    move: str | None
+    """The move read from the reply; None when the reply could not be read."""
+    legal: bool
+    finish: Finish
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """One player's turns of one game."""
+
+    game: str
+    player: int
+    policy: PolicyId
+    reward: float
+    """The player's return of the game, shaped by the run's reward plug-ins; nothing was subtracted from it."""
+    turns: tuple[Turn, ...]
+    deal: int
+    """Games with the same `game` and `deal` began from the same chance events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One finished game, all players."""
+
+    game: str
+    deal: int
+    """The seed of the game's own random generator."""
+    policies: tuple[PolicyId, ...]
+    """Who sat at each chair."""
+    returns: tuple[float, ...]
+    """One a player."""
+    trajectories: tuple[Trajectory, ...]
+    """One a player, in the order of the chairs."""
+    players: tuple[int, ...]
+    """Who made each turn, in the order of play; zip with each trajectory's turns to replay the game."""
+    ending: Ending
+    offender: int | None = None
+    """The player whose illegal move ended the game."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A game that was voided because the game itself misbehaved; everything needed to see it again."""
+
+    game: str
+    deal: int
+    moves: tuple[str, ...]
+    reason: str
