@@ -1,0 +1,45 @@
+"""What the core ships, registered through the same hooks as everybody's; heavy imports wait for the factories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from spiral.curricula import Weighted
+from spiral.hookspecs import Register, hookimpl
+from spiral.prompts import BoxedFormat, PlainFormat
+
+
+def torch_engine(model: Any, tokenizer: Any, max_rows: int = 256, prefill_tokens: int = 16384) -> Any:
+    """Continuous batching in plain torch, in this process: deterministic on a CPU."""
+    from spiral.engines.torch import TorchEngine
+
+    return TorchEngine(model, tokenizer, max_rows, prefill_tokens)
+
+
+def tensorboard(run_dir: Path) -> Any:
+    """Every metric of every step as a TensorBoard scalar, in RUN/tensorboard."""
+    from spiral.loggers import TensorBoard
+
+    return TensorBoard(run_dir)
+
+
+@hookimpl
+def register_engines(register: Register) -> None:
+    register("torch", torch_engine)
+
+
+@hookimpl
+def register_prompts(register: Register) -> None:
+    register("plain", PlainFormat)
+    register("boxed", BoxedFormat)
+
+
+@hookimpl
+def register_curricula(register: Register) -> None:
+    register("weighted", Weighted)
+
+
+@hookimpl
+def register_loggers(register: Register) -> None:
+    register("tensorboard", tensorboard)

@@ -1,0 +1,1 @@
+"""One file an engine; each implements `spiral.interfaces.Engine` and is registered in `spiral.builtin`."""

@@ -1,0 +1,124 @@
+"""Keys and values of the texts in flight in two preallocated buffers, and of prefixes worth keeping.
+
+Knows of rows and positions only; which request stands on which row is `torch.py`'s business.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache
+
+Ids = tuple[int, ...]
+
+
+class KeyValues:
+    """Two buffers of shape (layers, rows, kv_heads, length, head_dim) that grow by doubling."""
+
+    def __init__(self, config: Any, max_rows: int, device: torch.device, dtype: torch.dtype) -> None:
+        heads = config.num_attention_heads
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+        kv_heads = getattr(config, "num_key_value_heads", None) or heads
+        self._shape = (config.num_hidden_layers, kv_heads, head_dim)
+        self._max_rows = max_rows + 1  # one more, to compute shared prefixes on
+        self._data = torch.empty(2, self._shape[0], 0, kv_heads, 0, head_dim, device=device, dtype=dtype)
+
+    def reserve(self, rows: int, length: int) -> None:
+        """Make room for `rows` texts of `length` ids; what was written stays."""
+        _, _, old_rows, _, old_length, _ = self._data.shape
+        if rows <= old_rows and length <= old_length:
+            return
+        layers, kv_heads, head_dim = self._shape
+        new_rows = old_rows if rows <= old_rows else min(self._max_rows, max(rows, 2 * old_rows, 16))
+        new_length = old_length if length <= old_length else max(length, 2 * old_length, 64)
+        grown = self._data.new_zeros(2, layers, max(new_rows, rows), kv_heads, new_length, head_dim)
+        grown[:, :, :old_rows, :, :old_length] = self._data
+        self._data = grown
+
+    def copy(self, pairs: list[tuple[int, int]]) -> None:
+        """Copy whole rows, (source, target) each; every source is read before a target is written."""
+        if pairs:
+            sources, targets = zip(*pairs, strict=True)
+            self._data[:, :, list(targets)] = self._data[:, :, list(sources)]
+
+    def read(self, row: int, length: int) -> Tensor:
+        """A copy of the first `length` positions of a row, (2, layers, kv_heads, length, head_dim)."""
+        return self._data[:, :, row, :, :length].clone()
+
+    def write(self, row: int, kept: Tensor) -> None:
+        """Put what `read` returned at the start of a row."""
+        self._data[:, :, row, :, : kept.shape[3]] = kept
+
+    def window(self, first: int, last: int, positions: Tensor, span: int) -> Window:
+        """A transformers Cache over rows first..last-1; new keys go to `positions` (n, T), all below `span`."""
+        return Window(self._data[:, :, first:last, :, :span], positions)
+
+
+class Window(Cache):
+    """Writes each layer's new keys and values in place and hands back all of the rows, (n, kv_heads, span, head_dim)."""
+
+    def __init__(self, data: Tensor, positions: Tensor) -> None:
+        # Not Cache.__init__: nothing is allocated per layer here, and this is made once a token.
+        self._data = data
+        self._positions = positions
+        self._rows = torch.arange(len(positions), device=positions.device)[:, None]
+
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """`keys`, `values`: (n, kv_heads, T, head_dim) of one layer."""
+        k, v = self._data[0, layer_idx], self._data[1, layer_idx]
+        k[self._rows, :, self._positions] = keys.transpose(1, 2)
+        v[self._rows, :, self._positions] = values.transpose(1, 2)
+        return k, v
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Positions are always given, so nobody needs this but the signature."""
+        return int(self._data.shape[4])
+
+
+class PrefixCache:
+    """Keys and values of prefixes that at least two texts began with, cut at multiples of BLOCK ids."""
+
+    BLOCK = 32
+    MAX_TOKENS = 65_536
+
+    def __init__(self) -> None:
+        self._kept: dict[Ids, Tensor] = {}
+        self._seen: set[Ids] = set()
+
+    def __getitem__(self, prefix: Ids) -> Tensor:
+        return self._kept[prefix]
+
+    def clear(self) -> None:
+        """Forget all: the weights changed."""
+        self._kept.clear()
+        self._seen.clear()
+
+    def missing(self, texts: list[Ids]) -> list[Ids]:
+        """Prefixes to compute before `texts`, shortest first: each text's longest that another text shares."""
+        batch = Counter(prefix for text in texts for prefix in self._prefixes(text))
+        wanted = set()
+        for text in texts:
+            shared = (p for p in self._prefixes(text) if batch[p] > 1 or p in self._seen)
+            longest = next(shared, None)
+            if longest is not None and longest not in self._kept:
+                wanted.add(longest)
+        self._seen.update(batch)
+        return sorted(wanted, key=len)
+
+    def longest(self, text: Ids) -> Ids:
+        """The longest kept prefix of a text, shorter than the text itself; () if none is kept."""
+        return next((p for p in self._prefixes(text) if p in self._kept), ())
+
+    def keep(self, prefix: Ids, keys_values: Tensor) -> None:
+        """Store what `KeyValues.read` returned; old ones go when MAX_TOKENS are kept."""
+        self._kept[prefix] = keys_values
+        while sum(map(len, self._kept)) > self.MAX_TOKENS and len(self._kept) > 1:
+            del self._kept[next(iter(self._kept))]
+
+    def _prefixes(self, text: Ids) -> list[Ids]:
+        """Longest first; at least one id of the text is left over, since its logits are wanted."""
+        last = (len(text) - 1) // self.BLOCK * self.BLOCK
+        return [text[:length] for length in range(last, 0, -self.BLOCK)]

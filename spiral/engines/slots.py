@@ -1,0 +1,123 @@
+"""The requests in flight of one policy, as arrays, so that a token costs Python time per row and not per request."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spiral.types import Completion, Request
+
+_NEVER = -1
+"""A stop id that no model samples."""
+
+
+class Slots:
+    """One slot a request; `row` tells where its text stands in the batch, -1 for nowhere. Freed slots are used again."""
+
+    def __init__(self) -> None:
+        self._requests: list[Request | None] = []
+        self._free: list[int] = []
+        self.row = np.empty(0, np.int64)
+        self.temperature = np.empty(0)
+        self._seed = np.empty(0, np.uint64)
+        self._length = np.empty(0, np.int64)
+        self._limit = np.empty(0, np.int64)
+        self._ids = np.empty((0, 1), np.int64)
+        self._logprobs = np.empty((0, 1))
+        self._stops = np.empty((0, 1), np.int64)
+
+    def add(self, request: Request, room: int) -> int:
+        """A slot for a request whose reply may have at most `room` tokens, whatever it asks for."""
+        sampling = request.sampling
+        if not self._free:
+            self._grow(max(64, 2 * len(self._requests)))
+        self._ids = _widen(self._ids, sampling.max_new_tokens)
+        self._logprobs = _widen(self._logprobs, sampling.max_new_tokens)
+        self._stops = _widen(self._stops, len(sampling.stop_ids))
+        slot = self._free.pop()
+        self._requests[slot] = request
+        self.row[slot], self._length[slot] = -1, 0
+        self._seed[slot], self.temperature[slot] = request.seed, sampling.temperature
+        self._limit[slot] = min(room, sampling.max_new_tokens)
+        self._stops[slot] = _NEVER
+        self._stops[slot, : len(sampling.stop_ids)] = sampling.stop_ids
+        return slot
+
+    def on_rows_from(self, first: int) -> np.ndarray:
+        """The slots that stand on row `first` or a later one."""
+        return np.flatnonzero(self.row >= first)
+
+    def uniforms(self, slots: np.ndarray) -> np.ndarray:
+        """A number in [0, 1) for each slot's next id: a function of its seed and the id's place (SplitMix64)."""
+        z = self._seed[slots] + (self._length[slots] + 1).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z ^= z >> np.uint64(31)
+        return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+    def append(self, slots: np.ndarray, ids: np.ndarray, logprobs: np.ndarray) -> np.ndarray:
+        """Store the next id of each slot; which of them ended, (n,) bool."""
+        place = self._length[slots]
+        self._ids[slots, place], self._logprobs[slots, place] = ids, logprobs
+        self._length[slots] = place + 1
+        ended: np.ndarray = (place + 1 >= self._limit[slots]) | (self._stops[slots] == ids[:, None]).any(1)
+        return ended
+
+    def complete(self, slots: np.ndarray, version: int) -> list[Completion]:
+        """Free the slots and hand out what they hold."""
+        done = []
+        rows = zip(slots.tolist(), self._length[slots].tolist(), strict=True)
+        for slot, length in rows:
+            request = self._requests[slot]
+            assert request is not None
+            ids = tuple(self._ids[slot, :length].tolist())
+            logprobs = tuple(self._logprobs[slot, :length].tolist())
+            stopped = ids[-1] in request.sampling.stop_ids
+            done.append(Completion(request.id, ids, logprobs, "stop" if stopped else "length", version))
+            self._requests[slot] = None
+            self._free.append(slot)
+        self.row[slots] = -1
+        return done
+
+    def move(self, source: int, target: int) -> None:
+        """Everybody on one row now stands on another."""
+        self.row[self.row == source] = target
+
+    def _grow(self, num: int) -> None:
+        old = len(self._requests)
+        self._requests += [None] * (num - old)
+        self._free += range(num - 1, old - 1, -1)
+        for name in ("row", "temperature", "_seed", "_length", "_limit", "_ids", "_logprobs", "_stops"):
+            array = getattr(self, name)
+            new = np.full((num - old, *array.shape[1:]), -1 if name == "row" else 0, array.dtype)
+            setattr(self, name, np.concatenate([array, new]))
+
+
+def draw(
+    logits: Tensor, rows: np.ndarray, temperature: np.ndarray, uniforms: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sample by inverse CDF: for each n an id from row `rows[n]` of `logits` (R, V), and its log-probability in nats.
+
+    One softmax a row, not a request, where temperatures agree. Cumulative sums in float64: an id's chance is exact to
+    about 1e-16 for any vocabulary.
+    """
+    if (temperature != temperature[0]).any():
+        logits, rows = logits[torch.from_numpy(rows)], np.arange(len(rows))
+        scaled = logits.float() / torch.from_numpy(temperature).float().to(logits.device)[:, None]
+    else:
+        scaled = logits.float() / float(temperature[0])
+    logprobs = torch.log_softmax(scaled, -1)
+    cumulative = logprobs.double().exp().cumsum(-1)
+    row = torch.from_numpy(rows).to(logits.device)
+    target = torch.from_numpy(uniforms).to(logits.device) * cumulative[row, -1]
+    ids = torch.searchsorted(cumulative[row], target[:, None], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+    return ids.cpu().numpy(), logprobs[row, ids].double().cpu().numpy()
+
+
+def _widen(array: np.ndarray, width: int) -> np.ndarray:
+    """At least `width` columns; new ones are 0, or no stop id."""
+    missing = width - array.shape[1]
+    if missing <= 0:
+        return array
+    return np.pad(array, ((0, 0), (0, missing)), constant_values=_NEVER)

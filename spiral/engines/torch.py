@@ -1,0 +1,234 @@
+"""The engine that needs nothing but torch: continuous batching over a static key-value cache, in this process.
+
+Three savings, all exact: prompts that are equal share one row of the batch until their replies differ; prefixes that
+several prompts share are computed once; a finished reply leaves the batch at once. What is sampled depends on the
+request's seed and the weights, never on the other requests. Knows nothing of games or of text.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spiral.engines.kv_cache import KeyValues, PrefixCache
+from spiral.engines.slots import Slots, draw
+from spiral.errors import SpiralError
+from spiral.lm import TokenLogits
+from spiral.types import Completion, PolicyId, Request
+
+Ids = tuple[int, ...]
+
+
+class TorchEngine:
+    """See `spiral.interfaces.Engine`. Rows of one policy are decoded together, policies one after another."""
+
+    def __init__(self, model: Any, tokenizer: Any, max_rows: int = 256, prefill_tokens: int = 16384) -> None:
+        """`max_rows`: texts decoded at once for each policy. `prefill_tokens`: prompt tokens a step admits, at most."""
+        self._model = model
+        self._limits = (max_rows, prefill_tokens)
+        self._lanes: dict[PolicyId, _Lane] = {}
+
+    def submit(self, request: Request) -> None:
+        """Queue one request. Raises SpiralError for a policy without weights."""
+        lane = self._lanes.get(request.policy)
+        if lane is None:
+            known = ", ".join(sorted(self._lanes)) or "none"
+            raise SpiralError(f"the engine has no weights for '{request.policy}' (it has: {known}); load_weights first")
+        lane.submit(request)
+
+    def step(self) -> list[Completion]:
+        """One token for every row in flight, after admitting what fits."""
+        done: list[Completion] = []
+        for lane in self._lanes.values():
+            if lane.busy:
+                done += lane.step()
+        return done
+
+    def load_weights(self, policy: PolicyId, weights: Mapping[str, Tensor], version: int) -> None:
+        """Copy `weights` (the names of the model's state dict) into the policy's own model."""
+        lane = self._lanes.get(policy)
+        if lane is None:
+            lane = self._lanes[policy] = _Lane(copy.deepcopy(self._model), *self._limits)
+        if lane.busy:
+            raise SpiralError(f"weights of '{policy}' were loaded while its requests were in flight; finish them first")
+        lane.load(weights, version)
+
+    def drop(self, policy: PolicyId) -> None:
+        """Forget a policy and free its memory."""
+        self._lanes.pop(policy, None)
+
+    @property
+    def computed_tokens(self) -> int:
+        """Tokens that went through a model since the engine was made: what the sharing saves is not in it."""
+        return sum(lane.computed_tokens for lane in self._lanes.values())
+
+
+class _Lane:
+    """All requests of one policy.
+
+    A *slot* is one request in flight, a *row* one text in the batch: many slots may stand on one row.
+    """
+
+    def __init__(self, model: Any, max_rows: int, prefill_tokens: int) -> None:
+        self._lm = TokenLogits(model.requires_grad_(False).eval())
+        self._device = model.device
+        self._keys = KeyValues(model.config, max_rows, self._device, model.dtype)
+        self._context = int(getattr(model.config, "max_position_embeddings", 1 << 30))
+        self._prefixes = PrefixCache()
+        self._max_rows, self._prefill_tokens = max_rows, prefill_tokens
+        self._version = 0
+        self._pending: dict[Ids, list[int]] = {}
+        """Text to admit -> the slots that wait for it: new prompts, and replies that lost their row."""
+        self._texts: list[list[int]] = []
+        """One a row: the ids whose keys and values it holds, and the last one, which it does not hold yet."""
+        self._slots = Slots()
+        self.computed_tokens = 0
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._pending or self._texts)
+
+    def submit(self, request: Request) -> None:
+        room = self._context - len(request.prompt)
+        if room < 1 or not request.prompt:
+            raise SpiralError(
+                f"a prompt of {len(request.prompt)} tokens does not fit the model's context of {self._context}; "
+                "use a model with a longer context, or a game or prompt format with shorter text"
+            )
+        self._pending.setdefault(request.prompt, []).append(self._slots.add(request, room))
+
+    def load(self, weights: Mapping[str, Tensor], version: int) -> None:
+        own = self._lm.model.state_dict()
+        if own.keys() != weights.keys():
+            raise SpiralError(f"weights do not fit the model: {sorted(own.keys() ^ weights.keys())[:3]} and so on")
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(weights[name])
+        self._prefixes.clear()
+        self._version = version
+
+    @torch.inference_mode()
+    def step(self) -> list[Completion]:
+        done: list[Completion] = []
+        if self._texts:
+            done += self._sample(self._decode(), 0)
+        admitted = self._admit()
+        if admitted:
+            first = len(self._texts)
+            done += self._sample(self._prefill(admitted), first)
+        return done
+
+    def _admit(self) -> list[Ids]:
+        """Texts that fit now, oldest first; at least one when nothing else is in flight."""
+        room, budget = self._max_rows - len(self._texts), self._prefill_tokens
+        chosen: list[Ids] = []
+        for text in self._pending:
+            if len(chosen) == room or (chosen and len(text) > budget):
+                break
+            chosen.append(text)
+            budget -= len(text)
+        return chosen
+
+    def _prefill(self, texts: list[Ids]) -> Tensor:
+        """Give each text a row and compute its keys and values; the logits after each, (n, V)."""
+        first = len(self._texts)
+        for prefix in self._prefixes.missing(texts):
+            # A shared prefix is computed on the row after the last, kept, and copied to whoever starts with it.
+            self._extend([prefix], [self._prefixes.longest(prefix)], first)
+            self._prefixes.keep(prefix, self._keys.read(first, len(prefix)))
+        logits = self._extend(texts, [self._prefixes.longest(t) for t in texts], first)
+        for text in texts:
+            self._slots.row[self._pending.pop(text)] = len(self._texts)
+            self._texts.append(list(text))
+        return logits
+
+    def _extend(self, texts: list[Ids], known: list[Ids], first: int) -> Tensor:
+        """Run each text from where its `known` prefix ends, on rows first, first+1, ...; logits after each, (n, V)."""
+        starts = [len(k) for k in known]
+        suffixes = [text[start:] for text, start in zip(texts, starts, strict=True)]
+        width = max(map(len, suffixes))
+        span = max(starts) + width
+        self._keys.reserve(first + len(texts), span)
+        for row, prefix in enumerate(known, first):
+            if prefix:
+                self._keys.write(row, self._prefixes[prefix])
+        # A shorter suffix is padded on the right; its padding is written behind it, where nothing attends until it is
+        # overwritten. Its positions are clamped so that they stay inside the model's context.
+        ids = self._tensor([s + (0,) * (width - len(s)) for s in suffixes])
+        places = self._tensor(starts)[:, None] + torch.arange(width, device=self._device)
+        positions = places.clamp(max=self._context - 1)
+        mask = torch.arange(span, device=self._device) <= places[..., None]  # (n, T, S)
+        view = self._keys.window(first, first + len(texts), places, span)
+        self.computed_tokens += sum(map(len, suffixes))
+        rows, last = torch.arange(len(texts), device=self._device), self._tensor([len(s) - 1 for s in suffixes])
+        logits: Tensor = self._lm(ids, positions, mask[:, None], rows, last, view)
+        return logits
+
+    def _decode(self) -> Tensor:
+        """Feed every row its last id; logits (rows, V)."""
+        num = len(self._texts)
+        lengths = [len(text) - 1 for text in self._texts]
+        span = max(lengths) + 1
+        self._keys.reserve(num, span)
+        places = self._tensor(lengths)[:, None]
+        mask = torch.arange(span, device=self._device) <= places
+        ids = self._tensor([text[-1] for text in self._texts])[:, None]
+        rows = torch.arange(num, device=self._device)
+        self.computed_tokens += num
+        view = self._keys.window(0, num, places, span)
+        logits: Tensor = self._lm(ids, places, mask[:, None, None], rows, torch.zeros_like(rows), view)
+        return logits
+
+    def _sample(self, logits: Tensor, first: int) -> list[Completion]:
+        """Draw an id for every slot on the rows from `first` on, finish the slots that ended, split rows that differ.
+
+        `logits`: (rows from `first`, V).
+        """
+        slots = self._slots
+        active = slots.on_rows_from(first)
+        ids, logprobs = draw(logits, slots.row[active] - first, slots.temperature[active], slots.uniforms(active))
+        ended = slots.append(active, ids, logprobs)
+        done = slots.complete(active[ended], self._version)
+        self._regroup(first, active[~ended], ids[~ended])
+        return done
+
+    def _regroup(self, first: int, slots: np.ndarray, ids: np.ndarray) -> None:
+        """Give replies that differ rows of their own; drop rows (from `first` on) that nobody stands on."""
+        texts: list[list[int] | None] = [*self._texts[:first], *[None] * (len(self._texts) - first)]
+        copies: list[tuple[int, int]] = []
+        pairs, group = np.unique(np.stack([self._slots.row[slots], ids]), axis=1, return_inverse=True)
+        for index, (row, token) in enumerate(pairs.T.tolist()):
+            text = [*self._texts[row], token]
+            if texts[row] is None:
+                texts[row] = text
+                continue
+            members = slots[group == index]
+            if len(texts) < self._max_rows:
+                copies.append((row, len(texts)))
+                self._slots.row[members] = len(texts)
+                texts.append(text)
+            else:  # no row is free: computed again when one is
+                self._slots.row[members] = -1
+                self._pending.setdefault(tuple(text), []).extend(members.tolist())
+        self._keys.reserve(len(texts), 1)
+        self._keys.copy(copies)
+        self._compact(texts)
+
+    def _compact(self, texts: list[list[int] | None]) -> None:
+        """Fill the holes with the last rows, so that the batch stays a prefix of the buffers."""
+        num = sum(text is not None for text in texts)
+        holes = [row for row in range(num) if texts[row] is None]
+        moves = list(zip([row for row in range(num, len(texts)) if texts[row] is not None], holes, strict=True))
+        self._keys.copy(moves)
+        for source, target in moves:
+            texts[target] = texts[source]
+            self._slots.move(source, target)
+        self._texts = [text for text in texts[:num] if text is not None]
+
+    def _tensor(self, values: list[Any]) -> Tensor:
+        return torch.tensor(values, device=self._device)

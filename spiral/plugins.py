@@ -1,0 +1,205 @@
+"""Finds, names and makes plug-ins; every error says what was asked, what is installed and what to do.
+
+Our own loader, because pluggy's skips a second plug-in of one name in silence, and lets one broken distribution
+stop everything with an error that does not name it. Here a broken plug-in stops only the run that asks for it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import inspect
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pluggy
+
+from spiral import hookspecs
+from spiral.annotations import evaluated, misfit
+from spiral.errors import PluginError
+
+GROUP = "spiral"
+
+HOOKS = {
+    "game": "register_games",
+    "bot": "register_bots",
+    "opponents": "register_opponents",
+    "curriculum": "register_curricula",
+    "reward": "register_rewards",
+    "advantage": "register_advantages",
+    "model": "register_models",
+    "engine": "register_engines",
+    "prompt": "register_prompts",
+    "logger": "register_loggers",
+}
+"""Kind of plug-in -> the hook that registers it."""
+
+NUM_CORE_ARGS = {"curriculum": 1, "engine": 2, "prompt": 1, "logger": 1}
+"""How many leading arguments of a factory the core fills; the config fills the rest."""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One thing that can be made by name."""
+
+    kind: str
+    name: str
+    factory: Callable[..., Any]
+    distribution: str
+    version: str
+
+    @property
+    def doc(self) -> str:
+        """The first line of the factory's docstring, or an empty string."""
+        return next(iter((inspect.getdoc(self.factory) or "").splitlines()), "")
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A distribution whose plug-in could not be loaded, and why."""
+
+    distribution: str
+    version: str
+    value: str
+    reason: str
+
+
+class Plugins:
+    """Everything installed, by kind and name; `hook` calls the observers."""
+
+    def __init__(self) -> None:
+        self._manager = pluggy.PluginManager(GROUP)
+        self._manager.add_hookspecs(hookspecs)
+        self._table: dict[tuple[str, str], Registration] = {}
+        self.broken: list[Broken] = []
+        self.distributions: dict[str, str] = {}
+        """Distribution -> version, of all that loaded."""
+
+    @classmethod
+    def installed(cls) -> Plugins:
+        """All plug-ins of the installed distributions, or of those named in SPIRAL_PLUGINS=a,b only."""
+        plugins = cls()
+        only = [name for name in os.environ.get("SPIRAL_PLUGINS", "").split(",") if name]
+        for point in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda p: (_dist(p), p.name)):
+            if only and _dist(point) not in only:
+                continue
+            version = point.dist.version if point.dist else "?"
+            try:
+                plugins.add(point.load(), _dist(point), version)
+            except PluginError:
+                raise
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                plugins.broken.append(Broken(_dist(point), version, point.value, reason))
+        return plugins
+
+    def add(self, plugin: object, distribution: str, version: str = "0") -> None:
+        """Register one plug-in object. Raises PluginError on a clash of names; nothing stays of one that fails."""
+        manager = self._manager
+        registered = manager.register(plugin, name=f"{distribution}:{id(plugin)}")
+        try:
+            manager.check_pending()
+            found = list(self._collect(plugin, distribution, version))
+        except BaseException:
+            manager.unregister(name=registered)
+            raise
+        self._table.update({(r.kind, r.name): r for r in found})
+        self.distributions[distribution] = version
+
+    def observe_with(self, observer: object) -> None:
+        """Let an object's hookimpls see the run (what loggers are)."""
+        self._manager.register(observer)
+        self._manager.check_pending()
+
+    @property
+    def hook(self) -> Any:
+        """The observers of `hookspecs`, called by name with keyword arguments."""
+        return self._manager.hook
+
+    def registrations(self) -> list[Registration]:
+        """All of them, by kind and then name."""
+        order = list(HOOKS)
+        return sorted(self._table.values(), key=lambda r: (order.index(r.kind), r.name))
+
+    def names(self, kind: str) -> list[str]:
+        """What can be made of a kind, sorted."""
+        return sorted(name for k, name in self._table if k == kind)
+
+    def find(self, kind: str, name: str) -> Registration:
+        """The registration of a name. Raises PluginError with what is installed."""
+        if (kind, name) in self._table:
+            return self._table[kind, name]
+        near = difflib.get_close_matches(name, self.names(kind), n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "pip install a distribution that provides it"
+        lost = "; ".join(f"{b.distribution} {b.version} failed to load: {b.reason}" for b in self.broken)
+        installed = ", ".join(self.names(kind)) or "none"
+        raise PluginError(
+            f"no {kind} named '{name}' (installed: {installed}); {hint}" + (f" [{lost}]" if lost else "")
+        )
+
+    def fault(self, kind: str, name: str, args: dict[str, Any]) -> str | None:
+        """What is wrong with a name and its arguments, as one sentence, without making anything; None if nothing."""
+        try:
+            factory = self.find(kind, name).factory
+        except PluginError as error:
+            return str(error)
+        signature = inspect.signature(factory)
+        try:
+            bound = signature.bind(*[None] * NUM_CORE_ARGS.get(kind, 0), **args)
+        except TypeError as error:
+            taken = ", ".join(list(signature.parameters)[NUM_CORE_ARGS.get(kind, 0) :]) or "none"
+            return f"{kind} '{name}': {error}; its arguments are: {taken}"
+        for argument, reason in misfits(factory, {k: v for k, v in bound.arguments.items() if k in args}):
+            return f"{kind} '{name}': argument {argument} {reason}"
+        return None
+
+    def make(self, kind: str, name: str, *core: Any, **args: Any) -> Any:
+        """Call the factory. Raises PluginError for a name or arguments that do not fit."""
+        fault = self.fault(kind, name, args)
+        if fault:
+            raise PluginError(fault)
+        return self.find(kind, name).factory(*core, **args)
+
+    def _collect(self, plugin: object, distribution: str, version: str) -> Iterable[Registration]:
+        taken = dict(self._table)
+        for kind, hook_name in HOOKS.items():
+            hook = getattr(self._manager.hook, hook_name)
+            for impl in hook.get_hookimpls():
+                if impl.plugin is not plugin:
+                    continue
+                entries: list[tuple[str, Callable[..., Any]]] = []
+                impl.function(*[lambda name, factory, entries=entries: entries.append((name, factory))])
+                for name, factory in entries:
+                    if (kind, name) in taken:
+                        first = taken[kind, name]
+                        raise PluginError(
+                            f"{kind} '{name}' is registered twice, by {first.distribution} {first.version} and by "
+                            f"{distribution} {version}; uninstall one, or load only the distributions named in "
+                            "SPIRAL_PLUGINS=a,b"
+                        )
+                    taken[kind, name] = Registration(kind, name, factory, distribution, version)
+                    yield taken[kind, name]
+
+
+def misfits(factory: Callable[..., Any], args: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    """(argument, what is wrong) for each value that its annotation does not admit."""
+    parameters = inspect.signature(factory).parameters
+    scope = vars(inspect.getmodule(factory) or inspect)
+    for argument, value in args.items():
+        if argument not in parameters:
+            continue
+        reason = misfit(value, evaluated(parameters[argument].annotation, scope))
+        if reason:
+            yield argument, reason
+
+
+def label(name: str, args: dict[str, Any]) -> str:
+    """How a plug-in with arguments is called in records and tables: `kuhn_poker(rounds=5)`."""
+    inside = ",".join(f"{key}={value}" for key, value in sorted(args.items()))
+    return f"{name}({inside})" if inside else name
+
+
+def _dist(point: importlib.metadata.EntryPoint) -> str:
+    return point.dist.name if point.dist else point.value

@@ -1,0 +1,259 @@
+"""Plays many games at once over one engine, without lock step: a game moves on as soon as its own reply is there.
+
+Three kinds of failure are kept apart. An illegal move is the player's fault and is scored; an exception, an endless
+match or returns of the wrong shape are the game's fault: the match is voided, replaced, and reported with its deal
+and moves; an engine that goes silent stops the run. Knows nothing of advantages or of tensors.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from spiral.config import RolloutConfig
+from spiral.errors import IllegalMove, RunError, SpiralError
+from spiral.interfaces import Engine, Game, GameSampler, OpponentSampler, worst_return
+from spiral.pool import Pool
+from spiral.prompts import Prompter
+from spiral.seeds import child, derive
+from spiral.types import Completion, Ending, Episode, Fault, PolicyId, Request, Sampling, Trajectory, Turn
+
+
+@dataclass(slots=True)
+class _Group:
+    """The games of one deal, voided together so that a group estimator never sees a part of one."""
+
+    index: int
+    attempt: int = 0
+    episodes: dict[int, Episode] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Match:
+    """One game in play."""
+
+    group: _Group
+    attempt: int
+    """The group's attempt that this match belongs to; a later one means that it was voided."""
+    index: int
+    game: Game
+    name: str
+    policies: list[PolicyId]
+    deal: int
+    seed: int
+    rng: random.Random | None
+    """For the bots at the table."""
+    player: int = 0
+    observation: str = ""
+    prompt: tuple[int, ...] = ()
+    retries: int = 0
+    num_asked: int = 0
+    players: list[int] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+    """All players' turns in the order of play; `players` says whose each one is."""
+
+
+class Rollouts:
+    """Plays the games of a run; `faults` lists the matches that the last `play` voided."""
+
+    def __init__(
+        self,
+        games: Mapping[str, Callable[[], Game]],
+        curriculum: GameSampler,
+        opponents: OpponentSampler,
+        pool: Pool,
+        engine: Engine,
+        prompter: Prompter,
+        config: RolloutConfig,
+    ) -> None:
+        self._games, self._curriculum, self._opponents = games, curriculum, opponents
+        self._pool, self._engine, self._prompter, self._config = pool, engine, prompter, config
+        self._sampling = Sampling(config.max_new_tokens, prompter.stop_ids)
+        self._num_requests = 0
+        self.faults: list[Fault] = []
+
+    def play(self, num_games: int, seed: Sequence[int | str], rank: int = 0, world: int = 1) -> list[Episode]:
+        """`num_games` finished episodes in the order of the games' numbers, whatever order they ended in.
+
+        The games are a function of `seed` and the weights. With `world` processes, each plays every world-th group
+        of games, and all together play what one alone would. Raises RunError when too many games had to be voided
+        or the engine finishes nothing for `deadline_s`.
+        """
+        self.faults = []
+        root = derive(*seed)
+        groups = [_Group(index) for index in range(rank, num_games // self._config.games_per_deal, world)]
+        ready = deque(match for group in groups for match in self._seat(group, root))
+        waiting: dict[int, _Match] = {}
+        last_reply = time.monotonic()
+        while ready or waiting:
+            while ready and len(waiting) < self._config.concurrent:
+                self._continue(ready.popleft(), None, waiting, ready, root)
+            completions = self._engine.step()
+            if completions:
+                last_reply = time.monotonic()
+            elif waiting and time.monotonic() - last_reply > self._config.deadline_s:
+                raise RunError(
+                    f"the engine finished no reply for {self._config.deadline_s:g} s with {len(waiting)} requests in "
+                    "flight; see its log, or raise rollout.deadline_s"
+                )
+            for completion in completions:
+                self._continue(waiting.pop(completion.request_id), completion, waiting, ready, root)
+        return [episode for group in groups for _, episode in sorted(group.episodes.items())]
+
+    def _seat(self, group: _Group, root: int) -> Iterator[_Match]:
+        """The matches of a group: one game and one deal, seats drawn for each match."""
+        place = child(child(root, group.index), group.attempt)
+        rng = random.Random(place)
+        name = self._curriculum.choose(rng)
+        deal = rng.getrandbits(63)
+        for index in range(self._config.games_per_deal):
+            game = self._games[name]()
+            policies = self._opponents.seat(name, game.num_players, self._pool, rng)
+            self._check_seats(policies, game)
+            seed = child(place, index)
+            has_bot = any(policy in self._pool.bots for policy in policies)
+            bots_rng = random.Random(seed) if has_bot else None
+            yield _Match(group, group.attempt, index, game, name, policies, deal, seed, bots_rng)
+
+    def _check_seats(self, policies: list[PolicyId], game: Game) -> None:
+        unknown = [p for p in policies if p not in self._pool]
+        if len(policies) != game.num_players or unknown:
+            raise SpiralError(
+                f"the opponent sampler seated {policies} at a table for {game.num_players}"
+                + (f"; nobody is called {unknown[0]}" if unknown else "; it must name one policy a chair")
+            )
+
+    def _continue(
+        self,
+        match: _Match,
+        completion: Completion | None,
+        waiting: dict[int, _Match],
+        ready: deque[_Match],
+        root: int,
+    ) -> None:
+        """Take one match from a reply (or its start) to its next question, its end, or its replacement."""
+        if match.attempt != match.group.attempt:
+            return  # voided while its reply was on the way
+        move = self._prompter.read(completion.ids) if completion and completion.finish == "stop" else None
+        try:
+            episode = self._begin(match) if completion is None else self._answer(match, completion, move)
+        except SpiralError:
+            raise
+        except Exception as error:
+            self._void(match, f"{type(error).__name__}: {error}")
+            ready.extendleft(self._seat(match.group, root))
+            return
+        if episode is None:
+            match.prompt = self._prompter.encode(match.game.rules, match.observation)
+            waiting[self._num_requests] = match
+            self._ask(match)
+        else:
+            match.group.episodes[match.index] = episode
+
+    def _ask(self, match: _Match) -> None:
+        seed = child(match.seed, match.num_asked)
+        policy = match.policies[match.player]
+        self._engine.submit(Request(self._num_requests, policy, match.prompt, self._sampling, seed))
+        match.num_asked += 1
+        self._num_requests += 1
+
+    # What follows runs the game's own code: whatever it raises is the game's fault.
+
+    def _begin(self, match: _Match) -> Episode | None:
+        match.game.reset(random.Random(match.deal))
+        return self._until_asked(match)
+
+    def _answer(self, match: _Match, completion: Completion, move: str | None) -> Episode | None:
+        """Play the move of a reply; the episode if that ended it."""
+        legal = move is not None and _try(match.game, move)
+        reply, logprobs, finish = completion.ids, completion.logprobs, completion.finish
+        turn = Turn(match.observation, match.prompt, reply, logprobs, move, legal, finish, completion.version)
+        return self._after(match, turn)
+
+    def _after(self, match: _Match, turn: Turn) -> Episode | None:
+        match.turns.append(turn)
+        match.players.append(match.player)
+        if turn.legal:
+            match.retries = 0
+        elif match.retries < self._config.retries:
+            match.retries += 1
+        else:
+            return self._episode(match, self._punish(match), "illegal")
+        return self._until_asked(match)
+
+    def _until_asked(self, match: _Match) -> Episode | None:
+        """Let bots move until a policy with weights must be asked (None) or the match is over."""
+        game = match.game
+        player = game.current_player()
+        if player is None:
+            return self._episode(match, [float(r) for r in game.returns()], "finished")
+        if len(match.turns) >= self._config.max_turns:
+            raise TimeoutError(f"not over after {len(match.turns)} turns; rollout.max_turns allows no more")
+        match.player, match.observation = player, game.observe(player)
+        bot = self._pool.bots.get(match.policies[player])
+        if bot is None:
+            return None
+        assert match.rng is not None
+        move = bot.choose(game, player, match.rng)
+        return self._after(match, Turn(match.observation, (), (), (), move, _try(game, move), "stop", 0))
+
+    def _episode(self, match: _Match, returns: list[float], ending: Ending) -> Episode:
+        if len(returns) != match.game.num_players or not all(map(math.isfinite, returns)):
+            raise ValueError(f"returns() gave {returns} for {match.game.num_players} players")
+        trajectories = tuple(
+            Trajectory(
+                match.name,
+                player,
+                policy,
+                returns[player],
+                tuple([turn for who, turn in zip(match.players, match.turns, strict=True) if who == player]),
+                match.deal,
+            )
+            for player, policy in enumerate(match.policies)
+        )
+        offender = match.player if ending == "illegal" else None
+        return Episode(
+            match.name,
+            match.deal,
+            tuple(match.policies),
+            tuple(returns),
+            trajectories,
+            tuple(match.players),
+            ending,
+            offender,
+        )
+
+    def _punish(self, match: _Match) -> list[float]:
+        """The returns when a player could not move; zero-sum stays zero-sum unless `penalty` says otherwise."""
+        num = match.game.num_players
+        if self._config.illegal == "penalty":
+            mine, theirs = self._config.penalty
+        else:
+            mine = worst_return(match.game)
+            theirs = -mine / max(1, num - 1)
+        return [mine if player == match.player else theirs for player in range(num)]
+
+    def _void(self, match: _Match, reason: str) -> None:
+        """Report a match and give its group a new attempt. Raises RunError when there were too many."""
+        moves = tuple(turn.move or "" for turn in match.turns)
+        fault = Fault(match.name, match.deal, moves, reason)
+        self.faults.append(fault)
+        match.group.attempt += 1
+        match.group.episodes.clear()
+        if len(self.faults) > self._config.max_voided:
+            raise RunError(
+                f"{len(self.faults)} games of one step had to be voided, the last one {fault.game} with deal "
+                f"{fault.deal} after moves {list(moves)}: {reason}; mend the game, or raise rollout.max_voided"
+            )
+
+
+def _try(game: Game, move: str) -> bool:
+    try:
+        game.play(move)
+    except IllegalMove:
+        return False
+    return True
