@@ -35,6 +35,13 @@ class PluginConfig:
     args: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of its factory."""
 
+    @classmethod
+    def parse(cls, text: str) -> PluginConfig:
+        """`name` or `name:key=value,key=value`, as the command line writes a bot."""
+        name, _, rest = text.partition(":")
+        args = OmegaConf.from_dotlist([part for part in rest.split(",") if part])
+        return cls(name, {str(key): value for key, value in args.items()})
+
 
 @dataclass(frozen=True)
 class GameConfig(PluginConfig):
@@ -224,10 +231,16 @@ def unsound(config: Config) -> list[str]:
         "warm_start.check_every": (c.warm_start.check_every, 1), "warm_start.batch": (c.warm_start.batch, 1),
         "rollout.max_voided": (c.rollout.max_voided, 0), "evaluate.games": (c.evaluate.games, 1),
     }  # fmt: skip
-    faults += [f"{key} is {value}, and must be at least {low}" for key, (value, low) in at_least.items() if value < low]
+    faults += [
+        f"{key} is {value}, and must be at least {low}"
+        for key, (value, low) in at_least.items()
+        if value < low
+    ]
     if not c.games:
         faults.append("games is empty; name at least one, such as games=kuhn_poker")
-    faults += [f"games: weight of {g.name} is {g.weight}, and must be positive" for g in c.games if g.weight <= 0]
+    faults += [
+        f"games: weight of {g.name} is {g.weight}, and must be positive" for g in c.games if g.weight <= 0
+    ]
     if c.rollout.games % max(1, c.rollout.games_per_deal):
         faults.append(
             f"rollout.games is {c.rollout.games}, and must be a multiple of rollout.games_per_deal "
@@ -317,10 +330,18 @@ def _fill(node: Any, schema: type, tree: Mapping[str, Any], prefix: str, faults:
         path = f"{prefix}{key}"
         if key not in names:
             near = difflib.get_close_matches(key, names, n=1)
-            hint = f"; did you mean '{prefix}{near[0]}'?" if near else f"; known keys: {', '.join(sorted(names))}"
+            hint = (
+                f"; did you mean '{prefix}{near[0]}'?"
+                if near
+                else f"; known keys: {', '.join(sorted(names))}"
+            )
             faults.append(f"unknown key '{path}'{hint}")
             continue
-        nested = type(names[key].default_factory()) if names[key].default_factory is not dataclasses.MISSING else None
+        nested = (
+            type(names[key].default_factory())
+            if names[key].default_factory is not dataclasses.MISSING
+            else None
+        )
         if nested is not None and dataclasses.is_dataclass(nested):
             if isinstance(value, Mapping):
                 _fill(node[key], nested, value, f"{path}.", faults)

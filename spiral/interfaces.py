@@ -101,7 +101,10 @@ class RewardShaper(Protocol):
 
 
 class AdvantageEstimator(Protocol):
-    """Turns returns into credit. Called once a step with the learner's trajectories only."""
+    """Turns returns into credit. Called once a step with the learner's trajectories, in the order of the games.
+
+    Optional member: `min_games_per_deal: int = 1`, for estimators that compare games of one deal.
+    """
 
     def __call__(self, trajectories: Sequence[Trajectory]) -> list[list[float]]:
         """`out[i][k]`: the advantage of turn k of trajectory i, for all i and k."""

@@ -6,10 +6,13 @@ own forward is checked on construction, not assumed: a model that scales or caps
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from spiral.errors import RunError
 
 
 class TokenLogits(nn.Module):
@@ -54,3 +57,26 @@ class TokenLogits(nn.Module):
         hidden = self.model.base_model(**inputs).last_hidden_state
         picked: Tensor = self.model.get_output_embeddings()(hidden[rows, columns])
         return picked
+
+
+def parameters(model: nn.Module) -> dict[str, Tensor]:
+    """A model's weights by name, a tied one once; not copies."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def load_parameters(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy what `parameters` gave into a model. Raises RunError for weights of another model."""
+    own = parameters(model)
+    wrong = [name for name in own.keys() | weights.keys() if _shape(own, name) != _shape(weights, name)]
+    if wrong:
+        name = min(wrong)
+        raise RunError(
+            f"these weights belong to another model: {name} is {_shape(weights, name)}, and this model needs "
+            f"{_shape(own, name)}; use the configuration that they were trained with"
+        )
+    for name, parameter in own.items():
+        parameter.copy_(weights[name])
+
+
+def _shape(weights: Mapping[str, Tensor], name: str) -> str:
+    return str(tuple(weights[name].shape)) if name in weights else "absent"

@@ -105,17 +105,18 @@ class Rollouts:
         return [episode for group in groups for _, episode in sorted(group.episodes.items())]
 
     def _seat(self, group: _Group, root: int) -> Iterator[_Match]:
-        """The matches of a group: one game and one deal, seats drawn for each match."""
+        """The matches of a group: one game, one deal, one seating, so that a player's returns can be compared."""
         place = child(child(root, group.index), group.attempt)
         rng = random.Random(place)
         name = self._curriculum.choose(rng)
         deal = rng.getrandbits(63)
+        game = self._games[name]()
+        policies = self._opponents.seat(name, game.num_players, self._pool, rng)
+        self._check_seats(policies, game)
+        has_bot = any(policy in self._pool.bots for policy in policies)
         for index in range(self._config.games_per_deal):
-            game = self._games[name]()
-            policies = self._opponents.seat(name, game.num_players, self._pool, rng)
-            self._check_seats(policies, game)
+            game = self._games[name]() if index else game
             seed = child(place, index)
-            has_bot = any(policy in self._pool.bots for policy in policies)
             bots_rng = random.Random(seed) if has_bot else None
             yield _Match(group, group.attempt, index, game, name, policies, deal, seed, bots_rng)
 

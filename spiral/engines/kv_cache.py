@@ -66,7 +66,9 @@ class Window(Cache):
         self._positions = positions
         self._rows = torch.arange(len(positions), device=positions.device)[:, None]
 
-    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
         """`keys`, `values`: (n, kv_heads, T, head_dim) of one layer."""
         k, v = self._data[0, layer_idx], self._data[1, layer_idx]
         k[self._rows, :, self._positions] = keys.transpose(1, 2)

@@ -111,7 +111,9 @@ def draw(
     cumulative = logprobs.double().exp().cumsum(-1)
     row = torch.from_numpy(rows).to(logits.device)
     target = torch.from_numpy(uniforms).to(logits.device) * cumulative[row, -1]
-    ids = torch.searchsorted(cumulative[row], target[:, None], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+    ids = torch.searchsorted(cumulative[row], target[:, None], right=True)[:, 0].clamp(
+        max=logits.shape[-1] - 1
+    )
     return ids.cpu().numpy(), logprobs[row, ids].double().cpu().numpy()
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from spiral.engines.kv_cache import KeyValues, PrefixCache
 from spiral.engines.slots import Slots, draw
 from spiral.errors import SpiralError
-from spiral.lm import TokenLogits
+from spiral.lm import TokenLogits, load_parameters
 from spiral.types import Completion, PolicyId, Request
 
 Ids = tuple[int, ...]
@@ -38,7 +38,9 @@ class TorchEngine:
         lane = self._lanes.get(request.policy)
         if lane is None:
             known = ", ".join(sorted(self._lanes)) or "none"
-            raise SpiralError(f"the engine has no weights for '{request.policy}' (it has: {known}); load_weights first")
+            raise SpiralError(
+                f"the engine has no weights for '{request.policy}' (it has: {known}); load_weights first"
+            )
         lane.submit(request)
 
     def step(self) -> list[Completion]:
@@ -50,12 +52,14 @@ class TorchEngine:
         return done
 
     def load_weights(self, policy: PolicyId, weights: Mapping[str, Tensor], version: int) -> None:
-        """Copy `weights` (the names of the model's state dict) into the policy's own model."""
+        """Copy `weights` (named as `model.named_parameters()` names them) into the policy's own model."""
         lane = self._lanes.get(policy)
         if lane is None:
             lane = self._lanes[policy] = _Lane(copy.deepcopy(self._model), *self._limits)
         if lane.busy:
-            raise SpiralError(f"weights of '{policy}' were loaded while its requests were in flight; finish them first")
+            raise SpiralError(
+                f"weights of '{policy}' were loaded while its requests were in flight; finish them first"
+            )
         lane.load(weights, version)
 
     def drop(self, policy: PolicyId) -> None:
@@ -103,12 +107,7 @@ class _Lane:
         self._pending.setdefault(request.prompt, []).append(self._slots.add(request, room))
 
     def load(self, weights: Mapping[str, Tensor], version: int) -> None:
-        own = self._lm.model.state_dict()
-        if own.keys() != weights.keys():
-            raise SpiralError(f"weights do not fit the model: {sorted(own.keys() ^ weights.keys())[:3]} and so on")
-        with torch.no_grad():
-            for name, tensor in own.items():
-                tensor.copy_(weights[name])
+        load_parameters(self._lm.model, weights)
         self._prefixes.clear()
         self._version = version
 
@@ -165,7 +164,10 @@ class _Lane:
         mask = torch.arange(span, device=self._device) <= places[..., None]  # (n, T, S)
         view = self._keys.window(first, first + len(texts), places, span)
         self.computed_tokens += sum(map(len, suffixes))
-        rows, last = torch.arange(len(texts), device=self._device), self._tensor([len(s) - 1 for s in suffixes])
+        rows, last = (
+            torch.arange(len(texts), device=self._device),
+            self._tensor([len(s) - 1 for s in suffixes]),
+        )
         logits: Tensor = self._lm(ids, positions, mask[:, None], rows, last, view)
         return logits
 
@@ -191,7 +193,9 @@ class _Lane:
         """
         slots = self._slots
         active = slots.on_rows_from(first)
-        ids, logprobs = draw(logits, slots.row[active] - first, slots.temperature[active], slots.uniforms(active))
+        ids, logprobs = draw(
+            logits, slots.row[active] - first, slots.temperature[active], slots.uniforms(active)
+        )
         ended = slots.append(active, ids, logprobs)
         done = slots.complete(active[ended], self._version)
         self._regroup(first, active[~ended], ids[~ended])
@@ -223,7 +227,9 @@ class _Lane:
         """Fill the holes with the last rows, so that the batch stays a prefix of the buffers."""
         num = sum(text is not None for text in texts)
         holes = [row for row in range(num) if texts[row] is None]
-        moves = list(zip([row for row in range(num, len(texts)) if texts[row] is not None], holes, strict=True))
+        moves = list(
+            zip([row for row in range(num, len(texts)) if texts[row] is not None], holes, strict=True)
+        )
         self._keys.copy(moves)
         for source, target in moves:
             texts[target] = texts[source]

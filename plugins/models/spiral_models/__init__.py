@@ -1,1 +1,10 @@
-"""Placeholder; replaced by the plug-ins."""
+"""Registers the byte models and the door to local Hugging Face models; importing it loads nothing heavy."""
+
+from spiral.hookspecs import Register, hookimpl
+from spiral_models.presets import MODELS
+
+
+@hookimpl
+def register_models(register: Register) -> None:
+    for name, factory in MODELS.items():
+        register(name, factory)

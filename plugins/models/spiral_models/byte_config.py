@@ -1,0 +1,57 @@
+"""The hyper-parameters of the byte models; imports no torch, knows nothing of how they are used."""
+
+from transformers import PreTrainedConfig
+
+NUM_BYTES = 256
+"""Ids 0..255 are the bytes themselves."""
+
+SPECIAL_TOKENS = ("<|pad|>", "<|bos|>", "<|sys|>", "<|obs|>", "<|act|>", "<|eot|>")
+"""The special tokens, in the order of their ids from 256."""
+
+VOCAB_SIZE = 272
+"""Bytes, specials and ten spare ids: the table is padded to a multiple of 16."""
+
+PAD_ID, BOS_ID, _, _, ACT_ID, EOT_ID = range(NUM_BYTES, NUM_BYTES + len(SPECIAL_TOKENS))
+
+
+class ByteConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
+    """A Llama-shaped decoder over bytes. Field names are Llama's, so that tools which read them work.
+
+    `max_position_embeddings` is the context: the number of positions a sequence may use.
+    `init_scale` multiplies every initial weight's standard deviation (see `ByteModel`).
+    `dropout` acts only in train mode, on the embeddings and on what each block adds, never on attention
+    probabilities; `set_dropout` of the model changes it.
+    """
+
+    model_type = "spiral-byte"
+
+    vocab_size: int = VOCAB_SIZE
+    hidden_size: int = 128
+    intermediate_size: int = 344
+    num_hidden_layers: int = 6
+    num_attention_heads: int = 4
+    num_key_value_heads: int = 2
+    head_dim: int = 32
+    max_position_embeddings: int = 1024
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 10_000.0
+    init_scale: float = 1.0
+    dropout: float = 0.0
+    pad_token_id: int | None = PAD_ID
+    bos_token_id: int | None = BOS_ID
+    eos_token_id: int | list[int] | None = EOT_ID
+    tie_word_embeddings: bool = True
+
+    def validate_architecture(self) -> None:
+        """Called by transformers on construction; raises ValueError for a shape that cannot be built."""
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"num_attention_heads ({self.num_attention_heads}) must be a multiple of "
+                f"num_key_value_heads ({self.num_key_value_heads})"
+            )
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim must be even for rotary positions, not {self.head_dim}")
+        if self.max_position_embeddings < 1:
+            raise ValueError(f"the context must be at least 1, not {self.max_position_embeddings}")
+        if self.init_scale <= 0:
+            raise ValueError(f"init_scale must be above 0, not {self.init_scale}")

@@ -1,0 +1,62 @@
+"""The door to saved models: any causal language model on disk, or one sentence that says why not."""
+
+import pytest
+import torch
+from spiral_models.byte_model import ByteForCausalLM
+from spiral_models.byte_tokenizer import ByteTokenizer
+from spiral_models.presets import MODELS
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from spiral.errors import SpiralError
+
+hf = MODELS["hf"]
+
+
+@pytest.fixture
+def llama():
+    config = LlamaConfig(
+        vocab_size=272,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        eos_token_id=261,
+    )
+    return LlamaForCausalLM(config)
+
+
+def test_a_saved_llama_loads_in_float32(llama, tmp_path):
+    llama.to(torch.bfloat16).save_pretrained(tmp_path)
+    ByteTokenizer().save_pretrained(tmp_path)
+    model, tokenizer = hf(str(tmp_path))
+    assert type(model) is LlamaForCausalLM
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    ids = torch.tensor([tokenizer.encode("hello")])
+    torch.testing.assert_close(model(ids).logits, llama.float()(ids).logits)
+
+
+def test_a_saved_byte_model_loads(tmp_path):
+    model, tokenizer = MODELS["byte-0.1m"](context=128)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    loaded, loaded_tokenizer = hf(str(tmp_path))
+    assert type(loaded) is ByteForCausalLM
+    assert type(loaded_tokenizer) is ByteTokenizer
+    assert loaded_tokenizer.model_max_length == loaded.config.max_position_embeddings == 128
+
+
+def test_a_missing_path_is_one_sentence(tmp_path):
+    with pytest.raises(SpiralError, match=r"nowhere.*is not a directory"):
+        hf(str(tmp_path / "nowhere"))
+
+
+def test_a_directory_without_a_model_is_one_sentence(tmp_path):
+    with pytest.raises(SpiralError, match="could not load") as caught:
+        hf(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_without_its_tokenizer_is_one_sentence(llama, tmp_path):
+    llama.save_pretrained(tmp_path)
+    with pytest.raises(SpiralError, match="tokenizer"):
+        hf(str(tmp_path))

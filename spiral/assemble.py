@@ -1,0 +1,152 @@
+"""Config -> the parts of a run: checks every name and argument before anything heavy is made, then makes them."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from spiral.config import Config, PluginConfig
+from spiral.errors import ConfigError, SpiralError
+from spiral.interfaces import AdvantageEstimator, Engine, Game, GameSampler, OpponentSampler, RewardShaper
+from spiral.plugins import Plugins, label
+from spiral.pool import Pool
+from spiral.prompts import Prompter
+from spiral.seeds import derive
+from spiral.types import LEARNER, PolicyId
+
+Games = dict[str, Callable[[], Game]]
+
+
+@dataclass
+class Players:
+    """What plays: made for training and for every command that uses a checkpoint."""
+
+    games: Games
+    model: Any
+    tokenizer: Any
+    engine: Engine
+    prompter: Prompter
+    pool: Pool
+
+
+@dataclass
+class Trainers:
+    """What decides who plays what, and what it was worth."""
+
+    curriculum: GameSampler
+    opponents: OpponentSampler
+    rewards: list[RewardShaper]
+    advantage: AdvantageEstimator
+
+    def stateful(self) -> dict[str, object]:
+        """The plug-ins whose state a checkpoint may have to keep, by their place in the config."""
+        named: dict[str, object] = {
+            "curriculum": self.curriculum,
+            "opponents": self.opponents,
+            "advantage": self.advantage,
+        }
+        return named | {f"rewards.{index}": shaper for index, shaper in enumerate(self.rewards)}
+
+
+def check(config: Config, plugins: Plugins) -> None:
+    """Raise ConfigError with everything that is wrong with the plug-ins a config names; makes no model or engine."""
+    faults = [
+        fault for kind, plugin in _named(config) if (fault := plugins.fault(kind, plugin.name, plugin.args))
+    ]
+    labels = Counter(label(game.name, game.args) for game in config.games)
+    faults += [
+        f"games: {name} is listed {n} times; raise its weight instead" for name, n in labels.items() if n > 1
+    ]
+    if not faults:
+        faults += _makeable(config, plugins)
+    if faults:
+        raise ConfigError("\n".join(faults))
+
+
+def games(config: Config, plugins: Plugins) -> Games:
+    """Label -> factory of each game of the mixture."""
+    return {
+        label(g.name, g.args): functools.partial(plugins.find("game", g.name).factory, **g.args)
+        for g in config.games
+    }
+
+
+def players(config: Config, plugins: Plugins) -> Players:
+    """Make the model, untrained or as its plug-in loads it, and everything around it."""
+    import torch
+
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(derive(config.seed, "model"))
+    model, tokenizer = plugins.make("model", config.model.name, **config.model.args)
+    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    engine = plugins.make("engine", config.engine.name, model, tokenizer, **config.engine.args)
+    prompter = Prompter(plugins.make("prompt", config.prompt.name, tokenizer, **config.prompt.args))
+    return Players(games(config, plugins), model, tokenizer, engine, prompter, Pool(plugins))
+
+
+def trainers(config: Config, plugins: Plugins) -> Trainers:
+    """Make the plug-ins that need no model."""
+    weights = {label(g.name, g.args): g.weight for g in config.games}
+    return Trainers(
+        plugins.make("curriculum", config.curriculum.name, weights, **config.curriculum.args),
+        plugins.make("opponents", config.opponents.name, **config.opponents.args),
+        [plugins.make("reward", reward.name, **reward.args) for reward in config.rewards],
+        plugins.make("advantage", config.advantage.name, **config.advantage.args),
+    )
+
+
+def bots(texts: tuple[str, ...], pool: Pool) -> list[PolicyId]:
+    """The policies of bots written as `name` or `name:key=value,key=value`."""
+    policies = []
+    for text in texts:
+        bot = PluginConfig.parse(text)
+        policies.append(pool.bot(bot.name, **bot.args))
+    return policies
+
+
+def _named(config: Config) -> Iterator[tuple[str, PluginConfig]]:
+    yield from (("game", game) for game in config.games)
+    yield "curriculum", config.curriculum
+    yield "opponents", config.opponents
+    yield from (("reward", reward) for reward in config.rewards)
+    yield "advantage", config.advantage
+    yield "model", config.model
+    yield "engine", config.engine
+    yield "prompt", config.prompt
+    yield from (("logger", logger) for logger in config.loggers)
+    yield from (("bot", PluginConfig.parse(text)) for text in config.evaluate.opponents)
+
+
+def _makeable(config: Config, plugins: Plugins) -> list[str]:
+    """Faults that show when the light plug-ins are made once and a table is seated."""
+    faults = []
+    pool = Pool(plugins)
+    try:
+        made = trainers(config, plugins)
+        bots(config.evaluate.opponents, pool)
+        needed = int(getattr(made.advantage, "min_games_per_deal", 1))
+        if needed > config.rollout.games_per_deal:
+            faults.append(
+                f"advantage {config.advantage.name} compares games of one deal: rollout.games_per_deal is "
+                f"{config.rollout.games_per_deal}, and must be at least {needed}"
+            )
+    except SpiralError as error:
+        return [str(error)]
+    for name, make in games(config, plugins).items():
+        try:
+            game = make()
+            _check_seats(made.opponents, name, game.num_players, pool)
+        except SpiralError as error:
+            faults.append(f"game {name}: {error}")
+    return faults
+
+
+def _check_seats(opponents: OpponentSampler, name: str, num_players: int, pool: Pool) -> None:
+    if LEARNER not in opponents.seat(name, num_players, pool, random.Random(0)):
+        raise SpiralError(
+            "the opponent sampler seated nobody to train; at least one chair must be the learner's"
+        )

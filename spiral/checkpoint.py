@@ -1,0 +1,105 @@
+"""Checkpoints: written beside and renamed into place, so that each one that has its name is whole.
+
+step-000100/model/            the averaged weights, config and tokenizer, as transformers saves them
+step-000100/live.safetensors  reference.safetensors  optimizer.pt  state.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from spiral.errors import RunError
+from spiral.interfaces import Stateful
+from spiral.learner import Learner
+
+
+def save(
+    directory: Path, step: int, learner: Learner, tokenizer: Any, plugins: Mapping[str, object], keep: int
+) -> Path:
+    """Write the checkpoint of `step` and drop all but the newest `keep` (0: none); its path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    final, temporary = directory / f"step-{step:06d}", directory / f".step-{step:06d}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    state = learner.state()
+    learner.averaged_model.save_pretrained(temporary / "model")
+    tokenizer.save_pretrained(temporary / "model")
+    save_file(state.pop("model"), temporary / "live.safetensors")
+    save_file(state.pop("average"), temporary / "averaged.safetensors")
+    reference = state.pop("reference")
+    if reference is not None:
+        save_file(reference, temporary / "reference.safetensors")
+    torch.save(state.pop("optimizer"), temporary / "optimizer.pt")
+    states = {name: plugin.state for name, plugin in plugins.items() if isinstance(plugin, Stateful)}
+    (temporary / "state.json").write_text(json.dumps({"step": step, "learner": state, "plugins": states}))
+    _sync(temporary)
+    shutil.rmtree(final, ignore_errors=True)
+    os.rename(temporary, final)
+    for old in found(directory)[:-keep] if keep else []:
+        shutil.rmtree(old)
+    return final
+
+
+def found(directory: Path) -> list[Path]:
+    """Whole checkpoints, oldest first."""
+    return sorted(path for path in directory.glob("step-*") if (path / "state.json").is_file())
+
+
+def latest(run_dir: Path) -> Path:
+    """The newest checkpoint of a run. Raises RunError if there is none."""
+    paths = found(run_dir / "checkpoints")
+    if not paths:
+        raise RunError(f"run {run_dir} has no checkpoint yet; let it reach its first one (checkpoint.every)")
+    return paths[-1]
+
+
+def restore(path: Path, learner: Learner, plugins: Mapping[str, object]) -> int:
+    """Put everything back as `save` found it; the step to go on with. Raises RunError for a damaged checkpoint."""
+    try:
+        record = json.loads((path / "state.json").read_text())
+        reference = path / "reference.safetensors"
+        learner.load_state(
+            {
+                **record["learner"],
+                "model": load_file(path / "live.safetensors"),
+                "average": load_file(path / "averaged.safetensors"),
+                "reference": load_file(reference) if reference.exists() else None,
+                "optimizer": torch.load(path / "optimizer.pt", weights_only=True),
+            }
+        )
+        for name, plugin in plugins.items():
+            if isinstance(plugin, Stateful) and name in record["plugins"]:
+                plugin.state = record["plugins"][name]
+        return int(record["step"])
+    except (OSError, ValueError, KeyError, EOFError, SafetensorError) as error:
+        raise _damaged(path, error) from error
+
+
+def averaged_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The averaged weights of a checkpoint, named as `spiral.lm.parameters` names them."""
+    try:
+        return load_file(path / "averaged.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> RunError:
+    return RunError(
+        f"checkpoint {path} cannot be read ({type(error).__name__}: {error}); delete it to go on from the one before"
+    )
+
+
+def _sync(directory: Path) -> None:
+    """Have the files on disk before the rename that makes them count."""
+    for path in [p for p in directory.rglob("*") if p.is_file()]:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())

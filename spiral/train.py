@@ -1,0 +1,209 @@
+"""The loop, to be read top to bottom: play, assign credit, learn, and tell the truth about it."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from spiral import assemble, checkpoint
+from spiral.batch import pack
+from spiral.config import Config
+from spiral.errors import RunError
+from spiral.evaluate import AVERAGED, Arena, Evaluator, exact_metrics, policy_record
+from spiral.interfaces import Records
+from spiral.learner import Learner
+from spiral.lm import TokenLogits
+from spiral.metrics import Stopwatch, summarise
+from spiral.plugins import Plugins
+from spiral.report import write_report
+from spiral.rollouts import Rollouts
+from spiral.run_dir import RunDir, episode_record
+from spiral.types import LEARNER, Episode, Trajectory
+from spiral.warm_start import Progress, WarmStarted, cached_warm_start, warm_start
+
+
+class Training:
+    """A run in the making: its parts, made once, and what happens to them each step."""
+
+    def __init__(self, config: Config, run: RunDir, plugins: Plugins, progress: Progress) -> None:
+        self.config, self.run, self.hooks = config, run, plugins.hook
+        self.accelerator = Accelerator()
+        self.players = assemble.players(config, plugins)
+        self.trainers = assemble.trainers(config, plugins)
+        self.warm_started = self._warm_start(plugins, progress)
+        self.learner = Learner(self.players.model, config.learner, config.steps, self.accelerator)
+        p = self.players
+        self.rollouts = Rollouts(
+            p.games,
+            self.trainers.curriculum,
+            self.trainers.opponents,
+            p.pool,
+            p.engine,
+            p.prompter,
+            config.rollout,
+        )
+        arena = Arena(p.games, p.pool, p.engine, p.prompter, config.rollout)
+        opponents = assemble.bots(config.evaluate.opponents, p.pool)
+        self.evaluator = Evaluator(p.games, opponents, arena, p.prompter, config.evaluate)
+        p.pool.weighted.add(AVERAGED)
+        self.stateful = {"pool": p.pool, **self.trainers.stateful()}
+        self.watch = Stopwatch()
+
+    def loop(self, start: int) -> None:
+        """Steps `start` to the last. Line s of the metrics tells of weights version s: how they played, what they
+        are worth, and how the update that ended them went."""
+        config, watch = self.config, self.watch
+        self.players.engine.load_weights(LEARNER, self.learner.weights(), version=start)
+        for step in range(start, config.steps):
+            metrics = (
+                self.evaluate(step) if config.evaluate.every and step % config.evaluate.every == 0 else {}
+            )
+            with watch("rollout"):
+                episodes = self.play(step)
+            with watch("credit"):
+                trajectories = [t for e in episodes for t in e.trajectories if t.policy == LEARNER]
+                advantages = self.trainers.advantage(trajectories)
+            with watch("learner"):
+                batch = pack(trajectories, advantages, config.learner.micro_batch_tokens, *self.shard)
+                stats = self.learner.update(batch, step, config.rollout.games)
+                self.players.engine.load_weights(LEARNER, self.learner.weights(), version=step + 1)
+            metrics |= summarise(episodes, trajectories, advantages) | stats
+            metrics |= watch.metrics(len(episodes), batch.num_reply_tokens, batch.num_sequence_tokens)
+            self.report(step, metrics, episodes, trajectories, advantages)
+            if (step + 1) % config.checkpoint.every == 0 or step + 1 == config.steps:
+                self.save(step + 1)
+        self.report(config.steps, self.evaluate(config.steps), [], [], [])
+        self.finish()
+
+    @property
+    def shard(self) -> tuple[int, int]:
+        """This process's number, and how many there are."""
+        return self.accelerator.process_index, self.accelerator.num_processes
+
+    def play(self, step: int) -> list[Episode]:
+        """The step's games, from all processes, with their rewards shaped and their results known to the pool."""
+        episodes = self.rollouts.play(
+            self.config.rollout.games, (self.config.seed, "rollout", step), *self.shard
+        )
+        if self.accelerator.num_processes > 1:
+            episodes = gather_object(episodes)
+        for shape in self.trainers.rewards:
+            episodes = [shape(episode) for episode in episodes]
+        watchers = [x for x in (self.trainers.opponents, self.trainers.curriculum) if isinstance(x, Records)]
+        for episode in episodes:
+            self.players.pool.record(episode)
+            for watcher in watchers:
+                watcher.record(episode)
+        return episodes
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        """What the averaged weights are worth, and beside them the live ones."""
+        with self.watch("eval"):
+            exact = self.evaluator.exact(TokenLogits(self.learner.averaged_model))
+            metrics = exact_metrics(exact) | exact_metrics(
+                self.evaluator.exact(TokenLogits(self.learner.model)), "_live"
+            )
+            self.players.engine.load_weights(AVERAGED, self.learner.averaged(), version=step)
+            metrics |= self.evaluator.matches(AVERAGED, (self.config.seed, "evaluate", step))
+        if self.accelerator.is_main_process:
+            self.run.write("policy.json", json.dumps(policy_record(step, exact)))
+        return metrics
+
+    def report(
+        self,
+        step: int,
+        metrics: dict[str, float],
+        episodes: Sequence[Episode],
+        trajectories: Sequence[Trajectory],
+        advantages: Sequence[Sequence[float]],
+    ) -> None:
+        """Write the step down and tell the observers."""
+        if not self.accelerator.is_main_process:
+            return
+        faults = self.rollouts.faults if episodes else []
+        metrics = metrics | ({"play/voided": float(len(faults))} if episodes else {})
+        self.run.log(step, metrics)
+        self.run.log_faults(step, faults)
+        credit = {id(t): row for t, row in zip(trajectories, advantages, strict=True)}
+        show = functools.partial(self.players.tokenizer.decode, skip_special_tokens=False)
+        self.run.append(
+            "episodes.jsonl",
+            [episode_record(step, e, credit, show) for e in episodes[: self.config.checkpoint.episodes]],
+        )
+        self.hooks.step_finished(step=step, metrics=metrics, episodes=episodes)
+
+    def save(self, step: int) -> None:
+        """A checkpoint that the run can go on from at `step`."""
+        if self.accelerator.is_main_process:
+            keep = self.config.checkpoint.keep
+            path = checkpoint.save(
+                self.run.checkpoints, step, self.learner, self.players.tokenizer, self.stateful, keep
+            )
+            self.hooks.checkpoint_saved(step=step, path=path)
+            write_report(self.run.path)
+        self.accelerator.wait_for_everyone()
+
+    def finish(self) -> None:
+        """The last word to the observers, and the report."""
+        if self.accelerator.is_main_process:
+            self.hooks.run_finished(step=self.config.steps)
+            write_report(self.run.path)
+
+    def _warm_start(self, plugins: Plugins, progress: Progress) -> WarmStarted | None:
+        config, p = self.config, self.players
+        if not config.warm_start.max_steps:
+            return None
+        weights = {name: game.weight for name, game in zip(p.games, config.games, strict=True)}
+        tokens = config.rollout.max_new_tokens
+        train = functools.partial(
+            warm_start,
+            p.model,
+            p.games,
+            weights,
+            p.prompter,
+            p.engine,
+            tokens,
+            config.warm_start,
+            config.seed,
+            progress,
+        )
+        if not config.warm_start.cache:
+            return train()
+        asked = asdict(config)
+        identity = {key: asked[key] for key in ("games", "model", "engine", "prompt", "warm_start", "seed")}
+        versions = dict(plugins.distributions)
+        return cached_warm_start(p.model, {**identity, "tokens": tokens, "versions": versions}, train)
+
+
+def train(config: Config, run: RunDir, plugins: Plugins, progress: Progress, resume: bool) -> None:
+    """Train until the last step, from the newest checkpoint when resuming."""
+    for logger in config.loggers:
+        plugins.observe_with(plugins.make("logger", logger.name, run.path, **logger.args))
+    training = Training(config, run, plugins, progress)
+    start = 0
+    if resume and (paths := checkpoint.found(run.checkpoints)):
+        start = checkpoint.restore(paths[-1], training.learner, training.stateful)
+    if start > config.steps:
+        raise RunError(
+            f"{run.path} is already at step {start}, and steps is {config.steps}; ask for more steps"
+        )
+    if training.accelerator.is_main_process:
+        run.rewind(start)
+        plugins.hook.run_started(config=config, run_dir=run.path)
+    try:
+        training.loop(start)
+    except BaseException:
+        # Whatever stopped the run, what it learned so far can be looked at.
+        if training.accelerator.is_main_process:
+            write_report(Path(run.path))
+        raise
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()

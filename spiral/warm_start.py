@@ -1,0 +1,212 @@
+"""Behaviour cloning of random legal play, so that self-play starts from a policy that knows how a move is written.
+
+It teaches the format and which moves are legal, not which are good: labels are uniform over the legal moves, so
+exploration stays whole. An untrained byte model would write a legal move about once in 10^8 replies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from spiral.batch import Sample, pack_samples
+from spiral.config import WarmStartConfig
+from spiral.errors import IllegalMove, SpiralError
+from spiral.interfaces import Engine, Game, random_legal_move
+from spiral.lm import TokenLogits, load_parameters, parameters
+from spiral.prompts import Prompter
+from spiral.seeds import child, derive
+from spiral.types import LEARNER, Request, Sampling
+
+NUM_CHECKED = 256
+"""Fresh states on which the share of legal replies is measured."""
+
+Progress = Callable[[int, int, float], None]
+"""progress(update, max_updates, share of legal replies when last measured)"""
+
+
+@dataclass(frozen=True)
+class WarmStarted:
+    """What the warm start came to."""
+
+    updates: int
+    legal: float
+    """Share of legal replies on fresh states when it stopped."""
+    cached: bool
+
+
+@dataclass(frozen=True)
+class _State:
+    """A decision met in random legal play."""
+
+    prompt: tuple[int, ...]
+    move: str
+    game: Game
+
+
+def warm_start(
+    model: Any,
+    games: Mapping[str, Callable[[], Game]],
+    weights: Mapping[str, float],
+    prompter: Prompter,
+    engine: Engine,
+    max_new_tokens: int,
+    config: WarmStartConfig,
+    seed: int,
+    progress: Progress,
+) -> WarmStarted:
+    """Train `model` in place until `config.legal` of its replies are legal, or `config.max_steps` updates.
+
+    Raises SpiralError for a prompt format in which a move has no reply of its own.
+    """
+    _check_dropout(model, config)
+    lm = TokenLogits(model)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0, foreach=True
+    )
+    states = _states(games, weights, prompter, random.Random(derive(seed, "warm_start", "train")))
+    fresh = _states(games, weights, prompter, random.Random(derive(seed, "warm_start", "check")))
+    for update in range(config.max_steps + 1):
+        if update % config.check_every == 0 or update == config.max_steps:
+            held_out = [next(fresh) for _ in range(NUM_CHECKED)]
+            legal = _legal_share(
+                model, engine, prompter, held_out, max_new_tokens, derive(seed, "warm_start", update)
+            )
+            progress(update, config.max_steps, legal)
+            if legal >= config.legal or update == config.max_steps:
+                break
+        _set_dropout(model, config, update, seed)
+        batch = Counter(
+            (s.prompt, _reply(prompter, s.move)) for s in (next(states) for _ in range(config.batch))
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * (1 - update / config.max_steps)
+        _update(lm, optimizer, batch)
+        model.eval()
+    if config.dropout:
+        model.set_dropout(0.0)
+    return WarmStarted(update, legal, cached=False)
+
+
+def cached_warm_start(
+    model: Any, identity: Mapping[str, Any], train: Callable[[], WarmStarted]
+) -> WarmStarted:
+    """`train()`, or its result of an earlier run with the same `identity`, bit for bit."""
+    text = json.dumps(
+        {**identity, "torch": torch.__version__, "threads": torch.get_num_threads()}, sort_keys=True
+    )
+    folder = Path(os.environ.get("SPIRAL_CACHE", "~/.cache/spiral")).expanduser() / "warm_start"
+    path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.safetensors"
+    if path.exists():
+        try:
+            with torch.no_grad():
+                load_parameters(model, load_file(path))
+            return WarmStarted(0, 1.0, cached=True)
+        except Exception:  # a damaged cache file costs time, never the run
+            path.unlink(missing_ok=True)
+    result = train()
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    save_file(parameters(model), temporary)
+    os.replace(temporary, path)
+    return result
+
+
+def dropout_rate(points: Sequence[tuple[float, float]], fraction: float) -> float:
+    """The rate at a fraction of the phase: linear between (fraction, rate) points, constant outside them."""
+    if not points:
+        return 0.0
+    before = [p for p in points if p[0] <= fraction] or [points[0]]
+    after = [p for p in points if p[0] >= fraction] or [points[-1]]
+    (x0, y0), (x1, y1) = before[-1], after[0]
+    return y0 if x1 <= x0 else y0 + (y1 - y0) * (fraction - x0) / (x1 - x0)
+
+
+def _states(
+    games: Mapping[str, Callable[[], Game]],
+    weights: Mapping[str, float],
+    prompter: Prompter,
+    rng: random.Random,
+) -> Iterator[_State]:
+    """Decisions of random legal play without end; every game as often as its weight says."""
+    while True:
+        name = rng.choices(list(games), [weights[g] for g in games])[0]
+        game = games[name]()
+        game.reset(random.Random(rng.getrandbits(63)))
+        while (player := game.current_player()) is not None:
+            move = random_legal_move(game, rng)
+            yield _State(prompter.encode(game.rules, game.observe(player)), move, deepcopy(game))
+            game.play(move)
+
+
+def _reply(prompter: Prompter, move: str) -> tuple[int, ...]:
+    reply = prompter.reply(move)
+    if reply is None:
+        raise SpiralError(
+            "a warm start needs a prompt format in which a move has one reply, such as prompt=plain; with this one set "
+            "warm_start.max_steps=0 and start from a pretrained model"
+        )
+    return reply
+
+
+def _update(lm: TokenLogits, optimizer: torch.optim.Optimizer, batch: Counter[Any]) -> None:
+    samples = [Sample(p, r, (0.0,) * len(r), count=batch[p, r]) for p, r in sorted(batch)]
+    for cpu_batch in pack_samples(samples, 1 << 14):
+        micro = cpu_batch.to(lm.model.device)
+        logits = lm(micro.ids, micro.positions, micro.mask, micro.rows, micro.columns)
+        nll = torch.nn.functional.cross_entropy(logits.float(), micro.targets, reduction="none")
+        ((micro.count * nll).sum() / batch.total()).backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(lm.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _legal_share(
+    model: Any, engine: Engine, prompter: Prompter, states: Sequence[_State], max_new_tokens: int, seed: int
+) -> float:
+    """The share of sampled replies that are legal moves."""
+    engine.load_weights(LEARNER, parameters(model), 0)
+    sampling = Sampling(max_new_tokens, prompter.stop_ids)
+    for number, state in enumerate(states):
+        engine.submit(Request(number, LEARNER, state.prompt, sampling, child(seed, number)))
+    legal, answered = 0, 0
+    while answered < len(states):
+        for completion in engine.step():
+            answered += 1
+            move = prompter.read(completion.ids) if completion.finish == "stop" else None
+            legal += move is not None and _is_legal(deepcopy(states[completion.request_id].game), move)
+    return legal / len(states)
+
+
+def _is_legal(game: Game, move: str) -> bool:
+    try:
+        game.play(move)
+    except IllegalMove:
+        return False
+    return True
+
+
+def _check_dropout(model: Any, config: WarmStartConfig) -> None:
+    if config.dropout and not hasattr(model, "set_dropout"):
+        raise SpiralError(
+            "warm_start.dropout is set, and this model has no set_dropout(rate); leave it empty"
+        )
+
+
+def _set_dropout(model: Any, config: WarmStartConfig, update: int, seed: int) -> None:
+    rate = dropout_rate(config.dropout, update / config.max_steps)
+    if rate > 0:
+        torch.manual_seed(derive(seed, "warm_start", "dropout", update))
+        model.set_dropout(rate)
+        model.train()
