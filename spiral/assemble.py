@@ -5,16 +5,17 @@ from __future__ import annotations
 import functools
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spiral.config import Config, PluginConfig
+from spiral.config import parse_plugin
 from spiral.errors import ConfigError, SpiralError
 from spiral.interfaces import AdvantageEstimator, Engine, Game, GameSampler, OpponentSampler, RewardShaper
 from spiral.plugins import Plugins, label
 from spiral.pool import Pool
 from spiral.prompts import Prompter
+from spiral.schema import Config, PluginConfig
 from spiral.seeds import derive
 from spiral.types import LEARNER, PolicyId
 
@@ -52,26 +53,22 @@ class Trainers:
         return named | {f"rewards.{index}": shaper for index, shaper in enumerate(self.rewards)}
 
 
-def check(config: Config, plugins: Plugins) -> None:
-    """Raise ConfigError with everything that is wrong with the plug-ins a config names; makes no model or engine."""
-    faults = [
-        fault for kind, plugin in _named(config) if (fault := plugins.fault(kind, plugin.name, plugin.args))
-    ]
+def check(config: Config, plugins: Plugins, faults: Sequence[str] = ()) -> None:
+    """Raise ConfigError with `faults` and all that is wrong with the plug-ins a config names; makes no model."""
+    found = [*faults]
+    found += [fault for kind, plugin in _named(config) if (fault := plugins.fault(kind, plugin.name, plugin.args))]
     labels = Counter(label(game.name, game.args) for game in config.games)
-    faults += [
-        f"games: {name} is listed {n} times; raise its weight instead" for name, n in labels.items() if n > 1
-    ]
-    if not faults:
-        faults += _makeable(config, plugins)
-    if faults:
-        raise ConfigError("\n".join(faults))
+    found += [f"games: {name} is listed {n} times; raise its weight instead" for name, n in labels.items() if n > 1]
+    if not found:
+        found += _makeable(config, plugins)
+    if found:
+        raise ConfigError("\n".join(found))
 
 
 def games(config: Config, plugins: Plugins) -> Games:
     """Label -> factory of each game of the mixture."""
     return {
-        label(g.name, g.args): functools.partial(plugins.find("game", g.name).factory, **g.args)
-        for g in config.games
+        label(g.name, g.args): functools.partial(plugins.find("game", g.name).factory, **g.args) for g in config.games
     }
 
 
@@ -103,7 +100,7 @@ def bots(texts: tuple[str, ...], pool: Pool) -> list[PolicyId]:
     """The policies of bots written as `name` or `name:key=value,key=value`."""
     policies = []
     for text in texts:
-        bot = PluginConfig.parse(text)
+        bot = parse_plugin(text)
         policies.append(pool.bot(bot.name, **bot.args))
     return policies
 
@@ -118,7 +115,7 @@ def _named(config: Config) -> Iterator[tuple[str, PluginConfig]]:
     yield "engine", config.engine
     yield "prompt", config.prompt
     yield from (("logger", logger) for logger in config.loggers)
-    yield from (("bot", PluginConfig.parse(text)) for text in config.evaluate.opponents)
+    yield from (("bot", parse_plugin(text)) for text in config.evaluate.opponents)
 
 
 def _makeable(config: Config, plugins: Plugins) -> list[str]:
@@ -147,6 +144,4 @@ def _makeable(config: Config, plugins: Plugins) -> list[str]:
 
 def _check_seats(opponents: OpponentSampler, name: str, num_players: int, pool: Pool) -> None:
     if LEARNER not in opponents.seat(name, num_players, pool, random.Random(0)):
-        raise SpiralError(
-            "the opponent sampler seated nobody to train; at least one chair must be the learner's"
-        )
+        raise SpiralError("the opponent sampler seated nobody to train; at least one chair must be the learner's")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 from spiral.types import Trajectory
 
 ROW_TOKENS = 128
-"""Length that rows of trees are filled to: longer rows cost attention between branches that never look at each other."""
+"""Length that rows of trees are filled to: longer rows pay for attention between branches that never meet."""
 
 WORTH_SHARING = 0.8
 """Trees are built when they need at most this share of the tokens of plain rows."""
@@ -181,16 +182,12 @@ class _Row:
 def _rows(samples: Sequence[Sample]) -> list[_Row]:
     """Samples, sorted by ids, as plain rows or as trees, whichever costs fewer tokens."""
     sequences = [sample.prompt + sample.reply for sample in samples]
-    shared = [0] + [_common(a, b) for a, b in zip(sequences, sequences[1:], strict=False)]
+    shared = [0] + [_common(a, b) for a, b in pairwise(sequences)]
     total = sum(map(len, sequences))
     rows: list[_Row] = []
     share = total - sum(shared) <= WORTH_SHARING * total
     for number, (sample, sequence, common) in enumerate(zip(samples, sequences, shared, strict=True)):
-        if (
-            not share
-            or not rows
-            or len(rows[-1].ids) + len(sequence) - common > max(ROW_TOKENS, len(sequence))
-        ):
+        if not share or not rows or len(rows[-1].ids) + len(sequence) - common > max(ROW_TOKENS, len(sequence)):
             rows.append(_Row())
             common = 0
         rows[-1].add(number, sample, common)

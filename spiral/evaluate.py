@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from spiral.config import EvaluateConfig, RolloutConfig
 from spiral.curricula import Weighted
 from spiral.errors import SpiralError
 from spiral.game_tree import GameTree
@@ -17,6 +16,7 @@ from spiral.lm import TokenLogits
 from spiral.pool import Pool, outcome
 from spiral.prompts import Prompter
 from spiral.rollouts import Rollouts
+from spiral.schema import EvaluateConfig, RolloutConfig
 from spiral.scoring import Table, move_table
 from spiral.theory import NashConv, nash_conv
 from spiral.types import Episode, PolicyId
@@ -93,9 +93,7 @@ class Arena:
         self._games, self._pool, self._engine, self._prompter = games, pool, engine, prompter
         self._config = replace(config, games_per_deal=1)
 
-    def play(
-        self, game: str, policies: Sequence[PolicyId], num_games: int, seed: Sequence[int | str]
-    ) -> list[Episode]:
+    def play(self, game: str, policies: Sequence[PolicyId], num_games: int, seed: Sequence[int | str]) -> list[Episode]:
         """`num_games` episodes of `game` with `policies` at the chairs 0, 1, ..."""
         rollouts = Rollouts(
             self._games,
@@ -162,18 +160,14 @@ class Evaluator:
     def exact(self, lm: TokenLogits) -> dict[str, Exploitability]:
         """Every enumerable game's exploitability."""
         rules = {name: self._games[name]().rules for name in self._trees}
-        return {
-            name: exploitability(lm, self._prompter, rules[name], tree) for name, tree in self._trees.items()
-        }
+        return {name: exploitability(lm, self._prompter, rules[name], tree) for name, tree in self._trees.items()}
 
     def matches(self, policy: PolicyId, seed: Sequence[int | str]) -> dict[str, float]:
         """Win, draw and loss rates by chair against each bot, with intervals, as metrics."""
         metrics: dict[str, float] = {}
         for game in self._games:
             for opponent in self._opponents:
-                tallies = self._arena.against(
-                    game, policy, opponent, self._config.games, [*seed, game, opponent]
-                )
+                tallies = self._arena.against(game, policy, opponent, self._config.games, [*seed, game, opponent])
                 for player, t in enumerate(tallies):
                     low, high = t.interval(t.wins)
                     prefix = f"eval/{game}/vs/{opponent.removeprefix('bot:')}/p{player}"
@@ -195,9 +189,7 @@ def exact_metrics(results: Mapping[str, Exploitability], suffix: str = "") -> di
         metrics[f"eval/{game}/nash_conv{suffix}"] = result.theory.nash_conv
         metrics[f"eval/{game}/illegal_mass{suffix}"] = result.mean_illegal_mass
         if not suffix:
-            for player, (value, gain) in enumerate(
-                zip(result.theory.values, result.theory.gains, strict=True)
-            ):
+            for player, (value, gain) in enumerate(zip(result.theory.values, result.theory.gains, strict=True)):
                 metrics[f"eval/{game}/value_p{player}"] = value
                 metrics[f"eval/{game}/gain_p{player}"] = gain
     return metrics
@@ -211,9 +203,7 @@ def policy_record(step: int, results: Mapping[str, Exploitability]) -> dict[str,
     }
 
 
-def _trees(
-    games: Mapping[str, Callable[[], Game]], prompter: Prompter, max_nodes: int
-) -> dict[str, GameTree]:
+def _trees(games: Mapping[str, Callable[[], Game]], prompter: Prompter, max_nodes: int) -> dict[str, GameTree]:
     """The trees of the games small enough to enumerate; the others are measured by matches alone."""
     trees = {}
     for name, make in games.items():
@@ -221,8 +211,6 @@ def _trees(
             tree = GameTree.of(make(), max_nodes)
         except SpiralError:
             continue
-        if all(
-            prompter.reply(move) is not None for decision in tree.decisions[:1] for move in decision.moves
-        ):
+        if all(prompter.reply(move) is not None for decision in tree.decisions[:1] for move in decision.moves):
             trees[name] = tree
     return trees

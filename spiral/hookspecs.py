@@ -11,7 +11,7 @@ import pluggy
 from spiral.types import Episode
 
 if TYPE_CHECKING:
-    from spiral.config import Config
+    from spiral.schema import Config
 
 hookspec = pluggy.HookspecMarker("spiral")
 hookimpl = pluggy.HookimplMarker("spiral")

@@ -16,10 +16,10 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from spiral.batch import Batch
-from spiral.config import LearnerConfig
 from spiral.errors import RunError
 from spiral.lm import TokenLogits, load_parameters, parameters
 from spiral.loss import LossTerms, loss_terms
+from spiral.schema import LearnerConfig
 
 Weights = dict[str, Tensor]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from spiral.hookspecs import hookimpl
 
@@ -13,14 +14,14 @@ class TensorBoard:
 
     def __init__(self, run_dir: Path) -> None:
         self._dir = run_dir / "tensorboard"
-        self._writer = None
+        self._writer: Any = None
 
     @hookimpl
     def step_finished(self, step: int, metrics: Mapping[str, float]) -> None:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(self._dir), purge_step=step)  # type: ignore[no-untyped-call]
+            self._writer = SummaryWriter(str(self._dir), purge_step=step)
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
 

@@ -135,9 +135,7 @@ class Plugins:
         hint = f"did you mean '{near[0]}'?" if near else "pip install a distribution that provides it"
         lost = "; ".join(f"{b.distribution} {b.version} failed to load: {b.reason}" for b in self.broken)
         installed = ", ".join(self.names(kind)) or "none"
-        raise PluginError(
-            f"no {kind} named '{name}' (installed: {installed}); {hint}" + (f" [{lost}]" if lost else "")
-        )
+        raise PluginError(f"no {kind} named '{name}' (installed: {installed}); {hint}" + (f" [{lost}]" if lost else ""))
 
     def fault(self, kind: str, name: str, args: dict[str, Any]) -> str | None:
         """What is wrong with a name and its arguments, as one sentence, without making anything; None if nothing."""

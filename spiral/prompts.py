@@ -77,9 +77,7 @@ class BoxedFormat:
         """The ids of the chat template before and after the user's text; a plain frame if there is no template."""
         if getattr(self._tokenizer, "chat_template", None) is None:
             start = [] if self._tokenizer.bos_token_id is None else [self._tokenizer.bos_token_id]
-            return [*start, *_plain_ids(self._tokenizer, "User: ")], _plain_ids(
-                self._tokenizer, "\nAssistant:"
-            )
+            return [*start, *_plain_ids(self._tokenizer, "User: ")], _plain_ids(self._tokenizer, "\nAssistant:")
         mark = "\x00SPIRAL\x00"
         message = [{"role": "user", "content": mark}]
         text = self._tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
@@ -140,7 +138,5 @@ def _plain_ids(tokenizer: Any, text: str) -> list[int]:
 
 def _stop_id(tokenizer: Any) -> int:
     if tokenizer.eos_token_id is None:
-        raise SpiralError(
-            "the model's tokenizer has no end-of-sequence token, so no reply could ever end; set one"
-        )
+        raise SpiralError("the model's tokenizer has no end-of-sequence token, so no reply could ever end; set one")
     return int(tokenizer.eos_token_id)

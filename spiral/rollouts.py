@@ -14,11 +14,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from spiral.config import RolloutConfig
 from spiral.errors import IllegalMove, RunError, SpiralError
 from spiral.interfaces import Engine, Game, GameSampler, OpponentSampler, worst_return
 from spiral.pool import Pool
 from spiral.prompts import Prompter
+from spiral.schema import RolloutConfig
 from spiral.seeds import child, derive
 from spiral.types import Completion, Ending, Episode, Fault, PolicyId, Request, Sampling, Trajectory, Turn
 

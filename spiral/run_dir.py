@@ -76,10 +76,7 @@ class RunDir:
         """Voided games, with all that is needed to play them again."""
         self.append(
             "faults.jsonl",
-            [
-                {"step": step, "game": f.game, "deal": f.deal, "moves": f.moves, "reason": f.reason}
-                for f in faults
-            ],
+            [{"step": step, "game": f.game, "deal": f.deal, "moves": f.moves, "reason": f.reason} for f in faults],
         )
 
     def rewind(self, step: int) -> None:
@@ -100,7 +97,7 @@ class RunDir:
 def episode_record(
     step: int, episode: Episode, credit: Mapping[int, Sequence[float]], show: Callable[[list[int]], str]
 ) -> dict[str, Any]:
-    """An episode as JSON. `credit`: id of a trajectory -> advantages of its turns, if it was trained; `show`: ids as text."""
+    """An episode as JSON. `credit`: id() of a trained trajectory -> advantages of its turns; `show`: ids as text."""
     turns, seen = [], [0] * len(episode.trajectories)
     for player in episode.players:
         trajectory = episode.trajectories[player]

@@ -40,16 +40,12 @@ def move_table(
                 )
             samples[prompt, reply] = decision.observation, move
     keys = sorted(samples)
-    logprobs = sequence_logprobs(
-        lm, [Sample(p, r, (0.0,) * len(r), count=1) for p, r in keys], micro_batch_tokens
-    )
+    logprobs = sequence_logprobs(lm, [Sample(p, r, (0.0,) * len(r), count=1) for p, r in keys], micro_batch_tokens)
     raw: Table = {}
     for key, logprob in zip(keys, logprobs.double().exp().tolist(), strict=True):
         observation, move = samples[key]
         raw.setdefault(observation, {})[move] = logprob
-    return {o: _normalised(row) for o, row in raw.items()}, {
-        o: 1 - sum(row.values()) for o, row in raw.items()
-    }
+    return {o: _normalised(row) for o, row in raw.items()}, {o: 1 - sum(row.values()) for o, row in raw.items()}
 
 
 @torch.inference_mode()

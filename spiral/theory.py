@@ -191,9 +191,7 @@ def _respond(tree: GameTree, rows: _Rows, player: int) -> tuple[float, dict[int,
     return sum(chance * value[root] for chance, root in tree.roots), choices
 
 
-def _response_table(
-    tree: GameTree, rows: _Rows, player: int, choices: dict[int, int]
-) -> dict[str, dict[str, float]]:
+def _response_table(tree: GameTree, rows: _Rows, player: int, choices: dict[int, int]) -> dict[str, dict[str, float]]:
     """The choices by observation. A state that play never comes to does not force its choice on others."""
     reached = [False] * len(tree.nodes)
     for chance, root in tree.roots:

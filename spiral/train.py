@@ -14,7 +14,6 @@ from accelerate.utils import gather_object
 
 from spiral import assemble, checkpoint
 from spiral.batch import pack
-from spiral.config import Config
 from spiral.errors import RunError
 from spiral.evaluate import AVERAGED, Arena, Evaluator, exact_metrics, policy_record
 from spiral.interfaces import Records
@@ -25,6 +24,7 @@ from spiral.plugins import Plugins
 from spiral.report import write_report
 from spiral.rollouts import Rollouts
 from spiral.run_dir import RunDir, episode_record
+from spiral.schema import Config
 from spiral.types import LEARNER, Episode, Trajectory
 from spiral.warm_start import Progress, WarmStarted, cached_warm_start, warm_start
 
@@ -62,9 +62,7 @@ class Training:
         config, watch = self.config, self.watch
         self.players.engine.load_weights(LEARNER, self.learner.weights(), version=start)
         for step in range(start, config.steps):
-            metrics = (
-                self.evaluate(step) if config.evaluate.every and step % config.evaluate.every == 0 else {}
-            )
+            metrics = self.evaluate(step) if config.evaluate.every and step % config.evaluate.every == 0 else {}
             with watch("rollout"):
                 episodes = self.play(step)
             with watch("credit"):
@@ -89,9 +87,7 @@ class Training:
 
     def play(self, step: int) -> list[Episode]:
         """The step's games, from all processes, with their rewards shaped and their results known to the pool."""
-        episodes = self.rollouts.play(
-            self.config.rollout.games, (self.config.seed, "rollout", step), *self.shard
-        )
+        episodes = self.rollouts.play(self.config.rollout.games, (self.config.seed, "rollout", step), *self.shard)
         if self.accelerator.num_processes > 1:
             episodes = gather_object(episodes)
         for shape in self.trainers.rewards:
@@ -191,9 +187,7 @@ def train(config: Config, run: RunDir, plugins: Plugins, progress: Progress, res
     if resume and (paths := checkpoint.found(run.checkpoints)):
         start = checkpoint.restore(paths[-1], training.learner, training.stateful)
     if start > config.steps:
-        raise RunError(
-            f"{run.path} is already at step {start}, and steps is {config.steps}; ask for more steps"
-        )
+        raise RunError(f"{run.path} is already at step {start}, and steps is {config.steps}; ask for more steps")
     if training.accelerator.is_main_process:
         run.rewind(start)
         plugins.hook.run_started(config=config, run_dir=run.path)

@@ -21,11 +21,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from spiral.batch import Sample, pack_samples
-from spiral.config import WarmStartConfig
 from spiral.errors import IllegalMove, SpiralError
 from spiral.interfaces import Engine, Game, random_legal_move
 from spiral.lm import TokenLogits, load_parameters, parameters
 from spiral.prompts import Prompter
+from spiral.schema import WarmStartConfig
 from spiral.seeds import child, derive
 from spiral.types import LEARNER, Request, Sampling
 
@@ -72,24 +72,18 @@ def warm_start(
     """
     _check_dropout(model, config)
     lm = TokenLogits(model)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0, foreach=True
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0, foreach=True)
     states = _states(games, weights, prompter, random.Random(derive(seed, "warm_start", "train")))
     fresh = _states(games, weights, prompter, random.Random(derive(seed, "warm_start", "check")))
     for update in range(config.max_steps + 1):
         if update % config.check_every == 0 or update == config.max_steps:
             held_out = [next(fresh) for _ in range(NUM_CHECKED)]
-            legal = _legal_share(
-                model, engine, prompter, held_out, max_new_tokens, derive(seed, "warm_start", update)
-            )
+            legal = _legal_share(model, engine, prompter, held_out, max_new_tokens, derive(seed, "warm_start", update))
             progress(update, config.max_steps, legal)
             if legal >= config.legal or update == config.max_steps:
                 break
         _set_dropout(model, config, update, seed)
-        batch = Counter(
-            (s.prompt, _reply(prompter, s.move)) for s in (next(states) for _ in range(config.batch))
-        )
+        batch = Counter((s.prompt, _reply(prompter, s.move)) for s in (next(states) for _ in range(config.batch)))
         for group in optimizer.param_groups:
             group["lr"] = config.lr * (1 - update / config.max_steps)
         _update(lm, optimizer, batch)
@@ -99,13 +93,9 @@ def warm_start(
     return WarmStarted(update, legal, cached=False)
 
 
-def cached_warm_start(
-    model: Any, identity: Mapping[str, Any], train: Callable[[], WarmStarted]
-) -> WarmStarted:
+def cached_warm_start(model: Any, identity: Mapping[str, Any], train: Callable[[], WarmStarted]) -> WarmStarted:
     """`train()`, or its result of an earlier run with the same `identity`, bit for bit."""
-    text = json.dumps(
-        {**identity, "torch": torch.__version__, "threads": torch.get_num_threads()}, sort_keys=True
-    )
+    text = json.dumps({**identity, "torch": torch.__version__, "threads": torch.get_num_threads()}, sort_keys=True)
     folder = Path(os.environ.get("SPIRAL_CACHE", "~/.cache/spiral")).expanduser() / "warm_start"
     path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.safetensors"
     if path.exists():
@@ -199,9 +189,7 @@ def _is_legal(game: Game, move: str) -> bool:
 
 def _check_dropout(model: Any, config: WarmStartConfig) -> None:
     if config.dropout and not hasattr(model, "set_dropout"):
-        raise SpiralError(
-            "warm_start.dropout is set, and this model has no set_dropout(rate); leave it empty"
-        )
+        raise SpiralError("warm_start.dropout is set, and this model has no set_dropout(rate); leave it empty")
 
 
 def _set_dropout(model: Any, config: WarmStartConfig, update: int, seed: int) -> None:

@@ -58,7 +58,7 @@ class KeyValues:
 
 
 class Window(Cache):
-    """Writes each layer's new keys and values in place and hands back all of the rows, (n, kv_heads, span, head_dim)."""
+    """Writes each layer's new keys and values in place and hands back whole rows, (n, kv_heads, span, head_dim)."""
 
     def __init__(self, data: Tensor, positions: Tensor) -> None:
         # Not Cache.__init__: nothing is allocated per layer here, and this is made once a token.
@@ -67,12 +67,12 @@ class Window(Cache):
         self._rows = torch.arange(len(positions), device=positions.device)[:, None]
 
     def update(
-        self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """`keys`, `values`: (n, kv_heads, T, head_dim) of one layer."""
+        """`key_states`, `value_states`: (n, kv_heads, T, head_dim) of one layer."""
         k, v = self._data[0, layer_idx], self._data[1, layer_idx]
-        k[self._rows, :, self._positions] = keys.transpose(1, 2)
-        v[self._rows, :, self._positions] = values.transpose(1, 2)
+        k[self._rows, :, self._positions] = key_states.transpose(1, 2)
+        v[self._rows, :, self._positions] = value_states.transpose(1, 2)
         return k, v
 
     def get_seq_length(self, layer_idx: int = 0) -> int:

@@ -13,7 +13,7 @@ _NEVER = -1
 
 
 class Slots:
-    """One slot a request; `row` tells where its text stands in the batch, -1 for nowhere. Freed slots are used again."""
+    """One slot a request, used again when freed; `row` tells where its text stands in the batch, -1 for nowhere."""
 
     def __init__(self) -> None:
         self._requests: list[Request | None] = []
@@ -54,7 +54,8 @@ class Slots:
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         z ^= z >> np.uint64(31)
-        return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        uniforms: np.ndarray = (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        return uniforms
 
     def append(self, slots: np.ndarray, ids: np.ndarray, logprobs: np.ndarray) -> np.ndarray:
         """Store the next id of each slot; which of them ended, (n,) bool."""
@@ -111,9 +112,7 @@ def draw(
     cumulative = logprobs.double().exp().cumsum(-1)
     row = torch.from_numpy(rows).to(logits.device)
     target = torch.from_numpy(uniforms).to(logits.device) * cumulative[row, -1]
-    ids = torch.searchsorted(cumulative[row], target[:, None], right=True)[:, 0].clamp(
-        max=logits.shape[-1] - 1
-    )
+    ids = torch.searchsorted(cumulative[row], target[:, None], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
     return ids.cpu().numpy(), logprobs[row, ids].double().cpu().numpy()
 
 

@@ -38,9 +38,7 @@ class TorchEngine:
         lane = self._lanes.get(request.policy)
         if lane is None:
             known = ", ".join(sorted(self._lanes)) or "none"
-            raise SpiralError(
-                f"the engine has no weights for '{request.policy}' (it has: {known}); load_weights first"
-            )
+            raise SpiralError(f"the engine has no weights for '{request.policy}' (it has: {known}); load_weights first")
         lane.submit(request)
 
     def step(self) -> list[Completion]:
@@ -57,9 +55,7 @@ class TorchEngine:
         if lane is None:
             lane = self._lanes[policy] = _Lane(copy.deepcopy(self._model), *self._limits)
         if lane.busy:
-            raise SpiralError(
-                f"weights of '{policy}' were loaded while its requests were in flight; finish them first"
-            )
+            raise SpiralError(f"weights of '{policy}' were loaded while its requests were in flight; finish them first")
         lane.load(weights, version)
 
     def drop(self, policy: PolicyId) -> None:
@@ -193,9 +189,7 @@ class _Lane:
         """
         slots = self._slots
         active = slots.on_rows_from(first)
-        ids, logprobs = draw(
-            logits, slots.row[active] - first, slots.temperature[active], slots.uniforms(active)
-        )
+        ids, logprobs = draw(logits, slots.row[active] - first, slots.temperature[active], slots.uniforms(active))
         ended = slots.append(active, ids, logprobs)
         done = slots.complete(active[ended], self._version)
         self._regroup(first, active[~ended], ids[~ended])
@@ -227,9 +221,7 @@ class _Lane:
         """Fill the holes with the last rows, so that the batch stays a prefix of the buffers."""
         num = sum(text is not None for text in texts)
         holes = [row for row in range(num) if texts[row] is None]
-        moves = list(
-            zip([row for row in range(num, len(texts)) if texts[row] is not None], holes, strict=True)
-        )
+        moves = list(zip([row for row in range(num, len(texts)) if texts[row] is not None], holes, strict=True))
         self._keys.copy(moves)
         for source, target in moves:
             texts[target] = texts[source]

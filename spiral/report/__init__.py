@@ -1,8 +1,8 @@
 """Writes one page to look at a run with; knows no game, and nothing of how the run's files came to be.
 
-The page is a single HTML file that asks the network for nothing. Everything in a run directory is untrusted,
-game text above all: it is embedded as JSON in which no tag can begin, the page's script shows it as text only,
-and a content security policy lets no other script run. The same files give the same bytes.
+The page is a single HTML file that asks the network for nothing. A run directory is untrusted, game text above
+all: it is embedded as JSON in which no tag can begin, the page shows it as text only, and a content security
+policy lets no other script run. The same files give the same bytes.
 """
 
 from __future__ import annotations

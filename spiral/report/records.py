@@ -284,7 +284,7 @@ def _round(value: float) -> float:
 
 
 def _text(value: Any, limit: int) -> str:
-    """Text of about `limit` characters at most; more of its end than of its start, since observations grow."""
+    """Text of about `limit` characters at most; more of its end than its start: observations grow."""
     text = "" if value is None else value if isinstance(value, str) else str(value)
     head, tail = limit // 3, len(text) - (limit - limit // 3)
     return text if tail <= head else f"{text[:head]}\n[{tail - head} characters left out]\n{text[tail:]}"

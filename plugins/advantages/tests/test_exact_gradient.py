@@ -59,11 +59,7 @@ def trajectories(outcome):
     """What the two seats of one outcome look like to an estimator."""
     found = []
     for player in range(2):
-        turns = [
-            Turn(seen, (), (), (), move, True, "stop", 0)
-            for who, seen, move in outcome.moves
-            if who == player
-        ]
+        turns = [Turn(seen, (), (), (), move, True, "stop", 0) for who, seen, move in outcome.moves if who == player]
         found.append(Trajectory("kuhn", player, LEARNER, outcome.returns[player], tuple(turns), outcome.deal))
     return found
 
@@ -128,9 +124,7 @@ def cosine(a, b):
 
 
 @pytest.mark.parametrize("logits", POLICIES)
-@pytest.mark.parametrize(
-    "make", [Reinforce, Rae, frozen_rae((0.3, -0.7)), frozen_rae((0.3, -0.7), "episode")]
-)
+@pytest.mark.parametrize("make", [Reinforce, Rae, frozen_rae((0.3, -0.7)), frozen_rae((0.3, -0.7), "episode")])
 def test_unbiased_with_a_baseline_from_before(make, logits):
     """Williams 1992: a baseline that does not depend on this game's moves leaves the expectation alone."""
     assert_equal(moments(make, logits)[0], exact_gradient(logits))

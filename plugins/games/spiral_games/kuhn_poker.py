@@ -41,9 +41,7 @@ _ROUND_RULES = (
     "gives up the pot. After two checks, or a bet and a call, both cards are shown and the higher card "
     "takes the pot. "
 )
-_ONE_ROUND = (
-    "You win or lose the chips of this round. The observation reads: player, own card, moves so far. "
-)
+_ONE_ROUND = "You win or lose the chips of this round. The observation reads: player, own card, moves so far. "
 _MATCH = (
     "The match has {rounds} rounds with a new deal each; the chips won and lost add up. The observation "
     "reads: player, round, own net chips; then each finished round (own card, the other's card or ? if it "

@@ -34,9 +34,7 @@ MAX_STOCK = 1000
 """All that exists of a resource, twice the stock, can be written in an offer's 4 digits."""
 
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
-_OFFER = re.compile(
-    r"\s*offer\s*:\s*([0-9]{1,4})\s*(wood|gold)\s*->\s*([0-9]{1,4})\s*(wood|gold)\s*", re.IGNORECASE
-)
+_OFFER = re.compile(r"\s*offer\s*:\s*([0-9]{1,4})\s*(wood|gold)\s*->\s*([0-9]{1,4})\s*(wood|gold)\s*", re.IGNORECASE)
 _OFFER_FORM = "an offer is written like [offer: 2 wood -> 1 gold]"
 _CHAT = ("Hello.", "What do you need?", "I would like wood.", "I would like gold.", "Make me an offer.")
 

@@ -174,9 +174,7 @@ OFFERS = st.builds(
     st.integers(0, 12), st.sampled_from(["GOLD", "wood"]),
 )  # fmt: skip
 MOVES = st.lists(CHATTER | OFFERS | st.sampled_from(["[accept]", "[deny]", "ok [ACCEPT]"]), max_size=30)
-GAMES = st.builds(
-    SimpleNegotiation, turns=st.integers(2, 12), stock=st.integers(1, 12), max_chat=st.integers(0, 50)
-)
+GAMES = st.builds(SimpleNegotiation, turns=st.integers(2, 12), stock=st.integers(1, 12), max_chat=st.integers(0, 50))
 
 
 @settings(deadline=None, max_examples=150, derandomize=True)

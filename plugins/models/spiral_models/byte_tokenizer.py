@@ -33,9 +33,7 @@ _SIMPLE = {"add_special_tokens", "split_special_tokens"}
 _MARK = "<|"
 """Every special token begins so; text without it needs no search for them."""
 
-_PIECES = tuple(bytes([b]) for b in range(NUM_BYTES)) + tuple(
-    token.encode() for token in SPECIAL_TOKENS + SPARE_TOKENS
-)
+_PIECES = tuple(bytes([b]) for b in range(NUM_BYTES)) + tuple(token.encode() for token in SPECIAL_TOKENS + SPARE_TOKENS)
 """The bytes that show each id."""
 
 
@@ -59,8 +57,7 @@ class ByteTokenizer(PreTrainedTokenizer):
     ) -> None:
         specials = SPECIAL_TOKENS + SPARE_TOKENS
         self._added_tokens_decoder = {
-            NUM_BYTES + n: AddedToken(token, special=True, normalized=False)
-            for n, token in enumerate(specials)
+            NUM_BYTES + n: AddedToken(token, special=True, normalized=False) for n, token in enumerate(specials)
         }
         # Loading passes back what was saved; the tables above are fixed and already hold it.
         kwargs.pop("added_tokens_decoder", None)

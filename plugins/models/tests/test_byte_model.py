@@ -123,9 +123,7 @@ def test_a_tree_mask_equals_separate_rows(model, kind):
     if kind == "float":
         mask = torch.zeros(14, 14).masked_fill(~mask, -torch.inf)
     positions = torch.tensor([[*range(10), *range(6, 10)]])
-    tree = model(
-        torch.cat((prompt, first, second), 1), attention_mask=mask[None, None], position_ids=positions
-    ).logits
+    tree = model(torch.cat((prompt, first, second), 1), attention_mask=mask[None, None], position_ids=positions).logits
     for reply, columns in ((first, slice(6, 10)), (second, slice(10, 14))):
         row = model(torch.cat((prompt, reply), 1)).logits
         torch.testing.assert_close(tree[:, columns], row[:, 6:], rtol=0, atol=2e-5)
@@ -266,9 +264,7 @@ def test_presets_have_the_size_their_name_says(name):
 
 def test_the_documented_table_is_true():
     text = (Path(__file__).parents[3] / "docs" / "models.md").read_text()
-    rows = {
-        r[1].strip(" `"): r for r in (line.split("|") for line in re.findall(r"^\| `byte-.*", text, re.M))
-    }
+    rows = {r[1].strip(" `"): r for r in (line.split("|") for line in re.findall(r"^\| `byte-.*", text, re.M))}
     assert list(rows) == list(SHAPES)
     for name, row in rows.items():
         shape, number = SHAPES[name], [cell.strip().replace(",", "") for cell in row]

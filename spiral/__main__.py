@@ -1,0 +1,5 @@
+"""`python -m spiral` is `spiral`."""
+
+from spiral.cli import main
+
+main()

@@ -1,0 +1,232 @@
+"""The command line: 0 done, 2 the user's mistake in one sentence, 1 a bug with its traceback.
+
+Heavy imports wait inside the commands, so that `--help` and every complaint about a config are instant.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from spiral.errors import SpiralError
+
+GAME = click.option("--game", metavar="G", help="A game of the run; not needed if it has one only.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class _Group(click.Group):
+    """Turns SpiralError into a sentence and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SpiralError as error:
+            for line in str(error).splitlines():
+                click.echo(f"spiral: {line}", err=True)
+            ctx.exit(2)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="spiral-selfplay")
+def main() -> None:
+    """Train language models by self-play on text games."""
+
+
+@main.command()
+@click.argument("words", nargs=-1, metavar="[CONFIG.yaml] [key=value ...]")
+@click.option("--run-dir", type=click.Path(path_type=Path), help="Where the run is kept.  [default: runs/GAME-TIME]")
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --run-dir.")
+def train(words: tuple[str, ...], run_dir: Path | None, resume: bool) -> None:
+    """Train; without a config, a tiny model learns Kuhn poker in a few minutes."""
+    from spiral import assemble, config
+    from spiral.plugins import Plugins
+    from spiral.run_dir import RunDir
+
+    path, overrides = _split(words)
+    plugins = Plugins.installed()
+    if resume:
+        run, loaded = _resumed(run_dir, path, overrides)
+        assemble.check(loaded, plugins)
+    else:
+        loaded, faults = config.read(path, overrides)
+        assemble.check(loaded, plugins, faults)
+        run_dir = run_dir or Path("runs") / f"{loaded.games[0].name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        run = RunDir.create(run_dir, loaded, plugins.distributions)
+    _train(loaded, run, plugins, resume)
+    click.echo(f"open {run.path / 'report.html'}")
+
+
+@main.command()
+@AS_JSON
+def plugins(as_json: bool) -> None:
+    """List everything installed, and what failed to load."""
+    from spiral.plugins import Plugins
+
+    found = Plugins.installed()
+    if as_json:
+        rows = [
+            {"kind": r.kind, "name": r.name, "distribution": r.distribution, "version": r.version, "doc": r.doc}
+            for r in found.registrations()
+        ]
+        broken = [
+            {"distribution": b.distribution, "version": b.version, "value": b.value, "reason": b.reason}
+            for b in found.broken
+        ]
+        click.echo(json.dumps({"plugins": rows, "broken": broken}, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("kind", "name", "distribution", "what it is", box=None, pad_edge=False)
+    for column, no_wrap in zip(table.columns, (True, True, True, False), strict=True):
+        column.no_wrap = no_wrap
+    for r in found.registrations():
+        table.add_row(r.kind, r.name, f"{r.distribution} {r.version}", r.doc)
+    Console().print(table)
+    for b in found.broken:
+        click.echo(f"broken: {b.distribution} {b.version} ({b.value}): {b.reason}", err=True)
+
+
+@main.command()
+@click.argument("names", nargs=-1, metavar="NAME...")
+@click.option("--all", "everything", is_flag=True, help="Check all games, bots, samplers and estimators.")
+def check(names: tuple[str, ...], everything: bool) -> None:
+    """Test the promises that plug-ins make; exit 1 if one is broken."""
+    from spiral.plugins import Plugins
+    from spiral.testing import CHECKED_KINDS
+    from spiral.testing import check as broken_promises
+
+    found = Plugins.installed()
+    rows = [r for r in found.registrations() if r.kind in CHECKED_KINDS and (everything or r.name in names)]
+    missing = [name for name in names if name not in {r.name for r in rows}]
+    if missing or not rows:
+        known = ", ".join(sorted({r.name for r in found.registrations() if r.kind in CHECKED_KINDS}))
+        raise SpiralError(f"nothing to check is named {', '.join(missing) or 'here'}; give --all or some of: {known}")
+    failed = False
+    for row in rows:
+        promises = broken_promises(found, row.kind, row.name)
+        failed = failed or bool(promises)
+        click.echo(f"{row.kind} {row.name} ({row.distribution} {row.version}): {'BROKEN' if promises else 'ok'}")
+        for promise in promises:
+            click.echo(f"  - {promise}")
+    sys.exit(1 if failed else 0)
+
+
+@main.command("eval")
+@click.argument("run", type=click.Path(path_type=Path))
+@GAME
+@click.option("--opponent", "opponents", multiple=True, metavar="BOT", help="A bot, NAME or NAME:key=value.  [random]")
+@click.option("--games", "num_games", default=500, show_default=True, help="Games per chair.")
+@AS_JSON
+def evaluate(run: Path, game: str | None, opponents: tuple[str, ...], num_games: int, as_json: bool) -> None:
+    """Play matches against bots: results by chair, with 95% intervals."""
+    from spiral.inspect_run import Inspected, match_rows
+
+    inspected = Inspected.open(run)
+    rows = match_rows(inspected, game, opponents or ("random",), num_games)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        click.echo(
+            f"{row['game']} vs {row['opponent']} as player {row['player']}: "
+            f"win {row['win']:.3f} [{row['win_low']:.3f}, {row['win_high']:.3f}]  draw {row['draw']:.3f}  "
+            f"loss {row['loss']:.3f}  return {row['mean_return']:+.3f} +- {row['return_error']:.3f}  "
+            f"illegal {row['illegal']:.3f}  ({row['games']} games)"
+        )
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@GAME
+@AS_JSON
+@click.option("--policy-out", type=click.Path(path_type=Path), help="Write {observation: {move: probability}} here.")
+def exploitability(run: Path, game: str | None, as_json: bool, policy_out: Path | None) -> None:
+    """Exact NashConv of a run's policy, for a game that can be enumerated."""
+    from spiral.inspect_run import Inspected, exact_row
+
+    inspected = Inspected.open(run)
+    row, table = exact_row(inspected, game)
+    if policy_out is not None:
+        policy_out.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps(row, indent=2))
+        return
+    click.echo(f"{row['game']}, step {row['step']}: NashConv {row['nash_conv']:.4f}")
+    for player, (value, gain) in enumerate(zip(row["values"], row["gains"], strict=True)):
+        click.echo(f"  player {player}: value {value:+.4f}, a best response would gain {gain:.4f}")
+    click.echo(f"  probability of illegal replies: {row['illegal_mass']:.4f} on average over observations")
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@GAME
+@click.option("--player", default=0, show_default=True, help="Your chair.")
+@click.option("--seed", type=int, help="Play the same deal again.")
+def play(run: Path, game: str | None, player: int, seed: int | None) -> None:
+    """Play against a run's policy, here."""
+    from spiral.inspect_run import Inspected
+    from spiral.play import play_at_terminal
+
+    inspected = Inspected.open(run)
+    play_at_terminal(inspected, game, player, int(time.time()) if seed is None else seed)
+
+
+@main.command()
+@click.argument("kind", type=click.Choice(["game", "estimator", "opponent"]))
+@click.argument("name")
+@click.option("--dir", "directory", type=click.Path(path_type=Path), default=Path("."), help="Parent folder.")
+def new(kind: str, name: str, directory: Path) -> None:
+    """Write a complete plug-in distribution that passes its own tests."""
+    from spiral.scaffold import create
+
+    path = create(kind, name, directory)  # type: ignore[arg-type]
+    click.echo(f"wrote {path}; next: pip install -e {path} && spiral check {name} && pytest {path}")
+
+
+def _split(words: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """The config file and the overrides among the words of `train`."""
+    files = [word for word in words if "=" not in word]
+    if len(files) > 1:
+        raise SpiralError(f"one config file at most, not {len(files)}: {', '.join(files)}; overrides are key=value")
+    return (Path(files[0]) if files else None), [word for word in words if "=" in word]
+
+
+def _resumed(run_dir: Path | None, path: Path | None, overrides: Sequence[str]) -> tuple[Any, Any]:
+    from spiral.config import load
+    from spiral.run_dir import RunDir
+
+    if run_dir is None or path is not None:
+        raise SpiralError(
+            "--resume continues the run in --run-dir with that run's own config; give --run-dir and no file"
+        )
+    run, config = RunDir.open(run_dir)
+    if overrides:
+        config = load(run_dir / "config.yaml", overrides)
+    return run, config
+
+
+def _train(config: Any, run: Any, plugins: Any, resume: bool) -> None:
+    import os
+
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from rich.console import Console
+
+    from spiral.terminal import Terminal
+
+    terminal = Terminal(Console())
+    plugins.observe_with(terminal)
+    try:
+        from spiral.train import train as run_training
+
+        run_training(config, run, plugins, terminal.warm_start, resume)
+    except KeyboardInterrupt:
+        raise SpiralError(f"stopped; go on with: spiral train --run-dir {run.path} --resume") from None
+    finally:
+        terminal.close()

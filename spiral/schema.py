@@ -1,0 +1,207 @@
+"""The schema of a run: every key, its default and its meaning, and which values would train something else than asked.
+
+`docs/config.md` is generated from this file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class PluginConfig:
+    """A plug-in by name; `advantage=rae` is short for `advantage={name: rae}`."""
+
+    name: str
+    """The registered name; `spiral plugins` lists them."""
+    args: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of its factory."""
+
+
+@dataclass(frozen=True)
+class GameConfig(PluginConfig):
+    """A game of the mixture."""
+
+    weight: float = 1.0
+    """How often it is played, relative to the others."""
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """How games are played."""
+
+    games: int = 512
+    """Finished games a step trains on."""
+    games_per_deal: int = 1
+    """Games that start from the same deal; group estimators need at least 2."""
+    concurrent: int = 1024
+    """Games in play at once, at most."""
+    max_new_tokens: int = 16
+    """The longest reply."""
+    max_turns: int = 200
+    """A game with more turns is voided as one that never ends."""
+    max_voided: int = 16
+    """Voided games that a step replaces before the run stops and says why."""
+    illegal: Literal["forfeit", "penalty"] = "forfeit"
+    """What an illegal move costs: `forfeit`, the game's worst return, the others share the opposite; or `penalty`."""
+    penalty: tuple[float, float] = (-1.5, 0.5)
+    """With `illegal: penalty`, the returns of the offender and of each other player (SPIRAL's numbers)."""
+    retries: int = 0
+    """Illegal replies of a turn that are asked again before the move counts as illegal."""
+    deadline_s: float = 600.0
+    """Longest wait for an engine that finishes no reply, before the run stops and says so."""
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """One update: objective, regularisers and optimiser (AdamW)."""
+
+    lr: float = 1e-3
+    """Peak learning rate."""
+    lr_end: float = 0.05
+    """Last learning rate as a fraction of `lr`; linear from the peak."""
+    warmup_steps: int = 0
+    """Steps of linear rise from 0 to `lr`."""
+    weight_decay: float = 0.0
+    """AdamW's decoupled decay."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    epochs: int = 1
+    """Passes over a step's batch, one optimiser step each; more than 1 needs `clip`."""
+    clip: float | None = None
+    """PPO's epsilon on the probability ratio; null leaves it unclipped."""
+    entropy: float = 0.0
+    """Weight of an entropy bonus, nats summed over a reply's tokens."""
+    kl: float = 0.0
+    """Weight of KL(policy || reference), the magnet that keeps self-play from cycling."""
+    reference_every: int = 100
+    """Steps between moving the reference to the averaged weights."""
+    ema: float = 0.98
+    """Decay of the averaged weights, which evaluation uses."""
+    micro_batch_tokens: int = 8192
+    """Tokens of a forward pass; changes memory, never the result."""
+    ratio_tolerance: float = 1e-3
+    """Largest |log-probability now - log-probability at sampling| on a fresh batch, in nats; more stops the run."""
+    dropout: float = 0.0
+    """Must stay 0: with dropout the update would score another policy than the one that played."""
+
+
+@dataclass(frozen=True)
+class WarmStartConfig:
+    """Behaviour cloning of random legal play until the format is known, before step 0."""
+
+    max_steps: int = 1000
+    """Longest warm start; 0 turns it off."""
+    batch: int = 128
+    """Examples an update."""
+    lr: float = 2e-3
+    """Learning rate, linear to 0 over `max_steps`."""
+    legal: float = 0.98
+    """Stop when this share of sampled replies is legal on fresh states."""
+    check_every: int = 25
+    """Updates between two such checks."""
+    dropout: tuple[tuple[float, float], ...] = ()
+    """(fraction of max_steps, rate) points, linear between them; empty for none."""
+    cache: bool = True
+    """Keep the result for later runs of the same games, model and seed."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What is measured during training, on the averaged weights."""
+
+    every: int = 25
+    """Steps between evaluations; 0 turns them off. The last step is always evaluated otherwise."""
+    exploitability: bool = True
+    """Exact NashConv of each enumerable game with at most `max_nodes` nodes."""
+    max_nodes: int = 20_000
+    """Largest game tree that is enumerated in training."""
+    opponents: tuple[str, ...] = ("random",)
+    """Bots to play matches against, `name` or `name:key=value`."""
+    games: int = 100
+    """Games per bot, game and chair."""
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """What is kept of a run."""
+
+    every: int = 100
+    """Steps between checkpoints; the last step always has one."""
+    keep: int = 2
+    """Newest checkpoints that stay on disk; 0 keeps all."""
+    episodes: int = 16
+    """Games a step written to episodes.jsonl."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A run."""
+
+    games: list[GameConfig]
+    """The mixture that is played."""
+    opponents: PluginConfig
+    """Who sits opposite."""
+    advantage: PluginConfig
+    """How credit is assigned."""
+    model: PluginConfig
+    """What is trained."""
+    engine: PluginConfig
+    """What generates text."""
+    prompt: PluginConfig
+    """The text around a game."""
+    curriculum: PluginConfig
+    """Which game is played next."""
+    rewards: list[PluginConfig] = field(default_factory=list)
+    """Shapers of returns, applied in order before credit."""
+    loggers: list[PluginConfig] = field(default_factory=list)
+    """Observers beside metrics.jsonl, which is always written."""
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    steps: int = 1000
+    """Learner updates."""
+    seed: int = 0
+    """Every random draw descends from it."""
+    threads: int = 1
+    """CPU threads of torch; tiny models are slower with more."""
+
+
+def unsound(config: Config) -> list[str]:
+    """Values of the right type that would train something else than asked, a sentence each."""
+    c, faults = config, []
+    at_least = {
+        "steps": (c.steps, 1), "threads": (c.threads, 1), "rollout.games": (c.rollout.games, 1),
+        "rollout.games_per_deal": (c.rollout.games_per_deal, 1), "rollout.concurrent": (c.rollout.concurrent, 1),
+        "rollout.max_new_tokens": (c.rollout.max_new_tokens, 1), "rollout.max_turns": (c.rollout.max_turns, 1),
+        "rollout.retries": (c.rollout.retries, 0), "learner.epochs": (c.learner.epochs, 1),
+        "learner.reference_every": (c.learner.reference_every, 1), "checkpoint.every": (c.checkpoint.every, 1),
+        "evaluate.every": (c.evaluate.every, 0), "learner.micro_batch_tokens": (c.learner.micro_batch_tokens, 1),
+        "warm_start.check_every": (c.warm_start.check_every, 1), "warm_start.batch": (c.warm_start.batch, 1),
+        "rollout.max_voided": (c.rollout.max_voided, 0), "evaluate.games": (c.evaluate.games, 1),
+    }  # fmt: skip
+    faults += [f"{key} is {value}, and must be at least {low}" for key, (value, low) in at_least.items() if value < low]
+    if not c.games:
+        faults.append("games is empty; name at least one, such as games=kuhn_poker")
+    faults += [f"games: weight of {g.name} is {g.weight}, and must be positive" for g in c.games if g.weight <= 0]
+    if c.rollout.games % max(1, c.rollout.games_per_deal):
+        faults.append(
+            f"rollout.games is {c.rollout.games}, and must be a multiple of rollout.games_per_deal "
+            f"({c.rollout.games_per_deal})"
+        )
+    if not 0 <= c.learner.ema < 1:
+        faults.append(f"learner.ema is {c.learner.ema}, and must be at least 0 and below 1")
+    if c.learner.dropout:
+        faults.append(
+            f"learner.dropout is {c.learner.dropout}, and must be 0: the update would score another policy than the "
+            "one that played, so every probability ratio would be wrong; use warm_start.dropout instead"
+        )
+    if c.learner.epochs > 1 and c.learner.clip is None:
+        faults.append(
+            f"learner.epochs is {c.learner.epochs} without learner.clip: later passes are off-policy; set "
+            "learner.clip=0.2 or learner.epochs=1"
+        )
+    return faults

@@ -1,0 +1,113 @@
+"""What a training run shows on the terminal: a live table, or plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from spiral.hookspecs import hookimpl
+from spiral.schema import Config
+
+PLAIN_EVERY_S = 10.0
+"""Seconds between plain lines; evaluations always get one."""
+
+
+class Terminal:
+    """An observer. `headline` is the metric a run is judged by: NashConv, or the win rate where that is unknown."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+        self._steps = 0
+        self._first_step: int | None = None
+        self._started = self._last_line = 0.0
+        self._latest: dict[str, float] = {}
+        self._first_headline: dict[str, float] = {}
+
+    def warm_start(self, update: int, max_updates: int, legal: float) -> None:
+        """Progress of the warm start; see `spiral.warm_start.Progress`."""
+        text = f"warm start: update {update} of at most {max_updates}, {legal:.0%} of sampled replies are legal moves"
+        if self._live is None:
+            self._console.print(text, highlight=False)
+        else:
+            self._live.start()
+            self._live.update(text)
+
+    @hookimpl
+    def run_started(self, config: Config, run_dir: Path) -> None:
+        self._steps = config.steps
+        games = ", ".join(game.name for game in config.games)
+        self._console.print(
+            f"{config.model.name} learns {games}: {config.opponents.name} opponents, {config.advantage.name}, "
+            f"{config.rollout.games} games a step, run {run_dir}",
+            highlight=False,
+        )
+        self._started = time.monotonic()
+        if self._live is not None:
+            self._live.start()
+
+    @hookimpl
+    def step_finished(self, step: int, metrics: Mapping[str, float]) -> None:
+        if self._first_step is None:
+            self._first_step, self._started = step, time.monotonic()
+        self._latest.update(metrics)
+        news = headline(metrics)
+        for name, value in news.items():
+            self._first_headline.setdefault(name, value)
+        if self._live is not None:
+            self._live.update(self._table(step))
+        elif news or time.monotonic() - self._last_line > PLAIN_EVERY_S:
+            self._last_line = time.monotonic()
+            self._console.print(self._line(step), highlight=False, soft_wrap=True)
+
+    @hookimpl
+    def run_finished(self, step: int) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._live is not None:
+            self._live.stop()
+
+    def _line(self, step: int) -> str:
+        m = self._latest
+        truth = "  ".join(f"{name} {value:.3f}" for name, value in headline(m).items())
+        illegal = f"illegal {m['play/illegal_rate']:.1%}  " if "play/illegal_rate" in m else ""
+        return f"step {step:>5}/{self._steps}  {truth}  {illegal}{self._left(step)} left"
+
+    def _table(self, step: int) -> Table:
+        table = Table(title=f"step {step} of {self._steps}, {self._left(step)} left", title_justify="left")
+        table.add_column("measure")
+        table.add_column("first", justify="right")
+        table.add_column("now", justify="right")
+        for name, value in headline(self._latest).items():
+            table.add_row(name, f"{self._first_headline[name]:.3f}", f"[bold]{value:.3f}[/bold]")
+        for name in ("play/illegal_rate", "learner/entropy", "learner/kl", "speed/games_per_s"):
+            if name in self._latest:
+                table.add_row(name, "", f"{self._latest[name]:.3g}")
+        return table
+
+    def _left(self, step: int) -> str:
+        done = step - (self._first_step or 0)
+        if done < 1:
+            return "?"
+        seconds = (time.monotonic() - self._started) / done * (self._steps - step)
+        return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+
+
+def headline(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics a run is judged by, under the names a person is shown."""
+    exact = {f"NashConv {name.split('/')[1]}": value for name, value in metrics.items() if name.endswith("/nash_conv")}
+    if exact:
+        return exact
+    wins = {}
+    for name, value in metrics.items():
+        if name.endswith("/win"):
+            _, game, _, opponent, player, _ = name.split("/")
+            wins[f"wins {game} vs {opponent} as {player}"] = value
+    return wins
