@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spiral.config import Config, dump, load
+from spiral.config import dump, load
 from spiral.errors import ConfigError, RunError
+from spiral.schema import Config
 from spiral.types import Episode, Fault, Turn
 
 LINES = ("metrics.jsonl", "episodes.jsonl", "faults.jsonl")
