@@ -3,7 +3,7 @@
 // Draws line charts as inline SVG; knows nothing of the run. Colours come from the style sheet, so they follow the theme.
 
 const SVG = "http://www.w3.org/2000/svg";
-const HEIGHT = 178;
+const HEIGHT = 178, LEAD_HEIGHT = 240;
 
 // Strings become text nodes, never markup: everything here may come from a game or a model.
 function put(node, attributes, children) {
@@ -63,7 +63,7 @@ function chart(spec) {
   const plot = el("div", { class: "plot" });
   const lost = lines.reduce((sum, line) => sum + line.series.not_finite, 0);
   const caption = [spec.caption, lost ? `${lost} values were not finite and are left out.` : ""].filter(Boolean).join(" ");
-  const figure = el("figure", null,
+  const figure = el("figure", { class: spec.lead ? "lead" : null },
     el("h4", null, spec.title, spec.unit ? el("span", { class: "unit" }, spec.unit) : null),
     el("div", { class: "legend" }, lines.map((line) => key(line, lines.length > 1, show))),
     plot, caption ? el("figcaption", null, caption) : null);
@@ -97,9 +97,9 @@ function scales(lines, spec, width) {
   const room = 0.05 * (y1 - y0);
   const floor = spec.zero && y0 === 0 ? 0 : y0 - room;
   const ceiling = spec.zero && y1 === 0 ? 0 : y1 + room;
-  const marks = ticks(floor, ceiling, 4, false).map((at) => [at, spec.percent ? percent(at) : format(at, 4)]);
+  const marks = ticks(floor, ceiling, spec.lead ? 7 : 5, false).map((at) => [at, spec.percent ? percent(at) : format(at, 4)]);
   const left = 12 + 6.2 * Math.max(...marks.map(([, text]) => text.length));
-  const box = { left, right: width - 8, top: 8, bottom: HEIGHT - 24 };
+  const box = { left, right: width - 8, top: 8, bottom: (spec.lead ? LEAD_HEIGHT : HEIGHT) - 24 };
   return {
     box, marks, x0, x1, floor, ceiling,
     x: (step) => box.left + ((step - x0) / (x1 - x0)) * (box.right - box.left),
@@ -119,12 +119,10 @@ function axes(scale, spec) {
     return [svg("line", { x1: box.left, x2: box.right, y1: y, y2: y, class: at === 0 ? "zero" : "grid" }),
       svg("text", { x: box.left - 7, y: Number(y) + 3.6, "text-anchor": "end" }, text)];
   });
-  const steps = ticks(scale.x0, scale.x1, Math.max(2, (box.right - box.left) / 95), true);
-  const labels = steps.map((at, i) => {
-    const x = scale.x(at), text = format(at, 4);
-    const anchor = x > box.right - 14 ? "end" : "middle";
-    return svg("text", { x: anchor === "end" ? box.right : x, y: box.bottom + 16, "text-anchor": anchor }, i ? text : `step ${text}`);
-  });
+  // The last step is always named, the round ones before it where they leave it room.
+  const steps = ticks(scale.x0, scale.x1, Math.max(2, (box.right - box.left) / 75), true).filter((at) => scale.x(at) < box.right - 46);
+  const labels = [...steps, scale.x1].map((at, i) => svg("text", { x: scale.x(at), y: box.bottom + 16,
+    "text-anchor": at === scale.x1 ? "end" : i ? "middle" : "start" }, i ? format(at, 6) : `step ${format(at, 6)}`));
   return [...parts, ...labels];
 }
 
@@ -148,7 +146,7 @@ function draw(plot, width, lines, spec, show) {
     ? `${l.label}: ${show(l.series.y[0])} at step ${l.series.x[0]}, ${show(l.series.y.at(-1))} at step ${l.series.x.at(-1)}`
     : `${l.label}: no values`).join("; ")}`;
   // The plot is the size of its viewBox; paper, which is another width, scales it.
-  const root = svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", tabindex: 0, "aria-label": label },
+  const root = svg("svg", { viewBox: `0 0 ${width} ${scale.box.bottom + 24}`, role: "img", tabindex: 0, "aria-label": label },
     axes(scale, spec), lines.map((line) => drawn(line, scale)));
   plot.replaceChildren(root);
   hover(plot, root, lines, scale, show, width);

@@ -145,7 +145,7 @@ function truth() {
 function theory(game) {
   const at = `eval/${game}/`;
   return [
-    { title: "NashConv", unit: "points", zero: true,
+    { title: "NashConv", unit: "points", zero: true, lead: true,
       caption: "What the players together would gain if each alone switched to a best response. 0 is a Nash equilibrium. Training plays the live weights; the average of recent weights is what counts.",
       lines: lines(["averaged weights", `${at}nash_conv`], ["live weights", `${at}nash_conv_live`, { dash: "4 3" }]) },
     { title: "Exploitability by player", unit: "points", zero: true,

@@ -14,7 +14,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from spiral.errors import IllegalMove
 from spiral.interfaces import Enumerable, has_perfect_information
 from spiral.testing.matches import (
     Broken,
@@ -56,27 +55,26 @@ class Match(Protocol):
 Place = tuple[Start, tuple[str, ...]]
 
 
-def listed_deals(factory: GameFactory) -> list[tuple[float, Any]] | None:
-    """All deals of an `Enumerable` game that has at most MAX_DEALS; None for others."""
+def first_deals(factory: GameFactory) -> list[tuple[float, Any]]:
+    """The deals of an `Enumerable` game, at most MAX_DEALS + 1 of them; [] for other games."""
     game = factory()
     if not isinstance(game, Enumerable):
-        return None
+        return []
     with doing("deals()"):
-        deals = list(itertools.islice(game.deals(), MAX_DEALS + 1))
-    return deals if len(deals) <= MAX_DEALS else None
+        return list(itertools.islice(game.deals(), MAX_DEALS + 1))
 
 
 def check_deals(factory: GameFactory, seed: int) -> None:
     """Probabilities, `reset_to`, and that `reset` deals with the listed probabilities."""
-    deals = listed_deals(factory)
-    if deals is None:
+    if not isinstance(factory(), Enumerable):
         return
+    deals = first_deals(factory)
     total = 0.0
     for entry in deals:
         if not isinstance(entry, tuple) or len(entry) != 2 or not is_finite(entry[0]) or entry[0] <= 0:
             raise Broken(f"deals() gave {short(entry)}; give pairs of a probability above 0 and a deal")
         total += entry[0]
-    if abs(total - 1) > 1e-9:
+    if len(deals) <= MAX_DEALS and abs(total - 1) > 1e-9:
         raise Broken(f"the probabilities of deals() add up to {total:.6g}; make that 1")
     rng = random.Random(seed)
     for _, deal in rng.sample(deals, min(40, len(deals))):
@@ -92,7 +90,8 @@ def check_deals(factory: GameFactory, seed: int) -> None:
                 f"after reset_to(deal) a match is not a function of the moves alone: {differ}; set everything in "
                 "reset_to, and draw nothing after it"
             )
-    _check_frequencies(factory, deals)
+    if len(deals) <= MAX_DEALS:
+        _check_frequencies(factory, deals)
 
 
 def _check_frequencies(factory: GameFactory, deals: Sequence[tuple[float, Any]]) -> None:
@@ -220,12 +219,13 @@ def check_leaks(factory: GameFactory, played: Sequence[Match], seed: int) -> Ite
     game = factory()
     if has_perfect_information(game) or callable(getattr(game, "resample", None)):
         return
-    deals = listed_deals(factory)
-    starts = [dealt(deal) for _, deal in deals] if deals else [seeded(seed + i) for i in range(NUM_STARTS)]
+    deals = first_deals(factory)
+    exact = 0 < len(deals) <= MAX_DEALS
+    starts = [dealt(deal) for _, deal in deals] if exact else [seeded(seed + i) for i in range(NUM_STARTS)]
     openings = sorted({match.moves[:length] for match in played[:4] for length in range(4)}, key=len)
     samples = [list(_sample(factory, starts, opening)) for opening in openings]
     for p, q in itertools.permutations(range(game.num_players), 2):
-        verdicts = [_given_away([(seen[p], seen[q]) for seen in views], exact=bool(deals)) for views in samples]
+        verdicts = [_given_away([(seen[p], seen[q]) for seen in views], exact) for views in samples]
         if True in verdicts and False not in verdicts:
             theirs, mine = (short(samples[verdicts.index(True)][0][player], 50) for player in (q, p))
             yield (
@@ -239,10 +239,7 @@ def _sample(factory: GameFactory, starts: Sequence[Start], opening: Sequence[str
     """What all players see after an opening, for each start where it is legal and the match goes on."""
     for start in starts:
         table = Table(factory, start)
-        try:
-            for move in opening:
-                table.game.play(move)
-        except IllegalMove:
+        if not table.follows(opening):
             continue
         view = table.look()
         if view.player is not None:

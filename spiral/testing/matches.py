@@ -159,6 +159,17 @@ class Table:
             raise Broken(f"play({short(move)}) returned {short(answer)}; it returns nothing {self.where()}")
         self.moves.append(move)
 
+    def follows(self, moves: Sequence[str]) -> bool:
+        """Make moves that may be illegal here; whether all were taken."""
+        for move in moves:
+            with doing(f"play({short(move)}) {self.where()}"):
+                try:
+                    self.game.play(move)
+                except IllegalMove:
+                    return False
+            self.moves.append(move)
+        return True
+
     def random_move(self, rng: random.Random) -> str:
         """A legal move, whether listed or sampled."""
         if self.game.legal_moves() is None and not callable(getattr(self.game, "sample_move", None)):
