@@ -53,8 +53,9 @@ class _Match:
     retries: int = 0
     num_asked: int = 0
     players: list[int] = field(default_factory=list)
-    turns: list[Turn] = field(default_factory=list)
-    """All players' turns in the order of play; `players` says whose each one is."""
+    """Who made each turn so far."""
+    turns: list[list[Turn]] = field(default_factory=list)
+    """Each player's turns."""
 
 
 class Rollouts:
@@ -118,7 +119,8 @@ class Rollouts:
             game = self._games[name]() if index else game
             seed = child(place, index)
             bots_rng = random.Random(seed) if has_bot else None
-            yield _Match(group, group.attempt, index, game, name, policies, deal, seed, bots_rng)
+            turns: list[list[Turn]] = [[] for _ in policies]
+            yield _Match(group, group.attempt, index, game, name, policies, deal, seed, bots_rng, turns=turns)
 
     def _check_seats(self, policies: list[PolicyId], game: Game) -> None:
         unknown = [p for p in policies if p not in self._pool]
@@ -176,7 +178,7 @@ class Rollouts:
         return self._after(match, turn)
 
     def _after(self, match: _Match, turn: Turn) -> Episode | None:
-        match.turns.append(turn)
+        match.turns[match.player].append(turn)
         match.players.append(match.player)
         if turn.legal:
             match.retries = 0
@@ -192,8 +194,8 @@ class Rollouts:
         player = game.current_player()
         if player is None:
             return self._episode(match, [float(r) for r in game.returns()], "finished")
-        if len(match.turns) >= self._config.max_turns:
-            raise TimeoutError(f"not over after {len(match.turns)} turns; rollout.max_turns allows no more")
+        if len(match.players) >= self._config.max_turns:
+            raise TimeoutError(f"not over after {len(match.players)} turns; rollout.max_turns allows no more")
         match.player, match.observation = player, game.observe(player)
         bot = self._pool.bots.get(match.policies[player])
         if bot is None:
@@ -205,16 +207,12 @@ class Rollouts:
     def _episode(self, match: _Match, returns: list[float], ending: Ending) -> Episode:
         if len(returns) != match.game.num_players or not all(map(math.isfinite, returns)):
             raise ValueError(f"returns() gave {returns} for {match.game.num_players} players")
+        seats = zip(match.policies, returns, match.turns, strict=True)
         trajectories = tuple(
-            Trajectory(
-                match.name,
-                player,
-                policy,
-                returns[player],
-                tuple([turn for who, turn in zip(match.players, match.turns, strict=True) if who == player]),
-                match.deal,
-            )
-            for player, policy in enumerate(match.policies)
+            [
+                Trajectory(match.name, player, policy, reward, tuple(turns), match.deal)
+                for player, (policy, reward, turns) in enumerate(seats)
+            ]
         )
         offender = match.player if ending == "illegal" else None
         return Episode(
@@ -240,7 +238,8 @@ class Rollouts:
 
     def _void(self, match: _Match, reason: str) -> None:
         """Report a match and give its group a new attempt. Raises RunError when there were too many."""
-        moves = tuple(turn.move or "" for turn in match.turns)
+        turns = [iter(turns) for turns in match.turns]
+        moves = tuple(next(turns[player]).move or "" for player in match.players)
         fault = Fault(match.name, match.deal, moves, reason)
         self.faults.append(fault)
         match.group.attempt += 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from spiral.types import Completion, Request
+from spiral.types import Completion, Finish, Request, Sampling
 
 _NEVER = -1
 """A stop id that no model samples."""
@@ -27,22 +29,24 @@ class Slots:
         self._logprobs = np.empty((0, 1))
         self._stops = np.empty((0, 1), np.int64)
 
-    def add(self, request: Request, room: int) -> int:
-        """A slot for a request whose reply may have at most `room` tokens, whatever it asks for."""
-        sampling = request.sampling
-        if not self._free:
-            self._grow(max(64, 2 * len(self._requests)))
-        self._ids = _widen(self._ids, sampling.max_new_tokens)
-        self._logprobs = _widen(self._logprobs, sampling.max_new_tokens)
-        self._stops = _widen(self._stops, len(sampling.stop_ids))
-        slot = self._free.pop()
-        self._requests[slot] = request
-        self.row[slot], self._length[slot] = -1, 0
-        self._seed[slot], self.temperature[slot] = request.seed, sampling.temperature
-        self._limit[slot] = min(room, sampling.max_new_tokens)
-        self._stops[slot] = _NEVER
-        self._stops[slot, : len(sampling.stop_ids)] = sampling.stop_ids
-        return slot
+    def add(self, requests: Sequence[Request], rows: Sequence[int], rooms: Sequence[int]) -> None:
+        """Give each request a slot on its row; its reply may have at most `room` tokens, whatever it asks for."""
+        if not requests:
+            return
+        samplings = [request.sampling for request in requests]
+        distinct = list({id(sampling): sampling for sampling in samplings}.values())
+        self._make_room(len(requests), distinct)
+        slots = np.array([self._free.pop() for _ in requests])
+        for slot, request in zip(slots.tolist(), requests, strict=True):
+            self._requests[slot] = request
+        self.row[slots], self._length[slots] = rows, 0
+        self._seed[slots] = [request.seed for request in requests]
+        self.temperature[slots] = [sampling.temperature for sampling in samplings]
+        self._limit[slots] = np.minimum(rooms, [sampling.max_new_tokens for sampling in samplings])
+        for sampling in distinct:
+            alike = slots if len(distinct) == 1 else slots[[s is sampling for s in samplings]]
+            self._stops[alike] = _NEVER
+            self._stops[alike, : len(sampling.stop_ids)] = sampling.stop_ids
 
     def on_rows_from(self, first: int) -> np.ndarray:
         """The slots that stand on row `first` or a later one."""
@@ -68,22 +72,34 @@ class Slots:
     def complete(self, slots: np.ndarray, version: int) -> list[Completion]:
         """Free the slots and hand out what they hold."""
         done = []
-        rows = zip(slots.tolist(), self._length[slots].tolist(), strict=True)
-        for slot, length in rows:
+        numbers = slots.tolist()
+        held = zip(
+            numbers,
+            self._length[slots].tolist(),
+            self._ids[slots].tolist(),
+            self._logprobs[slots].tolist(),
+            strict=True,
+        )
+        for slot, length, ids, logprobs in held:
             request = self._requests[slot]
             assert request is not None
-            ids = tuple(self._ids[slot, :length].tolist())
-            logprobs = tuple(self._logprobs[slot, :length].tolist())
-            stopped = ids[-1] in request.sampling.stop_ids
-            done.append(Completion(request.id, ids, logprobs, "stop" if stopped else "length", version))
+            finish: Finish = "stop" if ids[length - 1] in request.sampling.stop_ids else "length"
+            done.append(Completion(request.id, tuple(ids[:length]), tuple(logprobs[:length]), finish, version))
             self._requests[slot] = None
-            self._free.append(slot)
+        self._free += numbers
         self.row[slots] = -1
         return done
 
     def move(self, source: int, target: int) -> None:
         """Everybody on one row now stands on another."""
         self.row[self.row == source] = target
+
+    def _make_room(self, num: int, samplings: Sequence[Sampling]) -> None:
+        if len(self._free) < num:
+            self._grow(max(64, 2 * len(self._requests), len(self._requests) + num))
+        width = max(sampling.max_new_tokens for sampling in samplings)
+        self._ids, self._logprobs = _widen(self._ids, width), _widen(self._logprobs, width)
+        self._stops = _widen(self._stops, max(len(sampling.stop_ids) for sampling in samplings))
 
     def _grow(self, num: int) -> None:
         old = len(self._requests)

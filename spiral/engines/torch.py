@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -82,8 +83,10 @@ class _Lane:
         self._prefixes = PrefixCache()
         self._max_rows, self._prefill_tokens = max_rows, prefill_tokens
         self._version = 0
-        self._pending: dict[Ids, list[int]] = {}
-        """Text to admit -> the slots that wait for it: new prompts, and replies that lost their row."""
+        self._pending: dict[Ids, list[Request]] = {}
+        """Prompt to admit -> the requests that wait for it."""
+        self._ousted: dict[Ids, list[int]] = {}
+        """Unfinished text that lost its row -> the slots that wait for it."""
         self._texts: list[list[int]] = []
         """One a row: the ids whose keys and values it holds, and the last one, which it does not hold yet."""
         self._slots = Slots()
@@ -91,7 +94,7 @@ class _Lane:
 
     @property
     def busy(self) -> bool:
-        return bool(self._pending or self._texts)
+        return bool(self._pending or self._texts or self._ousted)
 
     def submit(self, request: Request) -> None:
         room = self._context - len(request.prompt)
@@ -100,7 +103,7 @@ class _Lane:
                 f"a prompt of {len(request.prompt)} tokens does not fit the model's context of {self._context}; "
                 "use a model with a longer context, or a game or prompt format with shorter text"
             )
-        self._pending.setdefault(request.prompt, []).append(self._slots.add(request, room))
+        self._pending.setdefault(request.prompt, []).append(request)
 
     def load(self, weights: Mapping[str, Tensor], version: int) -> None:
         load_parameters(self._lm.model, weights)
@@ -122,7 +125,7 @@ class _Lane:
         """Texts that fit now, oldest first; at least one when nothing else is in flight."""
         room, budget = self._max_rows - len(self._texts), self._prefill_tokens
         chosen: list[Ids] = []
-        for text in self._pending:
+        for text in chain(self._ousted, self._pending):
             if len(chosen) == room or (chosen and len(text) > budget):
                 break
             chosen.append(text)
@@ -137,8 +140,13 @@ class _Lane:
             self._extend([prefix], [self._prefixes.longest(prefix)], first)
             self._prefixes.keep(prefix, self._keys.read(first, len(prefix)))
         logits = self._extend(texts, [self._prefixes.longest(t) for t in texts], first)
-        for text in texts:
-            self._slots.row[self._pending.pop(text)] = len(self._texts)
+        for row, text in enumerate(texts, first):
+            if text in self._ousted:
+                self._slots.row[self._ousted.pop(text)] = row
+                self._texts.append(list(text))
+                continue
+            requests = self._pending.pop(text)
+            self._slots.add(requests, [row] * len(requests), [self._context - len(text)] * len(requests))
             self._texts.append(list(text))
         return logits
 
@@ -212,7 +220,7 @@ class _Lane:
                 texts.append(text)
             else:  # no row is free: computed again when one is
                 self._slots.row[members] = -1
-                self._pending.setdefault(tuple(text), []).extend(members.tolist())
+                self._ousted.setdefault(tuple(text), []).extend(members.tolist())
         self._keys.reserve(len(texts), 1)
         self._keys.copy(copies)
         self._compact(texts)

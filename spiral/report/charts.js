@@ -35,6 +35,9 @@ const percent = (value, digits = 3) =>
   value === null || value === undefined ? "–" : `${format(100 * value, digits)}%`;
 const signed = (value, digits = 3) => (value > 0 ? "+" : "") + format(value, digits);
 
+// A long name may break after a slash.
+const breakable = (name) => name.split("/").flatMap((part, i) => (i ? ["/", el("wbr"), part] : [part]));
+
 function ticks(low, high, count, whole) {
   const rough = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -64,7 +67,7 @@ function chart(spec) {
   const lost = lines.reduce((sum, line) => sum + line.series.not_finite, 0);
   const caption = [spec.caption, lost ? `${lost} values were not finite and are left out.` : ""].filter(Boolean).join(" ");
   const figure = el("figure", { class: spec.lead ? "lead" : null },
-    el("h4", null, spec.title, spec.unit ? el("span", { class: "unit" }, spec.unit) : null),
+    el("h4", null, el("span", null, breakable(spec.title)), spec.unit ? el("span", { class: "unit" }, spec.unit) : null),
     el("div", { class: "legend" }, lines.map((line) => key(line, lines.length > 1, show))),
     plot, caption ? el("figcaption", null, caption) : null);
   let width = 0;
@@ -89,19 +92,20 @@ function scales(lines, spec, width) {
   let [x0, x1] = [Math.min(...xs), Math.max(...xs)];
   let y0 = ys.reduce((a, b) => Math.min(a, b), Infinity), y1 = ys.reduce((a, b) => Math.max(a, b), -Infinity);
   if (!xs.length) [x0, x1, y0, y1] = [0, 1, 0, 1];
-  if (x0 === x1) [x0, x1] = [x0 - 1, x1 + 1];
+  const last = x1, single = x0 === x1;
+  if (single) [x0, x1] = [x0 - 1, x1 + 1];
   if (y0 === y1) {
     const room = Math.abs(y0) || 1;
-    [y0, y1] = spec.zero && y0 === 0 ? [0, 1] : [y0 - room / 2, y1 + room / 2];
+    [y0, y1] = y0 === 0 ? [0, 1] : [y0 - room / 2, y1 + room / 2];
   }
   const room = 0.05 * (y1 - y0);
-  const floor = spec.zero && y0 === 0 ? 0 : y0 - room;
-  const ceiling = spec.zero && y1 === 0 ? 0 : y1 + room;
+  const floor = y0 === 0 ? 0 : y0 - room;
+  const ceiling = y1 === 0 ? 0 : y1 + room;
   const marks = ticks(floor, ceiling, spec.lead ? 7 : 5, false).map((at) => [at, spec.percent ? percent(at) : format(at, 4)]);
   const left = 12 + 6.2 * Math.max(...marks.map(([, text]) => text.length));
   const box = { left, right: width - 8, top: 8, bottom: (spec.lead ? LEAD_HEIGHT : HEIGHT) - 24 };
   return {
-    box, marks, x0, x1, floor, ceiling,
+    box, marks, x0, x1, last, single,
     x: (step) => box.left + ((step - x0) / (x1 - x0)) * (box.right - box.left),
     y: (value) => box.bottom - ((value - floor) / (ceiling - floor)) * (box.bottom - box.top),
     step: (px) => x0 + ((px - box.left) / (box.right - box.left)) * (x1 - x0),
@@ -120,9 +124,10 @@ function axes(scale, spec) {
       svg("text", { x: box.left - 7, y: Number(y) + 3.6, "text-anchor": "end" }, text)];
   });
   // The last step is always named, the round ones before it where they leave it room.
-  const steps = ticks(scale.x0, scale.x1, Math.max(2, (box.right - box.left) / 75), true).filter((at) => scale.x(at) < box.right - 46);
-  const labels = [...steps, scale.x1].map((at, i) => svg("text", { x: scale.x(at), y: box.bottom + 16,
-    "text-anchor": at === scale.x1 ? "end" : i ? "middle" : "start" }, i ? format(at, 6) : `step ${format(at, 6)}`));
+  const round = ticks(scale.x0, scale.x1, Math.max(2, (box.right - box.left) / 75), true);
+  const steps = scale.single ? [scale.last] : [...round.filter((at) => scale.x(at) < box.right - 46), scale.last];
+  const labels = steps.map((at, i) => svg("text", { x: scale.x(at), y: box.bottom + 16,
+    "text-anchor": scale.single ? "middle" : at === scale.last ? "end" : i ? "middle" : "start" }, i ? format(at, 6) : `step ${format(at, 6)}`));
   return [...parts, ...labels];
 }
 
@@ -178,7 +183,8 @@ function hover(plot, root, lines, scale, show, width) {
     }
     tip.hidden = false;
     const left = x + 14 + tip.offsetWidth > width ? x - 14 - tip.offsetWidth : x + 14;
-    tip.style.transform = `translate(${Math.max(0, left)}px, ${scale.box.top}px)`;
+    // Above the plot, so as not to cover what it speaks of.
+    tip.style.transform = `translate(${Math.max(0, left)}px, ${-4 - tip.offsetHeight}px)`;
   };
   root.addEventListener("pointermove", (event) => {
     const bounds = root.getBoundingClientRect();

@@ -149,7 +149,7 @@ function theory(game) {
       caption: "What the players together would gain if each alone switched to a best response. 0 is a Nash equilibrium. Training plays the live weights; the average of recent weights is what counts.",
       lines: lines(["averaged weights", `${at}nash_conv`], ["live weights", `${at}nash_conv_live`, { dash: "4 3" }]) },
     { title: "Exploitability by player", unit: "points", zero: true,
-      caption: "What this player's opponents would gain, or this player would, by a best response: the parts that NashConv sums.",
+      caption: "What each player would gain by switching alone to a best response: the parts that NashConv sums.",
       lines: perChair(`${at}exploitability_p`) },
     { title: "Value of the game", unit: "points",
       caption: "What each player gets on average when the policy plays itself. At an equilibrium of a two-player zero-sum game this is the value of the game.",
@@ -200,7 +200,8 @@ function play() {
 }
 
 function learner() {
-  const one = (title, unit, name, caption, more) => ({ title, unit, caption, lines: lines([title, name]), ...more });
+  // A curve that never leaves 0 (no clip, no reference) belongs to a feature that is off: it stays among the others.
+  const one = (title, unit, name, caption, more) => ever(name) ? { title, unit, caption, lines: lines([title, name]), ...more } : null;
   return charted("learner", "Learner", "What the updates did to the weights.", [[null, [
     one("Entropy", "nats a reply", "learner/entropy", "How undecided the policy is. A fast fall to 0 means it stopped exploring.", { zero: true }),
     one("Entropy per token", "nats", "learner/entropy_per_token", "The same, divided by the number of tokens in the reply.", { zero: true }),
@@ -208,7 +209,7 @@ function learner() {
     one("Gradient norm", null, "learner/grad_norm", "Before it is scaled down to the largest norm allowed.", { zero: true }),
     one("Learning rate", null, "learner/lr", "As the schedule sets it.", { zero: true }),
     one("Ratio gap", "nats", "learner/ratio_gap", "Largest difference between a token's log-probability when sampled and when trained on, before the update. Anything but rounding is a fault.", { zero: true }),
-    one("Clipped", "share of tokens", "learner/clipped", "Tokens whose probability ratio the clip cut off. 0 with one pass over each batch.", { zero: true, percent: true }),
+    one("Clipped", "share of tokens", "learner/clipped", "Tokens whose probability ratio the clip cut off.", { zero: true, percent: true }),
     { title: "Objective", unit: "a game", caption: "What the update maximises, and its policy-gradient part alone. Its height means little: the advantages are taken anew each step.",
       lines: lines(["objective", "learner/objective"], ["surrogate", "learner/surrogate", { dash: "4 3" }]) },
     one("Advantage size", "points", "advantage/mean_abs", "Mean distance of the advantages from 0: how much there was to learn from a step.", { zero: true }),
@@ -230,7 +231,7 @@ function speed() {
 }
 
 function others() {
-  const rest = names.filter((name) => !shown.has(name));
+  const rest = names.filter((name) => !shown.has(name)).sort();
   if (!rest.length) return null;
   const charts = rest.map((name) => chart({ title: name, lines: [{ label: name, series: data.series[name] }] }));
   return section("others", "All other metrics", null,
@@ -287,8 +288,8 @@ function replay() {
   if (!data.episodes.length) return null;
   const viewer = el("div", { "aria-live": "off" }), list = el("div", { class: "list" });
   const total = data.num_episodes === null ? "of very many" : `of ${data.num_episodes}`;
-  const lead = data.num_episodes === data.episodes.length ? "Every game that was kept."
-    : `${data.episodes.length} ${total} games that were kept, spread over the run; rare endings are over-represented on purpose.`;
+  const lead = data.num_episodes === data.episodes.length ? "Every game that was kept, the newest first."
+    : `${data.episodes.length} ${total} games that were kept, spread over the run, the newest first; rare endings are over-represented on purpose.`;
   const unique = (field) => [...new Set(data.episodes.map((episode) => episode[field]))].sort();
   const choice = (label, values) => el("label", null, label, el("select", { on: { change: fill } },
     el("option", { value: "" }, "all"), values.map((value, i) => el("option", { value: i + 1 }, value))));
@@ -301,10 +302,10 @@ function replay() {
   function fill() {
     found = data.episodes.filter((episode) =>
       (!game.value || episode.game === byGame[game.value - 1]) && (!ending.value || episode.ending === byEnding[ending.value - 1])
-      && (from.value === "" || episode.step >= Number(from.value)) && (to.value === "" || episode.step <= Number(to.value)));
+      && (from.value === "" || episode.step >= Number(from.value)) && (to.value === "" || episode.step <= Number(to.value))).reverse();
     list.replaceChildren(...found.map((episode) => item(episode, () => open(episode))));
     if (!found.length) list.append(el("p", { class: "muted" }, "No kept game is like that; widen the filters."));
-    open(found.includes(current) ? current : found.at(-1) || null);
+    open(found.includes(current) ? current : found[0] || null);
   }
   function open(episode) {
     current = episode;
@@ -324,7 +325,7 @@ const player = (number) => (number === null ? "player unknown" : `player ${numbe
 function item(episode, open) {
   return el("button", { type: "button", on: { click: open } },
     el("span", { class: "num" }, `step ${format(episode.step, 9)}`, games.length > 1 ? ` · ${episode.game}` : ""),
-    el("span", { class: "score" }, episode.returns.map((value) => signed(value)).join("  ")),
+    el("span", { class: "score" }, episode.returns.map((value) => signed(value)).join(" / ")),
     el("span", { class: "who" }, visible(episode.policies.join(" – "))),
     el("span", { class: episode.ending === "illegal" ? "bad" : "muted" }, episode.ending === "finished" ? count(episode.num_turns, "turn") : ended(episode)));
 }
@@ -349,7 +350,7 @@ function watch(episode) {
   return [
     el("h4", null, `${episode.game}, step ${format(episode.step, 9)}`, el("span", { class: "unit" }, `deal ${episode.deal}`)),
     el("div", { class: "players" }, episode.policies.map((policy, p) => el("span", { class: `chip c${p % 8}` }, el("b", null, `player ${p}`), visible(policy)))),
-    el("div", { class: "controls" }, start, back, next1, whole, where), turns, end,
+    el("div", { class: "controls" }, start, back, next1, whole, where), ...turns, end,
   ];
 }
 

@@ -58,7 +58,7 @@ def collect(run_dir: Path) -> Json:
             name: _round(math.fsum(value for _, value in curves.get(name, []) if math.isfinite(value)))
             for name in ("time/step_s", "learner/refused", "play/voided")
         },
-        "series": {name: _series(points) for name, points in sorted(curves.items())},
+        "series": {name: _series(points) for name, points in curves.items()},
         "episodes": episodes,
         "num_episodes": num_episodes,
         "faults": faults[-MAX_FAULTS:],
@@ -70,7 +70,10 @@ def collect(run_dir: Path) -> Json:
 
 
 def read_curves(rows: Iterator[Json]) -> dict[str, Points]:
-    """Name -> (step, value) by rising step. Of two values for a step the later line's counts: runs resume."""
+    """Name, in order of appearance -> (step, value) by rising step.
+
+    Of two values for a step the later line's counts: a resumed run writes its last steps again.
+    """
     curves: dict[str, dict[int, float]] = {}
     for row in rows:
         step = row.pop("step", None)
@@ -246,10 +249,10 @@ def _lines(path: Path) -> tuple[list[bytes], bool]:
 
 
 def _spread(items: Sequence[T], limit: int) -> list[T]:
-    """At most `limit` items at equal distances, the last among them."""
+    """At most `limit` items at equal distances, the first and the last among them."""
     if len(items) <= limit:
         return list(items)
-    return [items[(i + 1) * len(items) // limit - 1] for i in range(limit)]
+    return [items[-1 - i * (len(items) - 1) // max(1, limit - 1)] for i in reversed(range(limit))]
 
 
 def _stretches(items: Sequence[T], count: int) -> list[Sequence[T]]:

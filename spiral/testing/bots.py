@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from spiral.errors import IllegalMove, SpiralError
 from spiral.interfaces import Bot
+from spiral.testing.findings import Broken, doing, findings, global_chance, short
 from spiral.testing.hidden import first_deals
-from spiral.testing.matches import (
-    MAX_MOVES,
-    Broken,
-    GameFactory,
-    Start,
-    Table,
-    View,
-    dealt,
-    doing,
-    findings,
-    global_chance,
-    same_future,
-    seeded,
-    short,
-)
+from spiral.testing.matches import MAX_MOVES, GameFactory, Start, Table, View, dealt, same_future, seeded
 
 BotFactory = Callable[[], Bot]
 
@@ -51,7 +39,7 @@ def check_bot(factory: BotFactory, games: Mapping[str, GameFactory], *, seed: in
     found: list[str] = []
     for name, game in games.items():
         try:
-            found += [f"{name}: {broken}" for broken in findings([lambda game=game: _game(factory, game, seed)])]
+            found += [f"{name}: {broken}" for broken in findings([partial(_game, factory, game, seed)])]
         except SpiralError as refusal:
             refusals.append(f"{name} ({refusal})")
     if len(refusals) == len(games):
@@ -62,14 +50,14 @@ def check_bot(factory: BotFactory, games: Mapping[str, GameFactory], *, seed: in
 def _game(factory: BotFactory, game: GameFactory, seed: int) -> None:
     """Raises SpiralError for a game that the bot cannot play."""
     with doing("making the bot"):
-        bot = factory()
+        bot, twin = factory(), factory()
     for number in range(NUM_MATCHES):
-        decisions = list(_match(factory, bot, game, seed + number, alone=number % 2 == 1))
+        decisions = list(_match(bot, twin, game, seed + number, alone=number % 2 == 1))
         for decision in decisions[:: max(1, len(decisions) // 5)]:
             _hidden(bot, game, decision)
 
 
-def _match(factory: BotFactory, bot: Bot, game: GameFactory, seed: int, alone: bool) -> Iterator[Decision]:
+def _match(bot: Bot, twin: Bot, game: GameFactory, seed: int, alone: bool) -> Iterator[Decision]:
     """Play a match; every decision of the bot is checked before it is played."""
     table, rng = Table(game, seeded(seed)), random.Random(seed)
     chair = seed // 2 % table.game.num_players
@@ -79,12 +67,12 @@ def _match(factory: BotFactory, bot: Bot, game: GameFactory, seed: int, alone: b
         if view.player is None:
             return
         if alone and view.player != chair:
-            table.play(table.random_move(rng))
+            table.play(table.random_move(view, rng))
             continue
         move = _choose(bot, table, view, len(table.moves), refusable=not asked)
         asked = True
         _legal(table, view, move)
-        _repeated(factory, bot, table, view, move)
+        _repeated(bot, twin, table, view, move)
         yield Decision(table.start, tuple(table.moves), view)
         table.play(move)
     raise Broken(f"a match of the bot against itself is not over after {MAX_MOVES:,} moves {table.where()}")
@@ -112,13 +100,11 @@ def _legal(table: Table, view: View, move: str) -> None:
         raise Broken(f"choose gave the illegal move {short(move)} ({reason}){legal} {table.where()}") from reason
 
 
-def _repeated(factory: BotFactory, bot: Bot, table: Table, view: View, move: str) -> None:
-    """The same rng gives the same move, from this bot and from a new one, and the game stays as it was."""
-    with doing("making the bot"):
-        fresh = factory()
+def _repeated(bot: Bot, twin: Bot, table: Table, view: View, move: str) -> None:
+    """The same rng gives the same move, from this bot and from its twin, and the game stays as it was."""
     before = table.fork()
     with global_chance() as chance:
-        for number, player in enumerate((bot, fresh, bot)):
+        for number, player in enumerate((bot, twin, bot)):
             chance(number)
             again = _choose(player, table, view, len(table.moves))
             if again != move:

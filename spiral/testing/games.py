@@ -14,21 +14,8 @@ from typing import Any, NamedTuple
 from spiral.errors import IllegalMove
 from spiral.interfaces import is_zero_sum, worst_return
 from spiral.testing import hidden
-from spiral.testing.matches import (
-    MAX_COMPARED,
-    Broken,
-    GameFactory,
-    Start,
-    Table,
-    doing,
-    findings,
-    global_chance,
-    is_finite,
-    play_out,
-    same_future,
-    seeded,
-    short,
-)
+from spiral.testing.findings import Broken, doing, findings, global_chance, is_finite, short
+from spiral.testing.matches import MAX_COMPARED, GameFactory, Start, Table, difference, play_out, same_future, seeded
 
 METHODS = ("reset", "current_player", "observe", "legal_moves", "play", "returns")
 NONSENSE = ("", " ", "\x00", "no such move", "None", "-1", "99", "1.5", "²", "[", "\n", "x" * 10_000)
@@ -55,9 +42,11 @@ def check_game(factory: GameFactory, *, num_matches: int = 50, seed: int = 0) ->
     played: list[Played] = []
     return findings(
         [partial(_members, factory)],
-        [lambda: played.extend(_matches(factory, num_matches, seed)) or ()],
+        [lambda: played.extend(_matches(factory, num_matches, seed))],
         [partial(_amounts, factory, played)],
-        [partial(_same_seed, factory, played), partial(_reset_again, factory, played)],
+        [partial(_same_seed, factory, played)],
+        [partial(_apart, factory, played)],
+        [partial(_reset_again, factory, played)],
         [partial(_deep_copies, factory, played), partial(_pickles, factory, played)],
         [
             partial(_looking, factory, played, "observe"),
@@ -131,17 +120,34 @@ def _amounts(factory: GameFactory, played: Sequence[Played]) -> Iterator[str]:
                 return
 
 
+def _apart(factory: GameFactory, played: Sequence[Played]) -> None:
+    """A match stands still while another one is played."""
+    for start, moves in places(played, num_matches=5):
+        before = Table(factory, start, moves).look()
+        table = Table(factory, start, moves)
+        play_out(Table(factory, seeded(played[-1].seed)), random.Random(0))
+        after = table.look()
+        if before != after:
+            raise Broken(
+                f"two matches at once disturb each other: {difference(before, after)} after another match was played "
+                f"{table.where()}; share nothing between instances"
+            )
+
+
 def _same_seed(factory: GameFactory, played: Sequence[Played]) -> None:
     """Two instances side by side, the global generators seeded differently for each."""
 
     def compare(match: Played, seeds: tuple[int, int]) -> str | None:
         with global_chance() as chance:
-            reseed = lambda table, step: chance(seeds[table] + 7919 * match.seed + step)  # noqa: E731
-            tables = []
-            for table in (0, 1):
-                reseed(table, MAX_COMPARED)
-                tables.append(Table(factory, seeded(match.seed)))
-            return same_future(*tables, random.Random(match.seed), reseed)
+
+            def reseed(table: int, step: int) -> None:
+                chance(seeds[table] + 7919 * match.seed + step)
+
+            reseed(0, MAX_COMPARED)
+            one = Table(factory, seeded(match.seed))
+            reseed(1, MAX_COMPARED)
+            two = Table(factory, seeded(match.seed))
+            return same_future(one, two, random.Random(match.seed), reseed)
 
     for match in played:
         differ = compare(match, (1, 1_000_003))
@@ -212,7 +218,7 @@ def _listed(factory: GameFactory, played: Sequence[Played]) -> None:
         view, rng = table.look(), random.Random(5)
         if view.player is None:
             continue
-        tried = [table.random_move(rng) for _ in range(10)] if view.moves is None else _some(view.moves, rng)
+        tried = [table.random_move(view, rng) for _ in range(10)] if view.moves is None else _some(view.moves, rng)
         for move in tried:
             after = table.fork()
             after.play(move)

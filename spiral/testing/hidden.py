@@ -15,21 +15,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from spiral.interfaces import Enumerable, has_perfect_information
-from spiral.testing.matches import (
-    Broken,
-    GameFactory,
-    Start,
-    Table,
-    View,
-    dealt,
-    doing,
-    global_chance,
-    is_finite,
-    play_out,
-    same_future,
-    seeded,
-    short,
-)
+from spiral.testing.findings import Broken, doing, global_chance, is_finite, short
+from spiral.testing.matches import GameFactory, Start, Table, View, dealt, play_out, same_future, seeded
 
 NUM_STARTS = 200
 """Random deals that are compared where the deals cannot be listed."""
@@ -166,7 +153,7 @@ def _same_end(factory: GameFactory, there: Place, here: Place, text: str) -> Non
             )
         if left.player is None:
             return
-        move = one.random_move(rng)
+        move = one.random_move(left, rng)
         one.play(move)
         two.play(move)
 

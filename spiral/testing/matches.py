@@ -6,16 +6,14 @@ Whatever a game does wrong on the way becomes `Broken`, with the match and the m
 from __future__ import annotations
 
 import copy
-import math
 import pickle
 import random
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from spiral.errors import IllegalMove
-from spiral.interfaces import Game, random_legal_move
+from spiral.interfaces import Game
+from spiral.testing.findings import Broken, doing, is_finite, short
 
 GameFactory = Callable[[], Game]
 
@@ -23,60 +21,6 @@ MAX_MOVES = 10_000
 """A match with more moves never ends, as far as the kit is concerned."""
 MAX_COMPARED = 200
 """Moves for which two matches are followed side by side."""
-
-
-class Broken(Exception):
-    """A promise that does not hold; the message is the sentence for the plug-in's author."""
-
-
-def findings(*stages: Sequence[Callable[[], Iterable[str] | None]]) -> list[str]:
-    """The broken promises of the first stage that has any: later stages rely on what earlier ones found."""
-    for stage in stages:
-        found: list[str] = []
-        for check in stage:
-            try:
-                found += check() or ()
-            except Broken as broken:
-                found.append(str(broken))
-        if found:
-            return list(dict.fromkeys(found))
-    return []
-
-
-@contextmanager
-def doing(what: str) -> Iterator[None]:
-    """Turn any exception of a plug-in into a broken promise that names what was being done."""
-    try:
-        yield
-    except Broken:
-        raise
-    except Exception as error:
-        raise Broken(f"{what} raised {type(error).__name__}: {error}") from error
-
-
-def short(value: object, limit: int = 70) -> str:
-    """The repr of a value, cut in the middle."""
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[: limit // 2]} ... {text[-limit // 2 :]}"
-
-
-@contextmanager
-def global_chance() -> Iterator[Callable[[int], None]]:
-    """Yields a function that seeds the global generators; puts them back as they were afterwards."""
-    numpy: Any = sys.modules.get("numpy")  # never imported here: only a game that uses it needs it watched
-    before = random.getstate(), numpy.random.get_state() if numpy else None
-
-    def seed(number: int) -> None:
-        random.seed(number)
-        if numpy:
-            numpy.random.seed(number)
-
-    try:
-        yield seed
-    finally:
-        random.setstate(before[0])
-        if numpy:
-            numpy.random.set_state(before[1])
 
 
 class Start(NamedTuple):
@@ -170,15 +114,21 @@ class Table:
             self.moves.append(move)
         return True
 
-    def random_move(self, rng: random.Random) -> str:
-        """A legal move, whether listed or sampled."""
-        if self.game.legal_moves() is None and not callable(getattr(self.game, "sample_move", None)):
+    def random_move(self, view: View, rng: random.Random) -> str:
+        """A legal move: one of `view`, which must be the present one, or a sample of free text."""
+        if view.moves is not None:
+            return rng.choice(view.moves)
+        sample_move = getattr(self.game, "sample_move", None)
+        if not callable(sample_move):
             raise Broken(
                 "legal_moves() is None, so moves are free text, and there is no sample_move(rng); add one that returns "
                 "a random legal move, so that bots and checks can play"
             )
-        with doing(f"choosing a random legal move {self.where()}"):
-            return random_legal_move(self.game, rng)
+        with doing(f"sample_move(rng) {self.where()}"):
+            move: Any = sample_move(rng)
+        if not isinstance(move, str):
+            raise Broken(f"sample_move(rng) gave {short(move)}, not a str {self.where()}")
+        return move
 
     def look(self) -> View:
         """What can be seen now. Raises Broken for anything that is not of the promised form."""
@@ -234,7 +184,7 @@ def play_out(table: Table, rng: random.Random, limit: int = MAX_MOVES) -> View:
     for _ in range(limit):
         if view.player is None:
             return view
-        table.play(table.random_move(rng))
+        table.play(table.random_move(view, rng))
         before, view = view, table.look()
         still = still + 1 if view == before else 0
     if view.player is None:
@@ -262,10 +212,13 @@ def same_future(
             return f"{difference(left, right)} {one.where()}"
         if left.player is None:
             return None
+        # Both are asked for a move, so that asking, were it to change a match, would change both alike.
+        number = rng.getrandbits(32)
         before(0, step)
-        move = one.random_move(rng)
+        move = one.random_move(left, random.Random(number))
         one.play(move)
         before(1, step)
+        two.random_move(right, random.Random(number))
         two.play(move)
     return None
 
@@ -280,11 +233,6 @@ def difference(left: View, right: View) -> str:
     if left.moves != right.moves:
         return f"legal_moves() is {short(left.moves)} in one and {short(right.moves)} in the other"
     return f"returns() is {left.returns} in one and {right.returns} in the other"
-
-
-def is_finite(value: object) -> bool:
-    """Whether a value is a finite number, which a bool is not."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_int(value: object) -> bool:

@@ -1,0 +1,24 @@
+"""The conformance kit and the fakes for authors of plug-ins; needs neither pytest nor torch, knows no plug-in.
+
+Each `check_...` returns the broken promises, a sentence each: `assert check_game(MyGame) == []` is a whole test.
+"""
+
+from spiral.testing.bots import check_bot
+from spiral.testing.estimators import check_estimator
+from spiral.testing.fakes import ScriptedBot, ScriptedEngine, make_episode, make_trajectory, make_turn
+from spiral.testing.games import check_game
+from spiral.testing.plugins import check
+from spiral.testing.samplers import check_sampler
+
+__all__ = [
+    "ScriptedBot",
+    "ScriptedEngine",
+    "check",
+    "check_bot",
+    "check_estimator",
+    "check_game",
+    "check_sampler",
+    "make_episode",
+    "make_trajectory",
+    "make_turn",
+]
