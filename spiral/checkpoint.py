@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from transformers.utils import logging as transformers_logging
 
 from spiral.errors import RunError
 from spiral.interfaces import Stateful
@@ -31,6 +32,7 @@ def save(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     state = learner.state()
+    transformers_logging.disable_progress_bar()  # one bar a checkpoint would tear the run's own display
     learner.averaged_model.save_pretrained(temporary / "model")
     tokenizer.save_pretrained(temporary / "model")
     save_file(state.pop("model"), temporary / "live.safetensors")

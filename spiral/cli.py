@@ -199,7 +199,7 @@ def _split(words: Sequence[str]) -> tuple[Path | None, list[str]]:
 
 
 def _resumed(run_dir: Path | None, path: Path | None, overrides: Sequence[str]) -> tuple[Any, Any]:
-    from spiral.config import load
+    from spiral.config import dump, load
     from spiral.run_dir import RunDir
 
     if run_dir is None or path is not None:
@@ -209,6 +209,7 @@ def _resumed(run_dir: Path | None, path: Path | None, overrides: Sequence[str]) 
     run, config = RunDir.open(run_dir)
     if overrides:
         config = load(run_dir / "config.yaml", overrides)
+        run.write("config.yaml", dump(config))
     return run, config
 
 

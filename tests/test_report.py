@@ -81,9 +81,11 @@ def evaluation(rng, games, exact, opponents, done):
         if game in exact:
             gap = 0.9 * math.exp(-6 * done) + 0.02 + abs(rng.gauss(0, 0.008))
             row |= {f"eval/{game}/nash_conv": gap, f"eval/{game}/nash_conv_live": gap * 1.3 + abs(rng.gauss(0, 0.03)),
-                    f"eval/{game}/illegal_mass": 0.02 * math.exp(-6 * done), f"eval/{game}/value_p0": -0.06 + 0.1 * gap,
-                    f"eval/{game}/value_p1": 0.06 - 0.1 * gap, f"eval/{game}/exploitability_p0": gap * 0.6,
-                    f"eval/{game}/exploitability_p1": gap * 0.4}  # fmt: skip
+                    f"eval/{game}/illegal_mass": 0.02 * math.exp(-6 * done),
+                    f"eval/{game}/illegal_mass_live": 0.03 * math.exp(-6 * done),
+                    f"eval/{game}/value_p0": -0.06 + 0.1 * gap,
+                    f"eval/{game}/value_p1": 0.06 - 0.1 * gap, f"eval/{game}/gain_p0": gap * 0.6,
+                    f"eval/{game}/gain_p1": gap * 0.4}  # fmt: skip
         for opponent in opponents:
             for p in range(2):
                 win = min(0.98, 0.45 + 0.4 * done - 0.08 * p + rng.gauss(0, 0.02))

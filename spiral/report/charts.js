@@ -5,6 +5,12 @@
 const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 178, LEAD_HEIGHT = 240;
 
+// Characters that would hide or reorder text are shown by name: the reply is what was sampled, not what it looks like.
+function visible(text) {
+  return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffc\ufffe\uffff\ud800-\udfff]/gu,
+    (mark) => `[U+${mark.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}]`);
+}
+
 // Strings become text nodes, never markup: everything here may come from a game or a model.
 function put(node, attributes, children) {
   for (const [key, value] of Object.entries(attributes || {})) {
@@ -12,7 +18,8 @@ function put(node, attributes, children) {
     if (key === "on") for (const [event, act] of Object.entries(value)) node.addEventListener(event, act);
     else node.setAttribute(key, value === true ? "" : String(value));
   }
-  node.append(...children.flat(3).filter((child) => child !== null && child !== undefined));
+  const present = children.flat(3).filter((child) => child !== null && child !== undefined);
+  node.append(...present.map((child) => (typeof child === "string" ? visible(child) : child)));
   return node;
 }
 const el = (tag, attributes, ...children) => put(document.createElement(tag), attributes, children);

@@ -118,8 +118,8 @@ function status() {
     said.length ? `${said.join("; ")}.` : names.length ? "No game was voided and no step refused." : "Nothing has gone wrong so far.");
   if (!data.faults.length) return el("div", { class: "status" }, line);
   const faults = data.faults.map((fault) => el("li", null,
-    el("span", { class: "muted" }, `step ${fault.step}, ${fault.game}, deal ${fault.deal}, after ${count(fault.moves.length, "move")}: `), visible(fault.reason),
-    fault.moves.length ? el("div", { class: "text bare muted" }, `moves: ${visible(fault.moves.join(" "))}`) : null));
+    el("span", { class: "muted" }, `step ${fault.step}, ${fault.game}, deal ${fault.deal}, after ${count(fault.moves.length, "move")}: `), fault.reason,
+    fault.moves.length ? el("div", { class: "text bare muted" }, `moves: ${fault.moves.join(" ")}`) : null));
   const title = data.num_faults > faults.length ? `The last ${faults.length} of ${data.num_faults} faults` : "The faults";
   return el("div", { class: "status" }, line, el("details", null, el("summary", null, title), el("ul", null, faults)));
 }
@@ -148,15 +148,15 @@ function theory(game) {
     { title: "NashConv", unit: "points", zero: true, lead: true,
       caption: "What the players together would gain if each alone switched to a best response. 0 is a Nash equilibrium. Training plays the live weights; the average of recent weights is what counts.",
       lines: lines(["averaged weights", `${at}nash_conv`], ["live weights", `${at}nash_conv_live`, { dash: "4 3" }]) },
-    { title: "Exploitability by player", unit: "points", zero: true,
+    { title: "Gain by deviating", unit: "points", zero: true,
       caption: "What each player would gain by switching alone to a best response: the parts that NashConv sums.",
-      lines: perChair(`${at}exploitability_p`) },
-    { title: "Value of the game", unit: "points",
+      lines: [...perChair(`${at}gain_p`), ...perChair(`${at}exploitability_p`)] },
+    { title: "Value in self-play", unit: "points",
       caption: "What each player gets on average when the policy plays itself. At an equilibrium of a two-player zero-sum game this is the value of the game.",
       lines: perChair(`${at}value_p`) },
     { title: "Illegal mass", unit: "share of replies", zero: true, percent: true,
-      caption: "Probability that the policy gives to replies that are no legal move. A table of moves says little while this is large.",
-      lines: lines(["illegal", `${at}illegal_mass`]) },
+      caption: "Probability of replies that are no legal move, mean over the states. A table of moves says little while this is large.",
+      lines: lines(["averaged weights", `${at}illegal_mass`], ["live weights", `${at}illegal_mass_live`, { dash: "4 3" }]) },
   ];
 }
 
@@ -190,12 +190,14 @@ function play() {
       caption: "Mean number of decisions in a game, all players together." },
     { title: "Reply length", unit: "tokens", zero: true, lines: lines(["all games", "play/reply_tokens"]),
       caption: "Mean number of tokens in a reply, the one that ends it included." },
+    ever("play/cut_off_rate") ? { title: "Replies cut off", unit: "share of replies", zero: true, percent: true,
+      lines: lines(["cut off", "play/cut_off_rate"]), caption: "Replies that ran out of tokens before they ended." } : null,
     several ? { title: "Games played", unit: "a step", zero: true, lines: lines(...games.map((game) => [game, `play/${game}/games`])),
       caption: "Finished games of each kind that a step trained on." } : null,
     ever("play/voided") ? { title: "Voided games", unit: "a step", zero: true, lines: lines(["voided", "play/voided"]),
       caption: "Games thrown away and replaced because the game itself misbehaved." } : null,
   ];
-  return charted("play", "Play", "The games the policy learned from. Thin lines are steps, thick ones their running mean.",
+  return charted("play", "Play", "The games the policy learned from. Where a curve is drawn twice, the thin line is the steps and the thick one their mean.",
     several ? [[null, common], ["By game", returns]] : [[null, [...returns, ...common]]]);
 }
 
@@ -221,11 +223,11 @@ function learner() {
 
 function speed() {
   return charted("speed", "Speed", null, [[null, [
-    { title: "Time", unit: "seconds a step", zero: true, caption: "Where a step's time goes.",
+    { title: "Time", unit: "seconds a step", zero: true, caption: "Where a step's time goes. The whole step holds its evaluation too, if it has one.",
       lines: lines(["step", "time/step_s"], ["playing", "time/rollout_s"], ["learning", "time/learner_s"]) },
     { title: "Evaluation", unit: "seconds", zero: true, caption: "Time of each evaluation.", lines: lines(["evaluation", "time/eval_s"]) },
-    { title: "Games", unit: "a second", zero: true, caption: "Finished games for each second of playing.", lines: lines(["games", "speed/games_per_s"]) },
-    { title: "Tokens", unit: "a second", zero: true, caption: "Tokens sampled while playing, and trained on while learning.",
+    { title: "Games", unit: "a second", zero: true, caption: "Finished games for each second of the whole step, evaluation included.", lines: lines(["games", "speed/games_per_s"]) },
+    { title: "Tokens", unit: "a second", zero: true, caption: "Tokens sampled for each second of playing, and trained on, prompts included, for each second of learning.",
       lines: lines(["sampled", "speed/sampled_tokens_per_s"], ["trained", "speed/trained_tokens_per_s"]) },
   ]]]);
 }
@@ -257,15 +259,15 @@ function table(policy) {
   // More columns than fit a screen say less than each state's likeliest moves.
   const wide = moves.length > 8;
   const cells = (chances) => wide
-    ? [el("td", { class: "wide" }, chances.slice(0, 6).map(([move, p]) => heated("span", p, `${visible(move)} ${format(p, 2)}`)))]
+    ? [el("td", { class: "wide" }, chances.slice(0, 6).map(([move, p]) => heated("span", p, `${move} ${format(p, 2)}`)))]
     : moves.map((move) => {
       const chance = chances.find(([name]) => name === move);
       return chance ? el("td", { class: "heat" }, heated("div", chance[1], chance[1].toFixed(2)))
         : el("td", { class: "none" }, el("div", { "aria-label": "not a move here" }, "·"));
     });
-  const head = [el("th", null, "state"), ...(wide ? [el("th", null, "likeliest moves")] : moves.map((move) => el("th", null, visible(move)))), masses ? el("th", null, "illegal") : null];
+  const head = [el("th", null, "state"), ...(wide ? [el("th", null, "likeliest moves")] : moves.map((move) => el("th", null, move))), masses ? el("th", null, "illegal") : null];
   const rows = policy.rows.map(([state, chances, mass]) => el("tr", null,
-    el("td", { class: "state" }, visible(state)), cells(chances),
+    el("td", { class: "state" }, state), cells(chances),
     masses ? el("td", { class: mass > 0.02 ? "none some" : "none" }, el("div", null, mass === null ? "" : percent(mass, 2))) : null));
   return el("table", null, el("thead", null, el("tr", null, head)), el("tbody", null, rows));
 }
@@ -277,12 +279,6 @@ function heated(tag, chance, text) {
 }
 
 // ---- Replay
-
-// Characters that would hide or reorder text are shown by name: the reply is what was sampled, not what it looks like.
-function visible(text) {
-  return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff\ud800-\udfff]/gu,
-    (mark) => `[U+${mark.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}]`);
-}
 
 function replay() {
   if (!data.episodes.length) return null;
@@ -326,7 +322,7 @@ function item(episode, open) {
   return el("button", { type: "button", on: { click: open } },
     el("span", { class: "num" }, `step ${format(episode.step, 9)}`, games.length > 1 ? ` · ${episode.game}` : ""),
     el("span", { class: "score" }, episode.returns.map((value) => signed(value)).join(" / ")),
-    el("span", { class: "who" }, visible(episode.policies.join(" – "))),
+    el("span", { class: "who" }, episode.policies.join(" – ")),
     el("span", { class: episode.ending === "illegal" ? "bad" : "muted" }, episode.ending === "finished" ? count(episode.num_turns, "turn") : ended(episode)));
 }
 
@@ -349,14 +345,14 @@ function watch(episode) {
   show(turns.length);
   return [
     el("h4", null, `${episode.game}, step ${format(episode.step, 9)}`, el("span", { class: "unit" }, `deal ${episode.deal}`)),
-    el("div", { class: "players" }, episode.policies.map((policy, p) => el("span", { class: `chip c${p % 8}` }, el("b", null, `player ${p}`), visible(policy)))),
+    el("div", { class: "players" }, episode.policies.map((policy, p) => el("span", { class: `chip c${p % 8}` }, el("b", null, `player ${p}`), policy))),
     el("div", { class: "controls" }, start, back, next1, whole, where), ...turns, end,
   ];
 }
 
 function turnCard(turn, episode) {
   const policy = episode.policies[turn.player];
-  const said = [el("b", null, player(turn.player)), policy === undefined ? null : el("span", { class: "muted" }, visible(policy))];
+  const said = [el("b", null, player(turn.player)), policy === undefined ? null : el("span", { class: "muted" }, policy)];
   // A long reply's probability is too small to read as one; its logarithm is not.
   if (turn.logprob !== null) said.push(el("span", { class: "num", title: `log-probability ${turn.logprob} nats over ${count(turn.num_tokens, "token")}` },
     turn.logprob > -7 ? `p = ${format(Math.exp(turn.logprob))}` : `log p = ${format(turn.logprob)}`));
@@ -364,12 +360,12 @@ function turnCard(turn, episode) {
     el("span", { class: turn.advantage > 0 ? "good" : turn.advantage < 0 ? "bad" : "muted" }, signed(turn.advantage))));
   if (!turn.legal) said.push(el("span", { class: "flag" }, turn.move === null ? "no move could be read" : "illegal move"));
   if (turn.finish === "length") said.push(el("span", { class: "flag" }, "cut off: out of tokens"));
-  const block = (text) => text ? el("dd", { class: "text" }, visible(text)) : el("dd", { class: "muted" }, "empty");
+  const block = (text) => text ? el("dd", { class: "text" }, text) : el("dd", { class: "muted" }, "empty");
   const part = (name, value) => [el("dt", null, name), value];
   return el("article", { class: `turn c${(turn.player || 0) % 8}${turn.legal ? "" : " illegal"}` },
     el("header", null, said),
     el("dl", { class: "says" }, part("sees", block(turn.observation)), turn.reply ? part("replies", block(turn.reply)) : turn.logprob === null ? null : part("replies", block("")),
-      part("move", el("dd", { class: "text bare" }, turn.move === null ? "none" : visible(turn.move)))));
+      part("move", el("dd", { class: "text bare" }, turn.move === null ? "none" : turn.move))));
 }
 
 function result(episode) {
@@ -385,7 +381,7 @@ function result(episode) {
 function config() {
   if (!data.config) return null;
   return section("config", "Config", null,
-    el("details", null, el("summary", null, "config.yaml, everything merged"), el("pre", { class: "text config" }, visible(data.config))));
+    el("details", null, el("summary", null, "config.yaml, everything merged"), el("pre", { class: "text config" }, data.config)));
 }
 
 function plugins() {

@@ -7,10 +7,11 @@ from spiral.testing.bots import check_bot
 from spiral.testing.estimators import check_estimator
 from spiral.testing.fakes import ScriptedBot, ScriptedEngine, make_episode, make_trajectory, make_turn
 from spiral.testing.games import check_game
-from spiral.testing.plugins import check
+from spiral.testing.plugins import CHECKED_KINDS, check
 from spiral.testing.samplers import check_sampler
 
 __all__ = [
+    "CHECKED_KINDS",
     "ScriptedBot",
     "ScriptedEngine",
     "check",

@@ -8,6 +8,9 @@ from spiral.testing.estimators import check_estimator
 from spiral.testing.games import check_game
 from spiral.testing.samplers import check_sampler
 
+CHECKED_KINDS = ("game", "bot", "opponents", "advantage")
+"""The kinds of plug-in that have a kit."""
+
 
 def check(plugins: Plugins, kind: str, name: str) -> list[str]:
     """The broken promises of an installed plug-in, made with its default arguments; empty if it keeps them.

@@ -1,0 +1,178 @@
+"""The objective by hand: REINFORCE at a ratio of 1, the clip, the KL magnet and the entropy, as sums over tokens."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.distributions import Categorical, kl_divergence
+
+from spiral.batch import MicroBatch
+from spiral.loss import loss_terms
+
+torch.set_num_threads(1)
+
+
+def _batch(targets, logprobs, positive=None, negative=None, count=None):
+    num = len(targets)
+    place = torch.arange(num)
+
+    def floats(values, default):
+        return torch.tensor([default] * num if values is None else values, dtype=torch.float64)
+
+    return MicroBatch(
+        place[None],
+        place[None],
+        None,
+        torch.zeros_like(place),
+        place,
+        torch.tensor(targets),
+        torch.as_tensor(logprobs, dtype=torch.float64),
+        floats(positive, 0.0),
+        floats(negative, 0.0),
+        floats(count, 1.0),
+        place,
+    )
+
+
+def _logits(*rows):
+    return torch.tensor(rows, dtype=torch.float32, requires_grad=True)
+
+
+def _gradient(objective, logits):
+    return torch.autograd.grad(objective, logits)[0]
+
+
+LOGITS = (0.5, -1.0, 2.0)
+
+
+def test_at_a_ratio_of_one_the_gradient_is_reinforce():
+    """d/dlogits of A log pi(a) is A (onehot(a) - pi), whatever the clip, for A = 2 and for A = -3."""
+    for clip in (None, 0.2):
+        logits = _logits(LOGITS, LOGITS)
+        pi = torch.softmax(logits, -1).detach()
+        batch = _batch([1, 2], pi[0].log()[[1, 2]], [2.0, 0.0], [0.0, -3.0])
+        terms = loss_terms(logits, None, batch, clip, 0.0, 0.0)
+        onehot = torch.eye(3)[[1, 2]]
+        expected = torch.tensor([[2.0], [-3.0]]) * (onehot - pi)
+        torch.testing.assert_close(_gradient(terms.objective, logits), expected)
+        assert terms.surrogate.item() == pytest.approx(2.0 - 3.0)  # sum of A times a ratio of 1
+        assert terms.gap.item() == pytest.approx(0.0, abs=1e-6)
+        assert terms.clipped.item() == 0
+
+
+def _at_ratio(ratio, advantage, clip=0.2):
+    """Surrogate, its gradient by d/d log pi, and the count of clipped tokens, for one token."""
+    logits = _logits(LOGITS)
+    now = torch.log_softmax(logits, -1)[0, 1]
+    stored = now.detach() - torch.log(torch.tensor(ratio))
+    batch = _batch([1], [stored.item()], [max(advantage, 0.0)], [min(advantage, 0.0)])
+    terms = loss_terms(logits, None, batch, clip, 0.0, 0.0)
+    by_logprob = _gradient(terms.objective, logits)[0] / (torch.eye(3)[1] - torch.softmax(logits, -1)[0].detach())
+    assert by_logprob.std() < 1e-5
+    return terms.surrogate.item(), by_logprob.mean().item(), terms.clipped.item()
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "surrogate", "slope"),
+    [
+        (2.0, 1.0, 1.2, 0.0),  # gone far enough in the right direction: cut off
+        (2.0, -1.0, -2.0, -2.0),  # gone in the wrong direction: the way back stays open
+        (0.5, 1.0, 0.5, 0.5),
+        (0.5, -1.0, -0.8, 0.0),
+        (1.1, 3.0, 3.3, 3.3),
+        (0.9, -3.0, -2.7, -2.7),
+    ],
+)
+def test_the_clip_by_hand(ratio, advantage, surrogate, slope):
+    """min(r A, clip(r, 0.8, 1.2) A), and r A as its slope by log pi where it is not cut off, 0 where it is."""
+    found = _at_ratio(ratio, advantage)
+    assert found[:2] == pytest.approx((surrogate, slope), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "clipped"),
+    [(2.0, 1.0, 1), (0.5, -1.0, 1), (2.0, -1.0, 0), (0.5, 1.0, 0), (1.1, 1.0, 0)],
+)
+def test_only_tokens_that_the_clip_cut_off_count_as_clipped(ratio, advantage, clipped):
+    """A ratio outside the interval on the side where min(...) does not take the clipped value is not cut off."""
+    assert _at_ratio(ratio, advantage)[2] == clipped
+
+
+def test_without_a_clip_the_ratio_is_free():
+    """clip: null gives r A for any ratio."""
+    assert _at_ratio(4.0, 1.0, None)[:2] == pytest.approx((4.0, 4.0), abs=1e-5)
+
+
+def test_merged_turns_are_the_sum_of_turns():
+    """Turns with A = 1, 2.5 and -2 on one token, at ratios 0.5, 1 and 2: merged and apart, the same value and slope."""
+    for ratio in (0.5, 1.0, 2.0):
+        apart = [_at_ratio(ratio, a) for a in (1.0, 2.5, -2.0)]
+        logits = _logits(LOGITS)
+        now = torch.log_softmax(logits, -1)[0, 1]
+        stored = (now.detach() - torch.log(torch.tensor(ratio))).item()
+        terms = loss_terms(logits, None, _batch([1], [stored], [3.5], [-2.0], [3.0]), 0.2, 0.0, 0.0)
+        slope = _gradient(terms.objective, logits)[0, 1] / (1 - torch.softmax(logits, -1)[0, 1])
+        assert terms.surrogate.item() == pytest.approx(sum(a[0] for a in apart), abs=1e-5)
+        assert slope.item() == pytest.approx(sum(a[1] for a in apart), abs=1e-5)
+
+
+def test_kl_to_the_reference():
+    """Value as torch.distributions has it; gradient p (log p - log q - KL), by hand; each token counts for its turns."""
+    logits = _logits(LOGITS, (0.0, 0.0, 1.0))
+    reference = torch.tensor([[0.0, 1.0, 0.5], [2.0, 0.0, 0.0]])
+    batch = _batch([1, 0], torch.zeros(2), count=[1.0, 3.0])
+    terms = loss_terms(logits, reference, batch, None, 0.0, 0.7)
+    kl = kl_divergence(Categorical(logits=logits.detach()), Categorical(logits=reference))
+    assert terms.kl.item() == pytest.approx((kl[0] + 3 * kl[1]).item(), rel=1e-5)
+    assert terms.objective.item() == pytest.approx(-0.7 * terms.kl.item(), rel=1e-5)
+    p, log_p = torch.softmax(logits, -1).detach(), torch.log_softmax(logits, -1).detach()
+    by_hand = p * (log_p - torch.log_softmax(reference, -1) - kl[:, None])
+    expected = -0.7 * torch.tensor([[1.0], [3.0]]) * by_hand
+    torch.testing.assert_close(_gradient(terms.objective, logits), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_kl_to_oneself_is_nothing():
+    """The reference that the policy equals pulls nowhere; without a reference the term is 0."""
+    logits = _logits(LOGITS)
+    terms = loss_terms(logits, logits.detach(), _batch([1], [0.0]), None, 0.0, 1.0)
+    assert terms.kl.item() == pytest.approx(0.0, abs=1e-7)
+    assert _gradient(terms.objective, logits).abs().max() < 1e-6
+    assert loss_terms(logits, None, _batch([1], [0.0]), None, 0.0, 1.0).kl.item() == 0
+
+
+def test_entropy_bonus():
+    """Value as torch.distributions has it; gradient -p (log p + H); it raises the objective; counted by turns."""
+    logits = _logits(LOGITS, (0.0, 0.0, 1.0))
+    terms = loss_terms(logits, None, _batch([1, 0], torch.zeros(2), count=[2.0, 1.0]), None, 0.1, 0.0)
+    entropy = Categorical(logits=logits.detach()).entropy()
+    assert terms.entropy.item() == pytest.approx((2 * entropy[0] + entropy[1]).item(), rel=1e-5)
+    assert terms.objective.item() == pytest.approx(0.1 * terms.entropy.item(), rel=1e-5)
+    p, log_p = torch.softmax(logits, -1).detach(), torch.log_softmax(logits, -1).detach()
+    expected = -0.1 * torch.tensor([[2.0], [1.0]]) * p * (log_p + entropy[:, None])
+    torch.testing.assert_close(_gradient(terms.objective, logits), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_the_gap_is_the_largest_difference():
+    """|log-probability now - stored|, the largest over tokens, either sign."""
+    logits = _logits(LOGITS, LOGITS, LOGITS)
+    now = torch.log_softmax(logits, -1)[0, 1].item()
+    terms = loss_terms(logits, None, _batch([1, 1, 1], [now, now + 0.3, now - 0.1]), None, 0.0, 0.0)
+    assert terms.gap.item() == pytest.approx(0.3, abs=1e-6)
+
+
+def test_terms_are_sums_and_never_means():
+    """Twice the tokens, twice every term: so the cut of a batch into forwards cannot matter."""
+    reference = torch.zeros(2, 3)
+    one = _batch([1, 2], [-1.0, -2.0], [1.0, 0.0], [0.0, -1.0], [1.0, 2.0])
+    two = MicroBatch(
+        *(
+            None if f.name == "mask" else torch.cat([getattr(one, f.name)] * 2, -1)
+            for f in dataclasses.fields(MicroBatch)
+        )
+    )
+    logits = torch.tensor([LOGITS, (0.0, 0.3, 1.0)])
+    single = loss_terms(logits, reference, one, 0.2, 0.01, 0.1)
+    double = loss_terms(torch.cat([logits] * 2), torch.cat([reference] * 2), two, 0.2, 0.01, 0.1)
+    for name in ("objective", "surrogate", "entropy", "kl", "clipped"):
+        assert getattr(double, name).item() == pytest.approx(2 * getattr(single, name).item(), rel=1e-5)
+    assert double.gap.item() == pytest.approx(single.gap.item())
