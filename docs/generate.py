@@ -28,8 +28,8 @@ GROUPS = {
 
 CONFIG_INTRO = """# Configuration
 
-A run is configured by three layers, each over the one before: `spiral/defaults.yaml` (the Kuhn poker demo), a YAML file,
-and `key=value` words on the command line. A file holds only what differs:
+A run is configured by three layers, each over the one before: `spiral/defaults.yaml` (the Kuhn poker demo), a YAML
+file, and `key=value` words on the command line. A file holds only what differs:
 
 ```yaml
 games: [{name: kuhn_poker, weight: 2}, tic_tac_toe]
@@ -50,11 +50,11 @@ DEFAULTS```
 HOOKS_INTRO = """# Hooks
 
 Everything a plug-in may implement. A plug-in is a module or object whose functions carry `@spiral.hookimpl`, found
-through the entry-point group `spiral`; [writing a plug-in](writing-a-plugin.md) shows a whole one. An implementation may
-leave arguments out. The Protocols that factories must satisfy are in `spiral/interfaces.py`.
+through the entry-point group `spiral`; [writing a plug-in](writing-a-plugin.md) shows a whole one. An implementation
+may leave arguments out. The Protocols that factories must satisfy are in `spiral/interfaces.py`.
 
-`register(name, factory)` is called once a thing. Arguments from the config are bound against the factory's signature and
-checked before a model loads. A name that is taken raises an error that names both distributions.
+`register(name, factory)` is called once a thing. Arguments from the config are bound against the factory's signature
+and checked before a model loads. A name that is taken raises an error that names both distributions.
 """
 
 
@@ -65,7 +65,9 @@ def config_page() -> str:
     parts = [NOTICE, CONFIG_INTRO.replace("DEFAULTS", DEFAULTS.read_text(encoding="utf-8"))]
     for name, title in GROUPS.items():
         node = classes[name]
-        parts.append(f"\n## {title}\n\n{ast.get_docstring(node)}\n\n| key | type | default | meaning |\n|---|---|---|---|\n")
+        parts.append(
+            f"\n## {title}\n\n{ast.get_docstring(node)}\n\n| key | type | default | meaning |\n|---|---|---|---|\n"
+        )
         parts += [f"| `{key}` | `{kind}` | {default} | {doc} |\n" for key, kind, default, doc in _fields(node)]
     return "".join(parts)
 
@@ -75,7 +77,9 @@ def hooks_page() -> str:
     parts = [NOTICE, HOOKS_INTRO, "\n## Registration\n"]
     for name, function in _hooks():
         if name == "run_started":
-            parts.append("\n## Observers\n\nCalled at most once a step, on the main process. An exception stops the run.\n")
+            parts.append(
+                "\n## Observers\n\nCalled at most once a step, on the main process. An exception stops the run.\n"
+            )
         signature = str(inspect.signature(function)).replace("'", "")  # annotations are kept as text
         parts.append(f"\n### {name}{signature}\n\n{inspect.getdoc(function)}\n")
     filled = ", ".join(f"{kind} {n}" for kind, n in NUM_CORE_ARGS.items())

@@ -75,11 +75,12 @@ def games(config: Config, plugins: Plugins) -> Games:
 def players(config: Config, plugins: Plugins) -> Players:
     """Make the model, untrained or as its plug-in loads it, and everything around it."""
     import torch
+    from accelerate import PartialState
 
     torch.set_num_threads(config.threads)
     torch.manual_seed(derive(config.seed, "model"))
     model, tokenizer = plugins.make("model", config.model.name, **config.model.args)
-    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    model.to(PartialState().device).eval()
     engine = plugins.make("engine", config.engine.name, model, tokenizer, **config.engine.args)
     prompter = Prompter(plugins.make("prompt", config.prompt.name, tokenizer, **config.prompt.args))
     return Players(games(config, plugins), model, tokenizer, engine, prompter, Pool(plugins))

@@ -32,7 +32,7 @@ def save(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     state = learner.state()
-    transformers_logging.disable_progress_bar()  # one bar a checkpoint would tear the run's own display
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar a checkpoint would tear the run's own display
     learner.averaged_model.save_pretrained(temporary / "model")
     tokenizer.save_pretrained(temporary / "model")
     save_file(state.pop("model"), temporary / "live.safetensors")

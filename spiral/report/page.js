@@ -245,7 +245,7 @@ function others() {
 function policies() {
   const found = Object.entries(data.policy).filter(([, policy]) => policy.rows.length);
   if (!found.length) return null;
-  return section("policy", "Policy", "What the policy does in each state it can see, as last evaluated. Darker is likelier.",
+  return section("policy", "Policy", "What the policy does in each state it can see, as last evaluated. A stronger colour is likelier.",
     found.map(([game, policy]) => [
       el("h3", null, game, el("span", { class: "muted" }, policy.step === null ? "" : ` at step ${policy.step}`)),
       el("div", { class: "table", tabindex: 0, role: "group", "aria-label": `Policy table of ${game}` }, table(policy)),

@@ -1,0 +1,578 @@
+"""One update is the one that the config asks for: compared with an unmerged, unpacked implementation written here."""
+
+import copy
+import json
+import math
+import os
+import random
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+from accelerate import Accelerator
+from spiral_models.presets import MODELS
+
+import spiral.batch as batch_module
+from spiral.batch import pack
+from spiral.config import LearnerConfig
+from spiral.engines.torch import TorchEngine
+from spiral.errors import RunError
+from spiral.learner import MAX_REFUSED, Learner
+from spiral.types import LEARNER, Request, Sampling, Trajectory, Turn
+
+torch.set_num_threads(1)
+
+NUM_GAMES = 5
+STOP = 0
+"""Equal to the id that pads rows, on purpose."""
+
+
+def _model(seed=0):
+    torch.manual_seed(seed)
+    return MODELS["byte-0.1m"](context=128)[0]
+
+
+def _learner(model=None, num_steps=100, **config):
+    settings = {"max_grad_norm": 1e9, "ratio_tolerance": 1e9, **config}
+    return Learner(model or _model(), LearnerConfig(**settings), num_steps, Accelerator(cpu=True))
+
+
+@torch.no_grad()
+def _score(model, prompt, reply):
+    logits = model(input_ids=torch.tensor([[*prompt, *reply]])).logits[0]
+    logprobs = torch.log_softmax(logits, -1)
+    return [logprobs[len(prompt) + k - 1, token].item() for k, token in enumerate(reply)]
+
+
+def _played(seed=1, num=24, off=0.0):
+    """Trajectories and advantages with many equal and many related turns; `off` moves the stored log-probs away."""
+    rng, model = random.Random(seed), _model()
+    trajectories, advantages, known = [], [], {}
+    for _ in range(num):
+        turns = []
+        for _ in range(rng.randint(0, 3)):
+            prompt = (257, *b"kuhn p0 "[: rng.randint(2, 8)], *rng.choices(b"JQ", k=rng.randint(0, 2)), 260)
+            reply = (*rng.choice([b"check", b"bet", b"be"]), STOP)
+            if (prompt, reply) not in known:
+                shift = [off * rng.uniform(-1, 1) for _ in reply]
+                logprobs = _score(model, prompt, reply)
+                known[prompt, reply] = tuple(x + s for x, s in zip(logprobs, shift, strict=True))
+            turns.append(Turn("", prompt, reply, known[prompt, reply], "x", True, "stop", 0))
+        trajectories.append(Trajectory("kuhn", 0, LEARNER, 0.0, tuple(turns), 0))
+        advantages.append([rng.choice([-2.0, -1.0, -0.3, 0.0, 1.0, 2.0]) for _ in turns])
+    return trajectories, advantages
+
+
+def _reference_gradient(model, reference, trajectories, advantages, clip, entropy, kl):
+    """The same objective the long way: every turn of every trajectory by itself, no merging, no packing, no masks."""
+    model = copy.deepcopy(model).eval()
+    objective = torch.zeros(())
+    for trajectory, row in zip(trajectories, advantages, strict=True):
+        for turn, advantage in zip(trajectory.turns, row, strict=True):
+            ids = torch.tensor([[*turn.prompt, *turn.reply]])
+            with torch.no_grad():
+                theirs = torch.log_softmax(reference(input_ids=ids).logits[0], -1)
+            mine = torch.log_softmax(model(input_ids=ids).logits[0], -1)
+            for k, token in enumerate(turn.reply):
+                at = len(turn.prompt) + k - 1
+                ratio = torch.exp(mine[at, token] - turn.logprobs[k])
+                gain = ratio * advantage
+                if clip is not None:
+                    gain = torch.minimum(gain, ratio.clamp(1 - clip, 1 + clip) * advantage)
+                objective = objective + gain - entropy * (mine[at].exp() * mine[at]).sum()
+                objective = objective - kl * (mine[at].exp() * (mine[at] - theirs[at])).sum()
+    (-objective / NUM_GAMES).backward()
+    return _flat(model), objective.item()
+
+
+def _flat(model):
+    return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+
+def _weights(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def _gradient(learner, batch):
+    for parameter in learner.model.parameters():
+        parameter.grad = None
+    terms = learner._backward(batch, NUM_GAMES)
+    return _flat(learner.model), terms
+
+
+def _off_reference(learner, seed=9):
+    """Give the learner another reference than its weights, so that the KL term pulls."""
+    other = _model(seed)
+    state = copy.deepcopy(learner.state())
+    state["reference"] = {n: p.detach() for n, p in other.named_parameters()}
+    learner.load_state(state)
+    return other
+
+
+OBJECTIVES = {
+    "reinforce": {"off": 0.0, "clip": None, "entropy": 0.0, "kl": 0.0},
+    "clip": {"off": 0.6, "clip": 0.2, "entropy": 0.0, "kl": 0.0},
+    "all": {"off": 0.6, "clip": 0.2, "entropy": 0.05, "kl": 0.3},
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_gradient_is_that_of_every_turn_by_itself(name):
+    """Merged, packed and masked, the gradient and the objective are those of the long way, turn by turn."""
+    terms = dict(OBJECTIVES[name])
+    played = _played(off=terms.pop("off"))
+    learner = _learner(**terms)
+    reference = _off_reference(learner) if terms["kl"] else learner.model
+    expected, objective = _reference_gradient(learner.model, reference, *played, **terms)
+    found, stats = _gradient(learner, pack(*played, 10**6))
+    assert expected.norm() > 0.1
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=2e-4)
+    assert stats["objective"] == pytest.approx(objective, rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def everything():
+    """A learner with every term of the objective, what it trains on, and its gradient packed in one piece."""
+    learner = _learner(clip=0.2, entropy=0.05, kl=0.3)
+    _off_reference(learner)
+    played = _played(off=0.6)
+    return learner, played, _gradient(learner, pack(*played, 10**6))
+
+
+def _same(found, expected):
+    torch.testing.assert_close(found[0], expected[0], atol=2e-5, rtol=2e-4)
+    for name in ("objective", "surrogate", "entropy", "kl", "clipped", "gap"):
+        assert found[1][name] == pytest.approx(expected[1][name], rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("micro_batch_tokens", [1, 60, 500])
+def test_micro_batches_change_nothing(everything, micro_batch_tokens):
+    """Gradient and terms are those of one big forward."""
+    learner, played, expected = everything
+    batch = pack(*played, micro_batch_tokens)
+    assert len(batch.micro_batches) > 1
+    _same(_gradient(learner, batch), expected)
+
+
+@pytest.mark.parametrize(("row", "share"), [(8, 2.0), (128, 2.0), (4096, 2.0), (128, 0.0)])
+def test_packing_changes_nothing(everything, monkeypatch, row, share):
+    """Short trees, long trees, and no trees at all."""
+    learner, played, expected = everything
+    monkeypatch.setattr(batch_module, "ROW_TOKENS", row)
+    monkeypatch.setattr(batch_module, "WORTH_SHARING", share)
+    batch = pack(*played, 300)
+    assert any(m.mask is not None for m in batch.micro_batches) == bool(share)
+    _same(_gradient(learner, batch), expected)
+
+
+def test_the_order_of_episodes_changes_nothing(everything):
+    """Shuffled trajectories."""
+    learner, played, expected = everything
+    pairs = list(zip(*played, strict=True))
+    random.Random(3).shuffle(pairs)
+    _same(_gradient(learner, pack(*zip(*pairs, strict=True), 10**6)), expected)
+
+
+@pytest.mark.parametrize("world", [2, 3, 50])
+def test_parts_of_processes_add_up(everything, world):
+    """The gradients of the parts, summed, are the whole one; 50 processes are more than there are samples."""
+    learner, played, expected = everything
+    total = torch.zeros_like(expected[0])
+    for rank in range(world):
+        batch = pack(*played, 300, rank, world)
+        if batch.micro_batches:
+            total += _gradient(learner, batch)[0]
+    torch.testing.assert_close(total, expected[0], atol=2e-5, rtol=2e-4)
+
+
+def test_the_normaliser_is_the_number_of_games_asked_for():
+    """Twice the games, half the objective: a constant, not what the batch happens to hold."""
+    played = _played(off=0.0)
+    one = _learner().update(pack(*played, 10**6), 0, 4)
+    two = _learner().update(pack(*played, 10**6), 0, 8)
+    assert one["learner/objective"] == pytest.approx(2 * two["learner/objective"], rel=1e-5)
+    assert one["learner/grad_norm"] == pytest.approx(2 * two["learner/grad_norm"], rel=1e-4)
+
+
+# The step
+
+
+def _reference_update(model, trajectories, advantages, rates, clip, max_grad_norm, weight_decay=0.0):
+    """AdamW as documented, a fresh gradient for each pass."""
+    model = copy.deepcopy(model)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=0.0, betas=(0.9, 0.95), weight_decay=weight_decay, foreach=True
+    )
+    for rate in rates:
+        gradient, _ = _reference_gradient(model, model, trajectories, advantages, clip, 0.0, 0.0)
+        gradient = gradient * min(1.0, max_grad_norm / (gradient.norm().item() + 1e-6))
+        start = 0
+        for parameter in model.parameters():
+            parameter.grad = gradient[start : start + parameter.numel()].view_as(parameter).clone()
+            start += parameter.numel()
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+    return model
+
+
+def _close_steps(found, expected, start):
+    """Adam divides by a gradient's own size, so tiny ones amplify rounding: nearly all entries, and the direction."""
+    mine, theirs = _weights(found) - start, _weights(expected) - start
+    assert theirs.norm() > 0
+    assert float((mine - theirs).norm() / theirs.norm()) < 0.02
+    assert float(torch.cosine_similarity(mine, theirs, 0)) > 0.9995
+
+
+def test_two_steps_are_adamw_with_clipping_and_schedule():
+    """Two updates with gradients scaled to norm 0.5 and the rates 0.001 and 0.00081 (10 steps, end 0.1 of it)."""
+    first, second = _played(seed=1), _played(seed=2)
+    learner = _learner(num_steps=10, lr=1e-3, lr_end=0.1, max_grad_norm=0.5, weight_decay=0.01)
+    start = _weights(learner.model).clone()
+    one = _reference_update(learner.model, *first, [1e-3], None, 0.5, 0.01)
+    learner.update(pack(*first, 300), 0, NUM_GAMES)
+    _close_steps(learner.model, one, start)
+    assert not torch.equal(start, _weights(learner.model))
+    before = _weights(learner.model).clone()
+    learner.update(pack(*second, 300), 1, NUM_GAMES)
+    assert not torch.equal(before, _weights(learner.model))
+
+
+def test_each_epoch_has_a_gradient_of_its_own():
+    """3 epochs are 3 passes of the long way, each with the gradient at its weights: none is left from the pass before."""
+    played = _played(off=0.0)
+    learner = _learner(epochs=3, clip=0.2, lr=1e-3, num_steps=10**9)
+    start = _weights(learner.model).clone()
+    expected = _reference_update(learner.model, *played, [1e-3] * 3, 0.2, 1e9)
+    learner.update(pack(*played, 300), 0, NUM_GAMES)
+    _close_steps(learner.model, expected, start)
+
+
+def test_the_step_goes_uphill():
+    """A reply with a positive advantage becomes likelier, one with a negative advantage less likely."""
+    model, prompt = _model(), (257, *b"p0 K", 260)
+    replies = [(*b"bet", STOP), (*b"check", STOP)]
+    turns = [
+        Turn("", prompt, r, tuple(_score(model, prompt, r)), "x", True, "stop", 0) for r in replies
+    ]
+    played = [Trajectory("kuhn", 0, LEARNER, 0.0, (t,), 0) for t in turns], [[1.0], [-1.0]]
+    learner = _learner(model)
+    learner.update(pack(*played, 100), 0, NUM_GAMES)
+    now = [sum(_score(learner.model, prompt, r)) for r in replies]
+    assert now[0] > sum(turns[0].logprobs)
+    assert now[1] < sum(turns[1].logprobs)
+
+
+def test_a_step_without_a_turn_is_no_error():
+    """Games in which the learner never moved train nothing, move nothing, and count no refusal."""
+    learner = _learner()
+    before = _weights(learner.model).clone()
+    stats = learner.update(pack([], [], 100), 0, NUM_GAMES)
+    assert stats["learner/refused"] == 0
+    assert torch.equal(_weights(learner.model), before)
+
+
+def test_metrics_by_hand():
+    """Reply tokens, objective = sum of A over games at a ratio of 1, entropy a turn and a token, gap 0."""
+    played = _played(off=0.0)
+    learner = _learner(kl=0.1)
+    stats = learner.update(pack(*played, 300), 0, NUM_GAMES)
+    turns = [t for trajectory in played[0] for t in trajectory.turns]
+    tokens = sum(len(t.reply) for t in turns)
+    total = sum(a * len(t.reply) for t, a in zip(turns, sum(played[1], []), strict=True))
+    assert stats["learner/surrogate"] == pytest.approx(total / NUM_GAMES, rel=1e-4)
+    assert stats["learner/reply_tokens"] == tokens
+    assert stats["learner/entropy"] * len(turns) == pytest.approx(
+        stats["learner/entropy_per_token"] * tokens, rel=1e-5
+    )
+    assert 0 < stats["learner/entropy_per_token"] < math.log(272)
+    assert stats["learner/ratio_gap"] < 1e-4
+    assert stats["learner/kl"] == pytest.approx(0, abs=1e-5)
+    assert stats["learner/refused"] == 0
+
+
+def test_dropout_is_off():
+    """A model that arrives in train mode is scored and trained in eval mode."""
+    model = _model().train()
+    learner = _learner(model)
+    learner.update(pack(*_played(), 300), 0, NUM_GAMES)
+    assert not learner.model.training
+    assert not learner.averaged_model.training
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"), [(0, 0.5), (1, 1.0), (2, 1.0), (7, 0.55), (11, 0.19)], ids=lambda value: str(value)
+)
+def test_the_learning_rate_by_hand(step, rate):
+    """lr 1, 2 steps of warm-up, 12 steps, end at 0.1: (step + 1) / 2, then 0.1 + 0.9 (1 - (step - 2) / 10)."""
+    learner = _learner(lr=1.0, lr_end=0.1, warmup_steps=2, num_steps=12)
+    assert learner.learning_rate(step) == pytest.approx(rate)
+
+
+def test_the_learning_rate_of_an_update_is_reported():
+    """What the schedule says is what the optimiser used."""
+    learner = _learner(lr=1e-3, lr_end=0.0, num_steps=4)
+    stats = learner.update(pack(*_played(), 300), 2, NUM_GAMES)
+    assert stats["learner/lr"] == pytest.approx(5e-4) == learner.learning_rate(2)
+
+
+# Guards
+
+
+def _poisoned():
+    trajectories, advantages = _played()
+    trajectories = [t for t in trajectories if t.turns]
+    advantages = [a for a in advantages if a]
+    advantages[0][0] = math.nan
+    return trajectories, advantages
+
+
+def test_a_loss_that_is_not_finite_changes_no_weight():
+    """A NaN advantage: weights and optimiser stay bit for bit, the step is reported as refused, the next one trains."""
+    learner = _learner()
+    learner.update(pack(*_played(seed=4), 300), 0, NUM_GAMES)
+    before = copy.deepcopy(learner.state())
+    stats = learner.update(pack(*_poisoned(), 300), 1, NUM_GAMES)
+    assert stats["learner/refused"] == 1
+    after = learner.state()
+    for name, weight in before["model"].items():
+        assert torch.equal(weight, after["model"][name])
+    _equal_trees(before["optimizer"]["state"], after["optimizer"]["state"])
+    stats = learner.update(pack(*_played(seed=4), 300), 2, NUM_GAMES)
+    assert stats["learner/refused"] == 0
+    assert torch.isfinite(_weights(learner.model)).all()
+    assert not torch.equal(_weights(learner.model), torch.cat([w.flatten() for w in before["model"].values()]))
+
+
+def test_a_gradient_that_is_not_finite_is_refused():
+    """An advantage so large that the gradient overflows, though nothing was NaN."""
+    trajectories, advantages = _played()
+    learner = _learner()
+    before = _weights(learner.model).clone()
+    stats = learner.update(pack(trajectories, [[3e38] * len(row) for row in advantages], 300), 0, 1)
+    assert stats["learner/refused"] == 1
+    assert torch.equal(_weights(learner.model), before)
+
+
+def test_a_refused_pass_of_a_later_epoch_undoes_nothing_silently():
+    """The promise is about the update: if any pass is refused, the weights are those before the update."""
+    played = _played(off=0.0)
+    learner = _learner(epochs=2, clip=0.2)
+    before = _weights(learner.model).clone()
+    backward, calls = learner._backward, []
+
+    def second_fails(batch, num_games):
+        terms = backward(batch, num_games)
+        calls.append(1)
+        return {**terms, "objective": math.nan} if len(calls) == 2 else terms
+
+    learner._backward = second_fails
+    stats = learner.update(pack(*played, 300), 0, NUM_GAMES)
+    assert stats["learner/refused"] == 1
+    assert torch.equal(_weights(learner.model), before)
+
+
+def test_refusals_in_a_row_stop_the_run():
+    """MAX_REFUSED in a row raise RunError; a good step in between starts the count afresh."""
+    learner = _learner()
+    bad, good = pack(*_poisoned(), 300), pack(*_played(seed=4), 300)
+    for step in range(MAX_REFUSED - 1):
+        learner.update(bad, step, NUM_GAMES)
+    learner.update(good, 5, NUM_GAMES)
+    for step in range(MAX_REFUSED - 1):
+        learner.update(bad, step, NUM_GAMES)
+    with pytest.raises(RunError, match=f"not finite for {MAX_REFUSED} steps in a row up to step 77"):
+        learner.update(bad, 77, NUM_GAMES)
+
+
+def test_stale_engine_weights_stop_the_run():
+    """Replies of an engine whose weights are one update behind: the ratio is not 1 and the run says so."""
+    model = _model()
+    engine = TorchEngine(model, None)
+    learner = _learner(model, lr=1e-2, ratio_tolerance=1e-3)
+
+    def played():
+        for n in range(20):
+            engine.submit(Request(n, LEARNER, (257, *b"p0 J"[: 1 + n % 4], 260), Sampling(6, (STOP,)), n * 999))
+        done = []
+        while len(done) < 20:
+            done += engine.step()
+        turns = [
+            Turn("", (257, *b"p0 J"[: 1 + c.request_id % 4], 260), c.ids, c.logprobs, "x", True, c.finish, 0)
+            for c in done
+        ]
+        return [Trajectory("kuhn", 0, LEARNER, 0.0, (t,), 0) for t in turns], [[1.0]] * 20
+
+    engine.load_weights(LEARNER, learner.weights(), 0)
+    stats = learner.update(pack(*played(), 300), 0, NUM_GAMES)
+    assert stats["learner/ratio_gap"] < 1e-4  # fresh: fine
+    before = _weights(learner.model).clone()
+    with pytest.raises(RunError, match="learner and the engine disagree"):
+        learner.update(pack(*played(), 300), 1, NUM_GAMES)
+    assert torch.equal(_weights(learner.model), before)
+    engine.load_weights(LEARNER, learner.weights(), 1)
+    learner.update(pack(*played(), 300), 1, NUM_GAMES)
+
+
+def test_the_tolerance_is_the_configs():
+    """Log-probs 0.01 nats off: refused at 0.001, accepted at 0.1."""
+    trajectories, advantages = _played()
+    moved = [
+        Trajectory("kuhn", 0, LEARNER, 0.0, tuple(_moved(t) for t in trajectory.turns), 0)
+        for trajectory in trajectories
+    ]
+    with pytest.raises(RunError, match="differs by 0.01 nats"):
+        _learner(ratio_tolerance=1e-3).update(pack(moved, advantages, 300), 0, NUM_GAMES)
+    stats = _learner(ratio_tolerance=0.1).update(pack(moved, advantages, 300), 0, NUM_GAMES)
+    assert stats["learner/ratio_gap"] == pytest.approx(0.01, abs=1e-4)
+
+
+def _moved(turn):
+    logprobs = tuple(x + 0.01 for x in turn.logprobs)
+    return Turn(turn.observation, turn.prompt, turn.reply, logprobs, turn.move, True, "stop", 0)
+
+
+# Averages, references and state
+
+
+def _trained(learner, steps):
+    """Live weights after each of `steps` updates, and the averages."""
+    live, averages = [], []
+    for step in steps:
+        learner.update(pack(*_played(seed=10 + step, num=8), 300), step, NUM_GAMES)
+        live.append(_weights(learner.model).clone())
+        averages.append(_weights(learner.averaged_model).clone())
+    return live, averages
+
+
+def test_the_average_by_hand():
+    """ema 0.6: the first average is w1, then (w1 + w2) / 2, then 0.6 a + 0.4 w3: a plain mean until 0.6 is the smaller."""
+    (w1, w2, w3), averages = _trained(_learner(ema=0.6), range(3))
+    torch.testing.assert_close(averages[0], w1, atol=1e-7, rtol=1e-6)
+    torch.testing.assert_close(averages[1], (w1 + w2) / 2, atol=1e-7, rtol=1e-6)
+    torch.testing.assert_close(averages[2], 0.6 * averages[1] + 0.4 * w3, atol=1e-7, rtol=1e-6)
+
+
+def test_a_long_average_begins_as_a_mean():
+    """ema 0.98: after 3 updates the plain mean of the three."""
+    live, averages = _trained(_learner(ema=0.98), range(3))
+    torch.testing.assert_close(averages[2], sum(live) / 3, atol=1e-7, rtol=1e-6)
+
+
+def test_without_averaging_the_average_is_the_live_policy():
+    """ema 0."""
+    live, averages = _trained(_learner(ema=0.0), range(2))
+    assert torch.equal(averages[1], live[1])
+
+
+def test_the_reference_moves_when_it_is_due():
+    """reference_every 2: the initial weights during steps 0 and 1, the average after step 1 from then on."""
+    learner = _learner(kl=0.2, reference_every=2)
+
+    def reference():
+        return torch.cat([w.flatten() for w in learner.state()["reference"].values()]).clone()
+
+    start = _weights(learner.model).clone()
+    assert torch.equal(reference(), start)
+    _trained(learner, [0])
+    assert torch.equal(reference(), start)
+    _, averages = _trained(learner, [1])
+    assert torch.equal(reference(), averages[0])
+    _trained(learner, [2])
+    assert torch.equal(reference(), averages[0])
+
+
+def test_state_goes_on_bit_for_bit():
+    """A new learner with other weights that takes the state back continues exactly as the old one does."""
+    config = {"kl": 0.2, "reference_every": 2, "ema": 0.9, "clip": 0.2}
+    old = _learner(**config)
+    _trained(old, range(3))
+    new = _learner(_model(seed=5), **config)
+    new.load_state(copy.deepcopy(old.state()))
+    for mine, theirs in zip(_trained(old, range(3, 6)), _trained(new, range(3, 6)), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+    _equal_trees(old.state(), new.state())
+
+
+def _equal_trees(a, b):
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            _equal_trees(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        for x, y in zip(a, b, strict=True):
+            _equal_trees(x, y)
+    else:
+        assert a == b
+
+
+def test_weights_of_another_model_are_refused():
+    """One sentence with the name of a weight and both shapes."""
+    state = _learner(MODELS["byte-0.4m"](context=128)[0]).state()
+    with pytest.raises(RunError, match="belong to another model"):
+        _learner().load_state(state)
+
+
+# Real processes
+
+WORKER = """
+import json, os, sys
+import torch
+torch.set_num_threads(1)
+from accelerate import Accelerator
+from spiral_models.presets import MODELS
+from spiral.batch import pack
+from spiral.config import LearnerConfig
+from spiral.learner import Learner
+from spiral.types import Trajectory, Turn
+
+rows = json.load(open(sys.argv[1]))
+accelerator = Accelerator(cpu=True)
+torch.manual_seed(0)
+config = LearnerConfig(max_grad_norm=0.5, ratio_tolerance=1e9, clip=0.2, kl=0.3, entropy=0.05)
+learner = Learner(MODELS["byte-0.1m"](context=128)[0], config, 100, accelerator)
+turn = lambda p, r, l: Turn("", tuple(p), tuple(r), tuple(l), "x", True, "stop", 0)
+trajectories = [Trajectory("kuhn", 0, "learner", 0.0, tuple(turn(*t) for t in row), 0) for row, _ in rows]
+shard = accelerator.process_index, accelerator.num_processes
+stats = learner.update(pack(trajectories, [a for _, a in rows], 300, *shard), 0, 5)
+weights = [p.flatten() for p in learner.model.parameters()]
+torch.save((stats, torch.cat(weights).detach(), accelerator.num_processes), sys.argv[2] + os.environ["RANK"])
+"""
+
+
+def test_two_real_processes_train_what_one_does(tmp_path):
+    """Two processes over gloo: both end with the weights and the numbers of a single process."""
+    trajectories, advantages = _played(off=0.6)
+    rows = [
+        ([(t.prompt, t.reply, t.logprobs) for t in trajectory.turns], row)
+        for trajectory, row in zip(trajectories, advantages, strict=True)
+    ]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    workers = []
+    for rank in range(2):
+        env = {
+            **os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1",
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true",
+        }  # fmt: skip
+        command = [sys.executable, "-c", WORKER, str(tmp_path / "rows.json"), str(tmp_path / "out")]
+        workers.append(subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True))
+    for worker in workers:
+        _, errors = worker.communicate(timeout=120)
+        assert worker.returncode == 0, errors
+    learner = _learner(max_grad_norm=0.5, clip=0.2, kl=0.3, entropy=0.05)
+    start = _weights(learner.model).clone()
+    expected = learner.update(pack(trajectories, advantages, 300), 0, NUM_GAMES)
+    (stats, weights, world), (_, others, _) = (torch.load(tmp_path / f"out{r}") for r in range(2))
+    assert world == 2
+    assert torch.equal(weights, others)
+    step = _weights(learner.model) - start
+    assert float((weights - start - step).norm() / step.norm()) < 0.02
+    for name in expected.keys() - {"learner/computed_tokens"}:
+        assert stats[name] == pytest.approx(expected[name], rel=1e-3, abs=1e-4), name
