@@ -1,0 +1,22 @@
+"""Registers what this distribution brings: a game, a bot and an advantage estimator."""
+
+import spiral
+from acme_nim.expert import NimExpert
+from acme_nim.mean_baseline import MeanBaseline
+from acme_nim.nim import Nim
+from spiral.hookspecs import Register
+
+
+@spiral.hookimpl
+def register_games(register: Register) -> None:
+    register("nim", Nim)
+
+
+@spiral.hookimpl
+def register_bots(register: Register) -> None:
+    register("nim_expert", NimExpert)
+
+
+@spiral.hookimpl
+def register_advantages(register: Register) -> None:
+    register("mean_baseline", MeanBaseline)
