@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from spiral.batch import Batch
+from spiral.batch import Batch, MicroBatch
 from spiral.errors import RunError
 from spiral.lm import TokenLogits, load_parameters, parameters
 from spiral.loss import LossTerms, loss_terms
@@ -65,12 +65,12 @@ class Learner:
         does a fresh batch whose log-probabilities differ from those at sampling.
         """
         stats: dict[str, float] = {}
-        rate = self.learning_rate(step)
+        rate, kl_weight = self.learning_rate(step), self.kl_weight(step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         refused = False
         for epoch in range(self._config.epochs):
-            terms = self._backward(batch, num_games)
+            terms = self._backward(batch, num_games, kl_weight)
             norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._config.max_grad_norm))
             refused = not math.isfinite(norm) or not math.isfinite(terms["objective"])
             if not refused and epoch == 0:
@@ -84,7 +84,7 @@ class Learner:
         self._optimizer.zero_grad()
         self._count_refused(refused, step)
         self._follow(step)
-        return {**stats, "learner/lr": rate, "learner/refused": float(refused)}
+        return {**stats, "learner/lr": rate, "learner/kl_weight": kl_weight, "learner/refused": float(refused)}
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then linear from `lr` to `lr * lr_end` at the last step."""
@@ -93,6 +93,11 @@ class Learner:
             return c.lr * (step + 1) / c.warmup_steps
         left = 1 - (step - c.warmup_steps) / max(1, self._num_steps - c.warmup_steps)
         return c.lr * (c.lr_end + (1 - c.lr_end) * left)
+
+    def kl_weight(self, step: int) -> float:
+        """Linear from `kl` to `kl * kl_end` at the last step."""
+        c = self._config
+        return c.kl * (c.kl_end + (1 - c.kl_end) * (1 - step / max(1, self._num_steps)))
 
     def state(self) -> dict[str, Any]:
         """All that an update depends on, as tensors and plain values; `load_state` takes it back."""
@@ -114,12 +119,12 @@ class Learner:
         self._optimizer.load_state_dict(state["optimizer"])
         self._num_averaged, self._num_refused = state["num_averaged"], state["num_refused"]
 
-    def _backward(self, batch: Batch, num_games: int) -> dict[str, float]:
+    def _backward(self, batch: Batch, num_games: int, kl_weight: float) -> dict[str, float]:
         """Gradients of the whole batch, summed over micro-batches and processes; sums of the loss terms."""
         names = ("objective", "surrogate", "entropy", "kl", "clipped")
         total = torch.zeros(len(names) + 1, device=self._accelerator.device)
         for micro_batch in batch.micro_batches:
-            terms = self._terms(micro_batch.to(self._accelerator.device))
+            terms = self._terms(micro_batch.to(self._accelerator.device), kl_weight)
             self._accelerator.backward(-terms.objective / num_games)
             total[:-1] += torch.stack([getattr(terms, name).detach() for name in names])
             total[-1] = torch.maximum(total[-1], terms.gap)
@@ -131,14 +136,14 @@ class Learner:
             total = torch.cat([gathered[:, :-1].sum(0), gathered[:, -1:].amax(0)])
         return dict(zip([*names, "gap"], total.tolist(), strict=True))
 
-    def _terms(self, batch: Any) -> LossTerms:
+    def _terms(self, batch: MicroBatch, kl_weight: float) -> LossTerms:
         inputs = (batch.ids, batch.positions, batch.mask, batch.rows, batch.columns)
         reference = None
         if self._reference is not None:
             with torch.no_grad():
                 reference = self._reference(*inputs)
         c = self._config
-        return loss_terms(self._lm(*inputs), reference, batch, c.clip, c.entropy, c.kl)
+        return loss_terms(self._lm(*inputs), reference, batch, c.clip, c.entropy, kl_weight)
 
     def _check_ratio(self, gap: float) -> None:
         if gap > self._config.ratio_tolerance:

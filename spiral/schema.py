@@ -75,6 +75,8 @@ class LearnerConfig:
     """Weight of an entropy bonus, nats summed over a reply's tokens."""
     kl: float = 0.0
     """Weight of KL(policy || reference), the magnet that keeps self-play from cycling."""
+    kl_end: float = 1.0
+    """Last weight of the KL term as a fraction of `kl`; linear from the first step."""
     reference_every: int = 100
     """Steps between moving the reference to the averaged weights."""
     ema: float = 0.98
