@@ -169,7 +169,7 @@ def profile(work: Callable[[], None]) -> dict[str, float]:
 
 
 def _part(function: tuple[str, int, str]) -> str:
-    file, line, name = function
+    file, _, name = function
     if "spiral_games" in file:
         return "game"
     if name == "__init__" and file == "<string>":

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, cast
 
 import spiral_games
 import spiral_models
 
 from spiral import assemble, config
-from spiral.interfaces import Engine
+from spiral.interfaces import Engine, PromptFormat
 from spiral.lm import parameters
 from spiral.plugins import Plugins
 from spiral.prompts import PlainFormat, Prompter
@@ -30,7 +30,6 @@ RESULTS = Path(__file__).with_name("results")
 _LETTERS = "etaoin shrdlucmfwypvbgkjqxz.,?!0"
 
 Ids = tuple[int, ...]
-T = TypeVar("T")
 
 
 @dataclass
@@ -157,7 +156,7 @@ class Salted(Prompter):
     """Puts three ids of its own into every prompt, so that no two are equal and sharing saves nothing."""
 
     def __init__(self, tokenizer: Any) -> None:
-        super().__init__(PlainFormat(tokenizer))
+        super().__init__(cast(PromptFormat, PlainFormat(tokenizer)))
         self._num = 0
 
     def encode(self, rules: str, observation: str) -> Ids:
@@ -167,15 +166,22 @@ class Salted(Prompter):
         return (ids[0], 64 + (mixed & 63), 64 + (mixed >> 6 & 63), 64 + (mixed >> 12), *ids[1:])
 
 
-class FreeText(PlainFormat):
+class FreeText:
     """Reads any reply as chat, so that an untrained model can hold a long match; ten more ids end a reply.
 
     Replies of a model that knows nothing are then about 25 ids long, and of very different lengths.
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        super().__init__(tokenizer)
-        self.stop_ids = (*self.stop_ids, *range(10))
+        self._plain = PlainFormat(tokenizer)
+        self.stop_ids: tuple[int, ...] = (*self._plain.stop_ids, *range(10))
+
+    def encode(self, rules: str, observation: str) -> list[int]:
+        return self._plain.encode(rules, observation)
+
+    def reply(self, move: str) -> None:
+        """Many replies say one move."""
+        return None
 
     def read(self, reply: Sequence[int]) -> str | None:
         """As many letters as there were ids."""

@@ -10,10 +10,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bench.measure import Figure, Timing, median_cpu, ratios, spread, timed
 from bench.parts import Recorder, Salted, Table, drain, engine_tokens, free_text, num_turns, table
+from spiral.rollouts import Rollouts
+from spiral.types import Episode
 
 TARGET = 0.9
 
@@ -60,12 +63,12 @@ def _compare(case: Case, made: Table) -> Figure:
         recorder.clear()
         made.reload()
         computed = [made.engine.computed_tokens]
-        episodes: list[Any] = []
-        play = timed(lambda into=episodes, at=repeat: into.extend(rollouts.play(made.config.rollout.games, (7, at))))
+        episodes: list[Episode] = []
+        play = timed(partial(_play, rollouts, made.config.rollout.games, repeat, episodes))
         computed.append(made.engine.computed_tokens)
         made.reload()
         again = Recorder(made.engine)
-        raw = timed(lambda to=again: drain(to, recorder.requests))
+        raw = timed(partial(drain, again, recorder.requests))
         computed.append(made.engine.computed_tokens)
         if repeat == 0:
             continue  # the first time buffers grow and prompts are encoded
@@ -89,6 +92,10 @@ def _compare(case: Case, made: Table) -> Figure:
             "last_repeat": counts,
         },
     )
+
+
+def _play(rollouts: Rollouts, games: int, repeat: int, episodes: list[Episode]) -> None:
+    episodes += rollouts.play(games, (7, repeat))
 
 
 def _counts(play: Recorder, alone: Recorder, turns: int, games: int, computed: list[int]) -> dict[str, float]:

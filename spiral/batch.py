@@ -182,7 +182,7 @@ class _Row:
 def _rows(samples: Sequence[Sample]) -> list[_Row]:
     """Samples, sorted by ids, as plain rows or as trees, whichever costs fewer tokens."""
     sequences = [sample.prompt + sample.reply for sample in samples]
-    shared = [0] + [_common(a, b) for a, b in pairwise(sequences)]
+    shared = [0, *(_common(a, b) for a, b in pairwise(sequences))][: len(sequences)]
     total = sum(map(len, sequences))
     rows: list[_Row] = []
     share = total - sum(shared) <= WORTH_SHARING * total

@@ -350,9 +350,7 @@ def test_a_best_response_among_all_that_remember(seed):
 
                 scores[move] = expected_alone(tree, table, 1, only)
             policy[situation] = max(scores, key=scores.get)
-        total = expected_alone(
-            tree, table, 1, lambda past, seen, f=first, p=policy: p[past, seen] if past else f[seen]
-        )
+        total = expected_alone(tree, table, 1, lambda past, seen, f=first, p=policy: p[past, seen] if past else f[seen])
         best = max(best, total)
     assert value == pytest.approx(best, abs=1e-12)
 

@@ -18,10 +18,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ACME = ROOT / "examples" / "third_party_plugin"
 FIRST_PARTY = [ROOT, *(ROOT / "plugins" / name for name in ("games", "opponents", "advantages", "models"))]
-TRAIN = (
-    "games=nim advantage=mean_baseline steps=2 rollout.games=16 warm_start.max_steps=5 warm_start.cache=false "
-    "evaluate.every=0 checkpoint.every=2"
-).split()
+TRAIN = [
+    *("games=nim", "advantage=mean_baseline", "steps=2", "rollout.games=16"),
+    *("warm_start.max_steps=5", "warm_start.cache=false", "evaluate.every=0", "checkpoint.every=2"),
+]
 
 
 class Environment:
@@ -30,6 +30,7 @@ class Environment:
     def __init__(self, path):
         self.path = path
         self.python = path / "bin" / "python"
+        self.core = None  # the copy of spiral/ that was installed
 
     def run(self, *command, code=0):
         """Run a command of this environment, away from the checkout; its standard output."""
@@ -53,6 +54,7 @@ def environment(tmp_path_factory):
     sources = [_copied(folder, path / "sources" / str(i)) for i, folder in enumerate([*FIRST_PARTY, ACME])]
     pip = [sys.executable, "-m", "pip", "--python", made.python, "install", "-q", "--no-index", "--no-deps"]
     # --ignore-installed, lest pip try to uninstall what it sees through packages.pth.
+    made.core = sources[0] / "spiral"
     made.run(*pip, "--no-build-isolation", "--ignore-installed", "--no-cache-dir", *sources)
     return made
 
@@ -103,11 +105,11 @@ def test_an_unknown_argument_is_one_sentence(environment, tmp_path):
 
 
 def test_spiral_there_is_spiral_here(environment):
-    """Nothing was changed for the stranger's sake: file by file, the installed core is the checkout's."""
+    """Nothing was changed for the stranger's sake: file by file, the installed core is what the checkout held."""
     installed = Path(environment.run(environment.python, "-c", "import spiral; print(spiral.__path__[0])").strip())
     assert installed.is_relative_to(environment.path)
     files = {p.relative_to(installed) for p in installed.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
-    source = ROOT / "spiral"
+    source = environment.core
     expected = {p.relative_to(source) for p in source.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
     assert files == expected
     assert [str(f) for f in files if not filecmp.cmp(installed / f, source / f, shallow=False)] == []

@@ -1,0 +1,224 @@
+"""Checkpoints are whole or absent, give everything back, and say in one sentence what is wrong with a bad one."""
+
+import copy
+import json
+import shutil
+
+import pytest
+import torch
+from accelerate import Accelerator
+from spiral_models.presets import MODELS
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from spiral import checkpoint
+from spiral.batch import pack
+from spiral.errors import RunError
+from spiral.learner import Learner
+from spiral.schema import LearnerConfig
+from spiral.types import LEARNER, Trajectory, Turn
+
+torch.set_num_threads(1)
+
+CONFIG = LearnerConfig(kl=0.1, reference_every=2, ratio_tolerance=1e9)
+
+
+def _learner(seed=0, size="byte-0.1m"):
+    torch.manual_seed(seed)
+    model, tokenizer = MODELS[size](context=32)
+    return Learner(model, CONFIG, 100, Accelerator(cpu=True)), tokenizer
+
+
+def _update(learner, step):
+    turn = Turn("", (257, 75 + step, 260), (98, 261), (-2.0, -2.0), "b", True, "stop", 0)
+    played = [Trajectory("g", 0, LEARNER, 1.0, (turn,), 0)]
+    learner.update(pack(played, [[1.0]], 100), step, 1)
+
+
+class Remembers:
+    def __init__(self, state=None):
+        self.state = state or {}
+
+
+class Forgets:
+    pass
+
+
+def _save(folder, step=3, learner=None, plugins=None, keep=2):
+    made, tokenizer = _learner()
+    return checkpoint.save(folder, step, learner or made, tokenizer, plugins or {}, keep)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A learner after 3 updates and its checkpoint."""
+    learner, tokenizer = _learner()
+    for step in range(3):
+        _update(learner, step)
+    plugins = {"advantage": Remembers({"kuhn/0": {"average": 0.1 + 0.2, "weight": 0.3}}), "opponents": Forgets()}
+    path = checkpoint.save(tmp_path_factory.mktemp("run"), 3, learner, tokenizer, plugins, 2)
+    return learner, path
+
+
+@pytest.fixture
+def damaged(trained, tmp_path):
+    """A copy of the checkpoint to damage."""
+    return shutil.copytree(trained[1], tmp_path / "step-000003")
+
+
+def _equal(a, b):
+    assert a.keys() == b.keys()
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+# Round trip
+
+
+def test_everything_comes_back(trained):
+    """Live, averaged and reference weights, optimiser, counts and plug-ins' states; the next updates are bit-equal."""
+    learner, path = trained
+    learner = copy.deepcopy(learner)
+    other, _ = _learner(seed=9)
+    remembers, forgets = Remembers(), Forgets()
+    assert checkpoint.restore(path, other, {"advantage": remembers, "opponents": forgets}) == 3
+    assert remembers.state == {"kuhn/0": {"average": 0.1 + 0.2, "weight": 0.3}}
+    assert not hasattr(forgets, "state")
+    assert _equal(other.weights(), learner.weights())
+    assert _equal(other.averaged(), learner.averaged())
+    assert _equal(other.state()["reference"], learner.state()["reference"])
+    assert not _equal(other.weights(), other.averaged())
+    for step in (3, 4):
+        _update(learner, step)
+        _update(other, step)
+    assert _equal(other.weights(), learner.weights())
+    assert _equal(other.averaged(), learner.averaged())
+
+
+def test_the_averaged_model_is_an_ordinary_model(trained):
+    """`model/` loads with transformers alone: the averaged weights and their tokenizer."""
+    learner, path = trained
+    model = AutoModelForCausalLM.from_pretrained(path / "model", local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(path / "model", local_files_only=True)
+    assert _equal(dict(model.named_parameters()), learner.averaged())
+    assert tokenizer.encode("bet") == [98, 101, 116]
+
+
+def test_averaged_weights_alone(trained):
+    """What evaluation of a run needs, by the names that load_weights takes."""
+    learner, path = trained
+    assert _equal(checkpoint.averaged_weights(path), learner.averaged())
+
+
+def test_a_plugin_that_was_not_there_keeps_its_own_state(trained):
+    """A state for nobody is no error, and nobody's state is left alone."""
+    learner, _ = _learner()
+    newcomer = Remembers({"mine": 1})
+    checkpoint.restore(trained[1], learner, {"curriculum": newcomer})
+    assert newcomer.state == {"mine": 1}
+
+
+# Whole or absent
+
+
+def test_half_a_checkpoint_does_not_count(tmp_path):
+    """What a kill leaves (a .tmp folder, or a folder without state.json) is neither found nor in the way."""
+    (tmp_path / ".step-000006.tmp").mkdir()
+    (tmp_path / ".step-000006.tmp" / "live.safetensors").write_bytes(b"half")
+    (tmp_path / "step-000009").mkdir()
+    assert checkpoint.found(tmp_path) == []
+    path = _save(tmp_path, 6)
+    assert checkpoint.found(tmp_path) == [path]
+    assert not (tmp_path / ".step-000006.tmp").exists()
+
+
+def test_a_save_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
+    """Killed in the middle of writing (here: the disk is full), the last good checkpoint still stands."""
+    first = _save(tmp_path, 3)
+
+    def full(*_, **__):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="no space"):
+        _save(tmp_path, 6, keep=1)
+    assert checkpoint.found(tmp_path) == [first]
+
+
+def test_an_existing_checkpoint_is_replaced(tmp_path):
+    """A resumed run that comes by the same step again writes it anew."""
+    _save(tmp_path, 3, plugins={"advantage": Remembers({"n": 1})})
+    path = _save(tmp_path, 3, plugins={"advantage": Remembers({"n": 2})})
+    assert json.loads((path / "state.json").read_text())["plugins"] == {"advantage": {"n": 2}}
+    assert checkpoint.found(tmp_path) == [path]
+
+
+# Pruning
+
+
+@pytest.mark.parametrize(("keep", "left"), [(1, [9]), (2, [6, 9]), (5, [3, 6, 9]), (0, [3, 6, 9])])
+def test_the_newest_are_kept(tmp_path, keep, left):
+    """`keep` newest stay; 0 keeps all."""
+    learner, tokenizer = _learner()
+    for step in (3, 6, 9):
+        checkpoint.save(tmp_path, step, learner, tokenizer, {}, keep)
+    assert [p.name for p in checkpoint.found(tmp_path)] == [f"step-{s:06d}" for s in left]
+
+
+def test_checkpoints_are_in_the_order_of_steps(tmp_path):
+    """Also beyond 999,999, where names grow longer: the newest is never the one that is pruned."""
+    for step in (999_999, 1_000_000):
+        folder = tmp_path / "checkpoints" / f"step-{step:06d}"
+        folder.mkdir(parents=True)
+        (folder / "state.json").write_text("{}")
+    assert checkpoint.latest(tmp_path).name == "step-1000000"
+
+
+def test_a_run_without_a_checkpoint(tmp_path):
+    """One sentence with the run and what to wait for."""
+    with pytest.raises(RunError, match="no checkpoint yet.*checkpoint.every"):
+        checkpoint.latest(tmp_path)
+
+
+# Damage
+
+
+def _restore(path, learner=None):
+    with pytest.raises(RunError) as caught:
+        checkpoint.restore(path, learner or _learner()[0], {})
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["live.safetensors", "averaged.safetensors", "optimizer.pt", "state.json"])
+@pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "missing"])
+def test_a_damaged_file_is_one_sentence(damaged, name, damage):
+    """Half a file, noise, nothing, or no file: RunError with the checkpoint and what to do; no traceback of a library."""
+    path = damaged / name
+    whole = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes({"cut": whole[: len(whole) // 2], "garbage": b"\x00\xff" * 500, "empty": b""}[damage])
+    message = _restore(damaged)
+    assert str(damaged) in message
+    assert "delete it to go on from the one before" in message
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"step": 3, "learner": {}, "plugins": {}}', "null"])
+def test_a_state_that_holds_something_else_is_one_sentence(damaged, text):
+    """JSON, but not ours."""
+    (damaged / "state.json").write_text(text)
+    assert str(damaged) in _restore(damaged)
+
+
+def test_damaged_averages_are_one_sentence(damaged):
+    """The same for the commands that only evaluate."""
+    (damaged / "averaged.safetensors").write_bytes(b"noise")
+    with pytest.raises(RunError, match="cannot be read"):
+        checkpoint.averaged_weights(damaged)
+
+
+def test_a_checkpoint_of_another_model_is_one_sentence(trained):
+    """A name and both shapes, and the remedy."""
+    message = _restore(trained[1], _learner(size="byte-0.4m")[0])
+    assert "belong to another model" in message
+    assert "configuration that they were trained with" in message

@@ -1,0 +1,269 @@
+"""The truth about a policy: intervals against known values, tallies by hand, exact move chances."""
+
+import math
+import random
+
+import pytest
+import torch
+from spiral_games.kuhn_poker import KuhnPoker
+from spiral_models.presets import MODELS
+
+from spiral.config import load
+from spiral.engines.torch import TorchEngine
+from spiral.errors import SpiralError
+from spiral.evaluate import AVERAGED, Arena, Evaluator, exact_metrics, exploitability, tally, wilson
+from spiral.lm import TokenLogits, parameters
+from spiral.plugins import Plugins
+from spiral.pool import Pool, outcome
+from spiral.prompts import BoxedFormat, PlainFormat, Prompter
+from spiral.scoring import move_table
+from spiral.theory import GameTree, nash_conv
+from spiral.types import Episode, Trajectory
+
+torch.set_num_threads(1)
+
+
+# Intervals
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "low", "high"),
+    [
+        (8, 10, 0.4902, 0.9433),  # Agresti and Coull 1998 and every calculator since
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (50, 100, 0.4038, 0.5962),
+        (1, 1, 0.2065, 1.0),
+        (81, 263, 0.2553, 0.3662),  # Newcombe 1998, table I
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilsons_interval(count, total, low, high):
+    """Published values to four places."""
+    assert wilson(count, total) == pytest.approx((low, high), abs=6e-5)
+
+
+def test_wilson_knows_nothing_from_nothing():
+    """No games, no knowledge: (0, 1)."""
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_wilson_covers():
+    """Of 2,000 samples of 40 tosses at 0.3, about 95% of the intervals hold 0.3."""
+    rng = random.Random(0)
+    held = 0
+    for _ in range(2000):
+        low, high = wilson(sum(rng.random() < 0.3 for _ in range(40)), 40)
+        held += low <= 0.3 <= high
+    assert 0.93 < held / 2000 < 0.975
+
+
+# Tallies
+
+
+def _episode(returns, offender=None):
+    trajectories = tuple(Trajectory("g", i, "p", r, (), 0) for i, r in enumerate(returns))
+    ending = "finished" if offender is None else "illegal"
+    return Episode("g", 0, ("p",) * len(returns), tuple(returns), trajectories, (), ending, offender)
+
+
+def test_a_tally_by_hand():
+    """Returns 2, -2, 0, 1 of player 0: 2 wins, 1 draw, 1 loss, mean 0.25, sample variance 35/12, error 1.96 sqrt(v/4)."""
+    episodes = [_episode(r) for r in ((2.0, -2.0), (0.0, 0.0), (1.0, -1.0))] + [_episode((-2.0, 2.0), offender=0)]
+    found = tally(episodes, 0)
+    assert (found.wins, found.draws, found.losses, found.games, found.illegal) == (2, 1, 1, 4, 1)
+    assert found.mean_return == pytest.approx(0.25)
+    assert found.return_error == pytest.approx(1.96 * math.sqrt(35 / 12 / 4))
+    assert found.interval(found.wins) == wilson(2, 4)
+    other = tally(episodes, 1)
+    assert (other.wins, other.draws, other.losses, other.illegal) == (1, 1, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("returns", "results"),
+    [
+        ((1.0, -1.0), [0, 2]),
+        ((0.0, 0.0), [1, 1]),
+        ((1.0, 1.0, -2.0), [1, 1, 2]),  # two share the best
+        ((0.5, 0.2, -0.7), [0, 2, 2]),
+        ((3.0,), [0]),
+        ((0.0,), [1]),
+        ((-1.0,), [2]),
+        ((5.0, 4.0), [0, 2]),  # not zero-sum: who has more has won
+        ((-1.0, -3.0), [0, 2]),
+    ],
+)
+def test_who_won(returns, results):
+    """A player's return against the best of the others; with one player its sign."""
+    assert [outcome(_episode(returns), i) for i in range(len(returns))] == results
+
+
+# Exact tables
+
+
+@pytest.fixture(scope="module")
+def kuhn():
+    torch.manual_seed(0)
+    model, tokenizer = MODELS["byte-0.1m"](context=64)
+    model.eval().requires_grad_(False)
+    return model, tokenizer, Prompter(PlainFormat(tokenizer)), GameTree.of(KuhnPoker())
+
+
+def _chance(model, prompt, reply):
+    ids = torch.tensor([[*prompt, *reply]])
+    logprobs = torch.log_softmax(model(input_ids=ids).logits[0].double(), -1)
+    return math.exp(sum(float(logprobs[len(prompt) + k - 1, token]) for k, token in enumerate(reply)))
+
+
+@pytest.mark.parametrize("micro_batch_tokens", [1, 8192])
+def test_move_tables_are_the_models_chances(kuhn, micro_batch_tokens):
+    """Each row adds up to 1 and is in proportion to exp(log-probability of the move's reply, stop id included); the
+    rest of the mass is illegal."""
+    model, _, prompter, tree = kuhn
+    table, illegal = move_table(TokenLogits(model), prompter, "", tree.decisions, micro_batch_tokens)
+    assert len(table) == len(tree.decisions) == 12
+    for decision in tree.decisions:
+        prompt = prompter.encode("", decision.observation)
+        raw = {m: _chance(model, prompt, prompter.reply(m)) for m in decision.moves}
+        row = table[decision.observation]
+        assert sum(row.values()) == pytest.approx(1.0)
+        for move, chance in raw.items():
+            assert row[move] == pytest.approx(chance / sum(raw.values()), rel=1e-3)
+        assert illegal[decision.observation] == pytest.approx(1 - sum(raw.values()), abs=1e-6)
+
+
+def test_the_illegal_mass_is_what_sampling_meets(kuhn):
+    """A model that was taught: the share of sampled replies that are no legal move agrees with the table (4 sigma)."""
+    model, tokenizer, prompter, tree = kuhn
+    torch.manual_seed(0)
+    taught = MODELS["byte-0.1m"](context=64)[0]
+    decision = tree.decisions[0]
+    prompt = prompter.encode("", decision.observation)
+    optimizer = torch.optim.AdamW(taught.parameters(), lr=5e-3)
+    for _ in range(25):
+        loss = torch.zeros(())
+        for move in (*decision.moves, "raise"):
+            ids = torch.tensor([[*prompt, *prompter.reply(move)]])
+            logits = taught(input_ids=ids).logits[0, len(prompt) - 1 : -1]
+            loss = loss + torch.nn.functional.cross_entropy(logits, ids[0, len(prompt) :])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    table, illegal = move_table(TokenLogits(taught), prompter, "", [decision])
+    share = illegal[decision.observation]
+    assert 0.1 < share < 0.9
+    engine = TorchEngine(taught, tokenizer)
+    engine.load_weights(AVERAGED, parameters(taught), 0)
+    moves = _sampled(engine, prompter, prompt, 1500)
+    failed = sum(m not in decision.moves for m in moves) / 1500
+    assert abs(failed - share) < 4 * math.sqrt(share * (1 - share) / 1500)
+    first = decision.moves[0]
+    legal = [m for m in moves if m in decision.moves]
+    p = table[decision.observation][first]
+    assert abs(legal.count(first) / len(legal) - p) < 4 * math.sqrt(p * (1 - p) / len(legal))
+
+
+def _sampled(engine, prompter, prompt, num):
+    from spiral.seeds import child
+    from spiral.types import Request, Sampling
+
+    for n in range(num):
+        engine.submit(Request(n, AVERAGED, prompt, Sampling(12, prompter.stop_ids), child(5, n)))
+    done = []
+    while len(done) < num:
+        done += engine.step()
+    return [prompter.read(c.ids) if c.finish == "stop" else None for c in done]
+
+
+def test_free_thinking_has_no_table(kuhn):
+    """Many replies say one move: refused in one sentence that names the way out."""
+    model, tokenizer, _, tree = kuhn
+    with pytest.raises(SpiralError, match="prompt=plain"):
+        move_table(TokenLogits(model), Prompter(BoxedFormat(tokenizer)), "", tree.decisions)
+
+
+def test_exploitability_is_nash_conv_of_the_table(kuhn):
+    """The exact number is theory's for the model's own table, and its metrics say the same."""
+    model, _, prompter, tree = kuhn
+    result = exploitability(TokenLogits(model), prompter, "", tree)
+    expected = nash_conv(tree, result.table)
+    assert result.theory == expected
+    assert 0 < expected.nash_conv < 4
+    metrics = exact_metrics({"kuhn": result})
+    assert metrics["eval/kuhn/nash_conv"] == expected.nash_conv
+    assert metrics["eval/kuhn/gain_p0"] + metrics["eval/kuhn/gain_p1"] == pytest.approx(expected.nash_conv)
+    assert metrics["eval/kuhn/value_p0"] == pytest.approx(-metrics["eval/kuhn/value_p1"])
+    assert metrics["eval/kuhn/illegal_mass"] == pytest.approx(sum(result.illegal_mass.values()) / 12)
+    assert set(exact_metrics({"kuhn": result}, "_live")) == {
+        "eval/kuhn/nash_conv_live",
+        "eval/kuhn/illegal_mass_live",
+    }
+
+
+# Matches
+
+
+class Bot:
+    def __init__(self, words):
+        self.words = words
+
+    def choose(self, game, player, rng):
+        return next(w for w in self.words if w in game.legal_moves())
+
+
+@pytest.fixture
+def arena(kuhn):
+    model, tokenizer, prompter, _ = kuhn
+    pool = Pool(Plugins())
+    pool.bots["bot:bold"] = Bot(["bet", "call"])
+    pool.bots["bot:meek"] = Bot(["check", "fold"])
+    pool.weighted.add(AVERAGED)
+    engine = TorchEngine(model, tokenizer)
+    engine.load_weights(AVERAGED, parameters(model), 0)
+    # A config for training in groups must not make an evaluation play each deal 8 times.
+    config = load(overrides=["rollout.games=8", "rollout.games_per_deal=8"]).rollout
+    return Arena({"kuhn": KuhnPoker}, pool, engine, prompter, config), pool
+
+
+def test_matches_change_chairs(arena):
+    """Bold against meek in Kuhn: the meek one folds or checks into a bet, so bold wins 1 chip in every game and chair."""
+    tallies = arena[0].against("kuhn", "bot:bold", "bot:meek", 30, (0,))
+    assert [(t.wins, t.games, t.mean_return, t.return_error) for t in tallies] == [(30, 30, 1.0, 0.0)] * 2
+    back = arena[0].against("kuhn", "bot:meek", "bot:bold", 30, (0,))
+    assert [(t.losses, t.mean_return) for t in back] == [(30, -1.0)] * 2
+
+
+def test_matches_are_played_from_many_deals(arena):
+    """Every game of a match has a deal of its own, whatever the training does; equal seeds give equal matches."""
+    episodes = arena[0].play("kuhn", [AVERAGED, "bot:meek"], 40, (3,))
+    assert len({e.deal for e in episodes}) == 40
+    assert {e.policies for e in episodes} == {(AVERAGED, "bot:meek")}
+    assert arena[0].play("kuhn", [AVERAGED, "bot:meek"], 40, (3,)) == episodes
+
+
+def test_the_evaluators_metrics(arena, kuhn):
+    """Rates by chair that add up to 1, with the interval of the wins, for each game and bot."""
+    _, _, prompter, _ = kuhn
+    config = load(overrides=["evaluate.games=10"]).evaluate
+    evaluator = Evaluator({"kuhn": KuhnPoker}, ["bot:meek"], arena[0], prompter, config)
+    metrics = evaluator.matches(AVERAGED, (1,))
+    for player in (0, 1):
+        prefix = f"eval/kuhn/vs/meek/p{player}"
+        rates = [metrics[f"{prefix}/{what}"] for what in ("win", "draw", "loss")]
+        assert sum(rates) == pytest.approx(1.0)
+        low, high = wilson(round(rates[0] * 10), 10)
+        assert (metrics[f"{prefix}/win_low"], metrics[f"{prefix}/win_high"]) == pytest.approx((low, high))
+    # An untrained model writes no legal move: it loses 2 chips in every game.
+    assert metrics["eval/kuhn/vs/meek/p0/return"] == -2.0
+
+
+def test_large_games_are_measured_by_matches_alone(arena, kuhn):
+    """A tree above max_nodes, or a switch that is off, gives no exact number and no error."""
+    model, _, prompter, _ = kuhn
+    lm = TokenLogits(model)
+    for words in (["evaluate.max_nodes=5"], ["evaluate.exploitability=false"]):
+        assert Evaluator({"kuhn": KuhnPoker}, [], arena[0], prompter, load(overrides=words).evaluate).exact(lm) == {}
+    exact = Evaluator({"kuhn": KuhnPoker}, [], arena[0], prompter, load().evaluate).exact(lm)
+    assert set(exact) == {"kuhn"}

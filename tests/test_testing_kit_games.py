@@ -1,0 +1,567 @@
+"""The kit for games: good ones pass, and each deliberately broken one is caught with the sentence that names it."""
+
+import itertools
+import os
+import random
+
+import pytest
+
+from spiral import IllegalMove
+from spiral.testing import check_game
+
+
+class Cards:
+    """Two of four cards are dealt; each player says stay or raise, twice; the higher card wins 1 and 1 a raise."""
+
+    num_players = 2
+    rules = "The higher card wins."
+    zero_sum = True
+    worst_return = -5.0
+
+    def reset(self, rng):
+        self.deal, self.said = tuple(rng.sample(range(4), 2)), []
+
+    def current_player(self):
+        return None if len(self.said) == 4 else len(self.said) % 2
+
+    def observe(self, player):
+        return f"p{player} card {self.deal[player]} {' '.join(self.said)}"
+
+    def legal_moves(self):
+        return ["stay", "raise"] if len(self.said) < 4 else []
+
+    def play(self, move):
+        if move not in self.legal_moves():
+            raise IllegalMove("say stay or raise")
+        self.said.append(move)
+
+    def returns(self):
+        stake = 1 + self.said.count("raise")
+        return [float(stake), float(-stake)] if self.deal[0] > self.deal[1] else [float(-stake), float(stake)]
+
+
+class Listed(Cards):
+    """The same, with its deals listed."""
+
+    def deals(self):
+        return [(1 / 12, deal) for deal in itertools.permutations(range(4), 2)]
+
+    def reset(self, rng):
+        self.reset_to(tuple(rng.sample(range(4), 2)))
+
+    def reset_to(self, deal):
+        self.deal, self.said = deal, []
+
+
+class Redrawn(Cards):
+    def resample(self, player, rng):
+        mine = self.deal[player]
+        other = rng.choice([card for card in range(4) if card != mine])
+        self.deal = (mine, other) if player == 0 else (other, mine)
+
+
+class Race:
+    """Public dice during play: throw or wait in turn, five times each; the higher sum wins."""
+
+    num_players = 2
+    rules = ""
+    zero_sum = perfect_information = True
+
+    def reset(self, rng):
+        self.rng, self.sums, self.moves = rng, [0, 0], 0
+
+    def current_player(self):
+        return None if self.moves == 10 else self.moves % 2
+
+    def observe(self, player):
+        return f"move {self.moves}, you p{player}, sums {self.sums}"
+
+    def legal_moves(self):
+        return [] if self.moves == 10 else ["throw", "wait"]
+
+    def play(self, move):
+        if move not in self.legal_moves():
+            raise IllegalMove("throw or wait")
+        if move == "throw":
+            self.sums[self.moves % 2] += self.rng.randint(1, 6)
+        self.moves += 1
+
+    def returns(self):
+        sign = (self.sums[0] > self.sums[1]) - (self.sums[0] < self.sums[1])
+        return [float(sign), float(-sign)]
+
+
+class Guess:
+    """One secret, one guesser: player 0 gives hints about a number in a range that both know."""
+
+    num_players = 2
+    rules = ""
+
+    def reset(self, rng):
+        self.low = rng.choice([0, 10, 20])
+        self.number, self.said = self.low + rng.randrange(3), []
+
+    def current_player(self):
+        return None if len(self.said) == 4 else len(self.said) % 2
+
+    def observe(self, player):
+        secret = f" secret {self.number}" if player == 0 else ""
+        return f"p{player} from {self.low}{secret}: {self.said}"
+
+    def legal_moves(self):
+        return None
+
+    def sample_move(self, rng):
+        return str(rng.randrange(30))
+
+    def play(self, move):
+        if self.current_player() is None or not move.isdecimal() or len(move) > 2:
+            raise IllegalMove("say a number")
+        self.said.append(int(move))
+
+    def returns(self):
+        won = float(self.number in self.said)
+        return [won, won]
+
+    def resample(self, player, rng):
+        if player == 1:
+            self.number = self.low + rng.randrange(3)
+
+
+class Solitaire(Cards):
+    """One player, and nobody to hide anything from."""
+
+    num_players = 1
+    zero_sum = False
+
+    def current_player(self):
+        return None if len(self.said) == 4 else 0
+
+    def returns(self):
+        return [float(self.deal[0])]
+
+
+@pytest.mark.parametrize("game", [Cards, Listed, Redrawn, Race, Guess, Solitaire])
+def test_good_games_pass(game):
+    assert check_game(game) == []
+    assert check_game(game, num_matches=7, seed=123) == []
+
+
+# From here on: games that break one promise each, with words of the sentence that names it.
+
+BROKEN = []
+
+
+def broken(*words, base=Listed):
+    """Register a class's faulty members over a good game."""
+
+    def add(cls):
+        # At module level under its own name, so that only the intended promise breaks and not pickling too.
+        made = type(cls.__name__, (cls, base), {"__module__": __name__})
+        globals()[cls.__name__] = made
+        BROKEN.append((made, words))
+        return made
+
+    return add
+
+
+@broken("has no method returns")
+class NoReturns:
+    returns = None
+
+
+@broken("num_players is 0", "1 or more")
+class NobodyPlays:
+    num_players = 0
+
+
+@broken("rules is None", "make it a str")
+class NoRules:
+    rules = None
+
+
+@broken("zero_sum is 'yes'", "True or False")
+class FlagOfText:
+    zero_sum = "yes"
+
+
+@broken("worst_return is nan")
+class WorstIsNan:
+    worst_return = float("nan")
+
+
+@broken("making the game raised ZeroDivisionError")
+class CannotBeMade:
+    def __init__(self):
+        1 / 0  # noqa: B018
+
+
+@broken("observe(0) is b'p0", "not a str")
+class Bytes:
+    def observe(self, player):
+        return super().observe(player).encode()
+
+
+@broken("observe(0) (seed 0, after 4 moves", "raised IndexError")
+class BlindAtTheEnd:
+    def observe(self, player):
+        return super().observe(player) + str([1, 2, 3, 4][len(self.said)])
+
+
+@broken("current_player() is 2", "from 0 to 1")
+class ThirdMan:
+    def current_player(self):
+        return 2 if len(self.said) == 3 else super().current_player()
+
+
+@broken("legal_moves() is empty while the match is on")
+class NothingToDo:
+    def legal_moves(self):
+        return [] if len(self.said) == 2 else super().legal_moves()
+
+
+@broken("lists a move twice")
+class Twice:
+    def legal_moves(self):
+        return super().legal_moves() * 2
+
+
+@broken("neither None nor a list of str")
+class Numbers:
+    def legal_moves(self):
+        return (1, 2)
+
+
+@broken("when the match is over; return []")
+class ListsForever:
+    def legal_moves(self):
+        return ["stay", "raise"]
+
+
+@broken("returned 'raise'", "returns nothing")
+class Answers:
+    def play(self, move):
+        super().play(move)
+        return move
+
+
+@broken("legal_moves() lists 'bluff' and play refuses it (say stay or raise)")
+class ListedRefused:
+    def legal_moves(self):
+        return [*super().legal_moves(), "bluff"] if len(self.said) < 4 else []
+
+    def play(self, move):
+        if move == "bluff":
+            raise IllegalMove("say stay or raise")
+        super().play(move)
+
+
+@broken("never ends", "10,000 moves", "changed nothing")
+class Endless:
+    def play(self, move):
+        pass
+
+
+@broken("not a list with one number for each of the 2 players")
+class OneReturn:
+    def returns(self):
+        return super().returns()[:1]
+
+
+@broken("must be finite floats")
+class Infinite:
+    def returns(self):
+        return [float("inf"), float("-inf")]
+
+
+@broken("zero_sum is declared", "add up to 1")
+class Generous:
+    def returns(self):
+        return [amount + 0.5 for amount in super().returns()]
+
+
+@broken("below worst_return (-1)", "lowest return possible")
+class WorseThanSaid:
+    worst_return = -1.0
+
+
+@broken("chance comes from a global random generator")
+class GlobalChance:
+    def reset(self, rng):
+        self.reset_to(tuple(random.sample(range(4), 2)))
+
+
+@broken("chance comes from a global random generator")
+class GlobalChanceLate:
+    def play(self, move):
+        super().play(move)
+        if len(self.said) == 3 and random.random() < 0.05:
+            self.deal = self.deal[::-1]
+
+
+@broken("the same seed gave two different matches")
+class Entropy:
+    def reset(self, rng):
+        super().reset(random.Random(os.urandom(8)))
+
+
+@broken("two matches at once disturb each other", "share nothing between instances")
+class SharedBetweenInstances:
+    SAID = []  # noqa: RUF012
+
+    def reset(self, rng):
+        super().reset(rng)
+        self.said = self.SAID
+        self.said.clear()
+
+
+@broken("reset on a used game is not a fresh match")
+class KeepsItsPast:
+    num_matches = 0
+
+    def reset(self, rng):
+        super().reset(rng)
+        self.num_matches += 1
+
+    def observe(self, player):
+        return super().observe(player) + " again" * (self.num_matches > 1)
+
+
+@broken("a deep copy is not a match of its own")
+class CopiesShareMoves:
+    def __deepcopy__(self, memo):
+        other = type(self)()
+        other.deal, other.said = self.deal, self.said
+        return other
+
+
+@broken("copy.deepcopy(game)", "raised TypeError")
+class Uncopyable:
+    def __deepcopy__(self, memo):
+        raise TypeError("no")
+
+
+@broken("pickling and unpickling the game", "raised")
+class Unpicklable:
+    def reset(self, rng):
+        super().reset(rng)
+        self.draw = lambda: rng
+
+    def __deepcopy__(self, memo):
+        other = type(self)()
+        other.deal, other.said = self.deal, list(self.said)
+        return other
+
+
+@broken("does not go on alike after pickling")
+class PicklesHalf:
+    def __reduce__(self):
+        other = (type(self), (), {"deal": (0, 1), "said": list(self.said)})
+        return other
+
+    def __deepcopy__(self, memo):
+        other = type(self)()
+        other.deal, other.said = self.deal, list(self.said)
+        return other
+
+
+@broken("observe() changes the match")
+class Watched:
+    looks = 0
+
+    def observe(self, player):
+        self.looks += 1
+        return super().observe(player)
+
+    def returns(self):
+        return super().returns() if self.looks < 15 else [0.0, 0.0]
+
+    def reset_to(self, deal):
+        super().reset_to(deal)
+        self.looks = 0
+
+
+@broken("legal_moves() changes the match", base=Race)
+class DrawsToList:
+    def legal_moves(self):
+        moves = super().legal_moves()
+        self.rng.shuffle(moves)
+        return moves
+
+
+@broken("raised KeyError", "raises IllegalMove(reason) and nothing else")
+class KeyErrors:
+    def play(self, move):
+        {"stay": 0, "raise": 1}[move]
+        super().play(move)
+
+
+@broken("play('²') raised ValueError", "raises IllegalMove(reason)")
+class ParsesDigits:
+    def play(self, move):
+        if move.isdigit():
+            int(move)
+        super().play(move)
+
+
+@broken("play('-1') was accepted and legal_moves() does not list it")
+class IndexFromTheEnd:
+    def play(self, move):
+        super().play("raise" if move == "-1" else move)
+
+
+@broken("was accepted after the match was over")
+class PlaysOn:
+    def play(self, move):
+        if len(self.said) < 4:
+            super().play(move)
+
+
+@broken("a refused move changes the match")
+class AssignsFirst:
+    def play(self, move):
+        self.said.append(move)
+        if move not in ("stay", "raise") or len(self.said) > 4:
+            if len(self.said) != 3:
+                self.said.pop()
+            raise IllegalMove("say stay or raise")
+
+
+@broken("moves are free text, and there is no sample_move")
+class Speechless:
+    def legal_moves(self):
+        return None
+
+
+@broken("sample_move(rng) gave 'hum' and play refuses it")
+class SamplesNonsense(Speechless):
+    def sample_move(self, rng):
+        return rng.choice(["stay", "hum"])
+
+    def play(self, move):
+        if move == "hum":
+            raise IllegalMove("do not hum")
+        self.said.append(move)
+
+
+@broken("deals() add up to 0.5")
+class HalfTheDeals:
+    def deals(self):
+        return super().deals()[:6]
+
+
+@broken("a probability above 0")
+class ImpossibleDeal:
+    def deals(self):
+        return [*super().deals(), (0.0, (0, 0))]
+
+
+@broken("a start that no deal of deals() gives")
+class ForgottenDeals:
+    def deals(self):
+        return [(1 / 6, deal) for _, deal in super().deals()[:6]]
+
+
+@broken("make the two agree", "the probability")
+class LoadedDeals:
+    def deals(self):
+        return [(1 / 4 if i < 3 else 1 / 36, deal) for i, (_, deal) in enumerate(super().deals())]
+
+
+@broken("after reset_to(deal) a match is not a function of the moves alone")
+class ChanceAfterTheDeal:
+    rng = random.Random(0)
+
+    def reset(self, rng):
+        super().reset(rng)
+        self.rng = rng
+
+    def play(self, move):
+        super().play(move)
+        if len(self.said) == 4 and self.rng.random() < 0.5:
+            self.deal = self.deal[::-1]
+
+
+@broken("perfect_information is declared", "two different matches")
+class FalselyPerfect:
+    perfect_information = True
+
+
+@broken("does not tell who is to move", base=Race)
+class WhoseTurn:
+    def observe(self, player):
+        return f"sums {self.sums}"
+
+
+@broken("hides what is legal")
+class HiddenRule:
+    def legal_moves(self):
+        return ["stay"] if sum(self.deal) % 2 and len(self.said) < 4 else super().legal_moves()
+
+
+@broken("observe(0) leaks what player 1 sees", "declare perfect_information = True if nothing is hidden")
+class OpenCards:
+    def observe(self, player):
+        return f"{super().observe(player)} all {self.deal}"
+
+
+@broken("observe(1) leaks what player 0 sees", "add resample(player, rng)")
+class OneSeesBoth:
+    def observe(self, player):
+        return super().observe(player) + (f" all {self.deal}" if player else "")
+
+
+@broken("observe(1) leaks what player 0 sees", "in 200 deals", base=Cards)
+class UnlistedLeak:
+    def observe(self, player):
+        return super().observe(player) + (f" all {self.deal}" if player else "")
+
+
+@broken("observe(0) leaks what player 0 may not know", "after resample(0, rng)", base=Redrawn)
+class LeaksAfterARaise:
+    def observe(self, player):
+        return super().observe(player) + (f" all {self.deal}" if "raise" in self.said else "")
+
+
+@broken("its legal moves leak what player 0 may not know", base=Redrawn)
+class LegalMovesLeak:
+    def legal_moves(self):
+        return ["stay"] if sum(self.deal) % 2 and len(self.said) < 4 else super().legal_moves()
+
+
+@broken("resample(player, rng) never changed anything")
+class RedrawsNothing:
+    def resample(self, player, rng):
+        pass
+
+
+@pytest.mark.parametrize(("game", "words"), BROKEN, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_broken_game_is_caught_and_told_why(game, words):
+    found = check_game(game)
+    assert found, f"{game.__name__} passed"
+    assert any(all(word in sentence for word in words) for sentence in found), found
+    assert all(len(sentence) < 700 and "\n" not in sentence for sentence in found)
+
+
+def test_a_flag_silences_the_leak_check_only_where_it_is_true():
+    """Public dice look like a leak, and are none once the game says that nothing is hidden."""
+    secretive = type("Secretive", (Race,), {"perfect_information": False, "__module__": __name__})
+    globals()["Secretive"] = secretive
+    assert check_game(secretive) != []
+    assert check_game(Race) == []
+
+
+def test_one_fault_does_not_bring_a_cascade():
+    assert len(check_game(GlobalChance)) == 1
+    assert len(check_game(KeyErrors)) == 1
+
+
+def test_the_result_depends_on_the_seed_alone_and_the_global_generators_stay_as_they_were():
+    for game in (GlobalChanceLate, LeaksAfterARaise):
+        random.seed(1)
+        first = check_game(game, seed=5)
+        random.seed(2)
+        before = random.getstate()
+        assert check_game(game, seed=5) == first
+        if game is LeaksAfterARaise:
+            assert random.getstate() == before
