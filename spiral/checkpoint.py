@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -53,7 +54,13 @@ def save(
 
 def found(directory: Path) -> list[Path]:
     """Whole checkpoints, oldest first."""
-    return sorted(path for path in directory.glob("step-*") if (path / "state.json").is_file())
+    whole = (path for path in directory.glob("step-*") if (path / "state.json").is_file())
+    return sorted(whole, key=step_of)
+
+
+def step_of(path: Path) -> int:
+    """The step in a checkpoint's name."""
+    return int(path.name.removeprefix("step-"))
 
 
 def latest(run_dir: Path) -> Path:
@@ -82,7 +89,16 @@ def restore(path: Path, learner: Learner, plugins: Mapping[str, object]) -> int:
             if isinstance(plugin, Stateful) and name in record["plugins"]:
                 plugin.state = record["plugins"][name]
         return int(record["step"])
-    except (OSError, ValueError, KeyError, EOFError, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        EOFError,
+        UnpicklingError,
+        SafetensorError,
+    ) as error:
         raise _damaged(path, error) from error
 
 
@@ -96,7 +112,8 @@ def averaged_weights(path: Path) -> dict[str, torch.Tensor]:
 
 def _damaged(path: Path, error: Exception) -> RunError:
     return RunError(
-        f"checkpoint {path} cannot be read ({type(error).__name__}: {error}); delete it to go on from the one before"
+        f"checkpoint {path} cannot be read ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); "
+        "delete it to go on from the one before"
     )
 
 

@@ -39,7 +39,7 @@ class Inspected:
         players = assemble.players(config, plugins)
         with torch.no_grad():
             load_parameters(players.model, weights)
-        step = int(newest.name.removeprefix("step-"))
+        step = checkpoint.step_of(newest)
         players.engine.load_weights(AVERAGED, weights, step)
         players.pool.weighted.add(AVERAGED)
         return cls(config, step, players)

@@ -78,6 +78,7 @@ class Learner:
             if refused:
                 break
             self._optimizer.step()
+            self._optimizer.zero_grad()
             if epoch == 0:
                 stats = self._stats(terms, norm, batch, num_games)
             stats["learner/clipped"] = terms["clipped"] / max(1, batch.num_reply_tokens)
@@ -91,13 +92,13 @@ class Learner:
         c = self._config
         if step < c.warmup_steps:
             return c.lr * (step + 1) / c.warmup_steps
-        left = 1 - (step - c.warmup_steps) / max(1, self._num_steps - c.warmup_steps)
-        return c.lr * (c.lr_end + (1 - c.lr_end) * left)
+        done = (step - c.warmup_steps) / max(1, self._num_steps - 1 - c.warmup_steps)
+        return c.lr * (1 - (1 - c.lr_end) * done)
 
     def kl_weight(self, step: int) -> float:
         """Linear from `kl` to `kl * kl_end` at the last step."""
         c = self._config
-        return c.kl * (c.kl_end + (1 - c.kl_end) * (1 - step / max(1, self._num_steps)))
+        return c.kl * (1 - (1 - c.kl_end) * step / max(1, self._num_steps - 1))
 
     def state(self) -> dict[str, Any]:
         """All that an update depends on, as tensors and plain values; `load_state` takes it back."""

@@ -60,7 +60,8 @@ def loss_terms(
     if reference is not None:
         kl = (batch.count * (probs * (all_logprobs - torch.log_softmax(reference.float(), -1))).sum(-1)).sum()
     with torch.no_grad():
-        clipped = (batch.count * ((up != ratio) | (down != ratio))).sum()
+        cut_off = ((batch.positive > 0) & (up != ratio)) | ((batch.negative < 0) & (down != ratio))
+        clipped = (batch.count * cut_off).sum()
         gap = (logprobs - batch.logprobs).abs().max()
     objective = surrogate + entropy_weight * entropy - kl_weight * kl
     return LossTerms(objective, surrogate.detach(), entropy.detach(), kl.detach(), clipped, gap)

@@ -50,6 +50,8 @@ class _Match:
     player: int = 0
     observation: str = ""
     prompt: tuple[int, ...] = ()
+    move: str | None = None
+    """The move that is being played."""
     retries: int = 0
     num_asked: int = 0
     players: list[int] = field(default_factory=list)
@@ -141,7 +143,7 @@ class Rollouts:
         """Take one match from a reply (or its start) to its next question, its end, or its replacement."""
         if match.attempt != match.group.attempt:
             return  # voided while its reply was on the way
-        move = self._prompter.read(completion.ids) if completion and completion.finish == "stop" else None
+        match.move = move = self._prompter.read(completion.ids) if completion and completion.finish == "stop" else None
         try:
             episode = self._begin(match) if completion is None else self._answer(match, completion, move)
         except SpiralError:
@@ -178,6 +180,7 @@ class Rollouts:
         return self._after(match, turn)
 
     def _after(self, match: _Match, turn: Turn) -> Episode | None:
+        match.move = None
         match.turns[match.player].append(turn)
         match.players.append(match.player)
         if turn.legal:
@@ -196,12 +199,16 @@ class Rollouts:
             return self._episode(match, [float(r) for r in game.returns()], "finished")
         if len(match.players) >= self._config.max_turns:
             raise TimeoutError(f"not over after {len(match.players)} turns; rollout.max_turns allows no more")
+        if player not in range(game.num_players):
+            raise ValueError(f"current_player() gave {player!r} at a table for {game.num_players}")
         match.player, match.observation = player, game.observe(player)
+        if not isinstance(match.observation, str):
+            raise TypeError(f"observe({player}) gave a {type(match.observation).__name__}, not text")
         bot = self._pool.bots.get(match.policies[player])
         if bot is None:
             return None
         assert match.rng is not None
-        move = bot.choose(game, player, match.rng)
+        match.move = move = bot.choose(game, player, match.rng)
         return self._after(match, Turn(match.observation, (), (), (), move, _try(game, move), "stop", 0))
 
     def _episode(self, match: _Match, returns: list[float], ending: Ending) -> Episode:
@@ -240,6 +247,7 @@ class Rollouts:
         """Report a match and give its group a new attempt. Raises RunError when there were too many."""
         turns = [iter(turns) for turns in match.turns]
         moves = tuple(next(turns[player]).move or "" for player in match.players)
+        moves += () if match.move is None else (match.move,)
         fault = Fault(match.name, match.deal, moves, reason)
         self.faults.append(fault)
         match.group.attempt += 1
