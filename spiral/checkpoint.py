@@ -112,8 +112,7 @@ def averaged_weights(path: Path) -> dict[str, torch.Tensor]:
 
 def _damaged(path: Path, error: Exception) -> RunError:
     return RunError(
-        f"checkpoint {path} cannot be read ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); "
-        "delete it to go on from the one before"
+        f"checkpoint {path} cannot be read ({type(error).__name__}: {error}); delete it to go on from the one before"
     )
 
 

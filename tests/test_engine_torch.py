@@ -70,7 +70,7 @@ def _run(engine, requests, together=True, max_steps=3000):
         if queue:
             engine.submit(queue.pop(0))
         done += engine.step()
-        if len(done) == len(waiting) and together or not together and not queue and len(done) == len(requests):
+        if (len(done) == len(waiting) and together) or (not together and not queue and len(done) == len(requests)):
             return done
     raise AssertionError(f"{len(done)} of {len(requests)} requests were answered in {max_steps} steps")
 

@@ -1,0 +1,255 @@
+"""The warm start: from noise to legal moves, the same bits from the cache, and dropout only where it is asked for."""
+
+import collections
+
+import pytest
+import torch
+from spiral_games.kuhn_poker import KuhnPoker
+from spiral_games.tic_tac_toe import TicTacToe
+from spiral_models.presets import MODELS
+
+from spiral.engines.torch import TorchEngine
+from spiral.errors import SpiralError
+from spiral.game_tree import GameTree
+from spiral.lm import TokenLogits, parameters
+from spiral.prompts import BoxedFormat, PlainFormat, Prompter
+from spiral.schema import WarmStartConfig
+from spiral.scoring import move_table
+from spiral.warm_start import cached_warm_start, dropout_rate, warm_start
+
+torch.set_num_threads(1)
+
+KUHN = {"kuhn": KuhnPoker}
+
+
+def _model(seed=0):
+    torch.manual_seed(seed)
+    return MODELS["byte-0.1m"](context=64)
+
+
+def _warm(model=None, games=KUHN, weights=None, form=PlainFormat, seed=0, progress=lambda *_: None, **config):
+    model, tokenizer = model or _model()
+    model.eval()
+    prompter = Prompter(form(tokenizer))
+    weights = weights or dict.fromkeys(games, 1.0)
+    engine = TorchEngine(model, tokenizer)
+    result = warm_start(model, games, weights, prompter, engine, 12, WarmStartConfig(**config), seed, progress)
+    return model, prompter, result
+
+
+def _bits(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+@pytest.fixture(scope="module")
+def warmed():
+    """Kuhn until 95% of the replies are legal, with what progress said on the way."""
+    heard = []
+    model, prompter, result = _warm(progress=lambda *row: heard.append(row), max_steps=400, legal=0.95)
+    return model, prompter, result, heard
+
+
+# What it teaches
+
+
+def test_it_reaches_the_legal_share(warmed):
+    """From about 0 to 95% legal replies well within 400 updates, and it stops there; the exact table agrees."""
+    model, prompter, result, heard = warmed
+    assert not result.cached
+    assert 0.95 <= result.legal <= 1
+    assert 0 < result.updates < 400
+    _, illegal = move_table(TokenLogits(model), prompter, "", GameTree.of(KuhnPoker()).decisions)
+    assert sum(illegal.values()) / len(illegal) < 0.12
+    assert heard[0][:2] == (0, 400)
+    assert heard[0][2] < 0.05
+    assert [h[0] for h in heard] == list(range(0, result.updates + 1, 25))
+    assert heard[-1][2] == result.legal
+
+
+def test_it_teaches_no_preference(warmed):
+    """Labels are uniform over the legal moves, so exploration stays whole: every legal move keeps a fair chance."""
+    model, prompter, _, _ = warmed
+    table, _ = move_table(TokenLogits(model), prompter, "", GameTree.of(KuhnPoker()).decisions)
+    assert all(0.25 < p < 0.75 for row in table.values() for p in row.values())
+
+
+def test_it_stops_at_max_steps():
+    """An aim out of reach ends after max_steps updates, measured once more at the end."""
+    heard = []
+    _, _, result = _warm(progress=lambda *row: heard.append(row[0]), max_steps=7, check_every=5, legal=1.0)
+    assert result.updates == 7
+    assert heard == [0, 5, 7]
+
+
+def test_a_model_that_knows_is_left_alone(warmed):
+    """A legal share that is there before the first update: no update."""
+    model, _, _, _ = warmed
+    before = _bits(model).clone()
+    _, _, result = _warm((model, MODELS["byte-0.1m"](context=64)[1]), max_steps=50, legal=0.8)
+    assert result.updates == 0
+    assert torch.equal(_bits(model), before)
+
+
+def test_every_game_is_taught_as_often_as_its_weight_says():
+    """Weights 3 and 1: three quarters of the matches met are tic-tac-toe's (5 sigma), nothing of a game left out."""
+    met = collections.Counter()
+
+    def counted(name, game):
+        class Counted(game):
+            def reset(self, rng):
+                met[name] += 1
+                super().reset(rng)
+
+        return Counted
+
+    games = {"kuhn": counted("kuhn", KuhnPoker), "ttt": counted("ttt", TicTacToe)}
+    _warm(games=games, weights={"kuhn": 1.0, "ttt": 3.0}, max_steps=12, check_every=50, legal=1.0)
+    total = met.total()
+    assert total > 250
+    assert abs(met["ttt"] / total - 0.75) < 5 * (0.75 * 0.25 / total) ** 0.5
+
+
+def test_the_seed_is_the_start():
+    """The same seed gives the same bits, another seed other ones."""
+    runs = [_bits(_warm(seed=s, max_steps=4, legal=1.0)[0]) for s in (1, 1, 2)]
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+def test_a_format_without_one_reply_a_move_is_refused():
+    """Thinking aloud cannot be cloned from move lists: one sentence with the way out."""
+    with pytest.raises(SpiralError, match=r"prompt=plain.*warm_start.max_steps=0"):
+        _warm(form=BoxedFormat, max_steps=1)
+
+
+# Dropout
+
+
+@pytest.mark.parametrize(
+    ("fraction", "rate"), [(0.0, 0.2), (0.25, 0.15), (0.5, 0.1), (0.75, 0.05), (1.0, 0.0)], ids=lambda v: str(v)
+)
+def test_dropout_falls_along_the_points(fraction, rate):
+    """(0, 0.2), (0.5, 0.1), (1, 0): linear between the points."""
+    points = ((0.0, 0.2), (0.5, 0.1), (1.0, 0.0))
+    assert dropout_rate(points, fraction) == pytest.approx(rate)
+
+
+def test_dropout_is_constant_outside_its_points():
+    """Before the first and after the last; at a jump the later value; none without points."""
+    points = ((0.2, 0.3), (0.6, 0.1))
+    assert [dropout_rate(points, f) for f in (0.0, 0.1, 0.2, 0.4, 0.6, 1.0)] == pytest.approx(
+        [0.3, 0.3, 0.3, 0.2, 0.1, 0.1]
+    )
+    assert dropout_rate((), 0.5) == 0
+    assert dropout_rate(((0.3, 0.25),), 0.9) == 0.25
+
+
+def test_dropout_is_on_only_in_updates():
+    """Rates follow the schedule update by update, checks sample without, and it is off at the end."""
+    model, tokenizer = _model()
+    rates = []
+    set_dropout = model.set_dropout
+    model.set_dropout = lambda rate: (rates.append(rate), set_dropout(rate))
+    training = []
+    _warm(
+        (model, tokenizer),
+        progress=lambda *_: training.append(model.training),
+        max_steps=4,
+        check_every=1,
+        legal=1.0,
+        dropout=((0.0, 0.2), (0.5, 0.1), (1.0, 0.1)),
+    )
+    assert rates == pytest.approx([0.2, 0.15, 0.1, 0.1, 0.0])
+    assert training == [False] * 5
+    assert not model.training
+    assert model.config.dropout == 0
+
+
+def test_dropout_changes_the_update_and_descends_from_the_seed():
+    """With a rate the weights differ from those without; and twice the same, whatever torch's generator stands at."""
+    plain = _bits(_warm(max_steps=2, legal=1.0)[0])
+    runs = []
+    for noise in (1, 2):
+        pair = _model()
+        torch.manual_seed(noise)
+        runs.append(_bits(_warm(pair, max_steps=2, legal=1.0, dropout=((0.0, 0.2),))[0]))
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], plain)
+
+
+def test_dropout_needs_a_model_that_has_it():
+    """A model without set_dropout is refused before anything is trained."""
+    model, tokenizer = _model()
+    model.__class__ = type("Plain", (torch.nn.Module,), {"device": model.device})
+    with pytest.raises(SpiralError, match="no set_dropout"):
+        warm_start(model, KUHN, {"kuhn": 1.0}, Prompter(PlainFormat(tokenizer)), None, 8,
+                   WarmStartConfig(dropout=((0.0, 0.1),)), 0, lambda *_: None)  # fmt: skip
+
+
+# The cache
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """cached(model, identity): a warm start through a cache of its own, and how often it was really trained."""
+    monkeypatch.setenv("SPIRAL_CACHE", str(tmp_path))
+    trained = []
+
+    def run(model, identity):
+        def train():
+            trained.append(identity)
+            return _warm(model, max_steps=2, legal=1.0, seed=identity["seed"])[2]
+
+        return cached_warm_start(model[0], identity, train)
+
+    run.trained, run.folder = trained, tmp_path / "warm_start"
+    return run
+
+
+def test_the_cache_gives_the_same_bits(cached):
+    """Trained once; the second time, from other weights, the same bits without training."""
+    first, second = _model(0), _model(5)
+    assert not cached(first, {"seed": 0}).cached
+    result = cached(second, {"seed": 0})
+    assert result.cached
+    assert result.updates == 0
+    assert torch.equal(_bits(first[0]), _bits(second[0]))
+    assert len(cached.trained) == 1
+    assert len(list(cached.folder.glob("*.safetensors"))) == 1
+    assert list(cached.folder.glob("*.tmp")) == []
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"seed": 0, "games": ["x"]}, {"seed": 0, "versions": {"a": "2"}}])
+def test_the_key_is_the_whole_identity(cached, other):
+    """Another seed, game or version is another warm start."""
+    cached(_model(), {"seed": 0})
+    cached(_model(), other)
+    assert cached.trained == [{"seed": 0}, other]
+    assert len(list(cached.folder.glob("*.safetensors"))) == 2
+
+
+def test_the_key_knows_threads(cached, monkeypatch):
+    """Another number of threads sums in another order, so its bits are its own."""
+    cached(_model(), {"seed": 0})
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    cached(_model(), {"seed": 0})
+    assert len(cached.trained) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"noise" * 50, "another model"])
+def test_a_damaged_cache_costs_time_and_never_the_run(cached, content):
+    """Half a file, noise or another model's weights: trained again and written anew, with the right bits."""
+    first, second = _model(), _model()
+    cached(first, {"seed": 0})
+    [path] = cached.folder.glob("*.safetensors")
+    if content == "another model":
+        from safetensors.torch import save_file
+
+        save_file(parameters(MODELS["byte-0.4m"](context=64)[0]), path)
+    else:
+        path.write_bytes(content)
+    assert not cached(second, {"seed": 0}).cached
+    assert torch.equal(_bits(first[0]), _bits(second[0]))
+    third = _model(3)
+    assert cached(third, {"seed": 0}).cached
+    assert torch.equal(_bits(third[0]), _bits(first[0]))
