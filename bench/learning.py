@@ -27,8 +27,8 @@ BARE_TARGET, NAIVE_TARGET = 0.9, 5.0
 SETTINGS = LearnerConfig(lr=1e-9, kl=0.0, clip=None, ratio_tolerance=1e-2)
 CASES = (
     ("kuhn/0.1m", ("games=kuhn_poker", "model=byte-0.1m", "rollout.games=512"), 7),
-    ("ttt/0.1m", ("games=tic_tac_toe", "model=byte-0.1m", "rollout.games=256"), 5),
-    ("ttt/1m", ("games=tic_tac_toe", "model=byte-1m", "rollout.games=128"), 3),
+    ("ttt/0.1m", ("games=tic_tac_toe", "model=byte-0.1m", "rollout.games=512"), 3),
+    ("ttt/1m", ("games=tic_tac_toe", "model=byte-1m", "rollout.games=128"), 2),
 )
 
 
@@ -58,7 +58,7 @@ def _compare(name: str, made: Table, repeats: int) -> Iterator[Figure]:
         bare_loop(made.players.model, batch.micro_batches, games),
         bare_loop(made.players.model, naive_batches, games),
     )
-    whole, packing, bare, naive = alternate(works, repeats, warm_up=2)
+    whole, packing, bare, naive = alternate(works, repeats)
     detail = {
         "turns": batch.num_turns,
         "samples": len(merge(trajectories, advantages)),

@@ -15,7 +15,7 @@ from bench.parts import Ids, LockStep, Recorder, free_text, num_turns, table
 from spiral.types import Episode
 
 MIXTURE = json.dumps([{"name": "simple_negotiation", "args": {"turns": turns}} for turns in (2, 6, 10)])
-ROWS, GAMES, REPEATS = 32, 96, 3
+ROWS, GAMES, REPEATS = 32, 64, 2
 
 
 def figures() -> Iterator[Figure]:

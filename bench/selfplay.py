@@ -35,13 +35,12 @@ class Case:
 _KUHN, _TTT = "games=kuhn_poker", "games=tic_tac_toe"
 _TALK = ("games=simple_negotiation", "model=byte-1m", "model.args.context=2048", "rollout.max_new_tokens=64")
 CASES = (
-    Case("kuhn/0.1m", (_KUHN, "model=byte-0.1m", "rollout.games=512"), 9),
-    Case("ttt/0.1m", (_TTT, "model=byte-0.1m", "rollout.games=512"), 7),
-    Case("ttt/1m", (_TTT, "model=byte-1m", "rollout.games=256"), 5),
-    Case("kuhn/0.1m/salted", (_KUHN, "model=byte-0.1m", "rollout.games=512"), 7, wrap=Salted),
-    Case("ttt/0.1m/salted", (_TTT, "model=byte-0.1m", "rollout.games=512"), 5, wrap=Salted),
-    Case("ttt/1m/salted", (_TTT, "model=byte-1m", "rollout.games=128"), 3, wrap=Salted),
-    Case("negotiation/1m", (*_TALK, "rollout.games=32", "rollout.retries=3"), 3, legal=0.0, wrap=free_text),
+    Case("kuhn/0.1m", (_KUHN, "model=byte-0.1m", "rollout.games=512"), 7),
+    Case("ttt/0.1m", (_TTT, "model=byte-0.1m", "rollout.games=512")),
+    Case("ttt/1m", (_TTT, "model=byte-1m", "rollout.games=128"), 3),
+    Case("kuhn/0.1m/salted", (_KUHN, "model=byte-0.1m", "rollout.games=512"), wrap=Salted),
+    Case("ttt/0.1m/salted", (_TTT, "model=byte-0.1m", "rollout.games=256"), wrap=Salted),
+    Case("negotiation/1m", (*_TALK, "rollout.games=16", "rollout.retries=3"), 3, legal=0.0, wrap=free_text),
 )
 
 

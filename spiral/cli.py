@@ -201,14 +201,20 @@ def _split(words: Sequence[str]) -> tuple[Path | None, list[str]]:
 def _resumed(run_dir: Path | None, path: Path | None, overrides: Sequence[str]) -> tuple[Any, Any]:
     from spiral.config import dump, load
     from spiral.run_dir import RunDir
+    from spiral.schema import FIXED_IN_A_RUN
 
     if run_dir is None or path is not None:
-        raise SpiralError(
-            "--resume continues the run in --run-dir with that run's own config; give --run-dir and no file"
-        )
+        raise SpiralError("--resume continues the run in --run-dir with its own config; give --run-dir and no file")
     run, config = RunDir.open(run_dir)
     if overrides:
-        config = load(run_dir / "config.yaml", overrides)
+        asked = load(run_dir / "config.yaml", overrides)
+        changed = [key for key in FIXED_IN_A_RUN if getattr(asked, key) != getattr(config, key)]
+        if changed:
+            raise SpiralError(
+                f"--resume would change {', '.join(changed)} of {run_dir}, whose checkpoints belong to the old values; "
+                "start a new run with another --run-dir"
+            )
+        config = asked
         run.write("config.yaml", dump(config))
     return run, config
 

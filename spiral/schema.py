@@ -172,6 +172,10 @@ class Config:
     """CPU threads of torch; tiny models are slower with more."""
 
 
+FIXED_IN_A_RUN = ("games", "model", "prompt", "opponents", "curriculum", "rewards", "advantage", "seed")
+"""Keys that a resumed run cannot change: its checkpoints would belong to something else."""
+
+
 def unsound(config: Config) -> list[str]:
     """Values of the right type that would train something else than asked, a sentence each."""
     c, faults = config, []

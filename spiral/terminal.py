@@ -6,8 +6,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from spiral.hookspecs import hookimpl
@@ -34,9 +35,11 @@ class Terminal:
         text = f"warm start: update {update} of at most {max_updates}, {legal:.0%} of sampled replies are legal moves"
         if self._live is None:
             self._console.print(text, highlight=False)
-        else:
-            self._live.start()
-            self._live.update(text)
+            return
+        # The bar is filled by what ends the warm start first: legal replies or updates.
+        done = max(legal, update / max(1, max_updates))
+        self._live.start()
+        self._live.update(Group(text, ProgressBar(total=1.0, completed=done, width=60)))
 
     @hookimpl
     def run_started(self, config: Config, run_dir: Path) -> None:

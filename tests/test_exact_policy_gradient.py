@@ -190,7 +190,7 @@ def test_the_learners_gradient_is_that_of_the_expected_return(table):
             advantages.append([probability * (t.reward - WORST)] * len(t.turns))
     learner = Learner(model, LearnerConfig(), 1, Accelerator(cpu=True))
     model.zero_grad()
-    terms = learner._backward(pack(trajectories, advantages, 600), 1)
+    terms = learner._backward(pack(trajectories, advantages, 600), 1, 0.0)
     found = [-p.grad.clone() for p in model.parameters()]  # the learner descends on minus the objective
     model.zero_grad()
 
@@ -226,7 +226,7 @@ def test_a_baseline_changes_nothing_in_expectation(table):
             advantages.append([probability] * len(t.turns))
     learner = Learner(model, LearnerConfig(), 1, Accelerator(cpu=True))
     model.zero_grad()
-    learner._backward(pack(trajectories, advantages, 600), 1)
+    learner._backward(pack(trajectories, advantages, 600), 1, 0.0)
     found = torch.cat([-p.grad.flatten() for p in model.parameters()])
     model.zero_grad()
     chances = _chances(model, prompter, tree)

@@ -98,7 +98,7 @@ def _weights(model):
 def _gradient(learner, batch):
     for parameter in learner.model.parameters():
         parameter.grad = None
-    terms = learner._backward(batch, NUM_GAMES)
+    terms = learner._backward(batch, NUM_GAMES, learner.kl_weight(0))
     return _flat(learner.model), terms
 
 
@@ -319,9 +319,32 @@ def test_the_last_learning_rate_is_lr_end(warmup):
     assert learner.learning_rate(11) == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize("kl_end", [1.0, 0.0, 0.25])
+def test_the_kl_weight_falls_to_its_end(kl_end):
+    """kl 0.4, 5 steps: 0.4 at first, kl_end of it at the last step (learner.kl_end), equal steps between."""
+    learner = _learner(kl=0.4, kl_end=kl_end, num_steps=5)
+    weights = [learner.kl_weight(step) for step in range(5)]
+    assert weights == pytest.approx([0.4 * (1 - (1 - kl_end) * step / 4) for step in range(5)])
+
+
+def test_the_kl_weight_of_a_step_is_what_pulls():
+    """With kl_end 0, an update at half time has half the KL term of the first one: seen in the objective."""
+    played = _played()
+    objectives = []
+    for step in (0, 50):
+        learner = _learner(kl=0.4, kl_end=0.0, num_steps=101)
+        _off_reference(learner)
+        stats = learner.update(pack(*played, 300), step, NUM_GAMES)
+        turns = sum(len(t.turns) for t in played[0])
+        objectives.append((stats["learner/surrogate"] - stats["learner/objective"]) * NUM_GAMES / turns)
+        assert stats["learner/kl_weight"] == pytest.approx(learner.kl_weight(step))
+        assert objectives[-1] == pytest.approx(learner.kl_weight(step) * stats["learner/kl"], rel=1e-3)
+    assert objectives[1] == pytest.approx(objectives[0] / 2, rel=0.02)
+
+
 def test_the_learning_rate_of_an_update_is_reported():
     """What the schedule says is what the optimiser used."""
-    learner = _learner(lr=1e-3, lr_end=0.0, num_steps=4)
+    learner = _learner(lr=1e-3, lr_end=0.0, num_steps=5)
     stats = learner.update(pack(*_played(), 300), 2, NUM_GAMES)
     assert stats["learner/lr"] == pytest.approx(5e-4) == learner.learning_rate(2)
 
@@ -371,8 +394,8 @@ def test_a_refused_pass_of_a_later_epoch_undoes_nothing_silently():
     before = _weights(learner.model).clone()
     backward, calls = learner._backward, []
 
-    def second_fails(batch, num_games):
-        terms = backward(batch, num_games)
+    def second_fails(*args):
+        terms = backward(*args)
         calls.append(1)
         return {**terms, "objective": math.nan} if len(calls) == 2 else terms
 

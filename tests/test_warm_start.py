@@ -119,7 +119,7 @@ def test_the_seed_is_the_start():
 def test_a_format_without_one_reply_a_move_is_refused():
     """Thinking aloud cannot be cloned from move lists: one sentence with the way out."""
     with pytest.raises(SpiralError, match=r"prompt=plain.*warm_start.max_steps=0"):
-        _warm(form=BoxedFormat, max_steps=1)
+        _warm(MODELS["byte-0.1m"](context=256), form=lambda t: BoxedFormat(t, rules=False), max_steps=1)
 
 
 # Dropout

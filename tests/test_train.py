@@ -1,0 +1,188 @@
+"""The loop with everything a config can name made of plug-ins of this file: what reaches them, and what is kept."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from spiral import assemble, checkpoint, config, hookimpl
+from spiral.cli import main
+from spiral.plugins import Plugins
+from spiral.run_dir import RunDir
+from spiral.train import train
+
+ROOT = Path(__file__).parents[1]
+SMALL = [
+    "steps=3", "rollout.games=8", "warm_start.max_steps=2", "warm_start.cache=false", "warm_start.batch=8",
+    "evaluate.every=2", "evaluate.games=2", "checkpoint.every=2", "loggers=[]",
+]  # fmt: skip
+
+
+class Doubled:
+    """A reward shaper that doubles every trajectory's reward."""
+
+    def __call__(self, episode):
+        trajectories = tuple(replace(t, reward=2 * t.reward) for t in episode.trajectories)
+        return replace(episode, trajectories=trajectories)
+
+
+class Counting:
+    """An estimator with a memory; the advantage is the return."""
+
+    def __init__(self):
+        self.state = {"calls": 0, "rewards": []}
+
+    def __call__(self, trajectories):
+        self.state["calls"] += 1
+        self.state["rewards"] = [t.reward for t in trajectories]
+        return [[t.reward] * len(t.turns) for t in trajectories]
+
+
+class Alternating:
+    """A curriculum that records what it saw."""
+
+    seen: list = []  # noqa: RUF012
+
+    def __init__(self, games):
+        self.games = list(games)
+
+    def choose(self, rng):
+        return self.games[0]
+
+    def record(self, episode):
+        self.seen.append(episode.game)
+
+
+class Diary:
+    """A logger that writes down the observers' calls."""
+
+    calls: list = []  # noqa: RUF012
+
+    def __init__(self, run_dir):
+        pass
+
+    @hookimpl
+    def run_started(self, run_dir):
+        self.calls.append(("started", run_dir.name))
+
+    @hookimpl
+    def step_finished(self, step, episodes):
+        self.calls.append(("step", step, len(episodes)))
+
+    @hookimpl
+    def checkpoint_saved(self, step, path):
+        self.calls.append(("saved", step, path.name))
+
+    @hookimpl
+    def run_finished(self, step):
+        self.calls.append(("finished", step))
+
+
+class Local:
+    """The plug-ins above, as a distribution would bring them."""
+
+    @hookimpl
+    def register_rewards(self, register):
+        register("doubled", Doubled)
+
+    @hookimpl
+    def register_advantages(self, register):
+        register("counting", Counting)
+
+    @hookimpl
+    def register_curricula(self, register):
+        register("alternating", Alternating)
+
+    @hookimpl
+    def register_loggers(self, register):
+        register("diary", Diary)
+
+
+@pytest.fixture
+def plugins():
+    found = Plugins.installed()
+    found.add(Local(), "local", "1.0")
+    Diary.calls, Alternating.seen = [], []
+    return found
+
+
+def run(path, plugins, words, resume=False):
+    asked = config.load(None, [*SMALL, *words])
+    assemble.check(asked, plugins)
+    opened = RunDir.open(path)[0] if resume else RunDir.create(path, asked, plugins.distributions)
+    train(asked, opened, plugins, lambda *_: None, resume)
+    return opened
+
+
+def test_observers_hear_of_everything_once_and_in_order(tmp_path, plugins):
+    """Start, each step with its episodes, each checkpoint, the last evaluation as step 3 with none, the end."""
+    run(tmp_path / "r", plugins, ["loggers=[diary]"])
+    assert Diary.calls == [
+        ("started", "r"),
+        ("step", 0, 8),
+        ("step", 1, 8),
+        ("saved", 2, "step-000002"),
+        ("step", 2, 8),
+        ("saved", 3, "step-000003"),
+        ("step", 3, 0),
+        ("finished", 3),
+    ]
+
+
+def test_rewards_are_shaped_before_credit_and_results_are_not(tmp_path, plugins):
+    """The estimator sees doubled rewards; the returns in episodes.jsonl are the game's own."""
+    opened = run(tmp_path / "r", plugins, ["rewards=[doubled]", "advantage=counting"])
+    state = json.loads((opened.checkpoints / "step-000003" / "state.json").read_text())
+    lines = (opened.path / "episodes.jsonl").read_text().splitlines()
+    last = [record for record in map(json.loads, lines) if record["step"] == 2]
+    returns = [r for record in last for r in record["returns"]]
+    assert state["plugins"]["advantage"]["rewards"] == [2 * r for r in returns]
+    trained = [(t["advantage"], record["returns"][t["player"]]) for record in last for t in record["turns"]]
+    assert trained
+    assert all(advantage == 2 * reward for advantage, reward in trained)
+
+
+def test_a_curriculum_sees_every_game_that_was_played(tmp_path, plugins):
+    run(tmp_path / "r", plugins, ["curriculum=alternating"])
+    assert Alternating.seen == ["kuhn_poker"] * 24
+
+
+def test_a_plug_ins_state_goes_on_after_a_resume(tmp_path, plugins):
+    """Two steps, then one more: the estimator was called three times, and says so."""
+    run(tmp_path / "r", plugins, ["advantage=counting", "steps=2"])
+    opened = run(tmp_path / "r", plugins, ["advantage=counting", "steps=3"], resume=True)
+    state = json.loads((checkpoint.latest(opened.path) / "state.json").read_text())
+    assert state["plugins"]["advantage"]["calls"] == 3
+    assert [line["step"] for line in opened.metrics()] == [0, 1, 2, 3]
+
+
+def test_the_pool_remembers_results(tmp_path, plugins):
+    """24 games against the bot: one tally for each chair, 24 results in all."""
+    opened = run(tmp_path / "r", plugins, ["opponents=fixed"])
+    results = json.loads((opened.checkpoints / "step-000003" / "state.json").read_text())["plugins"]["pool"]["results"]
+    mine = {key: tally for key, tally in results.items() if "/learner/" in key}
+    assert set(mine) == {"kuhn_poker/0/learner/bot:random", "kuhn_poker/1/learner/bot:random"}
+    assert sum(sum(tally) for tally in mine.values()) == 24
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_example_runs(example, tmp_path):
+    """The real command, shrunk."""
+    words = [word for word in SMALL if not word.startswith(("steps", "evaluate.every"))]
+    shrunk = [*words, "steps=1", "evaluate.every=0", "model=byte-0.1m", "--run-dir", str(tmp_path / "r")]
+    result = CliRunner().invoke(main, ["train", str(example), *shrunk], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "r" / "report.html").exists()
+
+
+def test_a_resumed_run_keeps_what_its_checkpoints_belong_to(tmp_path):
+    """Another model on --resume: one sentence that names the key, exit code 2, the run's config left alone."""
+    path = str(tmp_path / "r")
+    assert CliRunner().invoke(main, ["train", *SMALL, "--run-dir", path]).exit_code == 0
+    before = (tmp_path / "r" / "config.yaml").read_text()
+    result = CliRunner().invoke(main, ["train", "model=byte-1m", "seed=3", "--run-dir", path, "--resume"])
+    assert result.exit_code == 2
+    assert "would change model, seed" in result.output
+    assert (tmp_path / "r" / "config.yaml").read_text() == before
