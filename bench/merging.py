@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bench.measure import Figure
-from bench.parts import Recorder, engine_tokens, free_text, num_turns, table
+from bench.parts import engine_tokens, num_turns, table
+from bench.stand_ins import Recorder, free_text
 from spiral.batch import merge, pack
 
 _TALK = ("games=simple_negotiation", "model=byte-0.1m", "model.args.context=2048", "rollout.games=32")

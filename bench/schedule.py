@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from functools import partial
 
 from bench.measure import Figure, alternate, median_cpu, ratios
-from bench.parts import Ids, LockStep, Recorder, free_text, num_turns, table
+from bench.parts import Ids, num_turns, table
+from bench.stand_ins import LockStep, Recorder, free_text
 from spiral.types import Episode
 
 MIXTURE = json.dumps([{"name": "simple_negotiation", "args": {"turns": turns}} for turns in (2, 6, 10)])

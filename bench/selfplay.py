@@ -14,7 +14,8 @@ from functools import partial
 from typing import Any
 
 from bench.measure import Figure, Timing, median_cpu, ratios, spread, timed
-from bench.parts import Recorder, Salted, Table, drain, engine_tokens, free_text, num_turns, table
+from bench.parts import Table, drain, engine_tokens, num_turns, table
+from bench.stand_ins import Recorder, Salted, free_text
 from spiral.rollouts import Rollouts
 from spiral.types import Episode
 

@@ -38,9 +38,9 @@ def save(
     tokenizer.save_pretrained(temporary / "model")
     save_file(state.pop("model"), temporary / "live.safetensors")
     save_file(state.pop("average"), temporary / "averaged.safetensors")
-    reference = state.pop("reference")
-    if reference is not None:
-        save_file(reference, temporary / "reference.safetensors")
+    for name in REGULARISER:
+        if weights := state.pop(name):
+            save_file(weights, temporary / f"{name}.safetensors")
     torch.save(state.pop("optimizer"), temporary / "optimizer.pt")
     states = {name: plugin.state for name, plugin in plugins.items() if isinstance(plugin, Stateful)}
     (temporary / "state.json").write_text(json.dumps({"step": step, "learner": state, "plugins": states}))
@@ -75,13 +75,13 @@ def restore(path: Path, learner: Learner, plugins: Mapping[str, object]) -> int:
     """Put everything back as `save` found it; the step to go on with. Raises RunError for a damaged checkpoint."""
     try:
         record = json.loads((path / "state.json").read_text())
-        reference = path / "reference.safetensors"
+        files = {name: path / f"{name}.safetensors" for name in REGULARISER}
         learner.load_state(
             {
                 **record["learner"],
                 "model": load_file(path / "live.safetensors"),
                 "average": load_file(path / "averaged.safetensors"),
-                "reference": load_file(reference) if reference.exists() else None,
+                **{name: load_file(file) if file.exists() else None for name, file in files.items()},
                 "optimizer": torch.load(path / "optimizer.pt", weights_only=True),
             }
         )

@@ -47,6 +47,8 @@ class Learner:
         self.averaged_model = copy.deepcopy(self.model).requires_grad_(False)
         self._num_averaged = 0
         self._reference = TokenLogits(copy.deepcopy(self.averaged_model)) if config.kl else None
+        # Where the reference moves to next: a shorter average than the one that is measured.
+        self._trail = {name: weight.clone() for name, weight in self.weights().items()} if config.kl else {}
         self._num_refused = 0
 
     def weights(self) -> Weights:
@@ -107,6 +109,7 @@ class Learner:
             "average": self.averaged(),
             "reference": None if self._reference is None else parameters(self._reference.model),
             "optimizer": self._optimizer.state_dict(),
+            "trail": self._trail,
             "num_averaged": self._num_averaged,
             "num_refused": self._num_refused,
         }
@@ -117,6 +120,7 @@ class Learner:
         load_parameters(self.averaged_model, state["average"])
         if self._reference is not None:
             load_parameters(self._reference.model, state["reference"] or state["average"])
+            self._trail = dict(state["trail"] or state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._num_averaged, self._num_refused = state["num_averaged"], state["num_refused"]
 
@@ -164,14 +168,18 @@ class Learner:
 
     @torch.no_grad()
     def _follow(self, step: int) -> None:
-        """Move the average towards the weights, and the reference to the average when it is due."""
+        """Move the averages towards the weights, and the reference to its own average when it is due."""
         self._num_averaged += 1
-        # Early on a plain mean: the first weights would otherwise weigh ema**n for a long time.
-        decay = min(self._config.ema, 1 - 1 / self._num_averaged)
-        average = list(self.averaged_model.parameters())
-        torch._foreach_lerp_(average, list(self.model.parameters()), 1 - decay)
-        if self._reference is not None and (step + 1) % self._config.reference_every == 0:
-            load_parameters(self._reference.model, self.averaged())
+        self._average(list(self.averaged_model.parameters()), self._config.ema)
+        if self._reference is not None:
+            self._average(list(self._trail.values()), self._config.reference_ema)
+            if (step + 1) % self._config.reference_every == 0:
+                load_parameters(self._reference.model, self._trail)
+
+    def _average(self, average: list[Tensor], decay: float) -> None:
+        """One step of an average: a plain mean at first, since the first weights would otherwise weigh too long."""
+        decay = min(decay, 1 - 1 / self._num_averaged)
+        torch._foreach_lerp_(average, list(self.weights().values()), 1 - decay)
 
     @staticmethod
     def _stats(terms: Mapping[str, float], norm: float, batch: Batch, num_games: int) -> dict[str, float]:

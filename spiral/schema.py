@@ -77,9 +77,11 @@ class LearnerConfig:
     """Weight of KL(policy || reference), the magnet that keeps self-play from cycling."""
     kl_end: float = 1.0
     """Last weight of the KL term as a fraction of `kl`; linear from the first step."""
-    reference_every: int = 100
-    """Steps between moving the reference to the averaged weights."""
-    ema: float = 0.98
+    reference_every: int = 25
+    """Steps between moving the reference to where the weights are now, on a short average."""
+    reference_ema: float = 0.98
+    """Decay of that average; a longer one lags, and a reference that lags makes self-play circle."""
+    ema: float = 0.995
     """Decay of the averaged weights, which evaluation uses."""
     micro_batch_tokens: int = 8192
     """Tokens of a forward pass; changes memory, never the result."""
@@ -198,8 +200,9 @@ def unsound(config: Config) -> list[str]:
             f"rollout.games is {c.rollout.games}, and must be a multiple of rollout.games_per_deal "
             f"({c.rollout.games_per_deal})"
         )
-    if not 0 <= c.learner.ema < 1:
-        faults.append(f"learner.ema is {c.learner.ema}, and must be at least 0 and below 1")
+    for key in ("ema", "reference_ema"):
+        if not 0 <= (decay := getattr(c.learner, key)) < 1:
+            faults.append(f"learner.{key} is {decay}, and must be at least 0 and below 1")
     if c.learner.dropout:
         faults.append(
             f"learner.dropout is {c.learner.dropout}, and must be 0: the update would score another policy than the "

@@ -197,13 +197,19 @@ def _literals(path):
 def test_the_core_names_no_first_party_plugin():
     """No import of theirs, and no string that is one of their names: defaults.yaml alone may know the demo."""
     registered = Plugins.installed().registrations()
-    names = {r.name for r in registered if r.distribution.removeprefix("spiral-") in ("games", "opponents", "advantages", "models")}
+    names = {
+        r.name
+        for r in registered
+        if r.distribution.removeprefix("spiral-") in ("games", "opponents", "advantages", "models")
+    }
     assert {"kuhn_poker", "rae", "mirror", "byte-0.1m", "random"} <= names
     found = []
     for path in _sources("spiral"):
         text = path.read_text(encoding="utf-8")
         where = path.relative_to(ROOT)
-        found += [f"{where}: {package}" for package in FIRST_PARTY if re.search(rf"^\s*(from|import) {package}", text, re.M)]
+        found += [
+            f"{where}: {package}" for package in FIRST_PARTY if re.search(rf"^\s*(from|import) {package}", text, re.M)
+        ]
         found += [f"{where}:{line}: {value!r}" for line, value in _literals(path) if value in names]
     assert found == []
 

@@ -187,14 +187,14 @@ def test_a_game_in_which_the_learner_never_moved():
 def _pairs():
     """Distinct (prompt, reply) pairs over three ids, so that beginnings, whole texts and borders collide often."""
     ids = st.integers(1, 3)
-    pair = st.tuples(
-        st.lists(ids, min_size=1, max_size=9).map(tuple), st.lists(ids, min_size=1, max_size=4).map(tuple)
-    )
+    pair = st.tuples(st.lists(ids, min_size=1, max_size=9).map(tuple), st.lists(ids, min_size=1, max_size=4).map(tuple))
     return st.sets(pair, min_size=1, max_size=14)
 
 
 @settings(max_examples=60, deadline=None)
-@given(pairs=_pairs(), share=st.sampled_from([0.0, 0.8, 2.0]), row=st.sampled_from([1, 12, 128]), limit=st.integers(1, 200))
+@given(
+    pairs=_pairs(), share=st.sampled_from([0.0, 0.8, 2.0]), row=st.sampled_from([1, 12, 128]), limit=st.integers(1, 200)
+)
 def test_a_token_sees_its_own_beginning_and_nothing_else(pairs, share, row, limit):
     """The ids visible at a trained token's place, in the order of positions, are its sequence up to there; tokens in
     are tokens out, with their own log-probs and sums."""
@@ -244,7 +244,12 @@ def lm():
 
 
 @settings(max_examples=30, deadline=None)
-@given(pairs=_pairs(), share=st.sampled_from([0.0, 2.0]), row=st.sampled_from([12, 128]), limit=st.sampled_from([40, 10**6]))
+@given(
+    pairs=_pairs(),
+    share=st.sampled_from([0.0, 2.0]),
+    row=st.sampled_from([12, 128]),
+    limit=st.sampled_from([40, 10**6]),
+)
 def test_logits_of_a_packed_batch_are_those_of_separate_rows(lm, pairs, share, row, limit):
     """For any samples and any packing, each trained token's logits are the model's own on its sequence alone."""
     samples = _samples(pairs)

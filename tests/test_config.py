@@ -223,7 +223,9 @@ def test_unsound_values_are_refused(word):
     assert word.split("=")[0].split(".")[-1] in fault
 
 
-@pytest.mark.parametrize("word", ["evaluate.every=0", "warm_start.max_steps=0", "rollout.retries=3", "checkpoint.keep=0"])
+@pytest.mark.parametrize(
+    "word", ["evaluate.every=0", "warm_start.max_steps=0", "rollout.retries=3", "checkpoint.keep=0"]
+)
 def test_switches_that_mean_off_are_fine(word):
     """0 turns evaluation, warm start and pruning off."""
     key, value = word.split("=")

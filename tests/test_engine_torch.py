@@ -297,9 +297,7 @@ def test_stop_ids_belong_to_the_request(model):
     first, third = free.ids[0], free.ids[2]
     assert third not in free.ids[:2]
     stops = [(), (third,), (first, third), (VOCAB - 1 if VOCAB - 1 not in free.ids else VOCAB - 2,)]
-    done = _by_id(
-        _run(_engine(model), [_request(n, prompt, tokens=6, seed=5, stop=s) for n, s in enumerate(stops)])
-    )
+    done = _by_id(_run(_engine(model), [_request(n, prompt, tokens=6, seed=5, stop=s) for n, s in enumerate(stops)]))
     assert [done[n].ids for n in range(4)] == [free.ids, free.ids[:3], free.ids[:1], free.ids]
     assert [done[n].finish for n in range(4)] == ["length", "stop", "stop", "length"]
 
@@ -307,9 +305,7 @@ def test_stop_ids_belong_to_the_request(model):
 def test_token_limits_belong_to_the_request(model):
     """Requests for 1, 4 and 2 tokens of one reply get its first 1, 4 and 2."""
     prompt = _ids(9, 1)
-    done = _by_id(
-        _run(_engine(model), [_request(n, prompt, tokens=t, seed=5) for n, t in enumerate((1, 4, 2))])
-    )
+    done = _by_id(_run(_engine(model), [_request(n, prompt, tokens=t, seed=5) for n, t in enumerate((1, 4, 2))]))
     assert [len(done[n].ids) for n in range(3)] == [1, 4, 2]
     assert done[1].ids[:1] == done[0].ids
     assert done[1].ids[:2] == done[2].ids
@@ -319,9 +315,7 @@ def test_temperature(model):
     """Log-probs are those of the tempered distribution, mixed in one batch; near 0 the likeliest id is taken."""
     prompt = _ids(14, 3)
     temperatures = [1.0, 0.5, 2.0, 1e-4]
-    done = _by_id(
-        _run(_engine(model), [_request(n, prompt, temperature=t) for n, t in enumerate(temperatures)])
-    )
+    done = _by_id(_run(_engine(model), [_request(n, prompt, temperature=t) for n, t in enumerate(temperatures)]))
     for n, t in enumerate(temperatures):
         assert done[n].logprobs == pytest.approx(_scores(model, prompt, done[n].ids, t), abs=2e-5 / t)
     text = list(prompt)
@@ -396,9 +390,7 @@ def test_the_context_is_a_limit(kind):
     for request in requests:
         completion = done[request.id]
         assert (len(completion.ids), completion.finish) == (32 - request.id, "length")
-        assert completion.logprobs == pytest.approx(
-            _scores(model, request.prompt, completion.ids), abs=2e-5
-        )
+        assert completion.logprobs == pytest.approx(_scores(model, request.prompt, completion.ids), abs=2e-5)
     for prompt in (_ids(32, 1), _ids(50, 1)):
         with pytest.raises(SpiralError, match=f"prompt of {len(prompt)} tokens .* context of 32"):
             engine.submit(_request(0, prompt))

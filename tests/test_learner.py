@@ -1,6 +1,7 @@
 """One update is the one that the config asks for: compared with an unmerged, unpacked implementation written here."""
 
 import copy
+import itertools
 import json
 import math
 import os
@@ -254,9 +255,7 @@ def test_the_step_goes_uphill():
     """A reply with a positive advantage becomes likelier, one with a negative advantage less likely."""
     model, prompt = _model(), (257, *b"p0 K", 260)
     replies = [(*b"bet", STOP), (*b"check", STOP)]
-    turns = [
-        Turn("", prompt, r, tuple(_score(model, prompt, r)), "x", True, "stop", 0) for r in replies
-    ]
+    turns = [Turn("", prompt, r, tuple(_score(model, prompt, r)), "x", True, "stop", 0) for r in replies]
     played = [Trajectory("kuhn", 0, LEARNER, 0.0, (t,), 0) for t in turns], [[1.0], [-1.0]]
     learner = _learner(model)
     learner.update(pack(*played, 100), 0, NUM_GAMES)
@@ -284,9 +283,7 @@ def test_metrics_by_hand():
     total = sum(a * len(t.reply) for t, a in zip(turns, sum(played[1], []), strict=True))
     assert stats["learner/surrogate"] == pytest.approx(total / NUM_GAMES, rel=1e-4)
     assert stats["learner/reply_tokens"] == tokens
-    assert stats["learner/entropy"] * len(turns) == pytest.approx(
-        stats["learner/entropy_per_token"] * tokens, rel=1e-5
-    )
+    assert stats["learner/entropy"] * len(turns) == pytest.approx(stats["learner/entropy_per_token"] * tokens, rel=1e-5)
     assert 0 < stats["learner/entropy_per_token"] < math.log(272)
     assert stats["learner/ratio_gap"] < 1e-4
     assert stats["learner/kl"] == pytest.approx(0, abs=1e-5)
@@ -307,7 +304,7 @@ def test_the_learning_rate_by_hand():
     learner = _learner(lr=1.0, lr_end=0.1, warmup_steps=2, num_steps=12)
     rates = [learner.learning_rate(step) for step in range(12)]
     assert rates[:3] == pytest.approx([0.5, 1.0, 1.0])
-    falls = [a - b for a, b in zip(rates[2:], rates[3:], strict=False)]
+    falls = [a - b for a, b in itertools.pairwise(rates[2:])]
     assert falls == pytest.approx([falls[0]] * 9)
     assert falls[0] > 0
 

@@ -540,9 +540,7 @@ def _turn(game):
 
 def test_an_observation_that_is_no_text_voids_the_match():
     """A bad game never sinks a step: observe() that returns None is that match's fault alone."""
-    game = type(
-        "Mute", (Words,), {"observe": lambda self, p: None if self.deal % 2 else Words.observe(self, p)}
-    )
+    game = type("Mute", (Words,), {"observe": lambda self, p: None if self.deal % 2 else Words.observe(self, p)})
     table = rollouts(game=game)
     assert len(table.play(8, (0, "test"))) == 8
     assert table.faults
