@@ -23,6 +23,9 @@ from spiral.errors import RunError
 from spiral.interfaces import Stateful
 from spiral.learner import Learner
 
+REGULARISER = ("reference", "trail")
+"""Weights that a learner has with a KL term only."""
+
 
 def save(
     directory: Path, step: int, learner: Learner, tokenizer: Any, plugins: Mapping[str, object], keep: int
