@@ -22,7 +22,7 @@ $(VENV)/.ready: $(MANIFESTS)
 	touch $@
 
 test: setup  ## the default tests, a few minutes
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest
 
 slow: setup  ## the tests that take longer than a minute each
 	$(BIN)/python -m pytest -m slow

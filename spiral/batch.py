@@ -119,13 +119,12 @@ def pack(
 ) -> Batch:
     """The batch of one update, or the `rank`-th of `world` parts of it."""
     samples = [s for s in merge(trajectories, advantages) if s.reply]
-    turns = [t for trajectory in trajectories for t in trajectory.turns if t.reply]
     micro_batches = pack_samples(samples[rank::world], micro_batch_tokens)
     return Batch(
         micro_batches,
-        num_turns=len(turns),
-        num_reply_tokens=sum(len(t.reply) for t in turns),
-        num_sequence_tokens=sum(len(t.prompt) + len(t.reply) for t in turns),
+        num_turns=sum(s.count for s in samples),
+        num_reply_tokens=sum(s.count * len(s.reply) for s in samples),
+        num_sequence_tokens=sum(s.count * (len(s.prompt) + len(s.reply)) for s in samples),
         num_computed_tokens=sum(m.ids.numel() for m in micro_batches),
     )
 
@@ -167,11 +166,13 @@ class _Row:
 
     def mask(self, width: int) -> np.ndarray:
         """(width, width) bool: each token sees itself and its ancestors; padding sees itself."""
-        mask = np.eye(width, dtype=bool)
+        mask = np.zeros((width, width), dtype=bool)
+        mask.flat[:: width + 1] = True
+        triangle = np.tri(max(end - start for start, end, _ in self.segments), dtype=bool)
         for start, end, parent in self.segments:
             if parent >= 0:
-                mask[start:end] |= mask[parent]
-            mask[start:end, start:end] |= np.tri(end - start, dtype=bool)
+                mask[start:end] = mask[parent]
+            mask[start:end, start:end] = triangle[: end - start, : end - start]
         return mask
 
     @property

@@ -114,8 +114,9 @@ def averaged_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _damaged(path: Path, error: Exception) -> RunError:
+    reason = (str(error).splitlines() or [""])[0]
     return RunError(
-        f"checkpoint {path} cannot be read ({type(error).__name__}: {error}); delete it to go on from the one before"
+        f"checkpoint {path} cannot be read ({type(error).__name__}: {reason}); delete it to go on from the one before"
     )
 
 

@@ -121,7 +121,13 @@ def check(names: tuple[str, ...], everything: bool) -> None:
 @main.command("eval")
 @click.argument("run", type=click.Path(path_type=Path))
 @GAME
-@click.option("--opponent", "opponents", multiple=True, metavar="BOT", help="A bot, NAME or NAME:key=value.  [random]")
+@click.option(
+    "--opponent",
+    "opponents",
+    multiple=True,
+    metavar="BOT",
+    help="A bot, NAME or NAME:key=value.  [default: the run's own]",
+)
 @click.option("--games", "num_games", default=500, show_default=True, help="Games per chair.")
 @AS_JSON
 def evaluate(run: Path, game: str | None, opponents: tuple[str, ...], num_games: int, as_json: bool) -> None:
@@ -129,7 +135,7 @@ def evaluate(run: Path, game: str | None, opponents: tuple[str, ...], num_games:
     from spiral.inspect_run import Inspected, match_rows
 
     inspected = Inspected.open(run)
-    rows = match_rows(inspected, game, opponents or ("random",), num_games)
+    rows = match_rows(inspected, game, opponents, num_games)
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return

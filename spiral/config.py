@@ -135,6 +135,8 @@ def _merge(base: Any, layer: Any) -> Any:
     """
     if isinstance(base, list) and isinstance(layer, Mapping) and all(str(k).isdigit() for k in layer):
         indexed = {int(k): v for k, v in layer.items()}
+        if max(indexed) >= len(base):
+            return layer  # there is no such entry: reported when it is filled in
         return [_merge(item, indexed[i]) if i in indexed else item for i, item in enumerate(base)]
     if not isinstance(base, Mapping) or not isinstance(layer, Mapping):
         return layer

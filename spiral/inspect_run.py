@@ -59,12 +59,12 @@ class Inspected:
 def match_rows(
     inspected: Inspected, game: str | None, opponents: Sequence[str], num_games: int
 ) -> list[dict[str, Any]]:
-    """Results against each bot from each chair; all of the run's games unless one is named."""
+    """Results against each bot from each chair; all of the run's games, and its own bots, unless some are named."""
     p = inspected.players
     arena = Arena(p.games, p.pool, p.engine, p.prompter, inspected.config.rollout)
     rows: list[dict[str, Any]] = []
     for name in [inspected.game(game)] if game else list(p.games):
-        for opponent in assemble.bots(tuple(opponents), p.pool):
+        for opponent in assemble.bots(tuple(opponents) or inspected.config.evaluate.opponents, p.pool):
             seed = (inspected.config.seed, "eval", name, opponent)
             for player, tally in enumerate(arena.against(name, AVERAGED, opponent, num_games, seed)):
                 low, high = tally.interval(tally.wins)

@@ -71,6 +71,7 @@ class Learner:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         refused = False
+        before = copy.deepcopy((self.weights(), self._optimizer.state_dict())) if self._config.epochs > 1 else None
         for epoch in range(self._config.epochs):
             terms = self._backward(batch, num_games, kl_weight)
             norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._config.max_grad_norm))
@@ -85,6 +86,10 @@ class Learner:
                 stats = self._stats(terms, norm, batch, num_games)
             stats["learner/clipped"] = terms["clipped"] / max(1, batch.num_reply_tokens)
         self._optimizer.zero_grad()
+        if refused and before is not None:
+            with torch.no_grad():
+                load_parameters(self.model, before[0])
+            self._optimizer.load_state_dict(before[1])
         self._count_refused(refused, step)
         self._follow(step)
         return {**stats, "learner/lr": rate, "learner/kl_weight": kl_weight, "learner/refused": float(refused)}
@@ -120,7 +125,8 @@ class Learner:
         load_parameters(self.averaged_model, state["average"])
         if self._reference is not None:
             load_parameters(self._reference.model, state["reference"] or state["average"])
-            self._trail = dict(state["trail"] or state["average"])
+            trail = state["trail"] or state["average"]  # files keep no order, and averages go by it
+            self._trail = {name: trail[name] for name in self._trail}
         self._optimizer.load_state_dict(state["optimizer"])
         self._num_averaged, self._num_refused = state["num_averaged"], state["num_refused"]
 

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from spiral.errors import IllegalMove, RunError, SpiralError
 from spiral.interfaces import Engine, Game, GameSampler, OpponentSampler, worst_return
@@ -83,7 +84,7 @@ class Rollouts:
         """`num_games` finished episodes in the order of the games' numbers, whatever order they ended in.
 
         The games are a function of `seed` and the weights. With `world` processes, each plays every world-th group
-        of games, and all together play what one alone would. Raises RunError when too many games had to be voided
+        of games, and all together play what one alone would, up to rounding in the engine. Raises RunError when too many games had to be voided
         or the engine finishes nothing for `deadline_s`.
         """
         self.faults = []
@@ -257,6 +258,13 @@ class Rollouts:
                 f"{len(self.faults)} games of one step had to be voided, the last one {fault.game} with deal "
                 f"{fault.deal} after moves {list(moves)}: {reason}; mend the game, or raise rollout.max_voided"
             )
+
+
+def in_order(parts: Sequence[Sequence[Episode]], per_deal: int) -> list[Episode]:
+    """The episodes of several processes, each given what `play` returned there, in the order of the games' numbers."""
+    groups = [[part[i : i + per_deal] for i in range(0, len(part), per_deal)] for part in parts]
+    rounds = zip_longest(*groups, fillvalue=())
+    return [episode for by_rank in rounds for group in by_rank for episode in group]
 
 
 def _try(game: Game, move: str) -> bool:

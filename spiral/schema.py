@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, Literal
 
 
@@ -79,11 +81,11 @@ class LearnerConfig:
     """Last weight of the KL term as a fraction of `kl`; linear from the first step."""
     reference_every: int = 25
     """Steps between moving the reference to where the weights are now, on a short average."""
-    reference_ema: float = 0.98
+    reference_ema: float = 0.95
     """Decay of that average; a longer one lags, and a reference that lags makes self-play circle."""
     ema: float = 0.995
     """Decay of the averaged weights, which evaluation uses."""
-    micro_batch_tokens: int = 8192
+    micro_batch_tokens: int = 2048
     """Tokens of a forward pass; changes memory, never the result."""
     ratio_tolerance: float = 1e-3
     """Largest |log-probability now - log-probability at sampling| on a fresh batch, in nats; more stops the run."""
@@ -121,7 +123,7 @@ class EvaluateConfig:
     """Exact NashConv of each enumerable game with at most `max_nodes` nodes."""
     max_nodes: int = 20_000
     """Largest game tree that is enumerated in training."""
-    opponents: tuple[str, ...] = ("random",)
+    opponents: tuple[str, ...] = ()
     """Bots to play matches against, `name` or `name:key=value`."""
     games: int = 100
     """Games per bot, game and chair."""
@@ -178,31 +180,54 @@ FIXED_IN_A_RUN = ("games", "model", "prompt", "opponents", "curriculum", "reward
 """Keys that a resumed run cannot change: its checkpoints would belong to something else."""
 
 
+_RANGES: dict[str, tuple[float, float, str]] = {
+    "at least 1": (
+        1,
+        math.inf,
+        "steps threads rollout.games rollout.games_per_deal rollout.concurrent rollout.max_new_tokens "
+        "rollout.max_turns learner.epochs learner.reference_every learner.micro_batch_tokens checkpoint.every "
+        "warm_start.check_every warm_start.batch evaluate.games evaluate.max_nodes",
+    ),
+    "at least 0": (
+        0,
+        math.inf,
+        "rollout.retries rollout.max_voided evaluate.every warm_start.max_steps checkpoint.keep checkpoint.episodes "
+        "learner.warmup_steps learner.kl learner.weight_decay learner.clip",
+    ),
+    "positive": (
+        1e-300,
+        1e300,
+        "learner.lr learner.max_grad_norm learner.ratio_tolerance warm_start.lr rollout.deadline_s",
+    ),
+    "from 0 to 1": (0, 1, "learner.lr_end learner.kl_end warm_start.legal"),
+    "at least 0 and below 1": (0, 1 - 1e-12, "learner.ema learner.reference_ema"),
+    "a finite number": (-1e300, 1e300, "learner.entropy"),
+}
+"""What a value must be -> (lowest, highest, the keys it is asked of)."""
+
+
 def unsound(config: Config) -> list[str]:
     """Values of the right type that would train something else than asked, a sentence each."""
-    c, faults = config, []
-    at_least = {
-        "steps": (c.steps, 1), "threads": (c.threads, 1), "rollout.games": (c.rollout.games, 1),
-        "rollout.games_per_deal": (c.rollout.games_per_deal, 1), "rollout.concurrent": (c.rollout.concurrent, 1),
-        "rollout.max_new_tokens": (c.rollout.max_new_tokens, 1), "rollout.max_turns": (c.rollout.max_turns, 1),
-        "rollout.retries": (c.rollout.retries, 0), "learner.epochs": (c.learner.epochs, 1),
-        "learner.reference_every": (c.learner.reference_every, 1), "checkpoint.every": (c.checkpoint.every, 1),
-        "evaluate.every": (c.evaluate.every, 0), "learner.micro_batch_tokens": (c.learner.micro_batch_tokens, 1),
-        "warm_start.check_every": (c.warm_start.check_every, 1), "warm_start.batch": (c.warm_start.batch, 1),
-        "rollout.max_voided": (c.rollout.max_voided, 0), "evaluate.games": (c.evaluate.games, 1),
-    }  # fmt: skip
-    faults += [f"{key} is {value}, and must be at least {low}" for key, (value, low) in at_least.items() if value < low]
+    c = config
+    faults = [
+        f"{key} is {value}, and must be {said}"
+        for said, (low, high, keys) in _RANGES.items()
+        for key in keys.split()
+        if (value := _value(c, key)) is not None and not low <= value <= high  # so that nan is caught
+    ]
     if not c.games:
         faults.append("games is empty; name at least one, such as games=kuhn_poker")
-    faults += [f"games: weight of {g.name} is {g.weight}, and must be positive" for g in c.games if g.weight <= 0]
+    faults += [f"games: weight of {g.name} is {g.weight}, and must be positive" for g in c.games if not g.weight > 0]
+    faults += [
+        f"warm_start.dropout has a rate of {rate}, and must be at least 0 and below 1"
+        for _, rate in c.warm_start.dropout
+        if not 0 <= rate < 1
+    ]
     if c.rollout.games % max(1, c.rollout.games_per_deal):
         faults.append(
             f"rollout.games is {c.rollout.games}, and must be a multiple of rollout.games_per_deal "
             f"({c.rollout.games_per_deal})"
         )
-    for key in ("ema", "reference_ema"):
-        if not 0 <= (decay := getattr(c.learner, key)) < 1:
-            faults.append(f"learner.{key} is {decay}, and must be at least 0 and below 1")
     if c.learner.dropout:
         faults.append(
             f"learner.dropout is {c.learner.dropout}, and must be 0: the update would score another policy than the "
@@ -214,3 +239,7 @@ def unsound(config: Config) -> list[str]:
             "learner.clip=0.2 or learner.epochs=1"
         )
     return faults
+
+
+def _value(config: Config, key: str) -> Any:
+    return reduce(getattr, key.split("."), config)

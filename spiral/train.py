@@ -22,7 +22,7 @@ from spiral.lm import TokenLogits
 from spiral.metrics import Stopwatch, summarise
 from spiral.plugins import Plugins
 from spiral.report import write_report
-from spiral.rollouts import Rollouts
+from spiral.rollouts import Rollouts, in_order
 from spiral.run_dir import RunDir, episode_record
 from spiral.schema import Config
 from spiral.types import LEARNER, Episode, Trajectory
@@ -32,12 +32,13 @@ from spiral.warm_start import Progress, WarmStarted, cached_warm_start, warm_sta
 class Training:
     """A run in the making: its parts, made once, and what happens to them each step."""
 
-    def __init__(self, config: Config, run: RunDir, plugins: Plugins, progress: Progress) -> None:
+    def __init__(self, config: Config, run: RunDir, plugins: Plugins, progress: Progress, fresh: bool) -> None:
         self.config, self.run, self.hooks = config, run, plugins.hook
         self.accelerator = Accelerator()
         self.players = assemble.players(config, plugins)
         self.trainers = assemble.trainers(config, plugins)
-        self.warm_started = self._warm_start(plugins, progress)
+        if fresh:
+            self._warm_start(plugins, progress)
         self.learner = Learner(self.players.model, config.learner, config.steps, self.accelerator)
         p = self.players
         self.rollouts = Rollouts(
@@ -89,7 +90,9 @@ class Training:
         """The step's games, from all processes, with their rewards shaped and their results known to the pool."""
         episodes = self.rollouts.play(self.config.rollout.games, (self.config.seed, "rollout", step), *self.shard)
         if self.accelerator.num_processes > 1:
-            episodes = gather_object(episodes)
+            parts = gather_object([(episodes, self.rollouts.faults)])
+            episodes = in_order([part for part, _ in parts], self.config.rollout.games_per_deal)
+            self.rollouts.faults = [fault for _, faults in parts for fault in faults]
         for shape in self.trainers.rewards:
             episodes = [shape(episode) for episode in episodes]
         watchers = [x for x in (self.trainers.opponents, self.trainers.curriculum) if isinstance(x, Records)]
@@ -182,10 +185,9 @@ def train(config: Config, run: RunDir, plugins: Plugins, progress: Progress, res
     """Train until the last step, from the newest checkpoint when resuming."""
     for logger in config.loggers:
         plugins.observe_with(plugins.make("logger", logger.name, run.path, **logger.args))
-    training = Training(config, run, plugins, progress)
-    start = 0
-    if resume and (paths := checkpoint.found(run.checkpoints)):
-        start = checkpoint.restore(paths[-1], training.learner, training.stateful)
+    paths = checkpoint.found(run.checkpoints) if resume else []
+    training = Training(config, run, plugins, progress, fresh=not paths)
+    start = checkpoint.restore(paths[-1], training.learner, training.stateful) if paths else 0
     if start > config.steps:
         raise RunError(f"{run.path} is already at step {start}, and steps is {config.steps}; ask for more steps")
     if training.accelerator.is_main_process:

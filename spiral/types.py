@@ -39,7 +39,7 @@ class Request:
     """Token ids, at least one."""
     sampling: Sampling
     seed: int
-    """64 bits. The reply depends on this and the weights, never on what else the engine is doing."""
+    """64 bits. The reply depends on this and the weights, and by rounding only on what else the engine is doing."""
 
 
 @dataclass(frozen=True, slots=True)

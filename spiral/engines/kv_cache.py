@@ -26,6 +26,11 @@ class KeyValues:
         self._max_rows = max_rows + 1  # one more, to compute shared prefixes on
         self._data = torch.empty(2, self._shape[0], 0, kv_heads, 0, head_dim, device=device, dtype=dtype)
 
+    @property
+    def num_bytes(self) -> int:
+        """Size of both buffers."""
+        return self._data.nbytes
+
     def reserve(self, rows: int, length: int) -> None:
         """Make room for `rows` texts of `length` ids; what was written stays."""
         _, _, old_rows, _, old_length, _ = self._data.shape

@@ -2,7 +2,7 @@
 
 Three savings, all exact: prompts that are equal share one row of the batch until their replies differ; prefixes that
 several prompts share are computed once; a finished reply leaves the batch at once. What is sampled depends on the
-request's seed and the weights, never on the other requests. Knows nothing of games or of text.
+request's seed and the weights, and on the other requests by rounding only; the same requests give the same bits. Knows nothing of games or of text.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ class TorchEngine:
         for lane in self._lanes.values():
             if lane.busy:
                 done += lane.step()
-        return done
+        # Slots, and so the order in which replies are found, depend on what the engine did before. The order decides
+        # which row the next questions get, and rows may differ in the last bit: a resumed run would not be the same.
+        return sorted(done, key=lambda completion: completion.request_id)
 
     def load_weights(self, policy: PolicyId, weights: Mapping[str, Tensor], version: int) -> None:
         """Copy `weights` (named as `model.named_parameters()` names them) into the policy's own model."""
@@ -62,6 +64,11 @@ class TorchEngine:
     def drop(self, policy: PolicyId) -> None:
         """Forget a policy and free its memory."""
         self._lanes.pop(policy, None)
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the key-value buffers of all policies."""
+        return sum(lane.cache_bytes for lane in self._lanes.values())
 
     @property
     def computed_tokens(self) -> int:
@@ -91,6 +98,10 @@ class _Lane:
         """One a row: the ids whose keys and values it holds, and the last one, which it does not hold yet."""
         self._slots = Slots()
         self.computed_tokens = 0
+
+    @property
+    def cache_bytes(self) -> int:
+        return self._keys.num_bytes
 
     @property
     def busy(self) -> bool:
@@ -123,13 +134,14 @@ class _Lane:
 
     def _admit(self) -> list[Ids]:
         """Texts that fit now, oldest first; at least one when nothing else is in flight."""
-        room, budget = self._max_rows - len(self._texts), self._prefill_tokens
+        room = self._max_rows - len(self._texts)
         chosen: list[Ids] = []
+        width = 0
         for text in chain(self._ousted, self._pending):
-            if len(chosen) == room or (chosen and len(text) > budget):
+            width = max(width, len(text))  # shorter ones are padded to the longest
+            if len(chosen) == room or (chosen and width * (len(chosen) + 1) > self._prefill_tokens):
                 break
             chosen.append(text)
-            budget -= len(text)
         return chosen
 
     def _prefill(self, texts: list[Ids]) -> Tensor:
