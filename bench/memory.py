@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from bench.measure import Figure
 
@@ -50,11 +49,10 @@ def _engine() -> dict[str, float]:
     drain(made.engine, [Request(n, LEARNER, p, sampling, n) for n, p in enumerate(prompts)])
     model = made.players.model.config
     entry = 2 * model.num_hidden_layers * model.num_key_value_heads * model.head_dim * FLOAT
-    held: Any = made.engine._lanes[LEARNER]._keys._data
     return {
         "peak_delta": _status("VmHWM") - before,
         "stays_delta": _status("VmRSS") - before,
-        "buffers": held.numel() * FLOAT,
+        "buffers": made.engine.cache_bytes,
         "least": entry * ROWS * (PROMPT + NEW_TOKENS),
         "bytes_a_token": entry,
         "rows": ROWS,

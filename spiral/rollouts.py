@@ -84,8 +84,8 @@ class Rollouts:
         """`num_games` finished episodes in the order of the games' numbers, whatever order they ended in.
 
         The games are a function of `seed` and the weights. With `world` processes, each plays every world-th group
-        of games, and all together play what one alone would, up to rounding in the engine. Raises RunError when too many games had to be voided
-        or the engine finishes nothing for `deadline_s`.
+        of games, and all together play what one alone would, up to rounding in the engine. Raises RunError when too
+        many games had to be voided or the engine finishes nothing for `deadline_s`.
         """
         self.faults = []
         root = derive(*seed)

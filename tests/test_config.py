@@ -41,7 +41,7 @@ def test_without_anything_it_is_the_kuhn_demo():
     assert [logger.name for logger in config.loggers] == ["tensorboard"]
     assert config.rewards == []
     assert (config.steps, config.seed, config.threads, config.rollout.games) == (1000, 0, 1, 512)
-    assert (config.learner.lr, config.learner.kl, config.learner.ema) == (0.001, 0.2, 0.98)
+    assert (config.learner.lr, config.learner.kl, config.learner.ema) == (0.001, 0.8, 0.995)
     assert (config.rollout.illegal, config.rollout.penalty) == ("forfeit", (-1.5, 0.5))
 
 
@@ -59,7 +59,7 @@ def test_each_layer_lies_over_the_one_before(tmp_path):
     path = _file(tmp_path, "steps: 7\nlearner: {lr: 0.5, kl: 0.0}\n")
     config = load(path, ["learner.lr=0.25", "seed=3", "seed=4"])
     assert (config.steps, config.seed) == (7, 4)
-    assert (config.learner.lr, config.learner.kl, config.learner.ema) == (0.25, 0.0, 0.98)
+    assert (config.learner.lr, config.learner.kl, config.learner.ema) == (0.25, 0.0, 0.995)
     assert config.games == [GameConfig("kuhn_poker")]
 
 

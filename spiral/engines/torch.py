@@ -2,7 +2,8 @@
 
 Three savings, all exact: prompts that are equal share one row of the batch until their replies differ; prefixes that
 several prompts share are computed once; a finished reply leaves the batch at once. What is sampled depends on the
-request's seed and the weights, and on the other requests by rounding only; the same requests give the same bits. Knows nothing of games or of text.
+request's seed and the weights, and on the other requests by rounding only; the same requests give the same bits.
+Knows nothing of games or of text.
 """
 
 from __future__ import annotations
