@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 720, 300, 48, 36, 12, 190
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 720, 300, 48, 40, 12, 150
 COLOURS = ("#2563eb", "#0d9488", "#7c3aed", "#dc2626", "#ea580c", "#64748b")
 
 Curve = list[tuple[float, float]]
@@ -22,13 +23,15 @@ def read(run: Path, metric: str) -> Curve:
 def svg(curves: dict[str, Curve], title: str) -> str:
     """A line chart with the curves' names at their ends; it has its own background, so it reads in dark mode too."""
     right = max(x for curve in curves.values() for x, _ in curve) or 1
-    top = max(y for curve in curves.values() for _, y in curve) * 1.05 or 1
+    highest = max(y for curve in curves.values() for _, y in curve)
+    unit = next(unit for unit in (0.05, 0.1, 0.2, 0.25, 0.5, 1.0, 5.0, 25.0, 1e9) if unit * 5 >= highest)
+    top = unit * math.ceil(highest / unit)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="system-ui, sans-serif" '
         f'font-size="12" role="img" aria-label="{title}"><rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>'
     ]
-    for i in range(5):
-        y = top * i / 4
+    for i in range(round(top / unit) + 1):
+        y = unit * i
         parts.append(
             f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{_y(y, top)}" y2="{_y(y, top)}" stroke="#e2e8f0"/>'
             f'<text x="{LEFT - 6}" y="{_y(y, top) + 4}" text-anchor="end" fill="#475569">{y:.2f}</text>'
@@ -68,7 +71,7 @@ def main(words: Sequence[str]) -> None:
     metric, out, *runs = words
     named = (word.partition("=") for word in runs)
     curves = {name: read(Path(run), metric) for name, _, run in named}
-    Path(out).write_text(svg(curves, metric.split("/")[-1]), encoding="utf-8")
+    Path(out).write_text(svg(curves, " ".join(metric.split("/")[1:]).replace("_", " ")), encoding="utf-8")
 
 
 if __name__ == "__main__":
