@@ -79,7 +79,8 @@ class Training:
             self.report(step, metrics, episodes, trajectories, advantages)
             if (step + 1) % config.checkpoint.every == 0 or step + 1 == config.steps:
                 self.save(step + 1)
-        self.report(config.steps, self.evaluate(config.steps), [], [], [])
+        if config.evaluate.every:
+            self.report(config.steps, self.evaluate(config.steps), [], [], [])
         self.finish()
 
     @property

@@ -9,6 +9,7 @@ Knows nothing of games or of text.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from itertools import chain
 from typing import Any
@@ -24,6 +25,7 @@ from spiral.lm import TokenLogits, load_parameters
 from spiral.types import Completion, PolicyId, Request
 
 Ids = tuple[int, ...]
+_LOW = (1 << 32) - 1
 
 
 class TorchEngine:
@@ -86,7 +88,8 @@ class _Lane:
     def __init__(self, model: Any, max_rows: int, prefill_tokens: int) -> None:
         self._lm = TokenLogits(model.requires_grad_(False).eval())
         self._device = model.device
-        self._keys = KeyValues(model.config, max_rows, self._device, model.dtype)
+        self._dtype: torch.dtype = model.dtype
+        self._keys = KeyValues(model.config, max_rows, self._device, self._dtype)
         self._context = int(getattr(model.config, "max_position_embeddings", 1 << 30))
         self._prefixes = PrefixCache()
         self._max_rows, self._prefill_tokens = max_rows, prefill_tokens
@@ -178,14 +181,14 @@ class _Lane:
         ids = self._tensor([s + (0,) * (width - len(s)) for s in suffixes])
         places = self._tensor(starts)[:, None] + torch.arange(width, device=self._device)
         positions = places.clamp(max=self._context - 1)
-        mask = torch.arange(span, device=self._device) <= places[..., None]  # (n, T, S)
+        mask = self._mask(places, span)
         view = self._keys.window(first, first + len(texts), places, span)
         self.computed_tokens += sum(map(len, suffixes))
         rows, last = (
             torch.arange(len(texts), device=self._device),
             self._tensor([len(s) - 1 for s in suffixes]),
         )
-        logits: Tensor = self._lm(ids, positions, mask[:, None], rows, last, view)
+        logits: Tensor = self._lm(ids, positions, mask, rows, last, view)
         return logits
 
     def _decode(self) -> Tensor:
@@ -195,12 +198,12 @@ class _Lane:
         span = max(lengths) + 1
         self._keys.reserve(num, span)
         places = self._tensor(lengths)[:, None]
-        mask = torch.arange(span, device=self._device) <= places
+        mask = self._mask(places, span)
         ids = self._tensor([text[-1] for text in self._texts])[:, None]
         rows = torch.arange(num, device=self._device)
         self.computed_tokens += num
         view = self._keys.window(0, num, places, span)
-        logits: Tensor = self._lm(ids, places, mask[:, None, None], rows, torch.zeros_like(rows), view)
+        logits: Tensor = self._lm(ids, places, mask, rows, torch.zeros_like(rows), view)
         return logits
 
     def _sample(self, logits: Tensor, first: int) -> list[Completion]:
@@ -220,10 +223,11 @@ class _Lane:
         """Give replies that differ rows of their own; drop rows (from `first` on) that nobody stands on."""
         texts: list[list[int] | None] = [*self._texts[:first], *[None] * (len(self._texts) - first)]
         copies: list[tuple[int, int]] = []
-        pairs, group = np.unique(np.stack([self._slots.row[slots], ids]), axis=1, return_inverse=True)
-        for index, (row, token) in enumerate(pairs.T.tolist()):
+        # One number for (row, id): sorting pairs would cost more than the model on a small batch.
+        groups, group = np.unique((self._slots.row[slots] << 32) | ids, return_inverse=True)
+        for index, (row, token) in enumerate(zip((groups >> 32).tolist(), (groups & _LOW).tolist(), strict=True)):
             text = [*self._texts[row], token]
-            if texts[row] is None:
+            if texts[row] is None:  # the first group keeps the row
                 texts[row] = text
                 continue
             members = slots[group == index]
@@ -248,6 +252,13 @@ class _Lane:
             texts[target] = texts[source]
             self._slots.move(source, target)
         self._texts = [text for text in texts[:num] if text is not None]
+
+    def _mask(self, places: Tensor, span: int) -> Tensor:
+        """(n, 1, T, span): 0 up to each token's place (n, T), -inf behind it; each layer would turn bools into this."""
+        behind = torch.arange(span, device=self._device) > places[..., None]
+        return torch.zeros(behind.shape, device=self._device, dtype=self._dtype).masked_fill_(behind, -math.inf)[
+            :, None
+        ]
 
     def _tensor(self, values: list[Any]) -> Tensor:
         return torch.tensor(values, device=self._device)
