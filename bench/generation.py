@@ -28,14 +28,15 @@ SHORTEST, LONGEST = 24, 60
 def figures() -> Iterator[Figure]:
     """Prompts that are all different, and then all equal."""
     rng = random.Random(0)
-    made = table("model=byte-1m")
     prompts = [tuple(rng.randrange(256) for _ in range(rng.randint(SHORTEST, LONGEST))) for _ in range(BATCH)]
-    model = made.players.model
-    yield _compare("distinct prompts", made, prompts, model)
-    yield _compare("equal prompts", made, [prompts[0]] * BATCH, model)
-    llama = to_llama(model)
-    yield _compare("distinct prompts/stock Llama", made, prompts, llama)
-    yield _compare("equal prompts/stock Llama", made, [prompts[0]] * BATCH, llama)
+    for name in ("byte-0.1m", "byte-1m"):
+        made = table(f"model={name}")
+        model = made.players.model
+        llama = to_llama(model)
+        yield _compare(f"{name}, distinct prompts", made, prompts, model)
+        yield _compare(f"{name}, equal prompts", made, [prompts[0]] * BATCH, model)
+        yield _compare(f"{name}, distinct prompts/stock Llama", made, prompts, llama)
+        yield _compare(f"{name}, equal prompts/stock Llama", made, [prompts[0]] * BATCH, llama)
 
 
 def _compare(name: str, made: Table, prompts: list[tuple[int, ...]], model: Any) -> Figure:

@@ -9,6 +9,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from spiral.errors import IllegalMove
 from spiral.types import Completion, Episode, PolicyId, Request, Trajectory
 
 if TYPE_CHECKING:
@@ -168,6 +169,15 @@ def is_zero_sum(game: Game) -> bool:
 def has_perfect_information(game: Game) -> bool:
     """Whether the game declares that nothing is hidden."""
     return bool(getattr(game, "perfect_information", False))
+
+
+def try_move(game: Game, move: str) -> bool:
+    """Play a move if it is legal; whether it was."""
+    try:
+        game.play(move)
+    except IllegalMove:
+        return False
+    return True
 
 
 def random_legal_move(game: Game, rng: random.Random) -> str:

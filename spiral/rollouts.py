@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from spiral.errors import IllegalMove, RunError, SpiralError
-from spiral.interfaces import Engine, Game, GameSampler, OpponentSampler, worst_return
+from spiral.errors import RunError, SpiralError
+from spiral.interfaces import Engine, Game, GameSampler, OpponentSampler, try_move, worst_return
 from spiral.pool import Pool
 from spiral.prompts import Prompter
 from spiral.schema import RolloutConfig
@@ -175,12 +175,13 @@ class Rollouts:
 
     def _answer(self, match: _Match, completion: Completion, move: str | None) -> Episode | None:
         """Play the move of a reply; the episode if that ended it."""
-        legal = move is not None and _try(match.game, move)
+        legal = move is not None and try_move(match.game, move)
         reply, logprobs, finish = completion.ids, completion.logprobs, completion.finish
         turn = Turn(match.observation, match.prompt, reply, logprobs, move, legal, finish, completion.version)
-        return self._after(match, turn)
+        return self._record(match, turn) or self._until_asked(match)
 
-    def _after(self, match: _Match, turn: Turn) -> Episode | None:
+    def _record(self, match: _Match, turn: Turn) -> Episode | None:
+        """Keep a turn; the episode if it was illegal once too often."""
         match.move = None
         match.turns[match.player].append(turn)
         match.players.append(match.player)
@@ -190,27 +191,28 @@ class Rollouts:
             match.retries += 1
         else:
             return self._episode(match, self._punish(match), "illegal")
-        return self._until_asked(match)
+        return None
 
     def _until_asked(self, match: _Match) -> Episode | None:
         """Let bots move until a policy with weights must be asked (None) or the match is over."""
-        game = match.game
-        player = game.current_player()
-        if player is None:
-            return self._episode(match, [float(r) for r in game.returns()], "finished")
-        if len(match.players) >= self._config.max_turns:
-            raise TimeoutError(f"not over after {len(match.players)} turns; rollout.max_turns allows no more")
-        if player not in range(game.num_players):
-            raise ValueError(f"current_player() gave {player!r} at a table for {game.num_players}")
-        match.player, match.observation = player, game.observe(player)
-        if not isinstance(match.observation, str):
-            raise TypeError(f"observe({player}) gave a {type(match.observation).__name__}, not text")
-        bot = self._pool.bots.get(match.policies[player])
-        if bot is None:
-            return None
-        assert match.rng is not None
-        match.move = move = bot.choose(game, player, match.rng)
-        return self._after(match, Turn(match.observation, (), (), (), move, _try(game, move), "stop", 0))
+        game, bots = match.game, self._pool.bots
+        while (player := game.current_player()) is not None:
+            if len(match.players) >= self._config.max_turns:
+                raise TimeoutError(f"not over after {len(match.players)} turns; rollout.max_turns allows no more")
+            if player not in range(game.num_players):
+                raise ValueError(f"current_player() gave {player!r} at a table for {game.num_players}")
+            match.player, match.observation = player, game.observe(player)
+            if not isinstance(match.observation, str):
+                raise TypeError(f"observe({player}) gave a {type(match.observation).__name__}, not text")
+            bot = bots.get(match.policies[player])
+            if bot is None:
+                return None
+            assert match.rng is not None
+            match.move = move = bot.choose(game, player, match.rng)
+            turn = Turn(match.observation, (), (), (), move, try_move(game, move), "stop", 0)
+            if episode := self._record(match, turn):
+                return episode
+        return self._episode(match, [float(r) for r in game.returns()], "finished")
 
     def _episode(self, match: _Match, returns: list[float], ending: Ending) -> Episode:
         if len(returns) != match.game.num_players or not all(map(math.isfinite, returns)):
@@ -265,11 +267,3 @@ def in_order(parts: Sequence[Sequence[Episode]], per_deal: int) -> list[Episode]
     groups = [[part[i : i + per_deal] for i in range(0, len(part), per_deal)] for part in parts]
     rounds = zip_longest(*groups, fillvalue=())
     return [episode for by_rank in rounds for group in by_rank for episode in group]
-
-
-def _try(game: Game, move: str) -> bool:
-    try:
-        game.play(move)
-    except IllegalMove:
-        return False
-    return True

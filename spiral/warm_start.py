@@ -21,8 +21,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from spiral.batch import Sample, pack_samples
-from spiral.errors import IllegalMove, SpiralError
-from spiral.interfaces import Engine, Game, random_legal_move
+from spiral.errors import SpiralError
+from spiral.interfaces import Engine, Game, random_legal_move, try_move
 from spiral.lm import TokenLogits, load_parameters, parameters
 from spiral.prompts import Prompter
 from spiral.schema import WarmStartConfig
@@ -175,16 +175,8 @@ def _legal_share(
         for completion in engine.step():
             answered += 1
             move = prompter.read(completion.ids) if completion.finish == "stop" else None
-            legal += move is not None and _is_legal(deepcopy(states[completion.request_id].game), move)
+            legal += move is not None and try_move(deepcopy(states[completion.request_id].game), move)
     return legal / len(states)
-
-
-def _is_legal(game: Game, move: str) -> bool:
-    try:
-        game.play(move)
-    except IllegalMove:
-        return False
-    return True
 
 
 def _check_dropout(model: Any, config: WarmStartConfig) -> None:

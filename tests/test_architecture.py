@@ -25,7 +25,7 @@ IMPORTS = {
     "schema": "",
     # Config -> plug-ins.
     "config": "errors schema",
-    "interfaces": "types pool",
+    "interfaces": "errors types pool",
     "hookspecs": "types schema",
     "plugins": "hookspecs annotations errors",
     "": "errors hookspecs interfaces types",
