@@ -6,6 +6,7 @@ Heavy imports wait inside the commands, so that `--help` and every complaint abo
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -46,7 +47,6 @@ def train(words: tuple[str, ...], run_dir: Path | None, resume: bool) -> None:
     """Train; without a config, a tiny model learns Kuhn poker in a few minutes."""
     from spiral import assemble, config
     from spiral.plugins import Plugins
-    from spiral.run_dir import RunDir
 
     path, overrides = _split(words)
     plugins = Plugins.installed()
@@ -56,10 +56,10 @@ def train(words: tuple[str, ...], run_dir: Path | None, resume: bool) -> None:
     else:
         loaded, faults = config.read(path, overrides)
         assemble.check(loaded, plugins, faults)
-        run_dir = run_dir or Path("runs") / f"{loaded.games[0].name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        run = RunDir.create(run_dir, loaded, plugins.distributions)
+        run = _new_run(run_dir, loaded, plugins)
     _train(loaded, run, plugins, resume)
-    click.echo(f"open {run.path / 'report.html'}")
+    if _rank() == 0:
+        click.echo(f"open {run.path / 'report.html'}")
 
 
 @main.command()
@@ -204,6 +204,24 @@ def _split(words: Sequence[str]) -> tuple[Path | None, list[str]]:
     return (Path(files[0]) if files else None), [word for word in words if "=" in word]
 
 
+def _rank() -> int:
+    """This process's number among those that accelerate or torchrun started; 0 when alone."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def _new_run(run_dir: Path | None, config: Any, plugins: Any) -> Any:
+    """The directory of a new run, made by the first process."""
+    from spiral.run_dir import RunDir
+
+    if run_dir is None:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise SpiralError("several processes must agree where the run is kept; give --run-dir")
+        run_dir = Path("runs") / f"{config.games[0].name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if _rank() > 0:
+        return RunDir(run_dir)
+    return RunDir.create(run_dir, config, plugins.distributions)
+
+
 def _resumed(run_dir: Path | None, path: Path | None, overrides: Sequence[str]) -> tuple[Any, Any]:
     from spiral.config import dump, load
     from spiral.run_dir import RunDir
@@ -221,19 +239,18 @@ def _resumed(run_dir: Path | None, path: Path | None, overrides: Sequence[str]) 
                 "start a new run with another --run-dir"
             )
         config = asked
-        run.write("config.yaml", dump(config))
+        if _rank() == 0:
+            run.write("config.yaml", dump(config))
     return run, config
 
 
 def _train(config: Any, run: Any, plugins: Any, resume: bool) -> None:
-    import os
-
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from rich.console import Console
 
     from spiral.terminal import Terminal
 
-    terminal = Terminal(Console())
+    terminal = Terminal(Console(quiet=_rank() > 0))
     plugins.observe_with(terminal)
     try:
         from spiral.train import train as run_training

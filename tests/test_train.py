@@ -1,11 +1,15 @@
 """The loop with everything a config can name made of plug-ins of this file: what reaches them, and what is kept."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
+from safetensors.torch import load_file
 
 from spiral import assemble, checkpoint, config, hookimpl
 from spiral.cli import main
@@ -186,3 +190,22 @@ def test_a_resumed_run_keeps_what_its_checkpoints_belong_to(tmp_path):
     assert result.exit_code == 2
     assert "would change model, seed" in result.output
     assert (tmp_path / "r" / "config.yaml").read_text() == before
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_would(tmp_path):
+    """accelerate launch with 2 processes on the CPU: the same games, and weights that differ by rounding."""
+    words = [*SMALL, "evaluate.every=0", "advantage=rae", "--run-dir"]
+    alone = [sys.executable, "-m", "spiral", "train", *words, str(tmp_path / "one")]
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    options = ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "spiral", "train"]
+    both = [sys.executable, *launch, *options, *words, str(tmp_path / "two")]
+    for command in (alone, both):
+        subprocess.run(command, check=True, cwd=ROOT, timeout=250)
+    one, two = ((tmp_path / name / "episodes.jsonl").read_text() for name in ("one", "two"))
+    assert [json.loads(x)["turns"][0]["move"] for x in one.splitlines()] == [
+        json.loads(x)["turns"][0]["move"] for x in two.splitlines()
+    ]
+    first, second = (load_file(tmp_path / name / "checkpoints/step-000003/live.safetensors") for name in ("one", "two"))
+    for name, weight in first.items():
+        torch.testing.assert_close(weight, second[name], atol=1e-4, rtol=1e-3)
