@@ -27,7 +27,8 @@ class Game(Protocol):
     `zero_sum: bool = False`, whether the returns of every finished match add up to 0;
     `perfect_information: bool = False`, whether nothing is hidden, so that `observe` of the player to move tells
     everything that matters for the rest of the match;
-    `sample_move(rng) -> str`, a random legal move, for games whose moves cannot be listed.
+    `sample_move(rng) -> str`, a random legal move, for games whose moves cannot be listed;
+    `resample(player, rng)`, redraw all that `player` does not know, so that leaks can be tested exactly.
     """
 
     num_players: int
@@ -104,7 +105,8 @@ class RewardShaper(Protocol):
 class AdvantageEstimator(Protocol):
     """Turns returns into credit. Called once a step with the learner's trajectories, in the order of the games.
 
-    Optional member: `min_games_per_deal: int = 1`, for estimators that compare games of one deal.
+    Optional members: `min_games_per_deal: int = 1`, for estimators that compare games of one deal;
+    `order_dependent: bool = False`, for those whose result depends on the order of the trajectories.
     """
 
     def __call__(self, trajectories: Sequence[Trajectory]) -> list[list[float]]:
