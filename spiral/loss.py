@@ -48,17 +48,19 @@ def loss_terms(
     2206.05825), without which self-play cycles. It is taken exactly, over the vocabulary at each sampled token.
     """
     all_logprobs = torch.log_softmax(logits.float(), -1)
-    probs = all_logprobs.exp()
     logprobs = all_logprobs.gather(-1, batch.targets[:, None])[:, 0]
     ratio = (logprobs - batch.logprobs).exp()
     up, down = ratio, ratio
     if clip is not None:
         up, down = ratio.clamp(max=1 + clip), ratio.clamp(min=1 - clip)
     surrogate = (batch.positive * up + batch.negative * down).sum()
-    entropy = -(batch.count * (probs * all_logprobs).sum(-1)).sum()
+    # What has no weight is measured only: its gradient would be computed in full and multiplied by 0.
+    with torch.set_grad_enabled(torch.is_grad_enabled() and entropy_weight != 0):
+        entropy = -(batch.count * (all_logprobs.exp() * all_logprobs).sum(-1)).sum()
     kl = logits.new_zeros(())
     if reference is not None:
-        kl = (batch.count * (probs * (all_logprobs - torch.log_softmax(reference.float(), -1))).sum(-1)).sum()
+        gap_to_reference = all_logprobs - torch.log_softmax(reference.float(), -1)
+        kl = (batch.count * (all_logprobs.exp() * gap_to_reference).sum(-1)).sum()
     with torch.no_grad():
         cut_off = ((batch.positive > 0) & (up != ratio)) | ((batch.negative < 0) & (down != ratio))
         clipped = (batch.count * cut_off).sum()
