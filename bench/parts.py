@@ -5,6 +5,7 @@ Policies that must know how moves are written are warm-started once and kept und
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -76,6 +77,8 @@ def table(*overrides: str, wrap: Callable[[Any], Prompter] | None = None, legal:
     if legal:
         _warm(made, overrides, legal, "plain" if wrap is None else getattr(wrap, "__name__", ""))
     made.reload()
+    gc.collect()
+    gc.freeze()  # as training does
     return made
 
 
