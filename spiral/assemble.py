@@ -138,6 +138,7 @@ def _makeable(config: Config, plugins: Plugins) -> list[str]:
         try:
             game = make()
             _check_seats(made.opponents, name, game.num_players, pool)
+            _check_bots(game, pool)
         except SpiralError as error:
             faults.append(f"game {name}: {error}")
     return faults
@@ -146,3 +147,13 @@ def _makeable(config: Config, plugins: Plugins) -> list[str]:
 def _check_seats(opponents: OpponentSampler, name: str, num_players: int, pool: Pool) -> None:
     if LEARNER not in opponents.seat(name, num_players, pool, random.Random(0)):
         raise SpiralError("the opponent sampler seated nobody to train; at least one chair must be the learner's")
+
+
+def _check_bots(game: Game, pool: Pool) -> None:
+    """Raise SpiralError if one of the bots cannot play this game: better now than at the first evaluation."""
+    rng = random.Random(0)
+    game.reset(rng)
+    player = game.current_player()
+    for bot in pool.bots.values():
+        if player is not None:
+            bot.choose(game, player, rng)

@@ -4,8 +4,10 @@ import dataclasses
 
 import pytest
 
+from spiral import assemble
 from spiral.config import dump, load, parse_plugin
 from spiral.errors import ConfigError
+from spiral.plugins import Plugins
 from spiral.schema import GameConfig, PluginConfig
 
 
@@ -301,3 +303,11 @@ def test_a_bot_on_the_command_line():
     """`name` or `name:key=value,key=value`, values typed."""
     assert parse_plugin("random") == PluginConfig("random")
     assert parse_plugin("minimax:depth=3,noise=0.5") == PluginConfig("minimax", {"depth": 3, "noise": 0.5})
+
+
+def test_a_bot_that_cannot_play_a_game_is_found_before_a_model_loads():
+    """`perfect` has nothing to search in Kuhn poker: one sentence that names the game, from `assemble.check`."""
+    with pytest.raises(ConfigError, match="game kuhn_poker: The bot perfect cannot play"):
+        assemble.check(load(None, ["evaluate.opponents=[perfect]"]), Plugins.installed())
+    with pytest.raises(ConfigError, match="game kuhn_poker: The bot perfect cannot play"):
+        assemble.check(load(None, ["opponents={name: fixed, args: {opponent: perfect}}"]), Plugins.installed())
