@@ -33,7 +33,8 @@ def save(
     """Write the checkpoint of `step` and drop all but the newest `keep` (0: none); its path."""
     directory.mkdir(parents=True, exist_ok=True)
     final, temporary = directory / f"step-{step:06d}", directory / f".step-{step:06d}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
+    for left_over in directory.glob(".step-*"):
+        shutil.rmtree(left_over, ignore_errors=True)
     temporary.mkdir()
     state = learner.state()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar a checkpoint would tear the run's own display
@@ -51,7 +52,9 @@ def save(
     shutil.rmtree(final, ignore_errors=True)
     os.rename(temporary, final)
     for old in found(directory)[:-keep] if keep else []:
-        shutil.rmtree(old)
+        gone = old.with_name(f".{old.name}.old")  # a kill in the middle must not leave what looks whole
+        os.rename(old, gone)
+        shutil.rmtree(gone)
     return final
 
 
@@ -85,7 +88,7 @@ def restore(path: Path, learner: Learner, plugins: Mapping[str, object]) -> int:
                 "model": load_file(path / "live.safetensors"),
                 "average": load_file(path / "averaged.safetensors"),
                 **{name: load_file(file) if file.exists() else None for name, file in files.items()},
-                "optimizer": torch.load(path / "optimizer.pt", weights_only=True),
+                "optimizer": torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True),
             }
         )
         for name, plugin in plugins.items():

@@ -223,7 +223,7 @@ def _new_run(run_dir: Path | None, config: Any, plugins: Any) -> Any:
 
 
 def _resumed(run_dir: Path | None, path: Path | None, overrides: Sequence[str]) -> tuple[Any, Any]:
-    from spiral.config import dump, load
+    from spiral.config import load
     from spiral.run_dir import RunDir
     from spiral.schema import FIXED_IN_A_RUN
 
@@ -239,8 +239,6 @@ def _resumed(run_dir: Path | None, path: Path | None, overrides: Sequence[str]) 
                 "start a new run with another --run-dir"
             )
         config = asked
-        if _rank() == 0:
-            run.write("config.yaml", dump(config))
     return run, config
 
 

@@ -20,5 +20,5 @@ class RunError(SpiralError):
 class IllegalMove(Exception):
     """Raised by `Game.play` for a move the rules forbid; the game must be left exactly as it was.
 
-    The message is the reason, shown to the player on a retry: "square 4 is taken".
+    The message is the reason, shown to a person who plays: "square 4 is taken".
     """

@@ -147,7 +147,8 @@ class Engine(Protocol):
 
 @runtime_checkable
 class Stateful(Protocol):
-    """Any plug-in with a `state`: JSON values, saved with every checkpoint and set again on resume."""
+    """A sampler, curriculum, reward or estimator with a `state`: JSON values, saved with every checkpoint and set again
+    on resume."""
 
     state: dict[str, Any]
 

@@ -33,6 +33,9 @@ class Learner:
     def __init__(self, model: Any, config: LearnerConfig, num_steps: int, accelerator: Accelerator) -> None:
         self._config, self._num_steps, self._accelerator = config, num_steps, accelerator
         self.model = model.to(accelerator.device).eval()
+        if accelerator.num_processes > 1:
+            for parameter in self.model.parameters():  # a warm start may round differently on each device
+                torch.distributed.broadcast(parameter.data, 0)
         self._lm = TokenLogits(self.model)
         self._parameters = [p for p in self.model.parameters() if p.requires_grad]
         self._optimizer = accelerator.prepare(
@@ -125,8 +128,9 @@ class Learner:
         load_parameters(self.averaged_model, state["average"])
         if self._reference is not None:
             load_parameters(self._reference.model, state["reference"] or state["average"])
-            trail = state["trail"] or state["average"]  # files keep no order, and averages go by it
-            self._trail = {name: trail[name] for name in self._trail}
+            trail = state["trail"] or state["average"]
+            for name, weight in self._trail.items():  # into our own: files lie on the CPU and keep no order
+                weight.copy_(trail[name])
         self._optimizer.load_state_dict(state["optimizer"])
         self._num_averaged, self._num_refused = state["num_averaged"], state["num_refused"]
 
@@ -136,7 +140,8 @@ class Learner:
         total = torch.zeros(len(names) + 1, device=self._accelerator.device)
         for micro_batch in batch.micro_batches:
             terms = self._terms(micro_batch.to(self._accelerator.device), kl_weight)
-            self._accelerator.backward(-terms.objective / num_games)
+            # Not accelerator.backward, which an environment variable makes divide by accumulation steps.
+            (-terms.objective / num_games).backward()  # type: ignore[no-untyped-call]
             total[:-1] += torch.stack([getattr(terms, name).detach() for name in names])
             total[-1] = torch.maximum(total[-1], terms.gap)
         if self._accelerator.num_processes > 1:

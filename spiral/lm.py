@@ -44,6 +44,10 @@ class TokenLogits(nn.Module):
         `ids`, `positions`: (B, T). `mask`: (B, 1, T, S) bool, True where a token may attend; None for causal rows
         padded on the right. `rows`, `columns`: (N,). `cache`: a transformers Cache to write to and attend over.
         """
+        if mask is not None and mask.dtype == torch.bool:
+            # Some attentions add what they are given; those that take bools would turn them into this in each layer.
+            zeros = torch.zeros(mask.shape, dtype=self.model.dtype, device=mask.device)
+            mask = zeros.masked_fill_(~mask, -torch.inf)
         inputs = {
             "input_ids": ids,
             "position_ids": positions,

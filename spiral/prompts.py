@@ -12,7 +12,8 @@ from typing import Any
 from spiral.errors import SpiralError
 from spiral.interfaces import PromptFormat
 
-_MAX_CACHED = 200_000
+_MAX_CACHED_TOKENS = 4_000_000
+"""Tokens of prompts, and of replies, that are remembered: about 40 bytes each."""
 
 
 class PlainFormat:
@@ -94,22 +95,28 @@ class Prompter:
         self.stop_ids = prompt_format.stop_ids
         self._prompts: dict[tuple[str, str], tuple[int, ...]] = {}
         self._moves: dict[tuple[int, ...], str | None] = {}
+        self._prompt_tokens = self._reply_tokens = 0
 
     def encode(self, rules: str, observation: str) -> tuple[int, ...]:
         """Prompt ids for a decision."""
         key = (rules, observation)
         ids = self._prompts.get(key)
         if ids is None:
-            if len(self._prompts) >= _MAX_CACHED:
+            ids = tuple(self._format.encode(rules, observation))
+            self._prompt_tokens += len(ids)
+            if self._prompt_tokens > _MAX_CACHED_TOKENS:
                 self._prompts.clear()
-            ids = self._prompts[key] = tuple(self._format.encode(rules, observation))
+                self._prompt_tokens = len(ids)
+            self._prompts[key] = ids
         return ids
 
     def read(self, reply: tuple[int, ...]) -> str | None:
         """The move in a finished reply, or None."""
         if reply not in self._moves:
-            if len(self._moves) >= _MAX_CACHED:
+            self._reply_tokens += len(reply)
+            if self._reply_tokens > _MAX_CACHED_TOKENS:
                 self._moves.clear()
+                self._reply_tokens = len(reply)
             self._moves[reply] = self._format.read(reply)
         return self._moves[reply]
 

@@ -48,6 +48,7 @@ class _Match:
     seed: int
     rng: random.Random | None
     """For the bots at the table."""
+    rules: str = ""
     player: int = 0
     observation: str = ""
     prompt: tuple[int, ...] = ()
@@ -96,16 +97,16 @@ class Rollouts:
         while ready or waiting:
             while ready and len(waiting) < self._config.concurrent:
                 self._continue(ready.popleft(), None, waiting, ready, root)
+                last_reply = time.monotonic()  # games and bots think on their own time
             completions = self._engine.step()
-            if completions:
-                last_reply = time.monotonic()
-            elif waiting and time.monotonic() - last_reply > self._config.deadline_s:
+            if not completions and waiting and time.monotonic() - last_reply > self._config.deadline_s:
                 raise RunError(
                     f"the engine finished no reply for {self._config.deadline_s:g} s with {len(waiting)} requests in "
                     "flight; see its log, or raise rollout.deadline_s"
                 )
             for completion in completions:
                 self._continue(waiting.pop(completion.request_id), completion, waiting, ready, root)
+                last_reply = time.monotonic()
         return [episode for group in groups for _, episode in sorted(group.episodes.items())]
 
     def _seat(self, group: _Group, root: int) -> Iterator[_Match]:
@@ -154,7 +155,7 @@ class Rollouts:
             ready.extendleft(self._seat(match.group, root))
             return
         if episode is None:
-            match.prompt = self._prompter.encode(match.game.rules, match.observation)
+            match.prompt = self._prompter.encode(match.rules, match.observation)
             waiting[self._num_requests] = match
             self._ask(match)
         else:
@@ -171,6 +172,7 @@ class Rollouts:
 
     def _begin(self, match: _Match) -> Episode | None:
         match.game.reset(random.Random(match.deal))
+        match.rules = match.game.rules
         return self._until_asked(match)
 
     def _answer(self, match: _Match, completion: Completion, move: str | None) -> Episode | None:

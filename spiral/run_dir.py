@@ -29,7 +29,8 @@ class RunDir:
     @classmethod
     def create(cls, path: Path, config: Config, versions: Mapping[str, str]) -> RunDir:
         """A new run. Raises RunError if something is there already."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        unfinished = {"plugins.json", ".plugins.json.tmp", ".config.yaml.tmp"}  # of a start that was killed
+        if path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - unfinished):
             raise RunError(
                 f"{path} exists and is not empty; give another --run-dir, or --resume to continue the run in it"
             )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +17,7 @@ from accelerate.utils import gather_object
 
 from spiral import assemble, checkpoint
 from spiral.batch import pack
+from spiral.config import dump
 from spiral.errors import RunError
 from spiral.evaluate import AVERAGED, Arena, Evaluator, exact_metrics, policy_record
 from spiral.interfaces import Records
@@ -27,7 +30,7 @@ from spiral.rollouts import Rollouts, in_order
 from spiral.run_dir import RunDir, episode_record
 from spiral.schema import Config
 from spiral.types import LEARNER, Episode, Trajectory
-from spiral.warm_start import Progress, WarmStarted, cached_warm_start, warm_start
+from spiral.warm_start import Progress, WarmStarted, cached_warm_start, legal_share, warm_start
 
 
 class Training:
@@ -35,7 +38,7 @@ class Training:
 
     def __init__(self, config: Config, run: RunDir, plugins: Plugins, progress: Progress, fresh: bool) -> None:
         self.config, self.run, self.hooks = config, run, plugins.hook
-        self.accelerator = Accelerator()
+        self.accelerator = Accelerator(mixed_precision="no")
         self.players = assemble.players(config, plugins)
         self.trainers = assemble.trainers(config, plugins)
         if fresh:
@@ -70,6 +73,7 @@ class Training:
             with watch("credit"):
                 trajectories = [t for e in episodes for t in e.trajectories if t.policy == LEARNER]
                 advantages = self.trainers.advantage(trajectories)
+                check_finite(advantages, config.advantage.name)
             with watch("learner"):
                 batch = pack(trajectories, advantages, config.learner.micro_batch_tokens, *self.shard)
                 stats = self.learner.update(batch, step, config.rollout.games)
@@ -95,6 +99,11 @@ class Training:
             parts = gather_object([(episodes, self.rollouts.faults)])
             episodes = in_order([part for part, _ in parts], self.config.rollout.games_per_deal)
             self.rollouts.faults = [fault for _, faults in parts for fault in faults]
+        if any(LEARNER not in episode.policies for episode in episodes):
+            raise RunError(
+                "the opponent sampler seated nobody to train in a game of this step; at least one chair must be the "
+                "learner's, or the step would train on less than it asked for"
+            )
         for shape in self.trainers.rewards:
             episodes = [shape(episode) for episode in episodes]
         watchers = [x for x in (self.trainers.opponents, self.trainers.curriculum) if isinstance(x, Records)]
@@ -179,8 +188,15 @@ class Training:
             return train()
         asked = asdict(config)
         identity = {key: asked[key] for key in ("games", "model", "engine", "prompt", "warm_start", "seed")}
-        versions = dict(plugins.distributions)
-        return cached_warm_start(p.model, {**identity, "tokens": tokens, "versions": versions}, train)
+        identity |= {"tokens": tokens, "versions": dict(plugins.distributions), "device": p.model.device.type}
+        legal = functools.partial(legal_share, p.model, p.games, weights, p.prompter, p.engine, tokens, config.seed)
+        return cached_warm_start(p.model, identity, train, legal, config.warm_start.legal)
+
+
+def check_finite(advantages: Sequence[Sequence[float]], name: str) -> None:
+    """Raise RunError for an estimator whose numbers nobody could learn from."""
+    if not all(math.isfinite(a) for row in advantages for a in row):
+        raise RunError(f"advantage {name} gave a number that is not finite; mend it, or use another estimator")
 
 
 def train(config: Config, run: RunDir, plugins: Plugins, progress: Progress, resume: bool) -> None:
@@ -198,13 +214,15 @@ def train(config: Config, run: RunDir, plugins: Plugins, progress: Progress, res
     gc.freeze()
     if training.accelerator.is_main_process:
         run.rewind(start)
+        run.write("config.yaml", dump(config))  # a resumed run's overrides, now that they were accepted
         plugins.hook.run_started(config=config, run_dir=run.path)
     try:
         training.loop(start)
     except BaseException:
         # Whatever stopped the run, what it learned so far can be looked at.
         if training.accelerator.is_main_process:
-            write_report(Path(run.path))
+            with contextlib.suppress(Exception):
+                write_report(Path(run.path))
         raise
     finally:
         if torch.distributed.is_initialized():

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -18,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from spiral.batch import Sample, pack_samples
-from spiral.errors import SpiralError
+from spiral.errors import RunError, SpiralError
 from spiral.interfaces import Engine, Game, random_legal_move, try_move
 from spiral.lm import TokenLogits, load_parameters, parameters
 from spiral.prompts import Prompter
@@ -31,6 +33,12 @@ from spiral.types import LEARNER, Request, Sampling
 
 NUM_CHECKED = 256
 """Fresh states on which the share of legal replies is measured."""
+
+CHANCE = 0.03
+"""How much lower than when it was accepted the share may be measured: three deviations of 256 replies at 0.98."""
+
+DEADLINE_S = 600.0
+"""Longest wait for an engine that finishes no reply."""
 
 Progress = Callable[[int, int, float], None]
 """progress(update, max_updates, share of legal replies when last measured)"""
@@ -93,24 +101,56 @@ def warm_start(
     return WarmStarted(update, legal, cached=False)
 
 
-def cached_warm_start(model: Any, identity: Mapping[str, Any], train: Callable[[], WarmStarted]) -> WarmStarted:
-    """`train()`, or its result of an earlier run with the same `identity`, bit for bit."""
+def cached_warm_start(
+    model: Any,
+    identity: Mapping[str, Any],
+    train: Callable[[], WarmStarted],
+    legal: Callable[[], float] = lambda: 1.0,
+    wanted: float = 0.0,
+) -> WarmStarted:
+    """`train()`, or its result of an earlier run with the same `identity`, bit for bit.
+
+    What was kept must still give a share `legal()` of at least `wanted`: a game's code may have changed under one
+    version. A warm start that did not get there is not kept.
+    """
     text = json.dumps({**identity, "torch": torch.__version__, "threads": torch.get_num_threads()}, sort_keys=True)
     folder = Path(os.environ.get("SPIRAL_CACHE", "~/.cache/spiral")).expanduser() / "warm_start"
     path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.safetensors"
     if path.exists():
+        before = {name: weight.clone() for name, weight in parameters(model).items()}
         try:
             with torch.no_grad():
                 load_parameters(model, load_file(path))
-            return WarmStarted(0, 1.0, cached=True)
-        except Exception:  # a damaged cache file costs time, never the run
-            path.unlink(missing_ok=True)
+            if (share := legal()) >= wanted:
+                return WarmStarted(0, share, cached=True)
+        except (OSError, SafetensorError, SpiralError):  # a damaged cache file costs time, never the run
+            pass
+        path.unlink(missing_ok=True)
+        with torch.no_grad():
+            load_parameters(model, before)
     result = train()
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file(parameters(model), temporary)
-    os.replace(temporary, path)
+    if result.legal >= wanted:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        save_file(parameters(model), temporary)
+        os.replace(temporary, path)
     return result
+
+
+def legal_share(
+    model: Any,
+    games: Mapping[str, Callable[[], Game]],
+    weights: Mapping[str, float],
+    prompter: Prompter,
+    engine: Engine,
+    max_new_tokens: int,
+    seed: int,
+) -> float:
+    """The share of the model's sampled replies that are legal moves, on the first states a warm start is checked on."""
+    fresh = _states(games, weights, prompter, random.Random(derive(seed, "warm_start", "check")))
+    held_out = [next(fresh) for _ in range(NUM_CHECKED)]
+    # A little below what it was accepted at would be chance: these are other states than those of the last check.
+    return _legal_share(model, engine, prompter, held_out, max_new_tokens, derive(seed, "warm_start", 0)) + CHANCE
 
 
 def dropout_rate(points: Sequence[tuple[float, float]], fraction: float) -> float:
@@ -171,8 +211,12 @@ def _legal_share(
     for number, state in enumerate(states):
         engine.submit(Request(number, LEARNER, state.prompt, sampling, child(seed, number)))
     legal, answered = 0, 0
+    last_reply = time.monotonic()
     while answered < len(states):
+        if time.monotonic() - last_reply > DEADLINE_S:
+            raise RunError(f"the engine finished no reply for {DEADLINE_S:g} s in the warm start; see its log")
         for completion in engine.step():
+            last_reply = time.monotonic()
             answered += 1
             move = prompter.read(completion.ids) if completion.finish == "stop" else None
             legal += move is not None and try_move(deepcopy(states[completion.request_id].game), move)

@@ -90,10 +90,12 @@ class PrefixCache:
 
     BLOCK = 32
     MAX_TOKENS = 65_536
+    MAX_SEEN = 1_000_000
 
     def __init__(self) -> None:
         self._kept: dict[Ids, Tensor] = {}
-        self._seen: set[Ids] = set()
+        self._seen: set[int] = set()
+        """Hashes: a collision computes one prefix for nothing, and the texts themselves would fill the memory."""
 
     def __getitem__(self, prefix: Ids) -> Tensor:
         return self._kept[prefix]
@@ -108,11 +110,13 @@ class PrefixCache:
         batch = Counter(prefix for text in texts for prefix in self._prefixes(text))
         wanted = set()
         for text in texts:
-            shared = (p for p in self._prefixes(text) if batch[p] > 1 or p in self._seen)
+            shared = (p for p in self._prefixes(text) if batch[p] > 1 or hash(p) in self._seen)
             longest = next(shared, None)
             if longest is not None and longest not in self._kept:
                 wanted.add(longest)
-        self._seen.update(batch)
+        if len(self._seen) > self.MAX_SEEN:
+            self._seen.clear()
+        self._seen.update(map(hash, batch))
         return sorted(wanted, key=len)
 
     def longest(self, text: Ids) -> Ids:
