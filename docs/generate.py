@@ -54,7 +54,8 @@ through the entry-point group `spiral`; [writing a plug-in](writing-a-plugin.md)
 may leave arguments out. The Protocols that factories must satisfy are in `spiral/interfaces.py`.
 
 `register(name, factory)` is called once a thing. Arguments from the config are bound against the factory's signature
-and checked before a model loads. A name that is taken raises an error that names both distributions.
+and checked before a model loads. A name that is taken raises an error that names both distributions. With
+`SPIRAL_PLUGINS=a,b` in the environment only the distributions a and b are loaded.
 """
 
 

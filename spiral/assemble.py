@@ -141,6 +141,9 @@ def _makeable(config: Config, plugins: Plugins) -> list[str]:
             _check_bots(game, pool)
         except SpiralError as error:
             faults.append(f"game {name}: {error}")
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            faults.append(f"game {name} failed as it was started ({what}); run: spiral check {name}")
     return faults
 
 

@@ -107,7 +107,9 @@ def check(names: tuple[str, ...], everything: bool) -> None:
     missing = [name for name in names if name not in {r.name for r in rows}]
     if missing or not rows:
         known = ", ".join(sorted({r.name for r in found.registrations() if r.kind in CHECKED_KINDS}))
-        raise SpiralError(f"nothing to check is named {', '.join(missing) or 'here'}; give --all or some of: {known}")
+        asked = f"nothing to check is called {', '.join(missing)}" if missing else "nothing was named"
+        lost = "".join(f"; {b.distribution} {b.version} failed to load: {b.reason}" for b in found.broken)
+        raise SpiralError(f"{asked}; give --all or some of: {known}{lost}")
     failed = False
     for row in rows:
         promises = broken_promises(found, row.kind, row.name)
@@ -126,9 +128,11 @@ def check(names: tuple[str, ...], everything: bool) -> None:
     "opponents",
     multiple=True,
     metavar="BOT",
-    help="A bot, NAME or NAME:key=value.  [default: the run's own]",
+    help="A bot, NAME or NAME:key=value; may be repeated.  [default: the run's]",
 )
-@click.option("--games", "num_games", default=500, show_default=True, help="Games per chair.")
+@click.option(
+    "--games", "num_games", type=click.IntRange(min=1), default=500, show_default=True, help="Games per chair."
+)
 @AS_JSON
 def evaluate(run: Path, game: str | None, opponents: tuple[str, ...], num_games: int, as_json: bool) -> None:
     """Play matches against bots: results by chair, with 95% intervals."""
@@ -152,11 +156,15 @@ def evaluate(run: Path, game: str | None, opponents: tuple[str, ...], num_games:
 @click.argument("run", type=click.Path(path_type=Path))
 @GAME
 @AS_JSON
-@click.option("--policy-out", type=click.Path(path_type=Path), help="Write {observation: {move: probability}} here.")
+@click.option(
+    "--policy-out", type=click.Path(path_type=Path), help="Write {observation: {legal move: probability}} here."
+)
 def exploitability(run: Path, game: str | None, as_json: bool, policy_out: Path | None) -> None:
     """Exact NashConv of a run's policy, for a game that can be enumerated."""
     from spiral.inspect_run import Inspected, exact_row
 
+    if policy_out is not None and not policy_out.absolute().parent.is_dir():
+        raise SpiralError(f"--policy-out {policy_out} lies in a folder that does not exist; make it, or give another")
     inspected = Inspected.open(run)
     row, table = exact_row(inspected, game)
     if policy_out is not None:

@@ -88,7 +88,9 @@ def _read(path: Path, faults: list[str]) -> dict[str, Any]:
         faults.append(f"config {path} cannot be read ({error.strerror}); give the path of a YAML file")
         return {}
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
-        faults.append(f"config {path} is not valid YAML: {str(error).splitlines()[0]}")
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else str(error).splitlines()[0]
+        faults.append(f"config {path} is not valid YAML: {where}")
         return {}
     if not isinstance(tree, dict):
         faults.append(f"config {path} holds a {type(tree).__name__}, not keys and values")

@@ -45,7 +45,7 @@ class Game(Protocol):
         """Everything `player` may know and nothing else; changes nothing."""
 
     def legal_moves(self) -> list[str] | None:
-        """Every move `play` would take now; None when moves are free text."""
+        """Every move `play` would take now, [] when the match is over; None when moves are free text."""
 
     def play(self, move: str) -> None:
         """Make the current player's move, or raise `IllegalMove(reason)` and leave the match unchanged."""

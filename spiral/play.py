@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import click
 
@@ -41,6 +42,8 @@ def _person(match: Game, player: int) -> None:
             return match.play(click.prompt("you", prompt_suffix="> ").strip())
         except IllegalMove as error:
             click.echo(f"not legal: {error}")
+        except click.Abort:
+            raise SpiralError("the input ended and the match is not over; play it again with --seed") from None
 
 
 def _policy(inspected: Inspected, match: Game, mover: int, seed: int) -> bool:
@@ -49,8 +52,10 @@ def _policy(inspected: Inspected, match: Game, mover: int, seed: int) -> bool:
     prompt = p.prompter.encode(match.rules, match.observe(mover))
     sampling = Sampling(inspected.config.rollout.max_new_tokens, p.prompter.stop_ids)
     p.engine.submit(Request(0, AVERAGED, prompt, sampling, seed))
+    deadline = time.monotonic() + inspected.config.rollout.deadline_s
     while not (completions := p.engine.step()):
-        pass
+        if time.monotonic() > deadline:
+            raise SpiralError(f"the engine gave no reply for {inspected.config.rollout.deadline_s:g} s; see its log")
     move = p.prompter.read(completions[0].ids) if completions[0].finish == "stop" else None
     try:
         if move is None:

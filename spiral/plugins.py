@@ -91,14 +91,14 @@ class Plugins:
             except PluginError:
                 raise
             except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
                 plugins.broken.append(Broken(_dist(point), version, point.value, reason))
         return plugins
 
     def add(self, plugin: object, distribution: str, version: str = "0") -> None:
         """Register one plug-in object. Raises PluginError on a clash of names; nothing stays of one that fails."""
         manager = self._manager
-        registered = manager.register(plugin, name=f"{distribution}:{id(plugin)}")
+        registered = manager.register(plugin, name=f"{distribution}:{len(manager.get_plugins())}")
         try:
             manager.check_pending()
             found = list(self._collect(plugin, distribution, version))
@@ -133,6 +133,8 @@ class Plugins:
             return self._table[kind, name]
         near = difflib.get_close_matches(name, self.names(kind), n=1)
         hint = f"did you mean '{near[0]}'?" if near else "pip install a distribution that provides it"
+        if only := os.environ.get("SPIRAL_PLUGINS"):
+            hint += f" (only SPIRAL_PLUGINS={only} was loaded)"
         lost = "; ".join(f"{b.distribution} {b.version} failed to load: {b.reason}" for b in self.broken)
         installed = ", ".join(self.names(kind)) or "none"
         raise PluginError(f"no {kind} named '{name}' (installed: {installed}); {hint}" + (f" [{lost}]" if lost else ""))

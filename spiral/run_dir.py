@@ -34,7 +34,10 @@ class RunDir:
             raise RunError(
                 f"{path} exists and is not empty; give another --run-dir, or --resume to continue the run in it"
             )
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{path} cannot be made ({error.strerror}); give another --run-dir") from error
         run = cls(path)
         run.write("plugins.json", json.dumps(dict(sorted(versions.items())), indent=2) + "\n")
         run.write("config.yaml", dump(config))  # last: a directory with a config is a run

@@ -33,6 +33,10 @@ class TorchEngine:
 
     def __init__(self, model: Any, tokenizer: Any, max_rows: int = 256, prefill_tokens: int = 16384) -> None:
         """`max_rows`: texts decoded at once for each policy. `prefill_tokens`: prompt tokens a step admits, at most."""
+        if max_rows < 1 or prefill_tokens < 1:
+            raise SpiralError(
+                f"engine torch was given max_rows={max_rows} and prefill_tokens={prefill_tokens}; both must be above 0"
+            )
         self._model = model
         self._limits = (max_rows, prefill_tokens)
         self._lanes: dict[PolicyId, _Lane] = {}
