@@ -81,7 +81,7 @@ class LearnerConfig:
     """Last weight of the KL term as a fraction of `kl`; linear from the first step."""
     reference_every: int = 25
     """Steps between moving the reference to where the weights are now, on a short average."""
-    reference_ema: float = 0.9
+    reference_ema: float = 0.95
     """Decay of that average; a longer one lags, and a reference that lags makes self-play circle."""
     ema: float = 0.995
     """Decay of the averaged weights, which evaluation uses."""

@@ -43,7 +43,7 @@ def test_without_anything_it_is_the_kuhn_demo():
     assert [logger.name for logger in config.loggers] == ["tensorboard"]
     assert config.rewards == []
     assert (config.steps, config.seed, config.threads, config.rollout.games) == (1000, 0, 1, 512)
-    assert (config.learner.lr, config.learner.kl, config.learner.ema) == (0.001, 1.2, 0.995)
+    assert (config.learner.lr, config.learner.kl, config.learner.ema) == (0.001, 0.8, 0.995)
     assert (config.rollout.illegal, config.rollout.penalty) == ("forfeit", (-1.5, 0.5))
 
 
