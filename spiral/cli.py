@@ -262,6 +262,10 @@ def _train(config: Any, run: Any, plugins: Any, resume: bool) -> None:
         from spiral.train import train as run_training
 
         run_training(config, run, plugins, terminal.warm_start, resume)
+    except SpiralError:
+        if not resume and _rank() == 0 and not run.metrics():
+            run.discard()  # or the corrected command would find its directory taken
+        raise
     except KeyboardInterrupt:
         raise SpiralError(f"stopped; go on with: spiral train --run-dir {run.path} --resume") from None
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,10 @@ class RunDir:
             return cls(path), load(path / "config.yaml")
         except ConfigError as error:
             raise RunError(f"the config of run {path} cannot be used: {error}") from error
+
+    def discard(self) -> None:
+        """Remove a run that never took a step."""
+        shutil.rmtree(self.path)
 
     @property
     def checkpoints(self) -> Path:

@@ -192,6 +192,16 @@ def test_a_resumed_run_keeps_what_its_checkpoints_belong_to(tmp_path):
     assert (tmp_path / "r" / "config.yaml").read_text() == before
 
 
+def test_a_run_that_could_not_begin_leaves_its_directory_free(tmp_path):
+    """A model that is not there: exit code 2 and one sentence; the corrected command may use the same directory."""
+    path = tmp_path / "r"
+    words = ["train", *SMALL, "model=hf", f"model.args.path={tmp_path / 'none'}", "--run-dir", str(path)]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert "not a directory" in result.output
+    assert not path.exists()
+
+
 @pytest.mark.slow
 def test_two_processes_train_what_one_would(tmp_path):
     """accelerate launch with 2 processes on the CPU: the same games, and weights that differ by rounding."""
