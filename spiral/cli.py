@@ -108,8 +108,7 @@ def check(names: tuple[str, ...], everything: bool) -> None:
     if missing or not rows:
         known = ", ".join(sorted({r.name for r in found.registrations() if r.kind in CHECKED_KINDS}))
         asked = f"nothing to check is called {', '.join(missing)}" if missing else "nothing was named"
-        lost = "".join(f"; {b.distribution} {b.version} failed to load: {b.reason}" for b in found.broken)
-        raise SpiralError(f"{asked}; give --all or some of: {known}{lost}")
+        raise SpiralError(f"{asked}; give --all or some of: {known}{found.lost()}")
     failed = False
     for row in rows:
         promises = broken_promises(found, row.kind, row.name)

@@ -135,9 +135,13 @@ class Plugins:
         hint = f"did you mean '{near[0]}'?" if near else "pip install a distribution that provides it"
         if only := os.environ.get("SPIRAL_PLUGINS"):
             hint += f" (only SPIRAL_PLUGINS={only} was loaded)"
-        lost = "; ".join(f"{b.distribution} {b.version} failed to load: {b.reason}" for b in self.broken)
         installed = ", ".join(self.names(kind)) or "none"
-        raise PluginError(f"no {kind} named '{name}' (installed: {installed}); {hint}" + (f" [{lost}]" if lost else ""))
+        raise PluginError(f"no {kind} named '{name}' (installed: {installed}); {hint}" + self.lost())
+
+    def lost(self) -> str:
+        """What to add to a complaint that a name is missing: the distributions that might have brought it."""
+        lost = "; ".join(f"{b.distribution} {b.version} failed to load: {b.reason}" for b in self.broken)
+        return f" [{lost}]" if lost else ""
 
     def fault(self, kind: str, name: str, args: dict[str, Any]) -> str | None:
         """What is wrong with a name and its arguments, as one sentence, without making anything; None if nothing."""

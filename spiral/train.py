@@ -30,7 +30,7 @@ from spiral.rollouts import Rollouts, in_order
 from spiral.run_dir import RunDir, episode_record
 from spiral.schema import Config
 from spiral.types import LEARNER, Episode, Trajectory
-from spiral.warm_start import Progress, WarmStarted, cached_warm_start, legal_share, warm_start
+from spiral.warm_start import Progress, cached_warm_start, legal_share, warm_start
 
 
 class Training:
@@ -166,10 +166,10 @@ class Training:
             self.hooks.run_finished(step=self.config.steps)
             write_report(self.run.path)
 
-    def _warm_start(self, plugins: Plugins, progress: Progress) -> WarmStarted | None:
+    def _warm_start(self, plugins: Plugins, progress: Progress) -> None:
         config, p = self.config, self.players
         if not config.warm_start.max_steps:
-            return None
+            return
         weights = {name: game.weight for name, game in zip(p.games, config.games, strict=True)}
         tokens = config.rollout.max_new_tokens
         train = functools.partial(
@@ -185,12 +185,13 @@ class Training:
             progress,
         )
         if not config.warm_start.cache:
-            return train()
+            train()
+            return
         asked = asdict(config)
         identity = {key: asked[key] for key in ("games", "model", "engine", "prompt", "warm_start", "seed")}
         identity |= {"tokens": tokens, "versions": dict(plugins.distributions), "device": p.model.device.type}
         legal = functools.partial(legal_share, p.model, p.games, weights, p.prompter, p.engine, tokens, config.seed)
-        return cached_warm_start(p.model, identity, train, legal, config.warm_start.legal)
+        cached_warm_start(p.model, identity, train, legal, config.warm_start.legal)
 
 
 def check_finite(advantages: Sequence[Sequence[float]], name: str) -> None:

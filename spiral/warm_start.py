@@ -121,7 +121,8 @@ def cached_warm_start(
         try:
             with torch.no_grad():
                 load_parameters(model, load_file(path))
-            if (share := legal()) >= wanted:
+            # A little below what it was accepted at is chance: these are other states than those of its last check.
+            if (share := legal()) >= wanted - CHANCE:
                 return WarmStarted(0, share, cached=True)
         except (OSError, SafetensorError, SpiralError):  # a damaged cache file costs time, never the run
             pass
@@ -149,8 +150,7 @@ def legal_share(
     """The share of the model's sampled replies that are legal moves, on the first states a warm start is checked on."""
     fresh = _states(games, weights, prompter, random.Random(derive(seed, "warm_start", "check")))
     held_out = [next(fresh) for _ in range(NUM_CHECKED)]
-    # A little below what it was accepted at would be chance: these are other states than those of the last check.
-    return _legal_share(model, engine, prompter, held_out, max_new_tokens, derive(seed, "warm_start", 0)) + CHANCE
+    return _legal_share(model, engine, prompter, held_out, max_new_tokens, derive(seed, "warm_start", 0))
 
 
 def dropout_rate(points: Sequence[tuple[float, float]], fraction: float) -> float:
