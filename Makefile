@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PACKAGES := -e ".[dev]" -e plugins/games -e plugins/opponents -e plugins/advantages -e plugins/models
+PACKAGES := -e ".[dev]" -e "plugins/games[textarena,openspiel]" -e plugins/opponents -e plugins/advantages -e plugins/models
 MANIFESTS := pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
 export HF_HUB_OFFLINE := 1
 export OMP_NUM_THREADS ?= 1
