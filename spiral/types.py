@@ -69,6 +69,8 @@ class Turn:
     legal: bool
     finish: Finish
     version: int
+    reward: float = 0.0
+    """What reward plug-ins gave for this decision alone; it is part of the trajectory's `reward`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ class Trajectory:
     player: int
     policy: PolicyId
     reward: float
-    """The player's return of the game, shaped by the run's reward plug-ins; nothing was subtracted from it."""
+    """The player's return of the game and what the run's reward plug-ins added, for the game and for single turns;
+    nothing was subtracted from it."""
     turns: tuple[Turn, ...]
     deal: int
     """Games with the same `game` and `deal` began from the same chance events."""
