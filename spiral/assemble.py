@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spiral.config import parse_plugin
 from spiral.errors import ConfigError, SpiralError
-from spiral.interfaces import AdvantageEstimator, Engine, Game, GameSampler, OpponentSampler, RewardShaper
+from spiral.guests import MODEL, RUN, Guests, fault
+from spiral.interfaces import AdvantageEstimator, Bot, Engine, Game, GameSampler, OpponentSampler, RewardShaper
 from spiral.plugins import Plugins, label
-from spiral.pool import Pool
+from spiral.pool import Pool, Voice
 from spiral.prompts import Prompter
 from spiral.schema import Config, PluginConfig
 from spiral.seeds import derive
-from spiral.types import LEARNER, PolicyId
+from spiral.thinking import max_concurrent
+from spiral.types import LEARNER, Sampling
 
 Games = dict[str, Callable[[], Game]]
 
@@ -32,6 +33,7 @@ class Players:
     engine: Engine
     prompter: Prompter
     pool: Pool
+    guests: Guests
 
 
 @dataclass
@@ -58,6 +60,7 @@ def check(config: Config, plugins: Plugins, faults: Sequence[str] = ()) -> None:
     found = [*faults]
     found += [fault for kind, plugin in _named(config) if (fault := plugins.fault(kind, plugin.name, plugin.args))]
     labels = Counter(label(game.name, game.args) for game in config.games)
+    found += _misnamed(config, plugins)
     found += [f"games: {name} is listed {n} times; raise its weight instead" for name, n in labels.items() if n > 1]
     if not found:
         found += _makeable(config, plugins)
@@ -83,7 +86,10 @@ def players(config: Config, plugins: Plugins) -> Players:
     model.to(PartialState().device).eval()
     engine = plugins.make("engine", config.engine.name, model, tokenizer, **config.engine.args)
     prompter = Prompter(plugins.make("prompt", config.prompt.name, tokenizer, **config.prompt.args))
-    return Players(games(config, plugins), model, tokenizer, engine, prompter, Pool(plugins))
+    pool = Pool(plugins)
+    home = Voice(engine, prompter, Sampling(config.rollout.max_new_tokens, prompter.stop_ids))
+    guests = Guests(config, plugins, pool, home)
+    return Players(games(config, plugins), model, tokenizer, engine, prompter, pool, guests)
 
 
 def trainers(config: Config, plugins: Plugins) -> Trainers:
@@ -97,13 +103,10 @@ def trainers(config: Config, plugins: Plugins) -> Trainers:
     )
 
 
-def bots(texts: tuple[str, ...], pool: Pool) -> list[PolicyId]:
-    """The policies of bots written as `name` or `name:key=value,key=value`."""
-    policies = []
-    for text in texts:
-        bot = parse_plugin(text)
-        policies.append(pool.bot(bot.name, **bot.args))
-    return policies
+def admit_members(config: Config, guests: Guests, pool: Pool) -> None:
+    """Bring the members that a config names to its pool. Raises SpiralError for one that cannot come."""
+    for member in config.pool.members:
+        pool.admit(guests.invite(member.policy), member.games, member.policy)
 
 
 def _named(config: Config) -> Iterator[tuple[str, PluginConfig]]:
@@ -116,7 +119,19 @@ def _named(config: Config) -> Iterator[tuple[str, PluginConfig]]:
     yield "engine", config.engine
     yield "prompt", config.prompt
     yield from (("logger", logger) for logger in config.loggers)
-    yield from (("bot", parse_plugin(text)) for text in config.evaluate.opponents)
+
+
+def _misnamed(config: Config, plugins: Plugins) -> Iterator[str]:
+    """Policies that a config names and nobody knows."""
+    for text in config.evaluate.opponents:
+        if reason := fault(text, plugins, exact=False):
+            yield f"evaluate.opponents: {reason}"
+    labels = {label(game.name, game.args) for game in config.games}
+    for member in config.pool.members:
+        if reason := fault(member.policy, plugins, exact=True):
+            yield f"pool.members: {reason}"
+        for game in set(member.games) - labels:
+            yield f"pool.members: {member.policy} plays {game}, which is none of the run's games: {', '.join(labels)}"
 
 
 def _makeable(config: Config, plugins: Plugins) -> list[str]:
@@ -125,7 +140,7 @@ def _makeable(config: Config, plugins: Plugins) -> list[str]:
     pool = Pool(plugins)
     try:
         made = trainers(config, plugins)
-        bots(config.evaluate.opponents, pool)
+        _seat_everybody(config, plugins, pool)
         needed = int(getattr(made.advantage, "min_games_per_deal", 1))
         if needed > config.rollout.games_per_deal:
             faults.append(
@@ -138,7 +153,8 @@ def _makeable(config: Config, plugins: Plugins) -> list[str]:
         try:
             game = make()
             _check_seats(made.opponents, name, game.num_players, pool)
-            _check_bots(game, pool)
+            playing = {*pool.bots} - {policy for policy, games in pool.restricted.items() if name not in games}
+            _check_bots(game, [pool.bots[policy] for policy in sorted(playing)])
         except SpiralError as error:
             faults.append(f"game {name}: {error}")
         except Exception as error:
@@ -152,11 +168,30 @@ def _check_seats(opponents: OpponentSampler, name: str, num_players: int, pool: 
         raise SpiralError("the opponent sampler seated nobody to train; at least one chair must be the learner's")
 
 
-def _check_bots(game: Game, pool: Pool) -> None:
-    """Raise SpiralError if one of the bots cannot play this game: better now than at the first evaluation."""
+def _check_bots(game: Game, bots: Sequence[Bot]) -> None:
+    """Raise SpiralError if one of the bots cannot play this game: better now than at the first evaluation.
+
+    One that waits for something is not asked: a call may cost money, or a person's time.
+    """
     rng = random.Random(0)
     game.reset(rng)
     player = game.current_player()
-    for bot in pool.bots.values():
-        if player is not None:
+    for bot in bots:
+        if player is not None and not max_concurrent(bot):
             bot.choose(game, player, rng)
+
+
+def _seat_everybody(config: Config, plugins: Plugins, pool: Pool) -> None:
+    """All that the config names as the pool will hold them, but with no weights: those are not loaded yet."""
+    guests = Guests(config, plugins, pool, None)
+    for text in (*config.evaluate.opponents, *(member.policy for member in config.pool.members)):
+        if text.startswith((RUN, MODEL)):
+            pool.weighted.add(text)
+        else:
+            guests.invite(text)
+    for member in config.pool.members:
+        weighted = member.policy.startswith((RUN, MODEL))
+        policy = member.policy if weighted else guests.invite(member.policy)
+        pool.admit(policy, member.games, member.policy)
+    if config.pool.every:
+        pool.add_snapshot(0, config.pool.size, config.pool.keep)

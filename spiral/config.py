@@ -23,7 +23,9 @@ from spiral.schema import (
     EvaluateConfig,
     GameConfig,
     LearnerConfig,
+    MemberConfig,
     PluginConfig,
+    PoolConfig,
     RolloutConfig,
     WarmStartConfig,
     unsound,
@@ -37,6 +39,7 @@ SEVERAL = ("games", "rewards", "loggers")
 
 
 _GROUPS: dict[str, type] = {
+    "pool": PoolConfig,
     "rollout": RolloutConfig,
     "learner": LearnerConfig,
     "warm_start": WarmStartConfig,
@@ -127,6 +130,10 @@ def _long_form(tree: dict[str, Any]) -> dict[str, Any]:
         elif isinstance(value, str):
             value = {"name": value}
         tree[key] = value
+    if isinstance(pool := tree.get("pool"), dict) and "members" in pool:
+        given = pool["members"]
+        listed = given if isinstance(given, list) else [given]
+        tree["pool"] = {**pool, "members": [{"policy": m} if isinstance(m, str) else m for m in listed]}
     return tree
 
 
@@ -168,6 +175,8 @@ def _fill(node: Any, schema: type, tree: Mapping[str, Any], prefix: str, faults:
             with flag_override(node, "readonly", False):  # frozen dataclasses make read-only nodes
                 if not prefix and key in (*SINGLE, *SEVERAL):
                     node[key] = _plugin_nodes(key, value)
+                elif path == "pool.members":
+                    node[key] = [OmegaConf.merge(OmegaConf.structured(MemberConfig), item) for item in value]
                 else:
                     OmegaConf.update(node, key, value)
         except (OmegaConfBaseException, ValueError, TypeError) as error:

@@ -12,8 +12,9 @@ from spiral.curricula import Weighted
 from spiral.errors import SpiralError
 from spiral.game_tree import GameTree
 from spiral.interfaces import Engine, Game
+from spiral.ledger import outcome
 from spiral.lm import TokenLogits
-from spiral.pool import Pool, outcome
+from spiral.pool import Pool
 from spiral.prompts import Prompter
 from spiral.rollouts import Rollouts
 from spiral.schema import EvaluateConfig, RolloutConfig

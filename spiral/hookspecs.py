@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
 
@@ -16,8 +16,15 @@ if TYPE_CHECKING:
 hookspec = pluggy.HookspecMarker("spiral")
 hookimpl = pluggy.HookimplMarker("spiral")
 
-Register = Callable[[str, Callable[..., Any]], None]
-"""register(name, factory). A name that is taken raises PluginError and names both distributions."""
+
+class Register(Protocol):
+    """register(name, factory). A name that is taken raises PluginError and names both distributions."""
+
+    def __call__(
+        self, name: str, factory: Callable[..., Any], members: Callable[[], Iterable[str]] | None = None
+    ) -> None:
+        """With `members`, `name` is a family: `name/member` is made by factory(member, **args). `members()` lists those
+        that are known; it is called to list, to check and to suggest, never to make one."""
 
 
 @hookspec

@@ -64,7 +64,8 @@ def match_rows(
     arena = Arena(p.games, p.pool, p.engine, p.prompter, inspected.config.rollout)
     rows: list[dict[str, Any]] = []
     for name in [inspected.game(game)] if game else list(p.games):
-        for opponent in assemble.bots(tuple(opponents) or inspected.config.evaluate.opponents, p.pool):
+        for text in tuple(opponents) or inspected.config.evaluate.opponents:
+            opponent = p.guests.invite(text)
             seed = (inspected.config.seed, "eval", name, opponent)
             for player, tally in enumerate(arena.against(name, AVERAGED, opponent, num_games, seed)):
                 low, high = tally.interval(tally.wins)

@@ -69,10 +69,17 @@ class Enumerable(Protocol):
 
 
 class Bot(Protocol):
-    """A program that plays. It looks at nothing that `observe(player)` hides, and never changes the game."""
+    """A program that plays. It looks at nothing that `observe(player)` hides, and never changes the game.
+
+    Optional members: `max_concurrent: int = 0`, for a bot that waits for something: above 0, `choose` is called in
+    that many threads at once, while other games go on; `state`, see `Stateful`.
+    """
 
     def choose(self, game: Game, player: int, rng: random.Random) -> str:
-        """The move to make for `player`, whose turn it is. Raises SpiralError for a game it cannot play."""
+        """The move to make for `player`, whose turn it is.
+
+        Raises SpiralError for a game it cannot play, Unavailable when whoever it asks does not answer.
+        """
 
 
 class OpponentSampler(Protocol):
@@ -144,11 +151,15 @@ class Engine(Protocol):
     def load_weights(self, policy: PolicyId, weights: Mapping[str, torch.Tensor], version: int) -> None:
         """Replace the policy's weights. Only when no request of that policy is in flight."""
 
+    def drop(self, policy: PolicyId) -> None:
+        """Forget a policy and free its memory; nothing if it is not known. Only when none of its requests is in
+        flight."""
+
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A sampler, curriculum, reward or estimator with a `state`: JSON values, saved with every checkpoint and set again
-    on resume."""
+    """A sampler, curriculum, reward, estimator or bot with a `state`: JSON values, saved with every checkpoint and set
+    again on resume."""
 
     state: dict[str, Any]
 

@@ -7,6 +7,7 @@ stop everything with an error that does not name it. Here a broken plug-in stops
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib.metadata
 import inspect
 import os
@@ -49,11 +50,18 @@ class Registration:
     factory: Callable[..., Any]
     distribution: str
     version: str
+    members: Callable[[], Iterable[str]] | None = None
+    """For a family: lists the names that `member` takes."""
 
     @property
     def doc(self) -> str:
         """The first line of the factory's docstring, or an empty string."""
         return next(iter((inspect.getdoc(self.factory) or "").splitlines()), "")
+
+    def member(self, name: str) -> Registration:
+        """One of a family, as something that can be made by itself."""
+        factory = functools.partial(self.factory, name)
+        return Registration(self.kind, f"{self.name}/{name}", factory, self.distribution, self.version)
 
 
 @dataclass(frozen=True)
@@ -129,14 +137,26 @@ class Plugins:
 
     def find(self, kind: str, name: str) -> Registration:
         """The registration of a name. Raises PluginError with what is installed."""
-        if (kind, name) in self._table:
-            return self._table[kind, name]
+        family, _, member = name.partition("/")
+        found = self._table.get((kind, name)) or self._table.get((kind, family))
+        if found and member and found.members:
+            return found.member(member)
+        if found and not member and not found.members:
+            return found
+        if found and found.members:
+            raise PluginError(f"{kind} '{family}' is a family; name one of it, such as {self._some(found)}")
         near = difflib.get_close_matches(name, self.names(kind), n=1)
         hint = f"did you mean '{near[0]}'?" if near else "pip install a distribution that provides it"
         if only := os.environ.get("SPIRAL_PLUGINS"):
             hint += f" (only SPIRAL_PLUGINS={only} was loaded)"
         installed = ", ".join(self.names(kind)) or "none"
         raise PluginError(f"no {kind} named '{name}' (installed: {installed}); {hint}" + self.lost())
+
+    @staticmethod
+    def _some(family: Registration) -> str:
+        assert family.members is not None
+        first = [f"{family.name}/{member}" for _, member in zip(range(3), family.members(), strict=False)]
+        return ", ".join(first) or "none is known"
 
     def lost(self) -> str:
         """What to add to a complaint that a name is missing: the distributions that might have brought it."""
@@ -173,9 +193,9 @@ class Plugins:
             for impl in hook.get_hookimpls():
                 if impl.plugin is not plugin:
                     continue
-                entries: list[tuple[str, Callable[..., Any]]] = []
-                impl.function(*[lambda name, factory, entries=entries: entries.append((name, factory))])
-                for name, factory in entries:
+                entries: list[tuple[str, Callable[..., Any], Any]] = []
+                impl.function(*[lambda name, make, members=None, to=entries: to.append((name, make, members))])
+                for name, factory, members in entries:
                     if (kind, name) in taken:
                         first = taken[kind, name]
                         raise PluginError(
@@ -183,14 +203,15 @@ class Plugins:
                             f"{distribution} {version}; uninstall one, or load only the distributions named in "
                             "SPIRAL_PLUGINS=a,b"
                         )
-                    taken[kind, name] = Registration(kind, name, factory, distribution, version)
+                    taken[kind, name] = Registration(kind, name, factory, distribution, version, members)
                     yield taken[kind, name]
 
 
 def misfits(factory: Callable[..., Any], args: dict[str, Any]) -> Iterable[tuple[str, str]]:
     """(argument, what is wrong) for each value that its annotation does not admit."""
     parameters = inspect.signature(factory).parameters
-    scope = vars(inspect.getmodule(factory) or inspect)
+    made_by = factory.func if isinstance(factory, functools.partial) else factory  # of a family
+    scope = vars(inspect.getmodule(made_by) or inspect)
     for argument, value in args.items():
         if argument not in parameters:
             continue

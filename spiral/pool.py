@@ -1,18 +1,33 @@
-"""Who may sit at the table, and what is known of them: bots, policies with weights, results between them."""
+"""Who may sit at the table: bots, the learner, its snapshots, other models; and the ledger of their results."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from spiral.interfaces import Bot
+from spiral.interfaces import Bot, Engine, Stateful
+from spiral.ledger import Ledger
 from spiral.plugins import Plugins, label
-from spiral.types import LEARNER, Episode, PolicyId
+from spiral.prompts import Prompter
+from spiral.types import LEARNER, PolicyId, Sampling
+
+Keep = Literal["last", "spaced", "best"]
+
+
+@dataclass(frozen=True)
+class Voice:
+    """How a policy with weights is asked for a move."""
+
+    engine: Engine
+    prompter: Prompter
+    sampling: Sampling
 
 
 class Pool:
-    """The policies of a run. Knows the bots themselves; of policies with weights it knows the names only.
+    """The policies of a run.
 
-    `state` is what a checkpoint keeps: the tally of results per game, player and line-up.
+    `state` is what a checkpoint keeps: the ledger, the steps of the snapshots, and what the bots remember.
     """
 
     def __init__(self, plugins: Plugins) -> None:
@@ -20,7 +35,13 @@ class Pool:
         self.bots: dict[PolicyId, Bot] = {}
         self.weighted: set[PolicyId] = {LEARNER}
         """Policies that an engine holds weights for."""
-        self.state: dict[str, Any] = {"results": {}}
+        self.voices: dict[PolicyId, Voice] = {}
+        """Of those policies, the ones that are not asked as the learner is: models of another kind."""
+        self.ledger = Ledger()
+        self.steps: list[int] = []
+        """Of the snapshots, oldest first."""
+        self._members: list[tuple[PolicyId, frozenset[str]]] = []
+        self._names: dict[str, PolicyId] = {}
 
     def bot(self, name: str, **args: Any) -> PolicyId:
         """The id of a bot, made on first use. Raises PluginError for a name or arguments that do not fit."""
@@ -29,25 +50,108 @@ class Pool:
             self.bots[policy] = self._plugins.make("bot", name, **args)
         return policy
 
+    def admit(self, policy: PolicyId, games: Iterable[str] = (), name: str = "") -> None:
+        """Make a bot or a policy with weights one of the members, in `games` only if some are named.
+
+        `name`: what a config calls it.
+        """
+        self._members.append((policy, frozenset(games)))
+        self._names[name or policy] = policy
+
+    def named(self, name: str) -> PolicyId | None:
+        """The member that the config calls `name`."""
+        return self._names.get(name)
+
     def __contains__(self, policy: PolicyId) -> bool:
         return policy in self.bots or policy in self.weighted
 
-    def record(self, episode: Episode) -> None:
-        """Add one result to the tally, from each chair's view: [wins, draws, losses]."""
-        results = self.state["results"]
-        for player, policy in enumerate(episode.policies):
-            others = [p for i, p in enumerate(episode.policies) if i != player]
-            key = f"{episode.game}/{player}/{policy}/{'+'.join(others)}"
-            tally = results.setdefault(key, [0, 0, 0])
-            tally[outcome(episode, player)] += 1
+    @property
+    def snapshots(self) -> list[PolicyId]:
+        """The learner's past selves, oldest first."""
+        return [policy_of(step) for step in self.steps]
+
+    @property
+    def restricted(self) -> dict[PolicyId, frozenset[str]]:
+        """Of the members that do not play all games, those that they play."""
+        return {policy: games for policy, games in self._members if games}
+
+    def members(self, game: str) -> list[PolicyId]:
+        """The policies that the config names and that play `game`, in its order."""
+        return [policy for policy, games in self._members if not games or game in games]
+
+    def opponents(self, game: str) -> list[PolicyId]:
+        """All that can sit opposite the learner in `game`: its snapshots, oldest first, then the members."""
+        return self.snapshots + self.members(game)
+
+    def add_snapshot(self, step: int, size: int, rule: Keep) -> list[PolicyId]:
+        """Let the learner of `step` be a snapshot; those that had to go for it, since `size` are kept."""
+        new = policy_of(step)
+        if step not in self.steps:
+            self.steps.append(step)
+        self.weighted.add(new)
+        self.ledger.inherit(new, LEARNER)
+        worth = {s: self._worth(policy_of(s)) for s in self.steps}
+        stay = kept(self.steps, size, rule, worth)
+        gone = [policy_of(s) for s in self.steps if s not in stay]
+        self.steps = stay
+        for policy in gone:
+            self.weighted.discard(policy)
+            self.ledger.forget(policy)
+        return gone
+
+    def _worth(self, policy: PolicyId) -> float:
+        """The mean of a policy's ratings over the games it was rated in."""
+        by_game = [self.ledger.rated(game) for game in self.ledger.state["ratings"]]
+        known = [rated[policy].mu for rated in by_game if policy in rated]
+        return sum(known) / len(known) if known else 0.0
+
+    def table(self, games: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+        """By game, who met the learner: rating, and the learner's recent score. JSON values."""
+        rows: dict[str, list[dict[str, Any]]] = {}
+        for game in games:
+            for policy, rating in sorted(self.ledger.rated(game).items(), key=lambda item: -item[1].mu):
+                row: dict[str, Any] = {"policy": policy, "mu": rating.mu, "sigma": rating.sigma}
+                if policy != LEARNER:
+                    row |= {"score": self.ledger.score(game, policy), "games": self.ledger.num_recent(game, policy)}
+                rows.setdefault(game, []).append(row)
+        return rows
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """JSON values."""
+        bots = {policy: bot.state for policy, bot in self.bots.items() if isinstance(bot, Stateful)}
+        return {"ledger": self.ledger.state, "snapshots": list(self.steps), "bots": bots}
+
+    @state.setter
+    def state(self, state: dict[str, Any]) -> None:
+        self.ledger.state = state["ledger"]
+        self.weighted -= {*self.snapshots}
+        self.steps = list(state["snapshots"])
+        self.weighted |= {*self.snapshots}
+        for policy, bot in self.bots.items():
+            if isinstance(bot, Stateful) and policy in state["bots"]:
+                bot.state = state["bots"][policy]
 
 
-def outcome(episode: Episode, player: int) -> int:
-    """0 for a win, 1 for a draw, 2 for a loss: the player's return against the best of the others'.
+def policy_of(step: int) -> PolicyId:
+    """The policy that the learner was after `step` updates."""
+    return f"snapshot:{step}"
 
-    With one player, the sign of the return.
+
+def kept(steps: Sequence[int], size: int, rule: Keep, worth: Mapping[int, float]) -> list[int]:
+    """At most `size` of the ascending `steps`, the newest always among them.
+
+    `last`: the newest. `spaced`: the first too, and between the ends as evenly as can be, by dropping whichever leaves
+    the smallest gap; done at every snapshot this thins out the past evenly. `best`: the highest `worth`.
     """
-    others = [r for i, r in enumerate(episode.returns) if i != player]
-    best = max(others, default=0.0)
-    mine = episode.returns[player]
-    return 0 if mine > best else 1 if mine == best else 2
+    left = list(steps)
+    while len(left) > size:
+        inner = range(len(left) - 1)
+        if rule == "last" or size == 1:
+            out = 0
+        elif rule == "best":
+            out = min(inner, key=lambda i: (worth.get(left[i], 0.0), left[i]))
+        else:
+            out = min(inner[1:], key=lambda i: (left[i + 1] - left[i - 1], left[i]))
+        del left[out]
+    return left

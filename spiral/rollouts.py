@@ -1,8 +1,9 @@
 """Plays many games at once over one engine, without lock step: a game moves on as soon as its own reply is there.
 
-Three kinds of failure are kept apart. An illegal move is the player's fault and is scored; an exception, an endless
-match or returns of the wrong shape are the game's fault: the match is voided, replaced, and reported with its deal
-and moves; an engine that goes silent stops the run. Knows nothing of advantages or of tensors.
+Kinds of failure are kept apart. An illegal move is the player's fault and is scored; an exception, an endless match or
+returns of the wrong shape are the game's fault, and a remote player who does not answer is nobody's: the match is
+voided, replaced, and reported with its deal and moves; an engine that goes silent stops the run. Knows nothing of
+advantages or of tensors.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from spiral.errors import RunError, SpiralError
+from spiral.errors import RunError, SpiralError, Unavailable
 from spiral.interfaces import Engine, Game, GameSampler, OpponentSampler, try_move, worst_return
-from spiral.pool import Pool
+from spiral.pool import Pool, Voice
 from spiral.prompts import Prompter
 from spiral.schema import RolloutConfig
 from spiral.seeds import child, derive
+from spiral.thinking import Thinkers, max_concurrent
 from spiral.types import Completion, Ending, Episode, Fault, PolicyId, Request, Sampling, Trajectory, Turn
+
+POLL_S = 0.05
+"""Longest wait for a slow bot before the deadline is looked at again."""
 
 
 @dataclass(slots=True)
@@ -62,6 +67,32 @@ class _Match:
     """Each player's turns."""
 
 
+@dataclass
+class _Hall:
+    """The matches of one `play`: those that can go on, and those that wait for an answer."""
+
+    root: int
+    engines: Sequence[Engine]
+    ready: deque[_Match] = field(default_factory=deque)
+    asked: dict[int, _Match] = field(default_factory=dict)
+    """Number of a request to an engine -> who waits for it."""
+    thinkers: Thinkers[_Match] = field(default_factory=Thinkers)
+
+    def __post_init__(self) -> None:
+        self.engines = list({id(engine): engine for engine in self.engines}.values())
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self.asked) + len(self.thinkers)
+
+    def answers(self) -> list[tuple[_Match, Completion | str | Exception]]:
+        """What engines and slow bots finished."""
+        found: list[tuple[_Match, Completion | str | Exception]] = []
+        if self.asked:
+            found += [(self.asked.pop(c.request_id), c) for engine in self.engines for c in engine.step()]
+        return found + self.thinkers.answers(0.0 if self.asked or found else POLL_S)
+
+
 class Rollouts:
     """Plays the games of a run; `faults` lists the matches that the last `play` voided."""
 
@@ -76,37 +107,39 @@ class Rollouts:
         config: RolloutConfig,
     ) -> None:
         self._games, self._curriculum, self._opponents = games, curriculum, opponents
-        self._pool, self._engine, self._prompter, self._config = pool, engine, prompter, config
-        self._sampling = Sampling(config.max_new_tokens, prompter.stop_ids)
+        self._pool, self._config = pool, config
+        self._voice = Voice(engine, prompter, Sampling(config.max_new_tokens, prompter.stop_ids))
         self._num_requests = 0
         self.faults: list[Fault] = []
 
     def play(self, num_games: int, seed: Sequence[int | str], rank: int = 0, world: int = 1) -> list[Episode]:
         """`num_games` finished episodes in the order of the games' numbers, whatever order they ended in.
 
-        The games are a function of `seed` and the weights. With `world` processes, each plays every world-th group
-        of games, and all together play what one alone would, up to rounding in the engine. Raises RunError when too
-        many games had to be voided or the engine finishes nothing for `deadline_s`.
+        The games are a function of `seed` and the weights, unless somebody outside this process plays. With `world`
+        processes, each plays every world-th group of games, and all together play what one alone would, up to rounding
+        in the engine. Raises RunError when too many games had to be voided or nobody answers for `deadline_s`.
         """
         self.faults = []
-        root = derive(*seed)
         groups = [_Group(index) for index in range(rank, num_games // self._config.games_per_deal, world)]
-        ready = deque(match for group in groups for match in self._seat(group, root))
-        waiting: dict[int, _Match] = {}
-        last_reply = time.monotonic()
-        while ready or waiting:
-            while ready and len(waiting) < self._config.concurrent:
-                self._continue(ready.popleft(), None, waiting, ready, root)
-                last_reply = time.monotonic()  # games and bots think on their own time
-            completions = self._engine.step()
-            if not completions and waiting and time.monotonic() - last_reply > self._config.deadline_s:
-                raise RunError(
-                    f"the engine finished no reply for {self._config.deadline_s:g} s with {len(waiting)} requests in "
-                    "flight; see its log, or raise rollout.deadline_s"
-                )
-            for completion in completions:
-                self._continue(waiting.pop(completion.request_id), completion, waiting, ready, root)
-                last_reply = time.monotonic()
+        hall = _Hall(derive(*seed), [self._voice.engine, *(voice.engine for voice in self._pool.voices.values())])
+        hall.ready.extend(match for group in groups for match in self._seat(group, hall.root))
+        last_answer = time.monotonic()
+        try:
+            while hall.ready or hall.num_waiting:
+                while hall.ready and hall.num_waiting < self._config.concurrent:
+                    self._continue(hall, hall.ready.popleft(), None)
+                    last_answer = time.monotonic()  # games and quick bots think on their own time
+                for match, answer in hall.answers():
+                    self._continue(hall, match, answer)
+                    last_answer = time.monotonic()
+                if hall.num_waiting and time.monotonic() - last_answer > self._config.deadline_s:
+                    slow = f" and {len(hall.thinkers)} to slow bots" if hall.thinkers else ""
+                    raise RunError(
+                        f"the engine finished no reply for {self._config.deadline_s:g} s with {len(hall.asked)} "
+                        f"requests in flight{slow}; see its log, or raise rollout.deadline_s"
+                    )
+        finally:
+            hall.thinkers.close()
         return [episode for group in groups for _, episode in sorted(group.episodes.items())]
 
     def _seat(self, group: _Group, root: int) -> Iterator[_Match]:
@@ -134,53 +167,67 @@ class Rollouts:
                 + (f"; nobody is called {unknown[0]}" if unknown else "; it must name one policy a chair")
             )
 
-    def _continue(
-        self,
-        match: _Match,
-        completion: Completion | None,
-        waiting: dict[int, _Match],
-        ready: deque[_Match],
-        root: int,
-    ) -> None:
-        """Take one match from a reply (or its start) to its next question, its end, or its replacement."""
+    def _continue(self, hall: _Hall, match: _Match, answer: Completion | str | Exception | None) -> None:
+        """Take one match from an answer (None: from its start) to its next question, its end, or its replacement."""
         if match.attempt != match.group.attempt:
-            return  # voided while its reply was on the way
-        match.move = move = self._prompter.read(completion.ids) if completion and completion.finish == "stop" else None
+            return  # voided while the answer was on the way
+        if isinstance(answer, Completion):  # here, since what a prompt format raises is not the game's fault
+            read = self._voice_of(match).prompter.read
+            match.move = read(answer.ids) if answer.finish == "stop" else None
         try:
-            episode = self._begin(match) if completion is None else self._answer(match, completion, move)
+            episode = self._resume(match, answer)
         except SpiralError:
             raise
         except Exception as error:
-            self._void(match, f"{type(error).__name__}: {error}")
-            ready.extendleft(self._seat(match.group, root))
+            cause = error.cause if isinstance(error, Unavailable) else "game"
+            self._void(match, str(error) if cause != "game" else f"{type(error).__name__}: {error}", cause)
+            hall.ready.extendleft(self._seat(match.group, hall.root))
             return
         if episode is None:
-            match.prompt = self._prompter.encode(match.rules, match.observation)
-            waiting[self._num_requests] = match
-            self._ask(match)
+            self._ask(hall, match)
         else:
             match.group.episodes[match.index] = episode
 
-    def _ask(self, match: _Match) -> None:
-        seed = child(match.seed, match.num_asked)
+    def _voice_of(self, match: _Match) -> Voice:
+        """How the player to move is asked, who is no bot."""
+        return self._pool.voices.get(match.policies[match.player], self._voice)
+
+    def _ask(self, hall: _Hall, match: _Match) -> None:
         policy = match.policies[match.player]
-        self._engine.submit(Request(self._num_requests, policy, match.prompt, self._sampling, seed))
+        bot = self._pool.bots.get(policy)
+        if bot is not None:
+            assert match.rng is not None
+            hall.thinkers.ask(match, bot, match.game, match.player, match.rng)
+            return
+        voice = self._voice_of(match)
+        match.prompt = voice.prompter.encode(match.rules, match.observation)
+        seed = child(match.seed, match.num_asked)
+        hall.asked[self._num_requests] = match
+        voice.engine.submit(Request(self._num_requests, policy, match.prompt, voice.sampling, seed))
         match.num_asked += 1
         self._num_requests += 1
 
     # What follows runs the game's own code: whatever it raises is the game's fault.
 
-    def _begin(self, match: _Match) -> Episode | None:
-        match.game.reset(random.Random(match.deal))
-        match.rules = match.game.rules
-        return self._until_asked(match)
-
-    def _answer(self, match: _Match, completion: Completion, move: str | None) -> Episode | None:
-        """Play the move of a reply; the episode if that ended it."""
-        legal = move is not None and try_move(match.game, move)
-        reply, logprobs, finish = completion.ids, completion.logprobs, completion.finish
-        turn = Turn(match.observation, match.prompt, reply, logprobs, move, legal, finish, completion.version)
+    def _resume(self, match: _Match, answer: Completion | str | Exception | None) -> Episode | None:
+        """Start the match or play what was answered, and go on until somebody must be asked (None) or it is over."""
+        if isinstance(answer, Exception):
+            raise answer
+        if answer is None:
+            match.game.reset(random.Random(match.deal))
+            match.rules = match.game.rules
+            return self._until_asked(match)
+        turn = self._bot_turn(match, answer) if isinstance(answer, str) else self._reply_turn(match, answer)
         return self._record(match, turn) or self._until_asked(match)
+
+    def _reply_turn(self, match: _Match, reply: Completion) -> Turn:
+        legal = match.move is not None and try_move(match.game, match.move)
+        ids, logprobs, finish = reply.ids, reply.logprobs, reply.finish
+        return Turn(match.observation, match.prompt, ids, logprobs, match.move, legal, finish, reply.version)
+
+    def _bot_turn(self, match: _Match, move: str) -> Turn:
+        match.move = move
+        return Turn(match.observation, (), (), (), move, try_move(match.game, move), "stop", 0)
 
     def _record(self, match: _Match, turn: Turn) -> Episode | None:
         """Keep a turn; the episode if it was illegal once too often."""
@@ -196,7 +243,7 @@ class Rollouts:
         return None
 
     def _until_asked(self, match: _Match) -> Episode | None:
-        """Let bots move until a policy with weights must be asked (None) or the match is over."""
+        """Let quick bots move until anybody else must be asked (None) or the match is over."""
         game, bots = match.game, self._pool.bots
         while (player := game.current_player()) is not None:
             if len(match.players) >= self._config.max_turns:
@@ -207,11 +254,10 @@ class Rollouts:
             if not isinstance(match.observation, str):
                 raise TypeError(f"observe({player}) gave a {type(match.observation).__name__}, not text")
             bot = bots.get(match.policies[player])
-            if bot is None:
+            if bot is None or max_concurrent(bot):
                 return None
             assert match.rng is not None
-            match.move = move = bot.choose(game, player, match.rng)
-            turn = Turn(match.observation, (), (), (), move, try_move(game, move), "stop", 0)
+            turn = self._bot_turn(match, bot.choose(game, player, match.rng))
             if episode := self._record(match, turn):
                 return episode
         return self._episode(match, [float(r) for r in game.returns()], "finished")
@@ -248,19 +294,20 @@ class Rollouts:
             theirs = -mine / max(1, num - 1)
         return [mine if player == match.player else theirs for player in range(num)]
 
-    def _void(self, match: _Match, reason: str) -> None:
+    def _void(self, match: _Match, reason: str, cause: str) -> None:
         """Report a match and give its group a new attempt. Raises RunError when there were too many."""
         turns = [iter(turns) for turns in match.turns]
         moves = tuple(next(turns[player]).move or "" for player in match.players)
         moves += () if match.move is None else (match.move,)
-        fault = Fault(match.name, match.deal, moves, reason)
+        fault = Fault(match.name, match.deal, moves, reason, cause)
         self.faults.append(fault)
         match.group.attempt += 1
         match.group.episodes.clear()
         if len(self.faults) > self._config.max_voided:
+            mend = "mend the game" if cause == "game" else "see that whoever plays outside answers"
             raise RunError(
                 f"{len(self.faults)} games of one step had to be voided, the last one {fault.game} with deal "
-                f"{fault.deal} after moves {list(moves)}: {reason}; mend the game, or raise rollout.max_voided"
+                f"{fault.deal} after moves {list(moves)}: {reason}; {mend}, or raise rollout.max_voided"
             )
 
 

@@ -1,6 +1,7 @@
 """A run as files: what was asked, what was installed, what happened; readable while it is being written.
 
-config.yaml  plugins.json  metrics.jsonl  episodes.jsonl  faults.jsonl  policy.json  checkpoints/  report.html
+config.yaml  plugins.json  metrics.jsonl  episodes.jsonl  faults.jsonl  policy.json  pool.json  checkpoints/  snapshots/
+report.html
 """
 
 from __future__ import annotations
@@ -64,6 +65,11 @@ class RunDir:
         """Where checkpoints are kept."""
         return self.path / "checkpoints"
 
+    @property
+    def snapshots(self) -> Path:
+        """Where the weights of past versions are kept that are opponents."""
+        return self.path / "snapshots"
+
     def write(self, name: str, text: str) -> None:
         """Replace a file at once: whoever reads it sees the old one or the new one."""
         temporary = self.path / f".{name}.tmp"
@@ -86,7 +92,10 @@ class RunDir:
         """Voided games, with all that is needed to play them again."""
         self.append(
             "faults.jsonl",
-            [{"step": step, "game": f.game, "deal": f.deal, "moves": f.moves, "reason": f.reason} for f in faults],
+            [
+                {"step": step, "game": f.game, "deal": f.deal, "moves": f.moves, "cause": f.cause, "reason": f.reason}
+                for f in faults
+            ],
         )
 
     def rewind(self, step: int) -> None:

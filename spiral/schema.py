@@ -30,6 +30,31 @@ class GameConfig(PluginConfig):
 
 
 @dataclass(frozen=True)
+class MemberConfig:
+    """Somebody who may sit opposite the learner for the whole run."""
+
+    policy: str
+    """A bot, `NAME` or `NAME:key=value`; a checkpoint of a run, `run:DIR` or `run:DIR@STEP`; a saved model,
+    `model:PATH`."""
+    games: list[str] = field(default_factory=list)
+    """The games it plays, as they are labelled in tables; empty for all."""
+
+
+@dataclass(frozen=True)
+class PoolConfig:
+    """Who samplers of opponents may choose from, beside the learner as it is."""
+
+    members: list[MemberConfig] = field(default_factory=list)
+    """Bots and other models; a name alone is short for {policy: name}."""
+    every: int = 0
+    """Steps between snapshots of the learner, the first at step 0; 0 takes none."""
+    size: int = 8
+    """Snapshots kept."""
+    keep: Literal["last", "spaced", "best"] = "spaced"
+    """Which: the newest, spread evenly over the run, or those with the highest rating."""
+
+
+@dataclass(frozen=True)
 class RolloutConfig:
     """How games are played."""
 
@@ -124,7 +149,7 @@ class EvaluateConfig:
     max_nodes: int = 20_000
     """Largest game tree that is enumerated in training."""
     opponents: tuple[str, ...] = ()
-    """Bots to play matches against, `name` or `name:key=value`."""
+    """Who to play matches against, each written as a pool's member."""
     games: int = 100
     """Games per bot, game and chair."""
 
@@ -163,6 +188,7 @@ class Config:
     """Shapers of returns, applied in order before credit."""
     loggers: list[PluginConfig] = field(default_factory=list)
     """Observers beside metrics.jsonl, which is always written."""
+    pool: PoolConfig = field(default_factory=PoolConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
@@ -176,7 +202,7 @@ class Config:
     """CPU threads of torch; tiny models are slower with more."""
 
 
-FIXED_IN_A_RUN = ("games", "model", "prompt", "opponents", "curriculum", "rewards", "advantage", "seed")
+FIXED_IN_A_RUN = ("games", "model", "prompt", "opponents", "pool", "curriculum", "rewards", "advantage", "seed")
 """Keys that a resumed run cannot change: its checkpoints would belong to something else."""
 
 
@@ -186,13 +212,13 @@ _RANGES: dict[str, tuple[float, float, str]] = {
         math.inf,
         "steps threads rollout.games rollout.games_per_deal rollout.concurrent rollout.max_new_tokens "
         "rollout.max_turns learner.epochs learner.reference_every learner.micro_batch_tokens checkpoint.every "
-        "warm_start.check_every warm_start.batch evaluate.games evaluate.max_nodes",
+        "warm_start.check_every warm_start.batch evaluate.games evaluate.max_nodes pool.size",
     ),
     "at least 0": (
         0,
         math.inf,
-        "rollout.retries rollout.max_voided evaluate.every warm_start.max_steps checkpoint.keep checkpoint.episodes "
-        "learner.warmup_steps learner.kl learner.weight_decay learner.clip",
+        "rollout.retries rollout.max_voided pool.every evaluate.every warm_start.max_steps checkpoint.keep "
+        "checkpoint.episodes learner.warmup_steps learner.kl learner.weight_decay learner.clip",
     ),
     "positive": (
         1e-300,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from rich.table import Table
 from spiral.hookspecs import hookimpl
 from spiral.schema import Config
 
+EXACT = re.compile(r"eval/(.+)/nash_conv")
+WINS = re.compile(r"eval/(.+)/vs/(.+)/(p\d+)/win")
 PLAIN_EVERY_S = 10.0
 """Seconds between plain lines; evaluations always get one."""
 
@@ -105,12 +108,7 @@ class Terminal:
 
 def headline(metrics: Mapping[str, float]) -> dict[str, float]:
     """The metrics a run is judged by, under the names a person is shown."""
-    exact = {f"NashConv {name.split('/')[1]}": value for name, value in metrics.items() if name.endswith("/nash_conv")}
+    exact = {f"NashConv {m[1]}": value for name, value in metrics.items() if (m := EXACT.fullmatch(name))}
     if exact:
         return exact
-    wins = {}
-    for name, value in metrics.items():
-        if name.endswith("/win"):
-            _, game, _, opponent, player, _ = name.split("/")
-            wins[f"wins {game} vs {opponent} as {player}"] = value
-    return wins
+    return {f"wins {m[1]} vs {m[2]} as {m[3]}": value for name, value in metrics.items() if (m := WINS.fullmatch(name))}

@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from spiral import assemble, checkpoint
+from spiral import assemble, checkpoint, snapshots
 from spiral.batch import pack
 from spiral.config import dump
 from spiral.errors import RunError
@@ -25,6 +25,7 @@ from spiral.learner import Learner
 from spiral.lm import TokenLogits
 from spiral.metrics import Stopwatch, summarise
 from spiral.plugins import Plugins
+from spiral.pool import policy_of
 from spiral.report import write_report
 from spiral.rollouts import Rollouts, in_order
 from spiral.run_dir import RunDir, episode_record
@@ -54,8 +55,9 @@ class Training:
             p.prompter,
             config.rollout,
         )
+        assemble.admit_members(config, p.guests, p.pool)
         arena = Arena(p.games, p.pool, p.engine, p.prompter, config.rollout)
-        opponents = assemble.bots(config.evaluate.opponents, p.pool)
+        opponents = [p.guests.invite(text) for text in config.evaluate.opponents]
         self.evaluator = Evaluator(p.games, opponents, arena, p.prompter, config.evaluate)
         p.pool.weighted.add(AVERAGED)
         self.stateful = {"pool": p.pool, **self.trainers.stateful()}
@@ -67,6 +69,8 @@ class Training:
         config, watch = self.config, self.watch
         self.players.engine.load_weights(LEARNER, self.learner.weights(), version=start)
         for step in range(start, config.steps):
+            if config.pool.every and step % config.pool.every == 0:
+                self.snapshot(step)
             metrics = self.evaluate(step) if config.evaluate.every and step % config.evaluate.every == 0 else {}
             with watch("rollout"):
                 episodes = self.play(step)
@@ -106,12 +110,29 @@ class Training:
             )
         for shape in self.trainers.rewards:
             episodes = [shape(episode) for episode in episodes]
-        watchers = [x for x in (self.trainers.opponents, self.trainers.curriculum) if isinstance(x, Records)]
-        for episode in episodes:
-            self.players.pool.record(episode)
-            for watcher in watchers:
-                watcher.record(episode)
+        self.players.pool.ledger.record(episodes)
+        for watcher in (self.trainers.opponents, self.trainers.curriculum):
+            if isinstance(watcher, Records):
+                for episode in episodes:
+                    watcher.record(episode)
         return episodes
+
+    def snapshot(self, step: int) -> None:
+        """Let the learner as it is now be an opponent of those to come."""
+        pool, engine, asked = self.players.pool, self.players.engine, self.config.pool
+        if self.accelerator.is_main_process:
+            snapshots.write(self.run.snapshots, step, self.learner.weights())
+        engine.load_weights(policy_of(step), self.learner.weights(), version=step)
+        for policy in pool.add_snapshot(step, asked.size, asked.keep):
+            engine.drop(policy)
+
+    def restore(self, path: Path) -> int:
+        """Put everything back as the checkpoint `path` has it; the step to go on with."""
+        step = checkpoint.restore(path, self.learner, self.stateful)
+        for past in self.players.pool.steps:
+            weights = snapshots.read(self.run.snapshots, past)
+            self.players.engine.load_weights(policy_of(past), weights, version=past)
+        return step
 
     def evaluate(self, step: int) -> dict[str, float]:
         """What the averaged weights are worth, and beside them the live ones."""
@@ -156,6 +177,8 @@ class Training:
             path = checkpoint.save(
                 self.run.checkpoints, step, self.learner, self.players.tokenizer, self.stateful, keep
             )
+            snapshots.prune(self.run.snapshots, self.players.pool.steps, checkpoint.found(self.run.checkpoints))
+            self.run.write("pool.json", json.dumps(self.players.pool.table(self.players.games)))
             self.hooks.checkpoint_saved(step=step, path=path)
             write_report(self.run.path)
         self.accelerator.wait_for_everyone()
@@ -206,7 +229,7 @@ def train(config: Config, run: RunDir, plugins: Plugins, progress: Progress, res
         plugins.observe_with(plugins.make("logger", logger.name, run.path, **logger.args))
     paths = checkpoint.found(run.checkpoints) if resume else []
     training = Training(config, run, plugins, progress, fresh=not paths)
-    start = checkpoint.restore(paths[-1], training.learner, training.stateful) if paths else 0
+    start = training.restore(paths[-1]) if paths else 0
     if start > config.steps:
         raise RunError(f"{run.path} is already at step {start}, and steps is {config.steps}; ask for more steps")
     # Each step makes and drops a hundred thousand small records; what is alive now would be searched again each time

@@ -110,9 +110,11 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A game that was voided because the game itself misbehaved; everything needed to see it again."""
+    """A game that was voided; everything needed to see it again."""
 
     game: str
     deal: int
     moves: tuple[str, ...]
     reason: str
+    cause: str = "game"
+    """`game` if the game itself misbehaved, else what somebody outside this process failed by, such as `timeout`."""

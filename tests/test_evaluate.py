@@ -12,9 +12,10 @@ from spiral.config import load
 from spiral.engines.torch import TorchEngine
 from spiral.errors import SpiralError
 from spiral.evaluate import AVERAGED, Arena, Evaluator, exact_metrics, exploitability, tally, wilson
+from spiral.ledger import outcome
 from spiral.lm import TokenLogits, parameters
 from spiral.plugins import Plugins
-from spiral.pool import Pool, outcome
+from spiral.pool import Pool
 from spiral.prompts import BoxedFormat, PlainFormat, Prompter
 from spiral.scoring import move_table
 from spiral.theory import GameTree, nash_conv

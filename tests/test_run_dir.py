@@ -97,7 +97,8 @@ def test_faults_are_kept_with_what_replays_them(run):
     run.log_faults(4, [Fault("kuhn", 2**62, ("bet", ""), "KeyError: 'pot'")])
     [line] = (run.path / "faults.jsonl").read_text().splitlines()
     assert json.loads(line) == {
-        "step": 4, "game": "kuhn", "deal": 2**62, "moves": ["bet", ""], "reason": "KeyError: 'pot'",
+        "step": 4, "game": "kuhn", "deal": 2**62, "moves": ["bet", ""], "cause": "game",
+        "reason": "KeyError: 'pot'",
     }  # fmt: skip
 
 

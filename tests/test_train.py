@@ -165,9 +165,9 @@ def test_a_plug_ins_state_goes_on_after_a_resume(tmp_path, plugins):
 def test_the_pool_remembers_results(tmp_path, plugins):
     """24 games against the bot: one tally for each chair, 24 results in all."""
     opened = run(tmp_path / "r", plugins, ["opponents=fixed"])
-    results = json.loads((opened.checkpoints / "step-000003" / "state.json").read_text())["plugins"]["pool"]["results"]
-    mine = {key: tally for key, tally in results.items() if "/learner/" in key}
-    assert set(mine) == {"kuhn_poker/0/learner/bot:random", "kuhn_poker/1/learner/bot:random"}
+    pool = json.loads((opened.checkpoints / "step-000003" / "state.json").read_text())["plugins"]["pool"]
+    mine = pool["ledger"]["tallies"]["kuhn_poker"]["learner"]["bot:random"]
+    assert {*mine} == {"0", "1"}
     assert sum(sum(tally) for tally in mine.values()) == 24
 
 

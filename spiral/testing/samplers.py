@@ -12,13 +12,14 @@ from spiral.errors import SpiralError
 from spiral.interfaces import OpponentSampler, Records, Stateful
 from spiral.plugins import Plugins
 from spiral.pool import Pool
-from spiral.testing.fakes import make_episode
+from spiral.testing.fakes import ScriptedBot, make_episode
 from spiral.testing.findings import Broken, doing, findings, global_chance, short
 from spiral.testing.state import restore, saved
 from spiral.types import LEARNER, PolicyId
 
 SamplerFactory = Callable[[], OpponentSampler]
 
+MEMBER = "bot:scripted"
 NUM_DRAWS = 2_000
 """Seatings that are counted."""
 NUM_REMEMBERED = 50
@@ -26,12 +27,20 @@ NUM_REMEMBERED = 50
 
 
 class _Line:
-    """One sampler at work: a pool, a generator, and a random result for every table that it seats."""
+    """One sampler at work: a pool, a generator, and a random result for every table that it seats.
 
-    def __init__(self, factory: SamplerFactory, plugins: Plugins, seed: int) -> None:
+    `full`: whether the pool holds snapshots and a member beside the learner.
+    """
+
+    def __init__(self, factory: SamplerFactory, plugins: Plugins, seed: int, full: bool = True) -> None:
         with doing("making the sampler"):
             self.sampler = factory()
         self.pool, self.rng, self.results = Pool(plugins), random.Random(seed), random.Random(seed + 1)
+        for step in (0, 10, 20) if full else ():
+            self.pool.add_snapshot(step, 3, "last")
+        if full:
+            self.pool.bots[MEMBER] = ScriptedBot([])
+            self.pool.admit(MEMBER)
 
     def next(self, num: int) -> list[PolicyId]:
         """The next seating. Raises SpiralError if the sampler does not seat `num` players, and that is not 2."""
@@ -47,9 +56,11 @@ class _Line:
                 "supported"
             ) from error
         self._validate(seats, num)
+        episode = make_episode([self.results.choice((-1.0, 1.0)) for _ in seats], policies=seats)
+        self.pool.ledger.record([episode])
         if isinstance(self.sampler, Records):
             with doing("record(episode)"):
-                self.sampler.record(make_episode([self.results.choice((-1.0, 1.0)) for _ in seats], policies=seats))
+                self.sampler.record(episode)
         return list(seats)
 
     def _validate(self, seats: Any, num: int) -> None:
@@ -64,18 +75,18 @@ class _Line:
 def check_sampler(factory: SamplerFactory, plugins: Plugins, *, seed: int = 0) -> list[str]:
     """Every promise of `spiral.interfaces.OpponentSampler` that `factory()` breaks, a sentence each.
 
-    Tried for tables of 1 to 4 chairs, with a pool that holds the learner and whatever bots the sampler asks it for.
+    Tried for tables of 1 to 4 chairs, with a pool that holds the learner alone, or three snapshots and a bot too.
     A SpiralError for a number of chairs other than 2 says that the sampler does not go there. Deterministic in `seed`.
     """
     return findings(
-        *[[partial(_seats, factory, plugins, num, seed)] for num in (2, 1, 3, 4)],
+        *[[partial(_seats, factory, plugins, num, seed, full)] for full in (False, True) for num in (2, 1, 3, 4)],
         [partial(_restored, factory, plugins, seed)],
     )
 
 
-def _seats(factory: SamplerFactory, plugins: Plugins, num: int, seed: int) -> None:
+def _seats(factory: SamplerFactory, plugins: Plugins, num: int, seed: int, full: bool) -> None:
     """Form, determinism and balance at a table with `num` chairs."""
-    one, two = _Line(factory, plugins, seed), _Line(factory, plugins, seed)
+    one, two = _Line(factory, plugins, seed, full), _Line(factory, plugins, seed, full)
     counts = [0] * num
     with global_chance() as chance:
         for number in range(NUM_DRAWS):
@@ -111,6 +122,7 @@ def _restored(factory: SamplerFactory, plugins: Plugins, seed: int) -> None:
     two = _Line(factory, plugins, seed)
     if isinstance(one.sampler, Stateful):
         restore(two.sampler, saved(one.sampler))
+    two.pool.state = saved(one.pool)
     for line in (one, two):
         line.rng, line.results = random.Random(seed + 2), random.Random(seed + 3)
     for number in range(NUM_REMEMBERED):

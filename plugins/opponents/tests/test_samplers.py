@@ -65,9 +65,9 @@ def test_fixed_keeps_its_own_copy_of_the_arguments():
     assert pool.asked == [("equilibrium", {"alpha": 0.2})]
 
 
-def test_the_plugin_registers_samplers_and_bots():
-    samplers, bots = {}, {}
+def test_the_plugin_registers_samplers():
+    samplers = {}
     spiral_opponents.register_opponents(samplers.__setitem__)
-    spiral_opponents.register_bots(bots.__setitem__)
-    assert samplers == {"fixed": Fixed, "mirror": Mirror}
-    assert sorted(bots) == ["perfect", "random"]
+    assert sorted(samplers) == [
+        "exploiter", "fixed", "latest_k", "mirror", "mixture", "pfsp", "rating_window", "uniform_past",
+    ]  # fmt: skip
