@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from spiral.interfaces import Bot, Engine, Stateful
-from spiral.ledger import Ledger
+from spiral.ledger import Ledger, Rating
 from spiral.plugins import Plugins, label
 from spiral.prompts import Prompter
 from spiral.types import LEARNER, PolicyId, Sampling
@@ -100,10 +100,10 @@ class Pool:
         return gone
 
     def _worth(self, policy: PolicyId) -> float:
-        """The mean of a policy's ratings over the games it was rated in."""
+        """The mean of a policy's ratings over the games it was rated in; that of a new player without any."""
         by_game = [self.ledger.rated(game) for game in self.ledger.state["ratings"]]
         known = [rated[policy].mu for rated in by_game if policy in rated]
-        return sum(known) / len(known) if known else 0.0
+        return sum(known) / len(known) if known else Rating().mu
 
     def table(self, games: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
         """By game, who met the learner: rating, and the learner's recent score. JSON values."""
@@ -150,7 +150,7 @@ def kept(steps: Sequence[int], size: int, rule: Keep, worth: Mapping[int, float]
         if rule == "last" or size == 1:
             out = 0
         elif rule == "best":
-            out = min(inner, key=lambda i: (worth.get(left[i], 0.0), left[i]))
+            out = min(inner, key=lambda i: (worth[left[i]], left[i]))
         else:
             out = min(inner[1:], key=lambda i: (left[i + 1] - left[i - 1], left[i]))
         del left[out]

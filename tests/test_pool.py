@@ -1,0 +1,156 @@
+"""Who may sit at the table: which snapshots stay, who plays what, and that all of it survives a restart."""
+
+import itertools
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spiral import snapshots
+from spiral.errors import RunError
+from spiral.plugins import Plugins
+from spiral.pool import Pool, kept, policy_of
+from spiral.testing import ScriptedBot, make_episode
+from spiral.types import LEARNER
+
+
+@pytest.mark.parametrize(
+    ("rule", "size", "expected"),
+    [
+        ("last", 3, [30, 40, 50]),
+        ("last", 1, [50]),
+        ("spaced", 1, [50]),
+        ("spaced", 2, [0, 50]),
+        ("spaced", 3, [0, 20, 50]),
+        ("spaced", 9, [0, 10, 20, 30, 40, 50]),
+        ("best", 3, [10, 20, 50]),
+        ("best", 1, [50]),
+    ],
+)
+def test_which_snapshots_stay(rule, size, expected):
+    """By hand, for steps 0 to 50 with 20 and 10 the best; the newest always stays."""
+    worth = {0: 1.0, 10: 8.0, 20: 9.0, 30: 2.0, 40: 3.0, 50: 0.0}
+    assert kept([0, 10, 20, 30, 40, 50], size, rule, worth) == expected
+
+
+@given(st.integers(1, 10), st.integers(1, 60))
+def test_spaced_snapshots_cover_the_run(size, num):
+    """Taken one by one, the first and the newest stay and no gap is more than twice what an even spread would need."""
+    steps: list[int] = []
+    for step in range(num):
+        steps = kept([*steps, step], size, "spaced", {})
+    assert steps[-1] == num - 1
+    assert len(steps) == min(size, num)
+    if size > 2 and num > size:
+        assert steps[0] == 0
+        gaps = [b - a for a, b in itertools.pairwise(steps)]
+        assert max(gaps) <= 2 * (num - 1) / (size - 1) + 1
+
+
+def _pool(*members):
+    pool = Pool(Plugins())
+    for name, games in members:
+        pool.bots[name] = ScriptedBot([])
+        pool.admit(name, games)
+    return pool
+
+
+def test_members_play_the_games_they_are_named_for():
+    """No games named: all games. The snapshots come first, oldest first."""
+    pool = _pool(("bot:a", []), ("bot:b", ["chess"]))
+    for step in (0, 10):
+        pool.add_snapshot(step, 8, "last")
+    assert pool.opponents("go") == ["snapshot:0", "snapshot:10", "bot:a"]
+    assert pool.opponents("chess") == ["snapshot:0", "snapshot:10", "bot:a", "bot:b"]
+    assert pool.restricted == {"bot:b": frozenset({"chess"})}
+
+
+def test_a_snapshot_that_had_to_go_is_nobody_any_more():
+    """It leaves the pool and the ratings, and its id is told so that the engine can drop its weights."""
+    pool = _pool()
+    pool.add_snapshot(0, 2, "last")
+    pool.ledger.record([make_episode((1, -1), policies=[LEARNER, "snapshot:0"])])
+    assert pool.add_snapshot(10, 2, "last") == []
+    assert pool.add_snapshot(20, 2, "last") == ["snapshot:0"]
+    assert "snapshot:0" not in pool
+    assert "snapshot:0" not in pool.ledger.rated("game")
+    assert pool.snapshots == ["snapshot:10", "snapshot:20"]
+
+
+def test_the_best_are_those_with_the_highest_rating():
+    """The snapshot that lost everything goes, not the oldest."""
+    pool = _pool()
+    pool.add_snapshot(0, 3, "best")
+    pool.add_snapshot(10, 3, "best")
+    for _ in range(20):
+        pool.ledger.record([make_episode((1, -1), policies=["snapshot:0", "snapshot:10"])])
+    pool.add_snapshot(20, 3, "best")
+    assert pool.add_snapshot(30, 3, "best") == ["snapshot:10"]
+
+
+def test_a_snapshot_taken_twice_is_one():
+    """A resumed run may take the snapshot again that it took before it was killed."""
+    pool = _pool()
+    pool.add_snapshot(10, 3, "last")
+    pool.add_snapshot(10, 3, "last")
+    assert pool.snapshots == ["snapshot:10"]
+
+
+def test_the_state_survives_a_restart():
+    """Snapshots, ledger and what the bots remember, through JSON; what a fresh pool had is replaced."""
+    pool = _pool(("bot:a", []))
+    pool.bots["bot:a"].state = {"calls": 7}
+    pool.add_snapshot(0, 3, "last")
+    pool.ledger.record([make_episode((1, -1), policies=[LEARNER, "bot:a"])])
+    saved = json.loads(json.dumps(pool.state))
+    fresh = _pool(("bot:a", []))
+    fresh.bots["bot:a"].state = {"calls": 0}
+    fresh.add_snapshot(5, 3, "last")
+    fresh.state = saved
+    assert fresh.state == pool.state
+    assert fresh.snapshots == ["snapshot:0"]
+    assert "snapshot:5" not in fresh
+    assert "snapshot:0" in fresh
+
+
+# On disk
+
+
+def test_weights_come_back_as_they_were(tmp_path):
+    """Bits, names and shapes."""
+    weights = {"a.b": torch.randn(3, 4), "c": torch.arange(5.0).view(5, 1).T}
+    snapshots.write(tmp_path / "s", 120, weights)
+    back = snapshots.read(tmp_path / "s", 120)
+    assert {*back} == {*weights}
+    assert all(torch.equal(back[name], weights[name]) for name in weights)
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut"])
+def test_a_damaged_snapshot_is_one_sentence(tmp_path, damage):
+    """Which file, and what to do."""
+    snapshots.write(tmp_path, 1, {"a": torch.ones(1000)})
+    [path] = tmp_path.iterdir()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[: 0 if damage == "empty" else 500])
+    with pytest.raises(RunError, match=r"snapshot .*step-000001.* cannot be read .*put it back"):
+        snapshots.read(tmp_path, 1)
+
+
+def test_only_what_nobody_needs_is_deleted(tmp_path):
+    """Wanted by the pool, wanted by a checkpoint that is still there, wanted by nobody."""
+    for step in (0, 10, 20, 30):
+        snapshots.write(tmp_path / "snapshots", step, {"a": torch.ones(1)})
+    checkpoint = tmp_path / "step-000020"
+    checkpoint.mkdir()
+    (checkpoint / "state.json").write_text(json.dumps({"plugins": {"pool": {"snapshots": [10, 20]}}}))
+    snapshots.prune(tmp_path / "snapshots", [20, 30], [checkpoint])
+    assert sorted(p.stem for p in (tmp_path / "snapshots").iterdir()) == ["step-000010", "step-000020", "step-000030"]
+
+
+def test_ids_of_snapshots():
+    """As records and tables show them."""
+    assert policy_of(120) == "snapshot:120"
