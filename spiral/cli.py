@@ -63,16 +63,21 @@ def train(words: tuple[str, ...], run_dir: Path | None, resume: bool) -> None:
 
 
 @main.command()
+@click.argument("family", required=False)
 @AS_JSON
-def plugins(as_json: bool) -> None:
-    """List everything installed, and what failed to load."""
+def plugins(family: str | None, as_json: bool) -> None:
+    """List everything installed, and what failed to load; or the members of one FAMILY."""
     from spiral.plugins import Plugins
 
     found = Plugins.installed()
+    listed = found.registrations() if family is None else found.named(family)
+    if not listed:
+        families = ", ".join(r.name for r in found.registrations() if r.members) or "none"
+        raise SpiralError(f"no family is called {family}; installed: {families}; or list everything without a name")
     if as_json:
         rows = [
             {"kind": r.kind, "name": r.name, "distribution": r.distribution, "version": r.version, "doc": r.doc}
-            for r in found.registrations()
+            for r in listed
         ]
         broken = [
             {"distribution": b.distribution, "version": b.version, "value": b.value, "reason": b.reason}
@@ -86,8 +91,9 @@ def plugins(as_json: bool) -> None:
     table = Table("kind", "name", "distribution", "what it is", box=None, pad_edge=False)
     for column, no_wrap in zip(table.columns, (True, True, True, False), strict=True):
         column.no_wrap = no_wrap
-    for r in found.registrations():
-        table.add_row(r.kind, r.name, f"{r.distribution} {r.version}", r.doc)
+    for r in listed:
+        name = f"{r.name}/... ({len(list(r.members()))})" if r.members else r.name
+        table.add_row(r.kind, name, f"{r.distribution} {r.version}", r.doc)
     Console().print(table)
     for b in found.broken:
         click.echo(f"broken: {b.distribution} {b.version} ({b.value}): {b.reason}", err=True)
@@ -95,16 +101,22 @@ def plugins(as_json: bool) -> None:
 
 @main.command()
 @click.argument("names", nargs=-1, metavar="NAME...")
-@click.option("--all", "everything", is_flag=True, help="Check all games, bots, samplers and estimators.")
+@click.option("--all", "everything", is_flag=True, help="Check everything but families of games.")
 def check(names: tuple[str, ...], everything: bool) -> None:
-    """Test the promises that plug-ins make; exit 1 if one is broken."""
+    """Test the promises that plug-ins make; exit 1 if one is broken.
+
+    The name of a family, such as those that `spiral plugins` lists as NAME/..., checks all its members: many minutes.
+    """
     from spiral.plugins import Plugins
     from spiral.testing import CHECKED_KINDS
     from spiral.testing import check as broken_promises
 
     found = Plugins.installed()
-    rows = [r for r in found.registrations() if r.kind in CHECKED_KINDS and (everything or r.name in names)]
-    missing = [name for name in names if name not in {r.name for r in rows}]
+    by_name = {name: [r for r in found.named(name) if r.kind in CHECKED_KINDS] for name in names}
+    rows = [r for found_rows in by_name.values() for r in found_rows]
+    if everything:
+        rows = [r for r in found.registrations() if r.kind in CHECKED_KINDS and not r.members]
+    missing = [name for name, found_rows in by_name.items() if not found_rows]
     if missing or not rows:
         known = ", ".join(sorted({r.name for r in found.registrations() if r.kind in CHECKED_KINDS}))
         asked = f"nothing to check is called {', '.join(missing)}" if missing else "nothing was named"

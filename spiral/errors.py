@@ -17,6 +17,10 @@ class RunError(SpiralError):
     """A run directory is missing, half written, or belongs to something else; or a run cannot go on."""
 
 
+class PromptTooLong(SpiralError):
+    """A prompt leaves no room for a reply in the model's context."""
+
+
 class IllegalMove(Exception):
     """Raised by `Game.play` for a move the rules forbid; the game must be left exactly as it was.
 

@@ -50,6 +50,7 @@ class Guests:
 
     def __init__(self, config: Config, plugins: Plugins, pool: Pool, home: Voice | None) -> None:
         self._config, self._plugins, self._pool, self._home = config, plugins, pool, home
+        self._voices: list[tuple[Config, Voice]] = [] if home is None else [(config, home)]
 
     def invite(self, text: str) -> PolicyId:
         """The id of the policy that `text` names, ready to play. Raises SpiralError with what is wrong."""
@@ -66,16 +67,25 @@ class Guests:
 
         path = _checkpoint(text)
         step = step_of(path)
-        policy = f"{text.partition('@')[0]}@{step}"
+        policy = f"{RUN}{_run_dir(text)}@{step}"
         if policy in self._pool:
             return policy
         _, theirs = RunDir.open(_run_dir(text))
-        voice = self._home if self._home is not None and _same_voice(theirs, self._config) else None
-        if voice is None:
-            voice = self._pool.voices[policy] = _voice(theirs, self._plugins, theirs.model)
+        voice = self._voice_of(theirs)
+        if voice is not self._home:
+            self._pool.voices[policy] = voice
         _load(voice, policy, averaged_weights(path), step, text)
         self._pool.weighted.add(policy)
         return policy
+
+    def _voice_of(self, theirs: Config) -> Voice:
+        """The voice of a run: one for all runs of the same model and prompt, so that they share an engine's batch."""
+        for config, voice in self._voices:
+            if _same_voice(theirs, config):
+                return voice
+        voice = _voice(theirs, self._plugins, theirs.model)
+        self._voices.append((theirs, voice))
+        return voice
 
     def _model(self, text: str) -> PolicyId:
         if text not in self._pool:

@@ -97,14 +97,21 @@ class Records(Protocol):
 
 
 class GameSampler(Protocol):
-    """Which game is played next. Optional member: `record(episode)`."""
+    """Which game is played next. Optional member: `record(episode)`.
+
+    `choose` changes nothing: each process chooses for its own games. What there is to learn is learnt in `record`.
+    """
 
     def choose(self, rng: random.Random) -> str:
         """The name of one of the run's games; all chance from `rng`."""
 
 
 class RewardShaper(Protocol):
-    """Changes rewards before credit is assigned; applied in the order of the config."""
+    """Changes rewards before credit is assigned; applied in the order of the config.
+
+    Changes `Trajectory.reward` and `Turn.reward` only: `returns` stays the game's word. A trajectory's reward includes
+    those of its turns.
+    """
 
     def __call__(self, episode: Episode) -> Episode: ...
 

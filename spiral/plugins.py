@@ -61,6 +61,7 @@ class Registration:
     def member(self, name: str) -> Registration:
         """One of a family, as something that can be made by itself."""
         factory = functools.partial(self.factory, name)
+        factory.__doc__ = f"{name}, one of {self.name}."
         return Registration(self.kind, f"{self.name}/{name}", factory, self.distribution, self.version)
 
 
@@ -134,6 +135,15 @@ class Plugins:
     def names(self, kind: str) -> list[str]:
         """What can be made of a kind, sorted."""
         return sorted(name for k, name in self._table if k == kind)
+
+    def named(self, name: str) -> list[Registration]:
+        """Whatever has this name, of any kind: for a family all its members, for `family/member` that one."""
+        family, _, member = name.partition("/")
+        found = [r for r in self._table.values() if r.name == name and not r.members]
+        for r in self._table.values():
+            if r.members and r.name == family:
+                found += [r.member(one) for one in r.members() if member in ("", one)]
+        return found
 
     def find(self, kind: str, name: str) -> Registration:
         """The registration of a name. Raises PluginError with what is installed."""

@@ -11,86 +11,18 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from spiral.errors import RunError, SpiralError, Unavailable
+from spiral.errors import PromptTooLong, RunError, SpiralError, Unavailable
+from spiral.hall import Group, Hall, Match
 from spiral.interfaces import Engine, Game, GameSampler, OpponentSampler, try_move, worst_return
 from spiral.pool import Pool, Voice
 from spiral.prompts import Prompter
 from spiral.schema import RolloutConfig
 from spiral.seeds import child, derive
-from spiral.thinking import Thinkers, max_concurrent
+from spiral.thinking import max_concurrent
 from spiral.types import Completion, Ending, Episode, Fault, PolicyId, Request, Sampling, Trajectory, Turn
-
-POLL_S = 0.05
-"""Longest wait for a slow bot before the deadline is looked at again."""
-
-
-@dataclass(slots=True)
-class _Group:
-    """The games of one deal, voided together so that a group estimator never sees a part of one."""
-
-    index: int
-    attempt: int = 0
-    episodes: dict[int, Episode] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Match:
-    """One game in play."""
-
-    group: _Group
-    attempt: int
-    """The group's attempt that this match belongs to; a later one means that it was voided."""
-    index: int
-    game: Game
-    name: str
-    policies: list[PolicyId]
-    deal: int
-    seed: int
-    rng: random.Random | None
-    """For the bots at the table."""
-    rules: str = ""
-    player: int = 0
-    observation: str = ""
-    prompt: tuple[int, ...] = ()
-    move: str | None = None
-    """The move that is being played."""
-    retries: int = 0
-    num_asked: int = 0
-    players: list[int] = field(default_factory=list)
-    """Who made each turn so far."""
-    turns: list[list[Turn]] = field(default_factory=list)
-    """Each player's turns."""
-
-
-@dataclass
-class _Hall:
-    """The matches of one `play`: those that can go on, and those that wait for an answer."""
-
-    root: int
-    engines: Sequence[Engine]
-    ready: deque[_Match] = field(default_factory=deque)
-    asked: dict[int, _Match] = field(default_factory=dict)
-    """Number of a request to an engine -> who waits for it."""
-    thinkers: Thinkers[_Match] = field(default_factory=Thinkers)
-
-    def __post_init__(self) -> None:
-        self.engines = list({id(engine): engine for engine in self.engines}.values())
-
-    @property
-    def num_waiting(self) -> int:
-        return len(self.asked) + len(self.thinkers)
-
-    def answers(self) -> list[tuple[_Match, Completion | str | Exception]]:
-        """What engines and slow bots finished."""
-        found: list[tuple[_Match, Completion | str | Exception]] = []
-        if self.asked:
-            found += [(self.asked.pop(c.request_id), c) for engine in self.engines for c in engine.step()]
-        return found + self.thinkers.answers(0.0 if self.asked or found else POLL_S)
 
 
 class Rollouts:
@@ -120,8 +52,8 @@ class Rollouts:
         in the engine. Raises RunError when too many games had to be voided or nobody answers for `deadline_s`.
         """
         self.faults = []
-        groups = [_Group(index) for index in range(rank, num_games // self._config.games_per_deal, world)]
-        hall = _Hall(derive(*seed), [self._voice.engine, *(voice.engine for voice in self._pool.voices.values())])
+        groups = [Group(index) for index in range(rank, num_games // self._config.games_per_deal, world)]
+        hall = Hall(derive(*seed), [self._voice.engine, *(voice.engine for voice in self._pool.voices.values())])
         hall.ready.extend(match for group in groups for match in self._seat(group, hall.root))
         last_answer = time.monotonic()
         try:
@@ -142,7 +74,7 @@ class Rollouts:
             hall.thinkers.close()
         return [episode for group in groups for _, episode in sorted(group.episodes.items())]
 
-    def _seat(self, group: _Group, root: int) -> Iterator[_Match]:
+    def _seat(self, group: Group, root: int) -> Iterator[Match]:
         """The matches of a group: one game, one deal, one seating, so that a player's returns can be compared."""
         place = child(child(root, group.index), group.attempt)
         rng = random.Random(place)
@@ -157,7 +89,7 @@ class Rollouts:
             seed = child(place, index)
             bots_rng = random.Random(seed) if has_bot else None
             turns: list[list[Turn]] = [[] for _ in policies]
-            yield _Match(group, group.attempt, index, game, name, policies, deal, seed, bots_rng, turns=turns)
+            yield Match(group, group.attempt, index, game, name, policies, deal, seed, bots_rng, turns=turns)
 
     def _check_seats(self, policies: list[PolicyId], game: Game) -> None:
         unknown = [p for p in policies if p not in self._pool]
@@ -167,7 +99,7 @@ class Rollouts:
                 + (f"; nobody is called {unknown[0]}" if unknown else "; it must name one policy a chair")
             )
 
-    def _continue(self, hall: _Hall, match: _Match, answer: Completion | str | Exception | None) -> None:
+    def _continue(self, hall: Hall, match: Match, answer: Completion | str | Exception | None) -> None:
         """Take one match from an answer (None: from its start) to its next question, its end, or its replacement."""
         if match.attempt != match.group.attempt:
             return  # voided while the answer was on the way
@@ -176,23 +108,29 @@ class Rollouts:
             match.move = read(answer.ids) if answer.finish == "stop" else None
         try:
             episode = self._resume(match, answer)
+        except Unavailable as error:
+            return self._replace(hall, match, str(error), error.cause)
         except SpiralError:
             raise
         except Exception as error:
-            cause = error.cause if isinstance(error, Unavailable) else "game"
-            self._void(match, str(error) if cause != "game" else f"{type(error).__name__}: {error}", cause)
-            hall.ready.extendleft(self._seat(match.group, hall.root))
-            return
-        if episode is None:
-            self._ask(hall, match)
-        else:
+            return self._replace(hall, match, f"{type(error).__name__}: {error}", "game")
+        if episode is not None:
             match.group.episodes[match.index] = episode
+            return None
+        try:
+            return self._ask(hall, match)
+        except PromptTooLong as error:
+            return self._replace(hall, match, str(error), "prompt too long")
 
-    def _voice_of(self, match: _Match) -> Voice:
+    def _replace(self, hall: Hall, match: Match, reason: str, cause: str) -> None:
+        self._void(match, reason, cause)
+        hall.ready.extendleft(self._seat(match.group, hall.root))
+
+    def _voice_of(self, match: Match) -> Voice:
         """How the player to move is asked, who is no bot."""
         return self._pool.voices.get(match.policies[match.player], self._voice)
 
-    def _ask(self, hall: _Hall, match: _Match) -> None:
+    def _ask(self, hall: Hall, match: Match) -> None:
         policy = match.policies[match.player]
         bot = self._pool.bots.get(policy)
         if bot is not None:
@@ -202,14 +140,14 @@ class Rollouts:
         voice = self._voice_of(match)
         match.prompt = voice.prompter.encode(match.rules, match.observation)
         seed = child(match.seed, match.num_asked)
-        hall.asked[self._num_requests] = match
         voice.engine.submit(Request(self._num_requests, policy, match.prompt, voice.sampling, seed))
+        hall.asked[self._num_requests] = match
         match.num_asked += 1
         self._num_requests += 1
 
     # What follows runs the game's own code: whatever it raises is the game's fault.
 
-    def _resume(self, match: _Match, answer: Completion | str | Exception | None) -> Episode | None:
+    def _resume(self, match: Match, answer: Completion | str | Exception | None) -> Episode | None:
         """Start the match or play what was answered, and go on until somebody must be asked (None) or it is over."""
         if isinstance(answer, Exception):
             raise answer
@@ -220,16 +158,16 @@ class Rollouts:
         turn = self._bot_turn(match, answer) if isinstance(answer, str) else self._reply_turn(match, answer)
         return self._record(match, turn) or self._until_asked(match)
 
-    def _reply_turn(self, match: _Match, reply: Completion) -> Turn:
+    def _reply_turn(self, match: Match, reply: Completion) -> Turn:
         legal = match.move is not None and try_move(match.game, match.move)
         ids, logprobs, finish = reply.ids, reply.logprobs, reply.finish
         return Turn(match.observation, match.prompt, ids, logprobs, match.move, legal, finish, reply.version)
 
-    def _bot_turn(self, match: _Match, move: str) -> Turn:
+    def _bot_turn(self, match: Match, move: str) -> Turn:
         match.move = move
         return Turn(match.observation, (), (), (), move, try_move(match.game, move), "stop", 0)
 
-    def _record(self, match: _Match, turn: Turn) -> Episode | None:
+    def _record(self, match: Match, turn: Turn) -> Episode | None:
         """Keep a turn; the episode if it was illegal once too often."""
         match.move = None
         match.turns[match.player].append(turn)
@@ -242,7 +180,7 @@ class Rollouts:
             return self._episode(match, self._punish(match), "illegal")
         return None
 
-    def _until_asked(self, match: _Match) -> Episode | None:
+    def _until_asked(self, match: Match) -> Episode | None:
         """Let quick bots move until anybody else must be asked (None) or the match is over."""
         game, bots = match.game, self._pool.bots
         while (player := game.current_player()) is not None:
@@ -262,7 +200,7 @@ class Rollouts:
                 return episode
         return self._episode(match, [float(r) for r in game.returns()], "finished")
 
-    def _episode(self, match: _Match, returns: list[float], ending: Ending) -> Episode:
+    def _episode(self, match: Match, returns: list[float], ending: Ending) -> Episode:
         if len(returns) != match.game.num_players or not all(map(math.isfinite, returns)):
             raise ValueError(f"returns() gave {returns} for {match.game.num_players} players")
         seats = zip(match.policies, returns, match.turns, strict=True)
@@ -284,7 +222,7 @@ class Rollouts:
             offender,
         )
 
-    def _punish(self, match: _Match) -> list[float]:
+    def _punish(self, match: Match) -> list[float]:
         """The returns when a player could not move; zero-sum stays zero-sum unless `penalty` says otherwise."""
         num = match.game.num_players
         if self._config.illegal == "penalty":
@@ -294,7 +232,7 @@ class Rollouts:
             theirs = -mine / max(1, num - 1)
         return [mine if player == match.player else theirs for player in range(num)]
 
-    def _void(self, match: _Match, reason: str, cause: str) -> None:
+    def _void(self, match: Match, reason: str, cause: str) -> None:
         """Report a match and give its group a new attempt. Raises RunError when there were too many."""
         turns = [iter(turns) for turns in match.turns]
         moves = tuple(next(turns[player]).move or "" for player in match.players)
@@ -304,10 +242,12 @@ class Rollouts:
         match.group.attempt += 1
         match.group.episodes.clear()
         if len(self.faults) > self._config.max_voided:
-            mend = "mend the game" if cause == "game" else "see that whoever plays outside answers"
+            mend = {"game": "mend the game; ", "prompt too long": ""}.get(
+                cause, "see that whoever plays outside answers; "
+            )
             raise RunError(
                 f"{len(self.faults)} games of one step had to be voided, the last one {fault.game} with deal "
-                f"{fault.deal} after moves {list(moves)}: {reason}; {mend}, or raise rollout.max_voided"
+                f"{fault.deal} after moves {list(moves)}: {reason}; {mend}or raise rollout.max_voided"
             )
 
 

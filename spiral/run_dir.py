@@ -131,6 +131,7 @@ def episode_record(
         "deal": episode.deal,
         "policies": list(episode.policies),
         "returns": list(episode.returns),
+        "rewards": [trajectory.reward for trajectory in episode.trajectories],
         "ending": episode.ending,
         "offender": episode.offender,
         "turns": turns,
@@ -144,6 +145,7 @@ def _turn(turn: Turn, show: Callable[[list[int]], str]) -> dict[str, Any]:
         "move": turn.move,
         "legal": turn.legal,
         "finish": turn.finish,
+        "reward": turn.reward,
         "logprob": sum(turn.logprobs) if turn.reply else None,
         "token_logprobs": [round(x, 4) for x in turn.logprobs],
     }

@@ -37,7 +37,8 @@ IMPORTS = {
     "curricula": "",
     "game_tree": "errors interfaces",
     "theory": "errors game_tree",
-    "rollouts": "errors interfaces pool prompts schema seeds thinking types",
+    "hall": "interfaces thinking types",
+    "rollouts": "errors hall interfaces pool prompts schema seeds thinking types",
     # Batch -> learner.
     "lm": "errors",
     "batch": "types",
@@ -193,8 +194,14 @@ def _literals(path):
         for statement in node.body
         if isinstance(statement, ast.Expr)
     }
+    exported = {  # names of functions, whatever plug-ins are called
+        id(item)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__"
+        for item in ast.walk(node.value)
+    }
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings | exported:
             yield node.lineno, node.value
 
 

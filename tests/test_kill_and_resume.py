@@ -22,6 +22,9 @@ CONFIG = [
     f"steps={STEPS}", "rollout.games=32", "checkpoint.every=3", "checkpoint.keep=0", "checkpoint.episodes=4",
     "warm_start.max_steps=50", "loggers=[]", "evaluate.every=4", "evaluate.games=4", "learner.reference_every=5",
 ]  # fmt: skip
+POOLED = [
+    *CONFIG, "opponents={name: pfsp, args: {mirror: 0.3}}", "pool={every: 2, size: 3, members: [random, equilibrium]}",
+]  # fmt: skip
 MIXED = [
     *CONFIG, "rollout.games=200", "games=[kuhn_poker,tic_tac_toe]", "engine.args.max_rows=24",
     "rollout.concurrent=90", "checkpoint.every=2", "learner.ema=0.9",
@@ -102,6 +105,14 @@ def _same_run(one, other):
         _same_checkpoint(one / "checkpoints" / name, other / "checkpoints" / name)
 
 
+def _same_pool(one, other):
+    """What is known of the opponents, and the weights of every snapshot on disk."""
+    assert (one / "pool.json").read_text() == (other / "pool.json").read_text()
+    mine, theirs = ({p.name: p.read_bytes() for p in (r / "snapshots").iterdir()} for r in (one, other))
+    assert mine == theirs
+    assert len(mine) >= 3
+
+
 def _killed(run_dir, cache, config, moments, step_s):
     """A run that is killed at each of the moments (lines of metrics, share of a step) and resumed until it is done."""
     words, landed = config, 0
@@ -141,6 +152,15 @@ def test_a_run_killed_twice_is_the_same_run(whole, tmp_path):
     run, cache, step_s = whole
     assert _killed(tmp_path / "run", cache, CONFIG, [(5, 0.5), (6, 0.02)], step_s) == 2
     _same_run(run, tmp_path / "run")
+
+
+def test_a_run_with_a_pool_killed_twice_is_the_same_run(tmp_path):
+    """Snapshots, results and ratings too: killed right after a snapshot was taken, and while a checkpoint is due."""
+    whole_dir, cache = tmp_path / "whole", tmp_path / "cache"
+    step_s = _timed(whole_dir, cache, POOLED)
+    assert _killed(tmp_path / "run", cache, POOLED, [(4, 0.0), (8, 0.95)], step_s) == 2
+    _same_run(whole_dir, tmp_path / "run")
+    _same_pool(whole_dir, tmp_path / "run")
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from spiral.engines.kv_cache import KeyValues, PrefixCache
 from spiral.engines.slots import Slots, draw
-from spiral.errors import SpiralError
+from spiral.errors import PromptTooLong, SpiralError
 from spiral.lm import TokenLogits, load_parameters
 from spiral.types import Completion, PolicyId, Request
 
@@ -118,7 +118,7 @@ class _Lane:
     def submit(self, request: Request) -> None:
         room = self._context - len(request.prompt)
         if room < 1 or not request.prompt:
-            raise SpiralError(
+            raise PromptTooLong(
                 f"a prompt of {len(request.prompt)} tokens does not fit the model's context of {self._context}; "
                 "use a model with a longer context, or a game or prompt format with shorter text"
             )

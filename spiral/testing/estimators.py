@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,9 +25,9 @@ TOLERANCE = 1e-9
 def check_estimator(factory: EstimatorFactory, *, seed: int = 0) -> list[str]:
     """Every promise of `spiral.interfaces.AdvantageEstimator` that `factory()` breaks, a sentence each.
 
-    Tried on made-up trajectories of two games, two players, groups of 4 per deal, 0 to 3 turns each. An estimator
-    whose result depends on the order of its trajectories says so with an attribute `order_dependent = True`.
-    Deterministic in `seed`.
+    Tried on made-up trajectories of two games, two players, groups of 4 per deal, 0 to 3 turns each, half of them with
+    rewards for single turns, as shapers give. An estimator whose result depends on the order of its trajectories says
+    so with an attribute `order_dependent = True`. Deterministic in `seed`.
     """
     batches = [_batch(random.Random(seed + number), number) for number in range(NUM_BATCHES)]
     return findings(
@@ -38,13 +39,22 @@ def check_estimator(factory: EstimatorFactory, *, seed: int = 0) -> list[str]:
 
 def _batch(rng: random.Random, number: int) -> list[Trajectory]:
     """A step's trajectories, as rollouts give them: both players of four games on each of six deals."""
-    return [
+    played = [
         make_trajectory(reward, game=game, player=player, num_turns=rng.randrange(4), deal=10 * number + deal)
         for game in ("one_game", "other_game")
         for deal in range(3)
         for _ in range(4)
         for player, reward in enumerate(rng.choice([(1.0, -1.0), (-1.0, 1.0), (2.0, -2.0), (0.0, 0.0)]))
     ]
+    return [_paid(rng, trajectory) for trajectory in played]
+
+
+def _paid(rng: random.Random, trajectory: Trajectory) -> Trajectory:
+    """The same with rewards for its turns, which are part of its own, or as it is."""
+    if rng.random() < 0.5:
+        return trajectory
+    turns = tuple(replace(turn, reward=rng.choice((-0.5, 0.0, 0.25))) for turn in trajectory.turns)
+    return replace(trajectory, reward=trajectory.reward + sum(turn.reward for turn in turns), turns=turns)
 
 
 def _made(factory: EstimatorFactory) -> AdvantageEstimator:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from spiral.plugins import Plugins
 from spiral.testing.bots import check_bot
+from spiral.testing.curricula import check_curriculum
 from spiral.testing.estimators import check_estimator
 from spiral.testing.games import check_game
+from spiral.testing.rewards import check_reward
 from spiral.testing.samplers import check_sampler
 
-CHECKED_KINDS = ("game", "bot", "opponents", "advantage")
+CHECKED_KINDS = ("game", "bot", "opponents", "curriculum", "reward", "advantage")
 """The kinds of plug-in that have a kit."""
 
 
 def check(plugins: Plugins, kind: str, name: str) -> list[str]:
     """The broken promises of an installed plug-in, made with its default arguments; empty if it keeps them.
 
-    Games, bots, opponents and advantages have a kit; of the other kinds only the name and the arguments are checked.
+    The `CHECKED_KINDS` have a kit; of the other kinds only the name and the arguments are checked.
     A bot is tried on every installed game. Raises PluginError for a name that is not installed.
     """
     factory = plugins.find(kind, name).factory
@@ -29,4 +31,8 @@ def check(plugins: Plugins, kind: str, name: str) -> list[str]:
         return check_bot(factory, {game: plugins.find("game", game).factory for game in names})
     if kind == "opponents":
         return check_sampler(factory, plugins)
+    if kind == "curriculum":
+        return check_curriculum(factory)
+    if kind == "reward":
+        return check_reward(factory)
     return check_estimator(factory) if kind == "advantage" else []

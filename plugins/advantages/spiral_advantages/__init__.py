@@ -1,10 +1,15 @@
-"""Advantage estimators: how the return of a finished game becomes credit for the moves that led to it."""
+"""Credit: estimators, which turn the return of a finished game into advantages, and shapers, which add to it before."""
 
 from spiral.hookspecs import Register, hookimpl
 from spiral_advantages.grpo import Grpo
 from spiral_advantages.rae import Rae
 from spiral_advantages.reinforce import Reinforce
+from spiral_advantages.rewards.discount import Discount
+from spiral_advantages.rewards.format_bonus import FormatBonus
+from spiral_advantages.rewards.illegal_penalty import IllegalPenalty
+from spiral_advantages.rewards.length_penalty import LengthPenalty
 from spiral_advantages.rloo import Rloo
+from spiral_advantages.turn_gae import TurnGae
 
 
 @hookimpl
@@ -13,3 +18,12 @@ def register_advantages(register: Register) -> None:
     register("reinforce", Reinforce)
     register("grpo", Grpo)
     register("rloo", Rloo)
+    register("turn_gae", TurnGae)
+
+
+@hookimpl
+def register_rewards(register: Register) -> None:
+    register("format_bonus", FormatBonus)
+    register("illegal_penalty", IllegalPenalty)
+    register("length_penalty", LengthPenalty)
+    register("discount", Discount)

@@ -10,12 +10,14 @@ import itertools
 import math
 import random
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 from spiral_advantages.grpo import Grpo
 from spiral_advantages.rae import Rae
 from spiral_advantages.reinforce import Reinforce
 from spiral_advantages.rloo import Rloo
+from spiral_advantages.turn_gae import EPS, TurnGae
 from spiral_games.kuhn_poker import KuhnPoker
 
 from spiral.theory import GameTree, outcomes, values
@@ -42,15 +44,15 @@ UNIFORM = dict.fromkeys(PARAMETERS, 0.0)
 POLICIES = [UNIFORM, random_logits(1), random_logits(2)]
 
 
-def exact_gradient(logits):
-    """d value of the player / d logit, five-point stencil: error about h^4, here 1e-12."""
+def exact_gradient(logits, worth=lambda table: values(TREE, table)):
+    """d worth of the player, its value, / d logit; five-point stencil: error about h^4, here 1e-12."""
     gradient, h = {}, 1e-3
     for d in TREE.decisions:
         for move in d.moves:
             at = {}
             for k in (-2, -1, 1, 2):
                 moved = logits | {(d.observation, move): logits[d.observation, move] + k * h}
-                at[k] = values(TREE, softmax(moved))[d.player]
+                at[k] = worth(softmax(moved))[d.player]
             gradient[d.observation, move] = (at[-2] - 8 * at[-1] + 8 * at[1] - at[2]) / (12 * h)
     return gradient
 
@@ -112,10 +114,27 @@ def frozen_rae(baselines, order="batch"):
     return make
 
 
+def frozen_turn_gae(turn_values, **args):
+    """TurnGae as it meets its next batch, with these values of "player/turn"."""
+
+    def make():
+        turn_gae = TurnGae(**args)
+        turn_gae.state = {f"kuhn/{key}": {"average": v, "weight": 1.0} for key, v in turn_values.items()}
+        return turn_gae
+
+    return make
+
+
 def assert_equal(found, expected, factor=1.0):
     assert found.keys() == expected.keys()
     for parameter, g in expected.items():
         assert found[parameter] == pytest.approx(factor * g, abs=1e-9), parameter
+
+
+def of_player(gradient, player):
+    """The part of a gradient that belongs to one player's decisions."""
+    mine = {d.observation for d in TREE.decisions if d.player == player}
+    return {parameter: g for parameter, g in gradient.items() if parameter[0] in mine}
 
 
 def cosine(a, b):
@@ -124,7 +143,17 @@ def cosine(a, b):
 
 
 @pytest.mark.parametrize("logits", POLICIES)
-@pytest.mark.parametrize("make", [Reinforce, Rae, frozen_rae((0.3, -0.7)), frozen_rae((0.3, -0.7), "episode")])
+@pytest.mark.parametrize(
+    "make",
+    [
+        Reinforce,
+        Rae,
+        frozen_rae((0.3, -0.7)),
+        frozen_rae((0.3, -0.7), "episode"),
+        TurnGae,
+        frozen_turn_gae({"0/0": 0.3, "0/1": -0.5, "1/0": 0.2}),
+    ],
+)
 def test_unbiased_with_a_baseline_from_before(make, logits):
     """Williams 1992: a baseline that does not depend on this game's moves leaves the expectation alone."""
     assert_equal(moments(make, logits)[0], exact_gradient(logits))
@@ -251,3 +280,147 @@ def test_rloo_removes_the_luck_of_the_deal(logits):
     _, single = moments(Reinforce, logits)
     assert rloo < 0.92 * same
     assert (rloo < single / 3) == (logits is POLICIES[2])
+
+
+# Credit by the turn. Player 0 of Kuhn poker has one turn or two, player 1 always one.
+
+
+def turn_values(logits):
+    """What a turn of each number brings on average: the fixed point of TurnGae's values."""
+    total, weight = defaultdict(float), defaultdict(float)
+    for o in outcomes(TREE, softmax(logits)):
+        for t in trajectories(o):
+            for k in range(len(t.turns)):
+                total[f"{t.player}/{k}"] += o.probability * t.reward
+                weight[f"{t.player}/{k}"] += o.probability
+    return {key: total[key] / weight[key] for key in total}
+
+
+def test_turn_gae_does_not_see_its_own_batch():
+    logits = POLICIES[1]
+    assert_equal(moments(frozen_turn_gae(turn_values(logits)), logits, size=2)[0], exact_gradient(logits))
+
+
+@pytest.mark.parametrize("logits", POLICIES)
+def test_turn_gae_with_a_lam_below_1_is_biased_in_proportion(logits):
+    """Even with the right values: they know a turn's number and not its cards. The bias of lam is 1 - lam times that
+    of lam=0, since there are two turns at most; what is bought with it is variance."""
+    truth, at = exact_gradient(logits), turn_values(logits)
+    (zero, _), (half, half_variance), (_, variance) = [
+        moments(frozen_turn_gae(at, lam=lam), logits) for lam in (0.0, 0.5, 1.0)
+    ]
+    assert cosine(zero, truth) < 0.99
+    for parameter, g in truth.items():
+        assert half[parameter] - g == pytest.approx((zero[parameter] - g) / 2, abs=1e-9), parameter
+    assert half_variance < variance
+    # One turn has nothing to bootstrap from.
+    assert_equal(of_player(zero, 1), of_player(truth, 1))
+
+
+def test_turn_gae_without_values_discounts_a_player_by_its_own_turns():
+    """gamma < 1 is another aim: with no values yet, only the first of player 0's two turns is paid less."""
+    logits = POLICIES[1]
+    found, _ = moments(lambda: TurnGae(gamma=0.5), logits)
+    truth = exact_gradient(logits)
+    second = {d.observation for d in TREE.decisions if d.player == 0 and "bet" in d.observation}
+    assert len(second) == 3
+    for parameter, g in truth.items():
+        if parameter[0] in second or parameter in of_player(truth, 1):
+            assert found[parameter] == pytest.approx(g, abs=1e-9)
+    assert cosine(of_player(found, 0), of_player(truth, 0)) < 0.99
+
+
+def test_the_mean_of_turn_gae_shortens_one_turn_and_turns_two():
+    """Player 1, one turn a game: 1 - 1/n, as reinforce with baseline=batch. Player 0, whose number of turns depends on
+    how it plays: another direction, less so in a larger batch."""
+    logits = POLICIES[1]
+    truth, make = exact_gradient(logits), frozen_turn_gae(turn_values(logits), normalise="mean")
+    cosines = []
+    for size in (2, 3):
+        found, _ = moments(make, logits, size)
+        assert_equal(of_player(found, 1), of_player(truth, 1), factor=1 - 1 / size)
+        cosines.append(cosine(of_player(found, 0), of_player(truth, 0)))
+    assert cosines[0] < cosines[1] < 0.99
+
+
+def test_the_deviation_of_turn_gae_points_elsewhere():
+    """Not a matter of length, even where every game has one turn."""
+    found, _ = moments(frozen_turn_gae(turn_values(UNIFORM), normalise="std"), UNIFORM, 2)
+    assert cosine(of_player(found, 1), of_player(exact_gradient(UNIFORM), 1)) < 0.98
+
+
+@pytest.mark.parametrize("normalise", ["mean", "std"])
+def test_what_is_left_of_the_normalisation_s_bias_in_a_large_batch(normalise):
+    """A batch in the proportions of the exact distribution, 48 games, stands for an endless one. The mean is harmless
+    there, whatever the values; the deviation still divides each role by its own number."""
+    batch = [o for o in outcomes(TREE, softmax(UNIFORM)) for _ in range(round(o.probability * 48))]
+    at = turn_values(UNIFORM)
+    found = estimate(frozen_turn_gae(at, normalise=normalise), batch, softmax(UNIFORM))
+    truth, deviations = exact_gradient(UNIFORM), []
+    for player in range(2):
+        left = [
+            t.reward - at[f"{player}/{k}"]
+            for o in batch
+            for t in [trajectories(o)[player]]
+            for k in range(len(t.turns))
+        ]
+        deviations.append(math.sqrt(sum(a * a for a in left) / len(left)))  # their mean is 0
+        factor = 1.0 if normalise == "mean" else 1 / (deviations[player] + EPS)
+        assert_equal(of_player(found, player), of_player(truth, player), factor)
+    assert abs(deviations[0] - deviations[1]) > 0.005
+
+
+@pytest.mark.parametrize(
+    ("logits", "variances", "biases"),
+    [
+        (POLICIES[0], (2.366, 2.317, 2.104, 2.029), (0.15, 0.31)),
+        (POLICIES[1], (1.963, 1.975, 1.827, 1.777), (0.28, 0.56)),
+        (POLICIES[2], (1.668, 1.740, 1.699, 1.708), (0.09, 0.17)),
+    ],
+)
+def test_what_turn_gae_buys_and_costs_on_kuhn(logits, variances, biases):
+    """The table of docs/curricula-and-rewards.md: rae, turn_gae, lam=1/2, lam=0, at their fixed points. Without bias a
+    value by turn number is no better than one by role: it mixes the hands that get there."""
+    truth, at = exact_gradient(logits), turn_values(logits)
+    makes = [frozen_rae(values(TREE, softmax(logits))), *[frozen_turn_gae(at, lam=lam) for lam in (1.0, 0.5, 0.0)]]
+    found = [moments(make, logits) for make in makes]
+    assert [variance for _, variance in found] == pytest.approx(variances, abs=5e-4)
+    for (mean, _), bias in zip(found[2:], biases, strict=True):
+        length = math.dist(mean.values(), truth.values()) / math.hypot(*truth.values())
+        assert length == pytest.approx(bias, abs=5e-3)
+
+
+PAID = {"check": 3.0, "fold": -1.0}
+"""A shaper's reward for single moves."""
+
+
+def worth_with_paid_moves(table):
+    worth = list(values(TREE, table))
+    for o in outcomes(TREE, table):
+        for player, _, move in o.moves:
+            worth[player] += o.probability * PAID.get(move, 0.0)
+    return worth
+
+
+@pytest.mark.parametrize("logits", POLICIES)
+def test_rewards_of_turns_are_credited_without_bias(logits, monkeypatch):
+    """What is climbed is the return and the rewards of the player's own turns. The estimators of whole games see the
+    total and are right about it; turn_gae leaves out what was paid before a turn, and is right as well. Here, where
+    much was paid before player 0's second turn, that also saves variance; a small amount can happen to be a good
+    baseline, so that it is no law."""
+    plain = trajectories
+
+    def shaped(outcome):
+        paid = []
+        for t in plain(outcome):
+            turns = tuple(replace(turn, reward=PAID.get(turn.move, 0.0)) for turn in t.turns)
+            paid.append(replace(t, reward=t.reward + sum(turn.reward for turn in turns), turns=turns))
+        return paid
+
+    truth = exact_gradient(logits, worth_with_paid_moves)
+    monkeypatch.setitem(globals(), "trajectories", shaped)
+    (total, total_variance), (by_turn, variance) = moments(Reinforce, logits), moments(TurnGae, logits)
+    for found in (total, by_turn, moments(frozen_rae((0.3, -0.7)), logits)[0]):
+        assert_equal(found, truth)
+    assert_equal(moments(frozen_turn_gae({"0/0": 0.3, "0/1": -0.5, "1/0": 0.2}), logits)[0], truth)
+    assert variance < total_variance

@@ -1,20 +1,49 @@
-"""Registers the first-party games, and the bot that knows the theory of one of them."""
+"""Registers the first-party games, the bots that know the theory of one of them, and the samplers of games."""
 
 import spiral
 from spiral.hookspecs import Register
+from spiral_games.connect_four import ConnectFour
+from spiral_games.curricula.balanced_tokens import BalancedTokens
+from spiral_games.curricula.chain import Chain
+from spiral_games.curricula.success_band import SuccessBand
+from spiral_games.curricula.uniform import Uniform
 from spiral_games.equilibrium import Equilibrium
+from spiral_games.guess_the_number import GuessTheNumber
 from spiral_games.kuhn_poker import KuhnPoker
+from spiral_games.leduc_poker import LeducPoker
+from spiral_games.liars_dice import LiarsDice
+from spiral_games.openspiel import OpenSpielCFR, OpenSpielMCTS, OpenSpielRandom, game_names, open_spiel_game
+from spiral_games.pig_dice import PigDice
 from spiral_games.simple_negotiation import SimpleNegotiation
+from spiral_games.textarena import TextArenaGame, environment_ids
 from spiral_games.tic_tac_toe import TicTacToe
 
 
 @spiral.hookimpl
 def register_games(register: Register) -> None:
+    register("connect_four", ConnectFour)
+    register("guess_the_number", GuessTheNumber)
     register("kuhn_poker", KuhnPoker)
+    register("leduc_poker", LeducPoker)
+    register("liars_dice", LiarsDice)
+    register("openspiel", open_spiel_game, members=game_names)
+    register("pig_dice", PigDice)
     register("simple_negotiation", SimpleNegotiation)
+    register("textarena", TextArenaGame, members=environment_ids)
     register("tic_tac_toe", TicTacToe)
 
 
 @spiral.hookimpl
 def register_bots(register: Register) -> None:
     register("equilibrium", Equilibrium)
+    register("openspiel_cfr", OpenSpielCFR)
+    register("openspiel_mcts", OpenSpielMCTS)
+    register("openspiel_random", OpenSpielRandom)
+
+
+@spiral.hookimpl
+def register_curricula(register: Register) -> None:
+    register("balanced_tokens", BalancedTokens)
+    register("chain", Chain)
+    register("success_band", SuccessBand)
+    register("uniform", Uniform)

@@ -126,7 +126,7 @@ class SimpleNegotiation:
         player = self.current_player()
         if player is None:
             raise IllegalMove("the match is over")
-        chat, action = _split(move)
+        chat, action = split_move(move)
         # Everything that can fail comes before the first assignment: an illegal move changes nothing.
         goods, offer, written = self._goods, self._offer, ""
         if action in ("accept", "deny"):
@@ -138,8 +138,7 @@ class SimpleNegotiation:
         elif action is not None:
             offer = self._read_offer(action, player)
             written = f" [offer: {offer}]"
-        said = " ".join(chat[: self.max_chat].splitlines()).strip()
-        self._said += f"\np{player}:{' ' if said else ''}{said}{written}"
+        self._said += chat_line(player, chat[: self.max_chat], written)
         self._goods, self._offer = goods, offer
         self._num_moves += 1
 
@@ -189,13 +188,22 @@ class SimpleNegotiation:
         return (wood0 - wood, gold0 - gold), (wood1 + wood, gold1 + gold)
 
 
-def _split(move: str) -> tuple[str, str | None]:
-    """A move's chat and what its brackets hold: `accept` or `deny` in lower case, an offer as written."""
+def chat_line(player: int, chat: str, action: str) -> str:
+    """What was said, as a line of the observation: line breaks become spaces, and the action stands last."""
+    said = " ".join(chat.splitlines()).strip()
+    return f"\np{player}:{' ' if said else ''}{said}{action}"
+
+
+def split_move(move: str, offer_form: str = _OFFER_FORM) -> tuple[str, str | None]:
+    """A move's chat and what its brackets hold: `accept` or `deny` in lower case, an offer as written.
+
+    Raises IllegalMove, with `offer_form` as the remedy, unless it holds one pair of brackets at most.
+    """
     found = _BRACKETS.findall(move)
     if len(found) > 1:
         raise IllegalMove("a move holds one action in square brackets at most")
     if move.count("[") != len(found) or move.count("]") != len(found):
-        raise IllegalMove(f"square brackets come in pairs and hold one action; {_OFFER_FORM}")
+        raise IllegalMove(f"square brackets come in pairs and hold one action; {offer_form}")
     if not found:
         return move, None
     inside = found[0].strip()

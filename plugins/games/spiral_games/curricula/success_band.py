@@ -1,0 +1,70 @@
+"""Games whose results are open, before games that are always won, lost or drawn; it knows results, not moves."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from statistics import fmean
+from typing import Any
+
+from spiral.errors import SpiralError
+from spiral.types import Episode
+from spiral_games.curricula.success import learner_chairs, score
+
+
+class SuccessBand:
+    """Prefers games whose result is open: a chance in proportion to weight * openness, and no less than `floor` of it.
+
+    A game that always ends alike trains nothing: the baseline removes all of its return. Openness is therefore the
+    spread of the learner's score s (a win 1, a draw 1/2, a loss 0) at one chair, 4 Var(s), averaged over its chairs.
+    Without draws that is 4p(1 - p) for a success rate p: 1 at one half, 0 for a game that is always won or always
+    lost; always drawn is 0 as well. A chair whose mean score lies outside `low` to `high` counts as closed, whatever
+    its spread. A closed game keeps `floor`, or nobody would notice that it opened again.
+
+    Mean and spread are moving ones with a half-life of ln 0.5 / ln `decay` games of a chair (34 for 0.98). They start
+    as those of an open game, so that a few first results close nothing.
+
+    Against itself the learner's success says nothing about its strength, but chair by chair it says whether the
+    result is open, which is what is asked here: a game that the first chair always wins, or that is always drawn, is
+    closed. With one player, success is a return above 0.
+    """
+
+    def __init__(
+        self, games: Mapping[str, float], low: float = 0.0, high: float = 1.0, floor: float = 0.1, decay: float = 0.98
+    ) -> None:
+        if not 0 <= low < high <= 1:
+            raise SpiralError(f"success_band was given low={low} and high={high}; give 0 <= low < high <= 1")
+        if not 0 < floor <= 1:
+            raise SpiralError(f"success_band was given floor={floor}; give a number above 0, and at most 1")
+        if not 0 <= decay < 1:
+            raise SpiralError(f"success_band was given decay={decay}; give a number from 0 up to but not including 1")
+        self._weights = dict(games)
+        self._low, self._high, self._floor, self._decay = low, high, floor, decay
+        self.state: dict[str, Any] = {}
+        """game -> chair -> {"mean": of the score, "square": mean of its square}."""
+
+    def choose(self, rng: random.Random) -> str:
+        """The next game's name."""
+        chances = [weight * self.openness(game) for game, weight in self._weights.items()]
+        return rng.choices(list(self._weights), chances)[0]
+
+    def record(self, episode: Episode) -> None:
+        """Learn how a finished game ended for the chairs of the learner."""
+        chairs = dict(self.state.get(episode.game, {}))
+        for player in learner_chairs(episode):
+            now, keep = score(episode, player), self._decay
+            before = chairs.get(str(player), {"mean": 0.5, "square": 0.5})
+            chairs[str(player)] = {
+                "mean": keep * before["mean"] + (1 - keep) * now,
+                "square": keep * before["square"] + (1 - keep) * now * now,
+            }
+        self.state[episode.game] = chairs
+
+    def openness(self, game: str) -> float:
+        """From `floor` to 1, the mean over the chairs seen so far; 1 before the first game."""
+        chairs = self.state.get(game, {}).values()
+        return fmean([self._of_chair(**chair) for chair in chairs]) if chairs else 1.0
+
+    def _of_chair(self, mean: float, square: float) -> float:
+        spread = 4 * (square - mean * mean) if self._low <= mean <= self._high else 0.0
+        return max(self._floor, spread)

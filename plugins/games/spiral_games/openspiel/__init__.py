@@ -1,0 +1,17 @@
+"""OpenSpiel's games, its players as bots, and its exact theory; pyspiel is imported when a game is made, not before."""
+
+from spiral_games.openspiel.bots import OpenSpielCFR, OpenSpielMCTS, OpenSpielRandom
+from spiral_games.openspiel.game import OpenSpielGame, open_spiel_game
+from spiral_games.openspiel.loading import excluded_names, game_names
+from spiral_games.openspiel.solving import openspiel_nash_conv
+
+__all__ = [
+    "OpenSpielCFR",
+    "OpenSpielGame",
+    "OpenSpielMCTS",
+    "OpenSpielRandom",
+    "excluded_names",
+    "game_names",
+    "open_spiel_game",
+    "openspiel_nash_conv",
+]

@@ -1,0 +1,214 @@
+"""A game of OpenSpiel as a game of spiral; it knows no particular game, and no policy."""
+
+import contextlib
+import copy
+import functools
+import random
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from spiral import IllegalMove, SpiralError
+from spiral_games.openspiel import chance
+from spiral_games.openspiel.loading import Loaded, load, reload
+from spiral_games.openspiel.resample import Unresampled, resampler
+from spiral_games.openspiel.words import SHORT, changes, words
+
+Style = Literal["full", "short"]
+
+
+class OpenSpielGame:
+    """A match; what can be dealt up front is a `DealtOpenSpielGame`, what can be redrawn a `ResampledOpenSpielGame`.
+
+    Moves are OpenSpiel's action strings, and what a player sees is OpenSpiel's text, behind `p0 ` or `p1 ` ...
+    """
+
+    def __init__(self, loaded: Loaded, style: Style = "full") -> None:
+        self.loaded, self.style = loaded, style
+        self.num_players = loaded.num_players
+        self.zero_sum = loaded.zero_sum
+        self.perfect_information = loaded.perfect_information
+        self.worst_return = float(loaded.game.min_utility())
+        self.rules = _rules(loaded)
+        self._counted = loaded.perfect_information and chance.shape(loaded).returning
+        self.state: Any = None
+        """OpenSpiel's state, never at a chance node. Look at it as you like; `play` alone may change it."""
+        self._chance: random.Random | None = None  # bots that search know by it that dice are still to come
+        self._deal: chance.Deal | None = None
+        self._seen: list[tuple[str, ...]] = []  # for each player, its last observation's lines
+        self._told: list[str] = []  # for each player, the transcript
+        self._actions: dict[str, int] | None = None
+
+    def reset(self, rng: random.Random) -> None:
+        """Start a match; chance that comes later is drawn from a generator seeded by `rng` now."""
+        self._begin(random.Random(rng.getrandbits(64)) if self.loaded.stochastic else None, None)
+
+    def current_player(self) -> int | None:
+        return None if self.state.is_terminal() else int(self.state.current_player())
+
+    def observe(self, player: int) -> str:
+        """OpenSpiel's text with the player before it, and the number of the move in games that can go in circles."""
+        if self.loaded.sight == "transcript":
+            return f"p{player} {self._told[player]}"
+        if self.loaded.sight == "information":
+            text = str(self.state.information_state_string(player))
+            return f"p{player} {SHORT[self.loaded.name](text) if self.style == 'short' else text}"
+        number = f"{self.state.move_number()} " if self._counted else ""
+        return f"p{player} {number}{self.state.observation_string(player)}"
+
+    def legal_moves(self) -> list[str]:
+        return list(self.actions())
+
+    def play(self, move: str) -> None:
+        legal = self.actions()
+        if move not in legal:
+            raise IllegalMove(_why_not(move, list(legal)))
+        player = self.state.current_player()
+        self.state.apply_action(legal[move])
+        if self.loaded.sight == "transcript":
+            self._told[player] += f"> {move}\n"
+        self._settle()
+
+    def returns(self) -> list[float]:
+        return [float(amount) for amount in self.state.returns()]
+
+    def actions(self) -> dict[str, int]:
+        """The legal moves with OpenSpiel's numbers for them."""
+        if self._actions is None:
+            player = self.current_player()
+            actions = [] if player is None else self.state.legal_actions()
+            self._actions = dict(zip(words(self.state, player or 0, actions), actions, strict=True))
+        return self._actions
+
+    def show(self, state: Any) -> None:
+        """Put another state of the same game in the place of the present one, as a walk through all states does."""
+        self.state, self._actions = state, None
+
+    def _begin(self, rng: random.Random | None, deal: chance.Deal | None) -> None:
+        self._chance, self._deal = rng, deal
+        self.state = self.loaded.game.new_initial_state()
+        self._seen, self._told = [()] * self.num_players, [""] * self.num_players
+        self._settle()
+
+    def _settle(self) -> None:
+        """Let chance have its turns, then let everybody look."""
+        self._actions = None
+        while self.state.is_chance_node():
+            self.state.apply_action(self._draw())
+        if self.loaded.sight == "transcript":
+            for player in range(self.num_players):
+                text = self.state.observation_string(player)
+                self._told[player] += "".join(f"{line}\n" for line in changes(self._seen[player], text))
+                self._seen[player] = tuple(text.splitlines())
+
+    def _draw(self) -> int:
+        if self._deal:
+            action, self._deal = self._deal[0], self._deal[1:]
+            return action
+        assert self._chance is not None
+        actions, weights = zip(*self.state.chance_outcomes(), strict=True)
+        return int(self._chance.choices(actions, weights)[0])
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "OpenSpielGame":
+        """A copy of the state and of the generator; the loaded game is shared, it never changes."""
+        twin = copy.copy(self)
+        twin._seen, twin._told = list(self._seen), list(self._told)
+        if self._chance is not None:
+            twin._chance = random.Random(0)
+            twin._chance.setstate(self._chance.getstate())
+        if self.state is not None:
+            twin.state = self.state.clone()
+        return twin
+
+    def __copy__(self) -> "OpenSpielGame":
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """OpenSpiel's objects do not pickle: the game goes as its name and parameters, the state as its history."""
+        plain = {key: value for key, value in self.__dict__.items() if key not in ("loaded", "state", "_actions")}
+        history = None if self.state is None else self.state.history()
+        return plain | {"loaded": (self.loaded.name, self.loaded.params), "state": history}
+
+    def __setstate__(self, plain: dict[str, Any]) -> None:
+        self.__dict__.update(plain)
+        self._actions = None
+        self.loaded = reload(*plain["loaded"])
+        if plain["state"] is not None:
+            self.state = self.loaded.game.new_initial_state()
+            for action in plain["state"]:
+                self.state.apply_action(action)
+
+
+class ResampledOpenSpielGame(OpenSpielGame):
+    """A match with hidden information that can be redrawn."""
+
+    def resample(self, player: int, rng: random.Random) -> None:
+        """Redraw what `player` does not know; where no other match is found in time, only the chance to come."""
+        _redraw(self, player, rng)
+
+
+class DealtOpenSpielGame(OpenSpielGame):
+    """A match whose chance does not depend on the moves, so that its deals can be listed and exact theory applies."""
+
+    def deals(self) -> Iterable[tuple[float, chance.Deal]]:
+        """(probability, deal): the outcomes of all chance nodes in their order, as OpenSpiel numbers them."""
+        return chance.deals(self.loaded)
+
+    def reset_to(self, deal: chance.Deal) -> None:
+        self._begin(None, tuple(deal))
+
+    def resample(self, player: int, rng: random.Random) -> None:
+        """Redraw what `player` does not know, as far as it is found in time; with perfect information nothing."""
+        if not self.perfect_information:
+            _redraw(self, player, rng)
+
+
+def open_spiel_game(game: str, params: dict[str, Any] | None = None, style: Style = "full") -> OpenSpielGame:
+    """A game of OpenSpiel by its name there, such as leduc_poker; `params` are OpenSpiel's.
+
+    style: `full` is OpenSpiel's own text; `short` a few characters with the same content, where there is one.
+    Raises SpiralError for an unknown name or parameter, and for a game that cannot be played here.
+    """
+    loaded = load(game, params)
+    if style == "short" and game not in SHORT:
+        raise SpiralError(f"openspiel/{game} has no short style, only {', '.join(SHORT)} has; take style=full")
+    return _kind(loaded)(loaded, style)
+
+
+@functools.lru_cache(maxsize=256)
+def _kind(loaded: Loaded) -> type[OpenSpielGame]:
+    """The class whose promises this game can keep."""
+    if loaded.sight == "transcript":
+        return OpenSpielGame
+    hidden = not loaded.perfect_information
+    if hidden and resampler(loaded) is None:
+        return OpenSpielGame
+    if not chance.listing(loaded).refusal:
+        return DealtOpenSpielGame
+    return ResampledOpenSpielGame if hidden else OpenSpielGame
+
+
+def _redraw(game: OpenSpielGame, player: int, rng: random.Random) -> None:
+    """Put another match in the place of this one, with other chance to come."""
+    redraw = resampler(game.loaded)
+    assert redraw is not None  # the two classes that can be redrawn are made only where it is known how
+    with contextlib.suppress(Unresampled):
+        game.show(redraw(game.state, player, rng))
+    game._deal = None
+    game._chance = random.Random(rng.getrandbits(64)) if game.loaded.stochastic else None
+
+
+def _rules(loaded: Loaded) -> str:
+    """The game's name, its players and what moves look like; OpenSpiel has no text of rules."""
+    moves = chance.shape(loaded).moves
+    some = "are" if len(moves) <= 12 else "look like"
+    players = " and ".join(f"p{player}" for player in range(loaded.num_players))
+    return f"{loaded.title} for {players}. Moves {some}: {' | '.join(moves[:12])}"
+
+
+def _why_not(move: str, legal: list[str]) -> str:
+    if not legal:
+        return "the match is over"
+    more = f" and {len(legal) - 8} more" if len(legal) > 8 else ""
+    return f"the moves now are {', '.join(legal[:8])}{more}"

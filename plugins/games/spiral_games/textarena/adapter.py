@@ -1,0 +1,250 @@
+"""Plays any environment of TextArena as a spiral game; what each environment is like is told by the table.
+
+Every match has an environment object of its own and draws its chance from generators of its own (`chance`). Moves are
+plain text: `4` stands for the `[4]` that most environments want, and `[4]` is read alike. What the environment calls
+invalid raises `IllegalMove` with its reason and leaves no trace, and never counts towards an elimination: what an
+illegal move costs is for the run to say. The reason is not put into the observation, since an illegal move must leave
+the match as it was, and what players see is part of the match; a run that allows retries has it from the exception.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import random
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from spiral import IllegalMove, SpiralError
+from spiral_games.textarena import legal, sampling, table, upstream, words
+from spiral_games.textarena.chance import Chance
+from spiral_games.textarena.messages import ACTION, GAME, Log, Message, Style, read, with_quoted_tags, without_tags
+
+NEVER = 10**9
+"""More errors than anybody makes: the environment's own allowance is out of the way."""
+_REASON = re.compile(r"attempted an invalid move\. Reason: (.*?)\s*Please resubmit a valid move", re.DOTALL)
+
+
+class TextArenaGame:
+    """One match of the environment `env`, such as `TicTacToe-v0`.
+
+    `style` says what players see (`messages.Style`). `players` is for environments that seat several numbers of
+    players, `env_args` are keyword arguments of the environment's class. A match of `max_turns` turns is cut there
+    and gives 0 to everyone. Returns are the environment's rewards; a player it gives none has 0.
+
+    Raises SpiralError for an environment that does not exist or cannot be played, and for arguments it does not take.
+    """
+
+    rules = ""  # the environment's prompt, which says who one is and so differs by player, is part of the observation
+
+    def __init__(
+        self,
+        env: str,
+        style: Style = "transcript",
+        max_turns: int | None = None,
+        players: int | None = None,
+        env_args: dict[str, Any] | None = None,
+    ) -> None:
+        row = table.find(env)
+        self.num_players = row.num_players if players is None else players
+        if not row.num_players <= self.num_players <= row.max_players:
+            seats = f"{row.num_players} to {row.max_players}" if row.max_players > row.num_players else row.num_players
+            raise SpiralError(f"TextArena's '{env}' is for {seats} players; players={players} does not fit.")
+        if max_turns is not None and max_turns < 1:
+            raise SpiralError(f"max_turns={max_turns} leaves no turn to play; it must be at least 1.")
+        self.max_turns = row.max_turns if max_turns is None else max_turns
+        self.zero_sum = row.zero_sum and (players is None or self.num_players == 2)
+        self.perfect_information = row.perfect_information and style == "transcript"
+        self.worst_return = row.worst_return
+        self._row = row
+        self._style = style
+        self._args = env_args or {}
+        _check_args(env, self._args)
+        self._know(upstream.environment_class(env))
+
+    def _know(self, made: Any) -> None:
+        """What is known of the environment's class."""
+        self._made = made
+        self._lister = legal.lister(made)
+        self._can_give_up = made.__name__ in legal.CAN_GIVE_UP
+
+    def reset(self, rng: random.Random) -> None:
+        """A new environment; all its chance comes from one number drawn from `rng`."""
+        self._begin(rng.getrandbits(31))  # numpy takes seeds of 32 bits
+
+    def _begin(self, seed: int) -> None:
+        self._chance = Chance(seed)
+        with self._chance:
+            self._env = upstream.make(self._row.env_id, self._args)
+            self._env.reset(num_players=self.num_players, seed=seed)
+        state = self._env.state
+        state.error_allowance = NEVER
+        self._num_turns = 0
+        self._logs = [Log(player) for player in range(self.num_players)]
+        self._tags = tuple(str(role) for role in state.role_mapping.values())
+        self._told(None, "")
+
+    def current_player(self) -> int | None:
+        if self._env.state.done or self._num_turns >= self.max_turns:
+            return None
+        return int(self._env.state.current_player_id)
+
+    def observe(self, player: int) -> str:
+        """What the player was told, shown as the style has it."""
+        return self._logs[player].show(self._style)
+
+    def messages(self, player: int) -> Sequence[Message]:
+        """What the player was told, typed: for prompts and viewers that lay it out themselves."""
+        return tuple(self._logs[player].messages)
+
+    def legal_moves(self) -> list[str] | None:
+        """All legal moves where the environment's state tells them exactly, else None."""
+        if self._lister is None:
+            return None
+        if self._env.state.done or self._num_turns >= self.max_turns:
+            return []
+        moves = self._lister(self._env)
+        # Some environments leave a player no legal move; upstream, whoever is stuck loses by an invalid one.
+        return [legal.GIVE_UP] if moves == [] else moves
+
+    def sample_move(self, rng: random.Random) -> str:
+        """A random legal move, found by trying likely ones on copies. Raises ValueError if none is found."""
+        moves = self.legal_moves()
+        if moves is not None:
+            return rng.choice(moves)
+        player = self.current_player()
+        if player is None:
+            raise ValueError("the match is over")
+        likely = sampling.Likely(self._logs[player].messages, self._env, self._row.brackets)
+        move = sampling.sample(self, likely, rng)
+        if move is None and self._can_give_up:
+            return legal.GIVE_UP
+        if move is None:
+            raise ValueError(f"no legal move of '{self._row.env_id}' was found among likely ones")
+        return move
+
+    def play(self, move: str) -> None:
+        player = self.current_player()
+        if player is None:
+            raise IllegalMove("the match is over")
+        action = self._action(move)
+        kept = copy.deepcopy((self._env, self._chance), words.sharing(self._env)) if self._row.restore else None
+        state = self._env.state
+        if action == legal.GIVE_UP:
+            state.error_allowance = 0
+        with self._chance:
+            self._env.step(action)
+        if state.error_count > 0:
+            reason = self._refusal(player)
+            self._undo(kept)
+            raise IllegalMove(reason)
+        self._num_turns += 1
+        self._told(player, action)
+
+    def returns(self) -> list[float]:
+        """The environment's rewards; 0 for everyone in a match that was cut."""
+        rewards = self._env.state.rewards or {}
+        return [float(rewards.get(player) or 0.0) for player in range(self.num_players)]
+
+    def __getattr__(self, name: str) -> Any:
+        # Only games that can redraw what a player does not know have the method: `spiral check` looks for it.
+        if name == "resample" and "_made" in self.__dict__ and self._made.__name__ in legal.RESAMPLERS:
+            return self._resample
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _resample(self, player: int, rng: random.Random) -> None:
+        """Redraw all that `player` does not know: what others have just chosen, and the chance to come."""
+        legal.RESAMPLERS[self._made.__name__](self._env, player, rng)
+        self._chance = Chance(rng.getrandbits(31))
+
+    def _action(self, move: str) -> str:
+        """What the environment is given. Raises IllegalMove for a move that is not on the list, where there is one."""
+        moves = self.legal_moves()
+        if moves is not None:
+            listed = legal.chosen(move, moves)
+            if listed is None:
+                some = ", ".join(moves[:12]) + (", ..." if len(moves) > 12 else "")
+                raise IllegalMove(f"that is not a legal move now; legal: {some}")
+            move = listed
+        if move == legal.GIVE_UP and (moves is not None or self._can_give_up):
+            return move
+        return f"[{move}]" if self._row.brackets and "[" not in move and "]" not in move else move
+
+    def _refusal(self, player: int) -> str:
+        """The environment's reason for refusing the move just made."""
+        for observation in reversed(self._env.state.observations[player]):
+            match = _REASON.search(str(read(observation).text))
+            if match:
+                return match[1] or "the environment gives no reason"
+        return "the environment gives no reason"
+
+    def _undo(self, kept: tuple[Any, Chance] | None) -> None:
+        """Forget a refused move."""
+        if kept is not None:
+            self._env, self._chance = kept
+            return
+        state = self._env.state
+        state.error_count = 0
+        state.made_invalid_move = state.done = False
+        state.rewards = None
+        state.logs.clear()
+        for observations in state.observations.values():
+            observations.clear()
+
+    def _told(self, player: int | None, action: str) -> None:
+        """Move what the environment has to say to the players' logs."""
+        state = self._env.state
+        state.logs.clear()  # the environment's own transcript: nobody reads it, and every copy would carry it
+        if "get_observation" in vars(type(self._env)) and not state.done:
+            state.observations[state.current_player_id] = self._env.get_observation()[1]
+        tagged = any(f"[{tag}]" in action for tag in self._tags)
+        for seat, observations in state.observations.items():
+            if not 0 <= seat < self.num_players:
+                continue
+            for observation in observations:
+                message = read(observation)
+                if tagged and message.kind == ACTION and message.text == without_tags(action, self._tags):
+                    message = message._replace(text=with_quoted_tags(action, self._tags))
+                self._logs[seat].add(message, self._name(message.sender))
+            state.observations[seat] = []
+
+    def _name(self, sender: int) -> str:
+        return "GAME" if sender == GAME else str(self._env.state.role_mapping.get(sender, f"Player {sender}"))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The environment is pickled by itself: its module may have to be made importable before it is read.
+        state = self.__dict__.copy()
+        if "_env" in state:
+            state["_env"] = pickle.dumps(state["_env"])
+        del state["_lister"], state["_made"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._know(upstream.environment_class(self._row.env_id))
+        if "_env" in state:
+            self._env = pickle.loads(state["_env"])
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TextArenaGame:
+        other = TextArenaGame.__new__(TextArenaGame)
+        memo[id(self)] = other
+        other.__dict__.update(self.__dict__)
+        memo.update(words.sharing(self.__dict__.get("_env")))
+        for name in ("_env", "_chance", "_logs"):
+            if name in self.__dict__:
+                setattr(other, name, copy.deepcopy(getattr(self, name), memo))
+        return other
+
+
+def _check_args(env: str, args: dict[str, Any]) -> None:
+    """Raise SpiralError for arguments that the environment's class does not take."""
+    if not args:
+        return
+    known = inspect.signature(upstream.environment_class(env).__init__).parameters
+    names = [name for name in known if name != "self"]
+    unknown = [name for name in args if name not in names]
+    if unknown:
+        takes = f"takes {', '.join(names)}" if names else "takes none"
+        raise SpiralError(f"TextArena's '{env}' has no argument '{unknown[0]}'; it {takes}.")

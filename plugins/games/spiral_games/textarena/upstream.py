@@ -1,0 +1,99 @@
+"""The one place that imports TextArena: makes environments, quietly, offline and on every supported Python.
+
+It knows nothing of matches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import io
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.machinery import PathFinder, SourceFileLoader
+from types import ModuleType
+from typing import Any
+
+from spiral import SpiralError
+from spiral_games.textarena import chance, words
+from spiral_games.textarena.syntax import for_python_311
+
+INSTALL = "pip install 'spiral-games[textarena]'"
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Swallow what is printed while modules are imported."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+@functools.cache
+def registry() -> Mapping[str, Any]:
+    """TextArena's registry: id -> its spec. Raises SpiralError where TextArena is not installed."""
+    if not chance.is_installed():
+        raise SpiralError(f"TextArena's games need the package textarena, which is not installed; {INSTALL}.")
+    with quiet():
+        module: Any = importlib.import_module("textarena.envs.registration")
+    table: Mapping[str, Any] = module.ENV_REGISTRY
+    return table
+
+
+@functools.cache
+def environment_class(env_id: str) -> Any:
+    """The class behind an id, ready to be made offline. Raises whatever its module raises."""
+    spec = registry()[env_id]
+    path, name = spec.entry_point.split(":")
+    words.prepare()
+    words.share_dictionary()
+    with quiet(), words.offline():
+        module = _import(path)
+    chance.stand_in()
+    return getattr(module, name)
+
+
+def make(env_id: str, args: Mapping[str, Any]) -> Any:
+    """A new environment without wrappers."""
+    made = environment_class(env_id)
+    with words.offline():
+        env = made(**{**registry()[env_id].kwargs, **args})
+    env.env_id = env_id
+    if isinstance(getattr(env, "word_list", None), list):
+        env.word_list.sort()  # some are made from a set, whose order changes with PYTHONHASHSEED
+    return env
+
+
+def _import(path: str) -> ModuleType:
+    try:
+        return importlib.import_module(path)
+    except SyntaxError:
+        if sys.version_info >= (3, 12):
+            raise
+    rewriting = _Rewriting()
+    sys.meta_path.insert(0, rewriting)
+    try:
+        return importlib.import_module(path)
+    finally:
+        sys.meta_path.remove(rewriting)
+
+
+class _Rewriting:
+    """Finds TextArena's modules, for a loader that rewrites what only Python 3.12 can read."""
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        spec = PathFinder.find_spec(name, path, target) if name.startswith("textarena.") else None
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _RewritingLoader(spec.loader.name, spec.loader.path)
+        return spec
+
+
+class _RewritingLoader(SourceFileLoader):
+    def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> Any:  # type: ignore[override]
+        try:
+            return super().source_to_code(data, path, _optimize=_optimize)
+        except SyntaxError:
+            return super().source_to_code(for_python_311(data.decode("utf-8")), path, _optimize=_optimize)
+
+    def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
+        """Write no bytecode: what is in TextArena's cache is what its own source says."""

@@ -1,0 +1,153 @@
+"""Other runs and saved models at the table: each plays with its own weights, and a wrong name is one sentence."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from spiral import assemble, config
+from spiral.errors import ConfigError, RunError
+from spiral.inspect_run import Inspected, match_rows
+from spiral.lm import TokenLogits, parameters
+from spiral.plugins import Plugins
+from spiral.run_dir import RunDir
+from spiral.scoring import move_table
+from spiral.theory import GameTree
+from spiral.train import train
+
+TINY = [
+    "steps=2", "rollout.games=8", "warm_start.max_steps=30", "warm_start.cache=false", "warm_start.batch=16",
+    "evaluate.every=0", "evaluate.games=2", "checkpoint.every=1", "checkpoint.keep=0", "loggers=[]",
+]  # fmt: skip
+
+
+def _run(path, *words):
+    plugins = Plugins.installed()
+    asked = config.load(None, [*TINY, *words])
+    assemble.check(asked, plugins)
+    opened = RunDir.create(path, asked, plugins.distributions)
+    train(asked, opened, plugins, lambda *_: None, False)
+    return opened.path
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """One run of the demo's model, one of a larger model."""
+    folder = tmp_path_factory.mktemp("runs")
+    return _run(folder / "a", "seed=3"), _run(folder / "b", "model=byte-0.4m", "seed=4")
+
+
+def _players(*words):
+    asked = config.load(None, [*TINY, *words])
+    plugins = Plugins.installed()
+    assemble.check(asked, plugins)
+    made = assemble.players(asked, plugins)
+    assemble.admit_members(asked, made.guests, made.pool)
+    return made
+
+
+def _chance(players, policy, text="p0 J"):
+    """The policy's chance to bet with the lowest card, by 400 games of the first turn."""
+    from spiral.types import Request, Sampling
+
+    voice = players.pool.voices.get(policy)
+    engine = voice.engine if voice else players.engine
+    prompter = voice.prompter if voice else players.prompter
+    prompt = prompter.encode("", text)
+    for n in range(400):
+        engine.submit(Request(n, policy, prompt, Sampling(16, prompter.stop_ids), n))
+    done = []
+    while len(done) < 400:
+        done += engine.step()
+    return sum(prompter.read(c.ids) == "bet" for c in done) / 400
+
+
+def test_a_run_of_the_same_model_shares_the_engine(runs):
+    """Its averaged weights of that step, in the run's own engine, under the name that says which."""
+    a, _ = runs
+    made = _players(f"pool.members=['run:{a}@1']")
+    policy = f"run:{a}@1"
+    assert made.pool.members("kuhn_poker") == [policy]
+    assert policy not in made.pool.voices
+    weights = load_file(a / "checkpoints" / "step-000001" / "averaged.safetensors")
+    with torch.no_grad():
+        for name, tensor in parameters(made.model).items():
+            tensor.copy_(weights[name])
+    from spiral_games.kuhn_poker import KuhnPoker
+
+    tree = GameTree.of(KuhnPoker())
+    first = next(d for d in tree.decisions if d.player == 0)
+    table, illegal = move_table(TokenLogits(made.model), made.prompter, KuhnPoker().rules, [first])
+    expected = table[first.observation]["bet"] * (1 - illegal[first.observation])
+    assert _chance(made, policy, first.observation) == pytest.approx(expected, abs=0.1)
+
+
+def test_a_run_of_another_model_brings_its_own_engine(runs):
+    """A 0.4m policy at the table of a 0.1m learner: trained against, and only the learner's turns are trained."""
+    a, b = runs
+    run = _run(
+        b.parent / "against_b", f"pool.members=['run:{b}@2','run:{a}@2']", "opponents={name: uniform_past}", "steps=2"
+    )
+    episodes = [json.loads(line) for line in (run / "episodes.jsonl").read_text().splitlines()]
+    seated = {policy for e in episodes for policy in e["policies"]}
+    assert seated == {"learner", f"run:{b}@2", f"run:{a}@2"}
+    for e in episodes:
+        for turn in e["turns"]:
+            trained = e["policies"][turn["player"]] == "learner"
+            assert (turn["advantage"] is not None) == trained
+            assert turn["logprob"] is not None
+
+
+def test_a_saved_model_plays(runs):
+    """What save_pretrained wrote is asked with this run's prompt, and its weights are those of the checkpoint."""
+    a, b = runs
+    made = _players(f"pool.members=['model:{b / 'checkpoints' / 'step-000002' / 'model'}']")
+    [policy] = made.pool.members("kuhn_poker")
+    other = _players(f"pool.members=['run:{b}@2']")
+    assert _chance(made, policy) == _chance(other, f"run:{b}@2")
+
+
+def test_eval_plays_against_other_runs(runs):
+    """`spiral eval A --opponent run:B`: the newest checkpoint, by its step."""
+    a, b = runs
+    rows = match_rows(Inspected.open(a), None, [f"run:{b}", "random"], 10)
+    assert {row["opponent"] for row in rows} == {f"run:{b}@2", "random"}
+    assert all(row["games"] == 10 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("member", "said"),
+    [
+        ("run:{a}", r"names no step, and the newest changes .* write run:.*@2"),
+        ("run:{a}@9", r"has no checkpoint of step 9; it has: 1, 2"),
+        ("run:nowhere@1", r"nowhere is not a run: it does not exist"),
+        ("model:nowhere", r"nowhere holds no saved model \(no config.json\); give a folder that save_pretrained wrote"),
+        ("nobody", r"no bot named 'nobody' \(installed: "),
+        ("random:sides=6", r"bot 'random': .*its arguments are: none"),
+    ],
+)
+def test_a_wrong_member_is_one_sentence_before_the_run_starts(runs, member, said):
+    """Nothing was made yet; the sentence names the entry."""
+    asked = config.load(None, [f"pool.members=['{member.format(a=runs[0])}']"])
+    with pytest.raises(ConfigError, match=r"(?s)pool.members: " + r".*" + said):
+        assemble.check(asked, Plugins.installed())
+
+
+def test_a_member_of_a_game_that_is_not_played_is_refused():
+    """A misspelt game would silently seat nobody."""
+    asked = config.load(None, ["pool.members=[{policy: random, games: [chess]}]"])
+    with pytest.raises(ConfigError, match=r"random plays chess, which is none of the run's games: kuhn_poker"):
+        assemble.check(asked, Plugins.installed())
+
+
+def test_a_damaged_checkpoint_is_one_sentence(runs, tmp_path):
+    """A file cut short, told apart from a model of another shape."""
+    import shutil
+
+    a, _ = runs
+    shutil.copytree(a, tmp_path / "cut")
+    file = tmp_path / "cut" / "checkpoints" / "step-000002" / "averaged.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(RunError, match="cannot be read"):
+        _players(f"pool.members=['run:{tmp_path / 'cut'}@2']")
