@@ -95,7 +95,7 @@ def _check_frequencies(factory: GameFactory, deals: Sequence[tuple[float, Any]])
         counts[start] += 1
     for start, probability in expected.items():
         # Six standard deviations, and a few for starts that are rare: fails for a wrong game, never by chance.
-        allowed = 6 * math.sqrt(NUM_RESETS * probability * (1 - probability)) + 6
+        allowed = 6 * math.sqrt(NUM_RESETS * probability * max(0.0, 1 - probability)) + 6
         if abs(counts[start] - NUM_RESETS * probability) > allowed:
             raise Broken(
                 f"deals() gives the start {short(start.seen)} the probability {probability:.4g} and reset gave it "

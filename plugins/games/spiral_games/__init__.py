@@ -12,11 +12,15 @@ from spiral_games.guess_the_number import GuessTheNumber
 from spiral_games.kuhn_poker import KuhnPoker
 from spiral_games.leduc_poker import LeducPoker
 from spiral_games.liars_dice import LiarsDice
+from spiral_games.liars_dice_match import LiarsDiceMatch
 from spiral_games.openspiel import OpenSpielCFR, OpenSpielMCTS, OpenSpielRandom, game_names, open_spiel_game
 from spiral_games.pig_dice import PigDice
+from spiral_games.resource_negotiation import ResourceNegotiation
 from spiral_games.simple_negotiation import SimpleNegotiation
+from spiral_games.snake import SnakeGame
 from spiral_games.textarena import TextArenaGame, environment_ids
 from spiral_games.tic_tac_toe import TicTacToe
+from spiral_games.truth_and_deception import TruthAndDeception
 
 
 @spiral.hookimpl
@@ -26,11 +30,15 @@ def register_games(register: Register) -> None:
     register("kuhn_poker", KuhnPoker)
     register("leduc_poker", LeducPoker)
     register("liars_dice", LiarsDice)
+    register("liars_dice_match", LiarsDiceMatch)
+    register("negotiation", ResourceNegotiation)
     register("openspiel", open_spiel_game, members=game_names)
     register("pig_dice", PigDice)
     register("simple_negotiation", SimpleNegotiation)
+    register("snake", SnakeGame)
     register("textarena", TextArenaGame, members=environment_ids)
     register("tic_tac_toe", TicTacToe)
+    register("truth_and_deception", TruthAndDeception)
 
 
 @spiral.hookimpl

