@@ -261,10 +261,16 @@ def test_worst_return_is_a_lost_bet_every_round():
     assert play(dealt("JK", "JK"), "bet call bet call").returns()[0] == KuhnPoker(2).worst_return
 
 
-def test_the_plugin_registers_games_and_bot():
-    games, bots = {}, {}
-    spiral_games.register_games(games.__setitem__)
+def test_the_plugin_registers_games_and_bots():
+    """Kuhn poker takes its arguments through the door that all plug-ins use; families list their members."""
+    games, bots, families = {}, {}, {}
+
+    def register_game(name, factory, members=None):
+        (games if members is None else families)[name] = factory
+
+    spiral_games.register_games(register_game)
     spiral_games.register_bots(bots.__setitem__)
-    assert sorted(games) == ["kuhn_poker", "simple_negotiation", "tic_tac_toe"]
+    assert {"kuhn_poker", "leduc_poker", "simple_negotiation", "tic_tac_toe"} <= {*games}
+    assert {*families} == {"openspiel", "textarena"}
     assert games["kuhn_poker"](rounds=2).rounds == 2
-    assert list(bots) == ["equilibrium"]
+    assert sorted(bots) == ["equilibrium", "openspiel_cfr", "openspiel_mcts", "openspiel_random"]
