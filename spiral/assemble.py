@@ -17,8 +17,8 @@ from spiral.pool import Pool, Voice
 from spiral.prompts import Prompter
 from spiral.schema import Config, PluginConfig
 from spiral.seeds import derive
-from spiral.thinking import max_concurrent
 from spiral.types import LEARNER, Sampling
+from spiral.widen import Widened
 
 Games = dict[str, Callable[[], Game]]
 
@@ -95,9 +95,12 @@ def players(config: Config, plugins: Plugins) -> Players:
 def trainers(config: Config, plugins: Plugins) -> Trainers:
     """Make the plug-ins that need no model."""
     weights = {label(g.name, g.args): g.weight for g in config.games}
+    opponents = plugins.make("opponents", config.opponents.name, **config.opponents.args)
+    if wider := config.health.widen:
+        opponents = Widened(opponents, plugins.make("opponents", wider.name, **wider.args), config.health.share)
     return Trainers(
         plugins.make("curriculum", config.curriculum.name, weights, **config.curriculum.args),
-        plugins.make("opponents", config.opponents.name, **config.opponents.args),
+        opponents,
         [plugins.make("reward", reward.name, **reward.args) for reward in config.rewards],
         plugins.make("advantage", config.advantage.name, **config.advantage.args),
     )
@@ -113,6 +116,7 @@ def _named(config: Config) -> Iterator[tuple[str, PluginConfig]]:
     yield from (("game", game) for game in config.games)
     yield "curriculum", config.curriculum
     yield "opponents", config.opponents
+    yield from [("opponents", config.health.widen)] if config.health.widen else []
     yield from (("reward", reward) for reward in config.rewards)
     yield "advantage", config.advantage
     yield "model", config.model
@@ -141,6 +145,12 @@ def _makeable(config: Config, plugins: Plugins) -> list[str]:
     try:
         made = trainers(config, plugins)
         _seat_everybody(config, plugins, pool)
+        samplers = made.opponents.samplers if isinstance(made.opponents, Widened) else (made.opponents,)
+        if not (config.pool.every or config.pool.members) and any(getattr(s, "needs_pool", False) for s in samplers):
+            faults.append(
+                f"opponents {config.opponents.name} has nobody to choose from: set pool.every=50 to have snapshots of "
+                "the learner, or name somebody in pool.members"
+            )
         needed = int(getattr(made.advantage, "min_games_per_deal", 1))
         if needed > config.rollout.games_per_deal:
             faults.append(
@@ -152,7 +162,8 @@ def _makeable(config: Config, plugins: Plugins) -> list[str]:
     for name, make in games(config, plugins).items():
         try:
             game = make()
-            _check_seats(made.opponents, name, game.num_players, pool)
+            for sampler in samplers:
+                _check_seats(sampler, name, game.num_players, pool)
             playing = {*pool.bots} - {policy for policy, games in pool.restricted.items() if name not in games}
             _check_bots(game, [pool.bots[policy] for policy in sorted(playing)])
         except SpiralError as error:
@@ -171,13 +182,13 @@ def _check_seats(opponents: OpponentSampler, name: str, num_players: int, pool: 
 def _check_bots(game: Game, bots: Sequence[Bot]) -> None:
     """Raise SpiralError if one of the bots cannot play this game: better now than at the first evaluation.
 
-    One that waits for something is not asked: a call may cost money, or a person's time.
+    One that asks somebody outside is left alone: a call may cost money, or a person's time.
     """
     rng = random.Random(0)
     game.reset(rng)
     player = game.current_player()
     for bot in bots:
-        if player is not None and not max_concurrent(bot):
+        if player is not None and not getattr(bot, "external", False):
             bot.choose(game, player, rng)
 
 

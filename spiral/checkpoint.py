@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -28,9 +28,15 @@ REGULARISER = ("reference", "trail")
 
 
 def save(
-    directory: Path, step: int, learner: Learner, tokenizer: Any, plugins: Mapping[str, object], keep: int
+    directory: Path,
+    step: int,
+    learner: Learner,
+    tokenizer: Any,
+    plugins: Mapping[str, object],
+    keep: int,
+    spare: int | None = None,
 ) -> Path:
-    """Write the checkpoint of `step` and drop all but the newest `keep` (0: none); its path."""
+    """Write the checkpoint of `step` and drop all but the newest `keep` (0: none) and that of step `spare`; its path."""
     directory.mkdir(parents=True, exist_ok=True)
     final, temporary = directory / f"step-{step:06d}", directory / f".step-{step:06d}.tmp"
     for left_over in directory.glob(".step-*"):
@@ -51,11 +57,16 @@ def save(
     _sync(temporary)
     shutil.rmtree(final, ignore_errors=True)
     os.rename(temporary, final)
-    for old in found(directory)[:-keep] if keep else []:
+    drop([path for path in found(directory)[:-keep] if step_of(path) != spare] if keep else [])
+    return final
+
+
+def drop(paths: Sequence[Path]) -> None:
+    """Delete checkpoints, in this order."""
+    for old in paths:
         gone = old.with_name(f".{old.name}.old")  # a kill in the middle must not leave what looks whole
         os.rename(old, gone)
         shutil.rmtree(gone)
-    return final
 
 
 def found(directory: Path) -> list[Path]:

@@ -6,7 +6,6 @@ Heavy imports wait inside the commands, so that `--help` and every complaint abo
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -15,7 +14,10 @@ from typing import Any
 
 import click
 
+from spiral import launch
 from spiral.errors import SpiralError
+from spiral.exploitability_command import exploit, exploitability
+from spiral.tournament_command import tournament
 
 GAME = click.option("--game", metavar="G", help="A game of the run; not needed if it has one only.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -33,7 +35,11 @@ class _Group(click.Group):
             ctx.exit(2)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Group,
+    commands=[exploit, exploitability, tournament],
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="spiral-selfplay")
 def main() -> None:
     """Train language models by self-play on text games."""
@@ -51,14 +57,14 @@ def train(words: tuple[str, ...], run_dir: Path | None, resume: bool) -> None:
     path, overrides = _split(words)
     plugins = Plugins.installed()
     if resume:
-        run, loaded = _resumed(run_dir, path, overrides)
+        run, loaded = launch.resumed(run_dir, path, overrides)
         assemble.check(loaded, plugins)
     else:
         loaded, faults = config.read(path, overrides)
         assemble.check(loaded, plugins, faults)
-        run = _new_run(run_dir, loaded, plugins)
-    _train(loaded, run, plugins, resume)
-    if _rank() == 0:
+        run = launch.new_run(run_dir, loaded, plugins)
+    launch.train(loaded, run, plugins, resume)
+    if launch.rank() == 0:
         click.echo(f"open {run.path / 'report.html'}")
 
 
@@ -125,7 +131,9 @@ def check(names: tuple[str, ...], everything: bool) -> None:
     for row in rows:
         promises = broken_promises(found, row.kind, row.name)
         failed = failed or bool(promises)
-        click.echo(f"{row.kind} {row.name} ({row.distribution} {row.version}): {'BROKEN' if promises else 'ok'}")
+        outside = getattr(row.factory, "external", False)
+        said = "BROKEN" if promises else "not tried, it asks somebody outside" if outside else "ok"
+        click.echo(f"{row.kind} {row.name} ({row.distribution} {row.version}): {said}")
         for promise in promises:
             click.echo(f"  - {promise}")
     sys.exit(1 if failed else 0)
@@ -166,32 +174,6 @@ def evaluate(run: Path, game: str | None, opponents: tuple[str, ...], num_games:
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @GAME
-@AS_JSON
-@click.option(
-    "--policy-out", type=click.Path(path_type=Path), help="Write {observation: {legal move: probability}} here."
-)
-def exploitability(run: Path, game: str | None, as_json: bool, policy_out: Path | None) -> None:
-    """Exact NashConv of a run's policy, for a game that can be enumerated."""
-    from spiral.inspect_run import Inspected, exact_row
-
-    if policy_out is not None and not policy_out.absolute().parent.is_dir():
-        raise SpiralError(f"--policy-out {policy_out} lies in a folder that does not exist; make it, or give another")
-    inspected = Inspected.open(run)
-    row, table = exact_row(inspected, game)
-    if policy_out is not None:
-        policy_out.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
-    if as_json:
-        click.echo(json.dumps(row, indent=2))
-        return
-    click.echo(f"{row['game']}, step {row['step']}: NashConv {row['nash_conv']:.4f}")
-    for player, (value, gain) in enumerate(zip(row["values"], row["gains"], strict=True)):
-        click.echo(f"  player {player}: value {value:+.4f}, a best response would gain {gain:.4f}")
-    click.echo(f"  probability of illegal replies: {row['illegal_mass']:.4f} on average over observations")
-
-
-@main.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@GAME
 @click.option("--player", default=0, show_default=True, help="Your chair.")
 @click.option("--seed", type=int, help="Play the same deal again.")
 def play(run: Path, game: str | None, player: int, seed: int | None) -> None:
@@ -221,63 +203,3 @@ def _split(words: Sequence[str]) -> tuple[Path | None, list[str]]:
     if len(files) > 1:
         raise SpiralError(f"one config file at most, not {len(files)}: {', '.join(files)}; overrides are key=value")
     return (Path(files[0]) if files else None), [word for word in words if "=" in word]
-
-
-def _rank() -> int:
-    """This process's number among those that accelerate or torchrun started; 0 when alone."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def _new_run(run_dir: Path | None, config: Any, plugins: Any) -> Any:
-    """The directory of a new run, made by the first process."""
-    from spiral.run_dir import RunDir
-
-    if run_dir is None:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise SpiralError("several processes must agree where the run is kept; give --run-dir")
-        run_dir = Path("runs") / f"{config.games[0].name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if _rank() > 0:
-        return RunDir(run_dir)
-    return RunDir.create(run_dir, config, plugins.distributions)
-
-
-def _resumed(run_dir: Path | None, path: Path | None, overrides: Sequence[str]) -> tuple[Any, Any]:
-    from spiral.config import load
-    from spiral.run_dir import RunDir
-    from spiral.schema import FIXED_IN_A_RUN
-
-    if run_dir is None or path is not None:
-        raise SpiralError("--resume continues the run in --run-dir with its own config; give --run-dir and no file")
-    run, config = RunDir.open(run_dir)
-    if overrides:
-        asked = load(run_dir / "config.yaml", overrides)
-        changed = [key for key in FIXED_IN_A_RUN if getattr(asked, key) != getattr(config, key)]
-        if changed:
-            raise SpiralError(
-                f"--resume would change {', '.join(changed)} of {run_dir}, whose checkpoints belong to the old values; "
-                "start a new run with another --run-dir"
-            )
-        config = asked
-    return run, config
-
-
-def _train(config: Any, run: Any, plugins: Any, resume: bool) -> None:
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from rich.console import Console
-
-    from spiral.terminal import Terminal
-
-    terminal = Terminal(Console(quiet=_rank() > 0))
-    plugins.observe_with(terminal)
-    try:
-        from spiral.train import train as run_training
-
-        run_training(config, run, plugins, terminal.warm_start, resume)
-    except SpiralError:
-        if not resume and _rank() == 0 and not run.metrics():
-            run.discard()  # or the corrected command would find its directory taken
-        raise
-    except KeyboardInterrupt:
-        raise SpiralError(f"stopped; go on with: spiral train --run-dir {run.path} --resume") from None
-    finally:
-        terminal.close()

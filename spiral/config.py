@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from spiral.schema import (
     Config,
     EvaluateConfig,
     GameConfig,
+    HealthConfig,
     LearnerConfig,
     MemberConfig,
     PluginConfig,
@@ -40,6 +42,7 @@ SEVERAL = ("games", "rewards", "loggers")
 
 _GROUPS: dict[str, type] = {
     "pool": PoolConfig,
+    "health": HealthConfig,
     "rollout": RolloutConfig,
     "learner": LearnerConfig,
     "warm_start": WarmStartConfig,
@@ -80,7 +83,13 @@ def dump(config: Config) -> str:
 def parse_plugin(text: str) -> PluginConfig:
     """`name` or `name:key=value,key=value`, as the command line writes a bot."""
     name, _, rest = text.partition(":")
-    args = OmegaConf.from_dotlist([part for part in rest.split(",") if part])
+    parts = [part for part in re.split(r",(?=[A-Za-z_][\w.]*=)", rest) if part]  # a value may hold commas
+    try:
+        args = OmegaConf.to_container(OmegaConf.from_dotlist(parts))
+    except (OmegaConfBaseException, YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"'{text}' cannot be read ({reason}); write NAME or NAME:key=value,key=value") from error
+    assert isinstance(args, dict)
     return PluginConfig(name, {str(key): value for key, value in args.items()})
 
 
@@ -134,6 +143,8 @@ def _long_form(tree: dict[str, Any]) -> dict[str, Any]:
         given = pool["members"]
         listed = given if isinstance(given, list) else [given]
         tree["pool"] = {**pool, "members": [{"policy": m} if isinstance(m, str) else m for m in listed]}
+    if isinstance(health := tree.get("health"), dict) and isinstance(health.get("widen"), str):
+        tree["health"] = {**health, "widen": {"name": health["widen"]}}
     return tree
 
 
@@ -175,6 +186,8 @@ def _fill(node: Any, schema: type, tree: Mapping[str, Any], prefix: str, faults:
             with flag_override(node, "readonly", False):  # frozen dataclasses make read-only nodes
                 if not prefix and key in (*SINGLE, *SEVERAL):
                     node[key] = _plugin_nodes(key, value)
+                elif path == "health.widen":
+                    node[key] = None if value is None else _plugin_nodes(key, value)
                 elif path == "pool.members":
                     node[key] = [OmegaConf.merge(OmegaConf.structured(MemberConfig), item) for item in value]
                 else:
@@ -186,6 +199,6 @@ def _fill(node: Any, schema: type, tree: Mapping[str, Any], prefix: str, faults:
 def _plugin_nodes(key: str, value: Any) -> Any:
     """Plain mappings of plug-ins as typed nodes, so that a wrong key inside one is found here."""
     schema = OmegaConf.structured(GameConfig if key == "games" else PluginConfig)
-    if key in SINGLE:
+    if key not in SEVERAL:
         return OmegaConf.merge(schema, value)
     return [OmegaConf.merge(schema, item) for item in value]

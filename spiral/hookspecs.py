@@ -23,8 +23,7 @@ class Register(Protocol):
     def __call__(
         self, name: str, factory: Callable[..., Any], members: Callable[[], Iterable[str]] | None = None
     ) -> None:
-        """With `members`, `name` is a family: `name/member` is made by factory(member, **args). `members()` lists those
-        that are known; it is called to list, to check and to suggest, never to make one."""
+        """With `members`, a family: factory(member, **args) makes `name/member`; `members()` lists those known."""
 
 
 @hookspec
@@ -74,7 +73,7 @@ def register_prompts(register: Register) -> None:
 
 @hookspec
 def register_loggers(register: Register) -> None:
-    """factory(run_dir, **args) -> an object with any of the four observers below as hookimpls."""
+    """factory(run_dir, **args) -> an object with any of the observers below as hookimpls."""
 
 
 @hookspec
@@ -85,6 +84,11 @@ def run_started(config: Config, run_dir: Path) -> None:
 @hookspec
 def step_finished(step: int, metrics: Mapping[str, float], episodes: Sequence[Episode]) -> None:
     """One step of training is done; `metrics` holds everything the step reported."""
+
+
+@hookspec
+def health_event(event: Mapping[str, Any]) -> None:
+    """Something collapsed; `event` is a line of events.jsonl."""
 
 
 @hookspec

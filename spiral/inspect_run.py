@@ -1,4 +1,4 @@
-"""A finished or running run, opened to be measured: its newest checkpoint's averaged weights in an engine."""
+"""A finished or running run, opened to be measured: a checkpoint's averaged weights in an engine."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import torch
 
 from spiral import assemble, checkpoint
 from spiral.assemble import Players
-from spiral.errors import SpiralError
+from spiral.errors import RunError, SpiralError
 from spiral.evaluate import AVERAGED, Arena, exploitability
 from spiral.game_tree import GameTree
 from spiral.lm import TokenLogits, load_parameters
+from spiral.monte_carlo import estimate, sample_moves
 from spiral.plugins import Plugins
 from spiral.run_dir import RunDir
 from spiral.schema import Config
+from spiral.types import Sampling
 
 
 @dataclass
@@ -29,31 +31,53 @@ class Inspected:
     players: Players
 
     @classmethod
-    def open(cls, path: Path) -> Inspected:
-        """Load a run. Raises RunError for a directory that is none, or a checkpoint of another model."""
+    def open(cls, path: Path, step: int | None = None) -> Inspected:
+        """Load a run, as it was at `step` if one is given.
+
+        Raises RunError for a directory that is none, a step without a checkpoint, or a checkpoint of another model.
+        """
         plugins = Plugins.installed()
         run, config = RunDir.open(path)
         assemble.check(config, plugins)
-        newest = checkpoint.latest(run.path)
-        weights = checkpoint.averaged_weights(newest)
+        chosen = checkpoint_of(run, step)
+        weights = checkpoint.averaged_weights(chosen)
         players = assemble.players(config, plugins)
         with torch.no_grad():
             load_parameters(players.model, weights)
-        step = checkpoint.step_of(newest)
+        step = checkpoint.step_of(chosen)
         players.engine.load_weights(AVERAGED, weights, step)
         players.pool.weighted.add(AVERAGED)
         return cls(config, step, players)
 
     def game(self, name: str | None) -> str:
         """The label of one of the run's games, by its label or plain name."""
-        labels = list(self.players.games)
-        if name is None and len(labels) == 1:
-            return labels[0]
-        named = [g for g in labels if name is not None and (g == name or g.split("(")[0] == name)]
-        if len(named) != 1:
-            asked = "no game was named" if name is None else f"the run has no one game '{name}'"
-            raise SpiralError(f"{asked}; it has: {', '.join(labels)}; give --game")
-        return named[0]
+        return game_label(list(self.players.games), name)
+
+    def thinks(self, tree: GameTree) -> bool:
+        """Whether many replies say one move, so that moves have no probability that could be scored."""
+        return any(self.players.prompter.reply(move) is None for move in tree.decisions[0].moves)
+
+
+def checkpoint_of(run: RunDir, step: int | None) -> Path:
+    """A run's checkpoint of `step`, or its newest. Raises RunError if there is none."""
+    if step is None:
+        return checkpoint.latest(run.path)
+    steps = {checkpoint.step_of(path): path for path in checkpoint.found(run.checkpoints)}
+    if step not in steps:
+        known = ", ".join(map(str, steps)) or "none"
+        raise RunError(f"{run.path} has no checkpoint of step {step}; it has: {known}")
+    return steps[step]
+
+
+def game_label(labels: Sequence[str], name: str | None) -> str:
+    """One of a run's games, by its label or plain name. Raises SpiralError if that leaves a choice, or none."""
+    if name is None and len(labels) == 1:
+        return labels[0]
+    named = [g for g in labels if name is not None and (g == name or g.split("(")[0] == name)]
+    if len(named) != 1:
+        asked = "no game was named" if name is None else f"the run has no one game '{name}'"
+        raise SpiralError(f"{asked}; it has: {', '.join(labels)}; give --game")
+    return named[0]
 
 
 def match_rows(
@@ -89,12 +113,23 @@ def match_rows(
     return rows
 
 
-def exact_row(inspected: Inspected, game: str | None) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
-    """Exact NashConv of one game and the policy's table. Raises SpiralError for a game that cannot be enumerated."""
+def exact_row(
+    inspected: Inspected, game: str | None, tree: GameTree | None = None
+) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+    """Exact NashConv of one game and the policy's table; `tree` if the game was unfolded already.
+
+    Raises SpiralError for a game that cannot be enumerated, or a policy that thinks before it moves.
+    """
     p = inspected.players
     name = inspected.game(game)
     made = p.games[name]()
-    result = exploitability(TokenLogits(p.model), p.prompter, made.rules, GameTree.of(made))
+    tree = tree or GameTree.of(made)
+    if inspected.thinks(tree):
+        raise SpiralError(
+            "this run's policy thinks before it moves, so many replies say one move and none can be scored; estimate "
+            "with --samples 200, or bound it from below with: spiral exploit"
+        )
+    result = exploitability(TokenLogits(p.model), p.prompter, made.rules, tree)
     row = {
         "game": name,
         "step": inspected.step,
@@ -106,3 +141,54 @@ def exact_row(inspected: Inspected, game: str | None) -> tuple[dict[str, Any], d
         "illegal_mass": result.mean_illegal_mass,
     }
     return row, result.table
+
+
+def sampled_row(
+    inspected: Inspected, game: str | None, num_samples: int
+) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+    """NashConv of one game with its interval and the policy's table, from `num_samples` replies at each decision.
+
+    Raises SpiralError for a game that cannot be enumerated.
+    """
+    p, config = inspected.players, inspected.config
+    name = inspected.game(game)
+    made = p.games[name]()
+    tree = GameTree.of(made)
+    sampled = sample_moves(
+        p.engine,
+        AVERAGED,
+        p.prompter,
+        Sampling(config.rollout.max_new_tokens, p.prompter.stop_ids),
+        made.rules,
+        tree.decisions,
+        num_samples,
+        (config.seed, "samples", name),
+        config.rollout.deadline_s,
+    )
+    found = estimate(tree, sampled)
+    illegal, illegal_low, illegal_high = sampled.mean_illegal_mass()
+    table, intervals = sampled.table(), sampled.intervals()
+    row = {
+        "game": name,
+        "step": inspected.step,
+        "samples": num_samples,
+        "decisions": len(table),
+        "nash_conv": found.plug_in,
+        "nash_conv_split": found.split,
+        "nash_conv_low": found.low,
+        "nash_conv_high": found.high,
+        "values": list(found.theory.values),
+        "best_response_values": list(found.theory.best_response_values),
+        "gains": list(found.theory.gains),
+        "illegal_mass": illegal,
+        "illegal_low": illegal_low,
+        "illegal_high": illegal_high,
+        "decisions_without_legal_reply": sum(not any(sampled.counts(o).values()) for o in table),
+        "policy": {
+            o: {
+                m: {"share": share, "low": intervals[o][m][0], "high": intervals[o][m][1]} for m, share in moves.items()
+            }
+            for o, moves in table.items()
+        },
+    }
+    return row, table

@@ -72,7 +72,9 @@ class Bot(Protocol):
     """A program that plays. It looks at nothing that `observe(player)` hides, and never changes the game.
 
     Optional members: `max_concurrent: int = 0`, for a bot that waits for something: above 0, `choose` is called in
-    that many threads at once, while other games go on; `state`, see `Stateful`.
+    that many threads at once, while other games go on; `state`, see `Stateful`; `external: bool = False`, whether it
+    asks somebody outside this process, who cannot be tested; `tried_on: Sequence[str] = ()`, names of the games that
+    the conformance kit tries it on, instead of all that are installed.
     """
 
     def choose(self, game: Game, player: int, rng: random.Random) -> str:
@@ -83,7 +85,11 @@ class Bot(Protocol):
 
 
 class OpponentSampler(Protocol):
-    """Who sits where in the next game. Optional member: `record(episode)`, to learn from results."""
+    """Who sits where in the next game.
+
+    Optional members: `record(episode)`, to learn from results; `needs_pool: bool = False`, whether it is of no use while
+    the pool holds nobody but the learner.
+    """
 
     def seat(self, game: str, num_players: int, pool: Pool, rng: random.Random) -> list[PolicyId]:
         """One policy a chair, at least one of them the learner; all chance from `rng`."""

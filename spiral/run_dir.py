@@ -106,6 +106,16 @@ class RunDir:
                 kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) < step]
                 self.write(name, "".join(line + "\n" for line in kept))
 
+    def write_events(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """All events of the run's health so far; no file without any."""
+        if events or (self.path / "events.jsonl").exists():
+            self.write("events.jsonl", "".join(json.dumps(event) + "\n" for event in events))
+
+    def set_aside(self, step: int, name: str) -> None:
+        """Keep the metrics of `step` and later, which a rollback is about to forget, in a file of their own."""
+        kept = [line for line in self.metrics() if line["step"] >= step]
+        self.write(name, "".join(json.dumps(line) + "\n" for line in kept))
+
     def metrics(self) -> list[dict[str, Any]]:
         """All lines of metrics.jsonl that are whole."""
         path = self.path / "metrics.jsonl"

@@ -155,6 +155,23 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
+class HealthConfig:
+    """What happens when self-play collapses; `docs/collapse.md` shows what that looks like."""
+
+    action: Literal["note", "stop", "rollback"] = "note"
+    """`note` it in events.jsonl and the report; `stop` the run; or go back to the last healthy checkpoint and let
+    `widen` choose a part of the opponents from then on."""
+    widen: PluginConfig | None = None
+    """The sampler of opponents that takes over in part after a rollback, such as `uniform_past`."""
+    share: float = 0.5
+    """How much of the games it gets; after each further rollback that much of the rest."""
+    max_rollbacks: int = 2
+    """A collapse after that many is noted only."""
+    window: int = 20
+    """About how many steps something must be wrong before it is called a collapse."""
+
+
+@dataclass(frozen=True)
 class CheckpointConfig:
     """What is kept of a run."""
 
@@ -193,6 +210,7 @@ class Config:
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     steps: int = 1000
     """Learner updates."""
@@ -202,7 +220,18 @@ class Config:
     """CPU threads of torch; tiny models are slower with more."""
 
 
-FIXED_IN_A_RUN = ("games", "model", "prompt", "opponents", "pool", "curriculum", "rewards", "advantage", "seed")
+FIXED_IN_A_RUN = (
+    "games",
+    "model",
+    "prompt",
+    "opponents",
+    "pool",
+    "health",
+    "curriculum",
+    "rewards",
+    "advantage",
+    "seed",
+)
 """Keys that a resumed run cannot change: its checkpoints would belong to something else."""
 
 
@@ -212,12 +241,13 @@ _RANGES: dict[str, tuple[float, float, str]] = {
         math.inf,
         "steps threads rollout.games rollout.games_per_deal rollout.concurrent rollout.max_new_tokens "
         "rollout.max_turns learner.epochs learner.reference_every learner.micro_batch_tokens checkpoint.every "
-        "warm_start.check_every warm_start.batch evaluate.games evaluate.max_nodes pool.size",
+        "warm_start.check_every warm_start.batch evaluate.games evaluate.max_nodes pool.size "
+        "health.window",
     ),
     "at least 0": (
         0,
         math.inf,
-        "rollout.retries rollout.max_voided pool.every evaluate.every warm_start.max_steps checkpoint.keep "
+        "rollout.retries rollout.max_voided pool.every health.max_rollbacks evaluate.every warm_start.max_steps checkpoint.keep "
         "checkpoint.episodes learner.warmup_steps learner.kl learner.weight_decay learner.clip",
     ),
     "positive": (
@@ -225,7 +255,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
         1e300,
         "learner.lr learner.max_grad_norm learner.ratio_tolerance warm_start.lr rollout.deadline_s",
     ),
-    "from 0 to 1": (0, 1, "learner.lr_end learner.kl_end warm_start.legal"),
+    "from 0 to 1": (0, 1, "learner.lr_end learner.kl_end warm_start.legal health.share"),
     "at least 0 and below 1": (0, 1 - 1e-12, "learner.ema learner.reference_ema"),
     "a finite number": (-1e300, 1e300, "learner.entropy"),
 }
@@ -249,6 +279,11 @@ def unsound(config: Config) -> list[str]:
         for _, rate in c.warm_start.dropout
         if not 0 <= rate < 1
     ]
+    if (c.health.action == "rollback") != (c.health.widen is not None):
+        faults.append(
+            f"health.action is {c.health.action} and health.widen is {'given' if c.health.widen else 'not given'}; a "
+            "rollback, and nothing else, needs a sampler to widen the opponents with, such as health.widen=uniform_past"
+        )
     if c.rollout.games % max(1, c.rollout.games_per_deal):
         faults.append(
             f"rollout.games is {c.rollout.games}, and must be a multiple of rollout.games_per_deal "

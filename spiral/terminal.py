@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -70,6 +71,12 @@ class Terminal:
         elif news or time.monotonic() - self._last_line > PLAIN_EVERY_S:
             self._last_line = time.monotonic()
             self._console.print(self._line(step), highlight=False, soft_wrap=True)
+
+    @hookimpl
+    def health_event(self, event: Mapping[str, Any]) -> None:
+        self._console.print(
+            f"step {event['step']}: {event['sentence']} [{event['action']}]", highlight=False, markup=False
+        )
 
     @hookimpl
     def run_finished(self, step: int) -> None:

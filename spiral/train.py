@@ -8,7 +8,6 @@ import gc
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -20,7 +19,9 @@ from spiral.batch import pack
 from spiral.config import dump
 from spiral.errors import RunError
 from spiral.evaluate import AVERAGED, Arena, Evaluator, exact_metrics, policy_record
-from spiral.interfaces import Records
+from spiral.first_weights import first_weights
+from spiral.health import vital_signs
+from spiral.interfaces import Records, has_perfect_information
 from spiral.learner import Learner
 from spiral.lm import TokenLogits
 from spiral.metrics import Stopwatch, summarise
@@ -31,7 +32,9 @@ from spiral.rollouts import Rollouts, in_order
 from spiral.run_dir import RunDir, episode_record
 from spiral.schema import Config
 from spiral.types import LEARNER, Episode, Trajectory
-from spiral.warm_start import Progress, cached_warm_start, legal_share, warm_start
+from spiral.vigil import Vigil
+from spiral.warm_start import Progress
+from spiral.widen import Widened
 
 
 class Training:
@@ -43,7 +46,7 @@ class Training:
         self.players = assemble.players(config, plugins)
         self.trainers = assemble.trainers(config, plugins)
         if fresh:
-            self._warm_start(plugins, progress)
+            first_weights(config, self.players, plugins, progress)
         self.learner = Learner(self.players.model, config.learner, config.steps, self.accelerator)
         p = self.players
         self.rollouts = Rollouts(
@@ -60,7 +63,9 @@ class Training:
         opponents = [p.guests.invite(text) for text in config.evaluate.opponents]
         self.evaluator = Evaluator(p.games, opponents, arena, p.prompter, config.evaluate)
         p.pool.weighted.add(AVERAGED)
-        self.stateful = {"pool": p.pool, **self.trainers.stateful()}
+        open_games = [name for name, make in p.games.items() if has_perfect_information(make())]
+        self.vigil = Vigil(config.health, config.evaluate.games, open_games)
+        self.stateful = {"pool": p.pool, "health": self.vigil, **self.trainers.stateful()}
         self.watch = Stopwatch()
 
     def loop(self, start: int) -> None:
@@ -68,7 +73,10 @@ class Training:
         are worth, and how the update that ended them went."""
         config, watch = self.config, self.watch
         self.players.engine.load_weights(LEARNER, self.learner.weights(), version=start)
-        for step in range(start, config.steps):
+        if config.health.action == "rollback" and not checkpoint.found(self.run.checkpoints):
+            self.save(start)
+        step = start
+        while step < config.steps:
             if config.pool.every and step % config.pool.every == 0:
                 self.snapshot(step)
             metrics = self.evaluate(step) if config.evaluate.every and step % config.evaluate.every == 0 else {}
@@ -83,10 +91,15 @@ class Training:
                 stats = self.learner.update(batch, step, config.rollout.games)
                 self.players.engine.load_weights(LEARNER, self.learner.weights(), version=step + 1)
             metrics |= summarise(episodes, trajectories, advantages) | stats
+            metrics |= vital_signs(episodes, trajectories, advantages)
             metrics |= watch.metrics(len(episodes), batch.num_reply_tokens, batch.num_sequence_tokens)
             self.report(step, metrics, episodes, trajectories, advantages)
-            if (step + 1) % config.checkpoint.every == 0 or step + 1 == config.steps:
-                self.save(step + 1)
+            if self.look(step, metrics) == "rollback":
+                step = self.roll_back(step)
+                continue
+            step += 1
+            if step % config.checkpoint.every == 0 or step == config.steps:
+                self.save(step)
         if config.evaluate.every:
             self.report(config.steps, self.evaluate(config.steps), [], [], [])
         self.finish()
@@ -128,11 +141,52 @@ class Training:
 
     def restore(self, path: Path) -> int:
         """Put everything back as the checkpoint `path` has it; the step to go on with."""
+        pool, engine = self.players.pool, self.players.engine
+        before = {*pool.snapshots}
         step = checkpoint.restore(path, self.learner, self.stateful)
-        for past in self.players.pool.steps:
-            weights = snapshots.read(self.run.snapshots, past)
-            self.players.engine.load_weights(policy_of(past), weights, version=past)
+        for policy in before - {*pool.snapshots}:
+            engine.drop(policy)
+        for past in pool.steps:
+            engine.load_weights(policy_of(past), snapshots.read(self.run.snapshots, past), version=past)
         return step
+
+    def look(self, step: int, metrics: dict[str, float]) -> str | None:
+        """Whether something collapsed, and what is to be done; raises RunError if the run is to stop."""
+        event = self.vigil.look(step, metrics, self.num_rollbacks)
+        if event is None:
+            return None
+        if self.accelerator.is_main_process:
+            self.run.write_events(self.vigil.events)
+            self.hooks.health_event(event=event)
+        if event["action"] == "stop":
+            self.save(step + 1)
+            raise RunError(f"stopped at step {step}, as health.action asks: {event['sentence']}")
+        return str(event["action"])
+
+    @property
+    def num_rollbacks(self) -> int:
+        """How often the run went back so far."""
+        return self.trainers.opponents.times if isinstance(self.trainers.opponents, Widened) else 0
+
+    def roll_back(self, step: int) -> int:
+        """Go back to the newest checkpoint before the trouble, with wider opponents; the step to go on with."""
+        opponents, events = self.trainers.opponents, self.vigil.events
+        assert isinstance(opponents, Widened)
+        times, paths = opponents.times, checkpoint.found(self.run.checkpoints)
+        target = self.vigil.detector.last_healthy(step)
+        kept = [path for path in paths if checkpoint.step_of(path) <= target] or paths[:1]
+        back = self.restore(kept[-1])
+        opponents.times, self.vigil.events = times + 1, events
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            self.run.set_aside(back, f"abandoned-{times + 1}.jsonl")
+            checkpoint.drop([path for path in reversed(paths) if path not in kept])
+        # Until this checkpoint stands, a run that is killed comes to the same collapse and goes back again.
+        self.save(back)
+        if self.accelerator.is_main_process:
+            self.run.rewind(back)
+        self.players.engine.load_weights(LEARNER, self.learner.weights(), version=back)
+        return back
 
     def evaluate(self, step: int) -> dict[str, float]:
         """What the averaged weights are worth, and beside them the live ones."""
@@ -173,9 +227,16 @@ class Training:
     def save(self, step: int) -> None:
         """A checkpoint that the run can go on from at `step`."""
         if self.accelerator.is_main_process:
-            keep = self.config.checkpoint.keep
+            keep, target = self.config.checkpoint.keep, self.vigil.detector.last_healthy(step)
+            steps = [checkpoint.step_of(path) for path in checkpoint.found(self.run.checkpoints)]
             path = checkpoint.save(
-                self.run.checkpoints, step, self.learner, self.players.tokenizer, self.stateful, keep
+                self.run.checkpoints,
+                step,
+                self.learner,
+                self.players.tokenizer,
+                self.stateful,
+                keep,
+                spare=max((s for s in steps if s <= target), default=None),
             )
             snapshots.prune(self.run.snapshots, self.players.pool.steps, checkpoint.found(self.run.checkpoints))
             self.run.write("pool.json", json.dumps(self.players.pool.table(self.players.games)))
@@ -188,33 +249,6 @@ class Training:
         if self.accelerator.is_main_process:
             self.hooks.run_finished(step=self.config.steps)
             write_report(self.run.path)
-
-    def _warm_start(self, plugins: Plugins, progress: Progress) -> None:
-        config, p = self.config, self.players
-        if not config.warm_start.max_steps:
-            return
-        weights = {name: game.weight for name, game in zip(p.games, config.games, strict=True)}
-        tokens = config.rollout.max_new_tokens
-        train = functools.partial(
-            warm_start,
-            p.model,
-            p.games,
-            weights,
-            p.prompter,
-            p.engine,
-            tokens,
-            config.warm_start,
-            config.seed,
-            progress,
-        )
-        if not config.warm_start.cache:
-            train()
-            return
-        asked = asdict(config)
-        identity = {key: asked[key] for key in ("games", "model", "engine", "prompt", "warm_start", "seed")}
-        identity |= {"tokens": tokens, "versions": dict(plugins.distributions), "device": p.model.device.type}
-        legal = functools.partial(legal_share, p.model, p.games, weights, p.prompter, p.engine, tokens, config.seed)
-        cached_warm_start(p.model, identity, train, legal, config.warm_start.legal)
 
 
 def check_finite(advantages: Sequence[Sequence[float]], name: str) -> None:
@@ -238,6 +272,7 @@ def train(config: Config, run: RunDir, plugins: Plugins, progress: Progress, res
     gc.freeze()
     if training.accelerator.is_main_process:
         run.rewind(start)
+        run.write_events(training.vigil.events)
         run.write("config.yaml", dump(config))  # a resumed run's overrides, now that they were accepted
         plugins.hook.run_started(config=config, run_dir=run.path)
     try:

@@ -16,8 +16,10 @@ from spiral.errors import RunError
 from spiral.report import embed, render, write_report
 from spiral.report.records import (
     MAX_EPISODES,
+    MAX_EVENTS,
     MAX_GAME_CHARS,
     MAX_POINTS,
+    MAX_RATED,
     MAX_STATES,
     MAX_TURNS,
     collect,
@@ -70,9 +72,22 @@ def metrics(rng, steps, games, exact, opponents, every=25):
             value = noise(0.08) - 0.055
             row |= {f"play/{game}/return_p0": value, f"play/{game}/return_p1": -value, f"play/{game}/turns": 2.5}
             row |= {f"play/{game}/games": 512.0 / len(games), f"play/{game}/illegal_rate": max(0, 0.02 * fall)}
+            row |= {f"health/{game}/{name}": number for name, number in signs(rng, fall).items()}
         if step % every == 0 or step == steps - 1:
             row |= evaluation(rng, games, exact, opponents, done) | {"time/eval_s": 0.3 + abs(noise(0.03))}
         yield row
+
+
+def signs(rng, fall):
+    """Vital signs of a run whose opponents are itself, its past and a bot."""
+    edge, old, new = rng.gauss(0, 0.08) - 0.1, 0.7 - 0.2 * fall, 0.55 - 0.05 * fall
+    row = {"edge": edge, "edge_low": edge - 0.2, "edge_high": edge + 0.2, "win_p0": 0.48, "win_p1": 0.52,
+           "draw_rate": 0.1, "illegal_p0": 0.02 * fall, "illegal_p1": 0.01 * fall, "cut_off": 0.0, "zero_share": 0.0,
+           "first_moves": 2.0, "openings": 3.5, "score_old": old, "games_old": 60.0, "score_new": new,
+           "games_new": 60.0, "score_bots": 0.6, "games_bots": 60.0}  # fmt: skip
+    for p in range(2):
+        row |= {f"entropy_p{p}": 0.3 + 0.4 * fall + rng.gauss(0, 0.02), f"reply_tokens_p{p}": 5.0 + p}
+    return row
 
 
 def evaluation(rng, games, exact, opponents, done):
@@ -128,6 +143,7 @@ def make_run(path, steps=1000, games=("kuhn_poker",), exact=("kuhn_poker",), opp
         path / "faults.jsonl",
         [{"step": steps // 3, "game": games[0], "deal": 5, "moves": ["bet", "pass"], "reason": reason}],
     )
+    name_it(path, steps, games[0])
     states = {
         f"kuhn p{p} {card}{past}": p
         for card in "JQK"
@@ -142,6 +158,23 @@ def make_run(path, steps=1000, games=("kuhn_poker",), exact=("kuhn_poker",), opp
     mass = {state: rng.random() * 1e-3 for state in table}
     (path / "policy.json").write_text(json.dumps({games[0]: {"step": steps - 1, "table": table, "illegal_mass": mass}}))
     return path
+
+
+def name_it(path, steps, game):
+    """A warning, a collapse, and the ratings of a pool."""
+    at = steps // 2
+    event = {"kind": "one seat wins", "game": game, "sentence": "player 0 wins 99%, since step 3.", "since": at // 2}
+    lines(
+        path / "events.jsonl",
+        [
+            event | {"step": at // 3, "since": at // 3, "kind": "no signal", "severity": "warning", "action": ""},
+            event | {"step": at, "severity": "collapse", "action": "rollback"},
+        ],
+    )
+    rated = [("snapshot:0", 22.0), ("learner", 27.5), ("bot:random", 19.0)]
+    rows = [{"policy": policy, "mu": mu, "sigma": 1.0 + i} for i, (policy, mu) in enumerate(rated)]
+    rows[0] |= {"score": 0.7, "games": 120.4}
+    (path / "pool.json").write_text(json.dumps({game: rows}))
 
 
 class Page(html.parser.HTMLParser):
@@ -250,6 +283,9 @@ def hostile_run(path):
     lines(run / "metrics.jsonl", [{"step": 0, f"play/{HOSTILE}/return_p0": 1.0, HOSTILE: 2.0}])
     lines(run / "faults.jsonl", [{"step": 0, "game": HOSTILE, "deal": 1, "moves": [HOSTILE], "reason": HOSTILE}])
     (run / "policy.json").write_text(json.dumps({HOSTILE: {"table": {HOSTILE: {HOSTILE: 1.0}}}}))
+    event = dict.fromkeys(("kind", "game", "sentence", "severity", "action"), HOSTILE)
+    lines(run / "events.jsonl", [event | {"step": 0, "since": HOSTILE}])
+    (run / "pool.json").write_text(json.dumps({HOSTILE: [{"policy": HOSTILE, "mu": 25.0, "sigma": HOSTILE}]}))
     (run / "plugins.json").write_text(json.dumps({HOSTILE: HOSTILE}))
     (run / "config.yaml").write_text(HOSTILE)
     return run
@@ -268,9 +304,49 @@ def test_a_browser_draws_the_page_and_runs_nothing_else(tmp_path):
         command = [BROWSER, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", url]
         page = Page(subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout)
         tags = [tag for tag, _ in page.tags]
-        assert {"section", "figure", "article", "table"} <= set(tags)
+        assert {"section", "figure", "article", "table", "ol"} <= set(tags)
+        assert {"health", "pool"} <= {attrs.get("id") for _, attrs in page.tags}
         assert "img" not in tags
         assert tags.count("script") == 2
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium to draw the page in")
+def test_what_was_named_is_listed_and_stands_on_the_charts(tmp_path):
+    """A rule on each chart of health and on that of NashConv, the sentence below; without events neither."""
+    assert BROWSER is not None
+    run = make_run(tmp_path / "run", steps=60, per_step=1)
+    for named in (True, False):
+        command = [BROWSER, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", write_report(run).as_uri()]
+        text = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        page = Page(text)
+        classes = [attrs.get("class") for _, attrs in page.tags]
+        charts = len(re.findall("<figure", text[text.index('<section id="health"') : text.index('<section id="play"')]))
+        assert charts == 9
+        assert classes.count("mark severe") == (10 if named else 0)
+        assert ("player 0 wins 99%, since step 3." in text.split('id="data"')[0]) is named
+        assert ("Done: the run went back to its last healthy checkpoint" in text.split('id="data"')[0]) is named
+        assert ("Collapsed: one seat wins in kuhn_poker" in text.split('id="data"')[0]) is named
+        (run / "events.jsonl").unlink(missing_ok=True)
+
+
+def test_events_and_ratings_are_bounded_and_of_any_shape(tmp_path):
+    lines(
+        tmp_path / "events.jsonl", [{"step": i, "sentence": "x" * 5000, "since": None} for i in range(MAX_EVENTS + 9)]
+    )
+    rows = [{"policy": f"p{i}", "mu": float(-i)} for i in range(MAX_RATED + 30)]
+    odd = [None, 3, {}, {"policy": ["x"], "mu": "25"}, {"mu": 1, "policy": None, "sigma": math.inf}]
+    (tmp_path / "pool.json").write_text(
+        json.dumps({"g": [*rows, {"policy": "learner", "mu": -999}], "h": odd, "i": {"mu": 1}, "j": None})
+    )
+    data = written(tmp_path).data
+    assert data["num_events"] == MAX_EVENTS + 9
+    assert [event["step"] for event in data["events"]] == list(range(9, MAX_EVENTS + 9))
+    assert max(len(event["sentence"]) for event in data["events"]) < 1100
+    table = data["pool"]["g"]
+    assert [row["policy"] for row in table["rows"]] == [f"p{i}" for i in range(MAX_RATED)] + ["learner"]
+    assert table["num_rows"] == MAX_RATED + 31
+    assert data["pool"]["h"]["rows"] == [{"policy": "", "mu": 1, "sigma": None, "score": None, "games": None}]
+    assert (data["pool"]["i"]["rows"], data["pool"]["j"]["rows"]) == ([], [])
 
 
 def test_the_page_itself_cannot_end_its_script(run):
@@ -290,7 +366,17 @@ def test_no_directory_is_a_user_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["metrics.jsonl", "episodes.jsonl", "faults.jsonl", "config.yaml", "plugins.json", "policy.json"]
+    "name",
+    [
+        "metrics.jsonl",
+        "episodes.jsonl",
+        "faults.jsonl",
+        "config.yaml",
+        "plugins.json",
+        "policy.json",
+        "events.jsonl",
+        "pool.json",
+    ],
 )
 def test_any_file_may_be_missing_empty_or_noise(tmp_path, name):
     for i, content in enumerate([None, b"", b"\xff\x00{[", b"[1]\n3\nnull\n", b"[" * 100_000]):

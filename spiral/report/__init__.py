@@ -41,19 +41,23 @@ def write_report(run_dir: Path) -> Path:
 
 
 def render(data: Mapping[str, Any]) -> str:
-    """The page as HTML, with `data` inside."""
-    style, charts, script = (_asset(name) for name in ("page.css", "charts.js", "page.js"))
-    script = charts + script
+    """A run's page as HTML, with `data` inside."""
+    script = asset("charts.js") + asset("health.js") + asset("page.js")
+    return document(f"{data.get('run', '')} · spiral", data, asset("page.css"), script)
+
+
+def document(title: str, data: Mapping[str, Any], style: str, script: str) -> str:
+    """A page that draws itself from `data`: no other script or style runs, and nothing is asked of the network."""
     policy = f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'"
     parts = {
         "policy": policy,
-        "title": html.escape(f"{data.get('run', '')} · spiral"),
+        "title": html.escape(title),
         "style": style,
         "script": script,
         "data": embed(data),
     }
     # One pass, so that no part is searched for the mark of another.
-    return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], _asset("page.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], asset("page.html"))
 
 
 def embed(data: Any) -> str:
@@ -62,7 +66,8 @@ def embed(data: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a file that pages are made of."""
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 

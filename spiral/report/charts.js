@@ -3,7 +3,7 @@
 // Draws line charts as inline SVG; knows nothing of the run. Colours come from the style sheet, so they follow the theme.
 
 const SVG = "http://www.w3.org/2000/svg";
-const HEIGHT = 178, LEAD_HEIGHT = 240;
+const height = (spec) => (spec.lead ? 240 : spec.small ? 148 : 178);
 
 // Characters that would hide or reorder text are shown by name: the reply is what was sampled, not what it looks like.
 function visible(text) {
@@ -65,8 +65,8 @@ function nearest(sorted, value) {
   return Math.abs(sorted[low] - value) <= Math.abs(sorted[high] - value) ? low : high;
 }
 
-// A chart is {title, unit, caption, lines, zero, percent}; a line {label, series, low, high, dash}, where low and high
-// are the series that bound its interval.
+// A chart is {title, unit, caption, lines, zero, percent, lead, small, marks}; a line {label, series, low, high, dash}, where low and
+// high are the series that bound its interval; a mark {step, since, number, severe} is something that happened.
 function chart(spec) {
   const lines = spec.lines.map((line, i) => ({ ...line, colour: `c${(line.colour ?? i) % 8}`, dash: line.dash || (i > 7 ? "2 3" : null) }));
   const show = spec.percent ? percent : format;
@@ -108,9 +108,9 @@ function scales(lines, spec, width) {
   const room = 0.05 * (y1 - y0);
   const floor = y0 === 0 ? 0 : y0 - room;
   const ceiling = y1 === 0 ? 0 : y1 + room;
-  const marks = ticks(floor, ceiling, spec.lead ? 7 : 5, false).map((at) => [at, spec.percent ? percent(at) : format(at, 4)]);
+  const marks = ticks(floor, ceiling, spec.lead ? 7 : spec.small ? 4 : 5, false).map((at) => [at, spec.percent ? percent(at) : format(at, 4)]);
   const left = 12 + 6.2 * Math.max(...marks.map(([, text]) => text.length));
-  const box = { left, right: width - 8, top: 8, bottom: (spec.lead ? LEAD_HEIGHT : HEIGHT) - 24 };
+  const box = { left, right: width - 8, top: 8, bottom: height(spec) - 24 };
   return {
     box, marks, x0, x1, last, single,
     x: (step) => box.left + ((step - x0) / (x1 - x0)) * (box.right - box.left),
@@ -138,14 +138,34 @@ function axes(scale, spec) {
   return [...parts, ...labels];
 }
 
+// Of a noisy curve the mean interval of each stretch, as of the thick line.
+function band(low, high, noisy, scale) {
+  const [x, y] = noisy ? ["mean_x", "mean_y"] : ["x", "y"];
+  if (!low || !high || !low[x].length || low[x].length !== high[x].length) return null;
+  const back = path([...high[x]].reverse(), [...high[y]].reverse(), scale).replace("M", "L");
+  return svg("path", { d: `${path(low[x], low[y], scale)}${back}Z`, class: "band" });
+}
+
+// A rule where something was named, with its number in the list, and a shade over the steps from which it was so.
+function marked(mark, scale, before) {
+  const { box, x0, x1 } = scale;
+  if (mark.step === null || mark.step < x0 || mark.step > x1) return null;
+  const at = scale.x(mark.step).toFixed(1), from = scale.x(Math.max(x0, Math.min(mark.since ?? mark.step, mark.step)));
+  // Numbers that would lie on each other go down a line.
+  const row = before.filter((other) => other.step !== null && Math.abs(scale.x(other.step) - scale.x(mark.step)) < 15).length % 6;
+  return svg("g", { class: mark.severe ? "mark severe" : "mark" },
+    svg("title", null, mark.label),
+    svg("rect", { x: from.toFixed(1), y: box.top, width: Math.max(0, scale.x(mark.step) - from).toFixed(1), height: box.bottom - box.top }),
+    svg("line", { x1: at, x2: at, y1: box.top, y2: box.bottom }),
+    svg("text", { x: Number(at) - 3, y: box.top + 9 + 12 * row, "text-anchor": "end" }, String(mark.number)));
+}
+
 function drawn(line, scale) {
   const { x, y, mean_x, mean_y } = line.series;
   const parts = [];
-  if (line.low && line.high && line.low.x.length === line.high.x.length && line.low.x.length) {
-    const back = path([...line.high.x].reverse(), [...line.high.y].reverse(), scale).replace("M", "L");
-    parts.push(svg("path", { d: `${path(line.low.x, line.low.y, scale)}${back}Z`, class: "band" }));
-  }
   const noisy = mean_x.length > 0;
+  const interval = band(line.low, line.high, noisy, scale);
+  if (interval) parts.push(interval);
   parts.push(svg("path", { d: path(x, y, scale), class: noisy ? "raw" : "line", "stroke-dasharray": noisy ? null : line.dash }));
   if (noisy) parts.push(svg("path", { d: path(mean_x, mean_y, scale), class: "line", "stroke-dasharray": line.dash }));
   if (x.length < 30) x.forEach((at, i) => parts.push(svg("circle", { cx: scale.x(at), cy: scale.y(y[i]), r: x.length > 1 ? 2 : 3.5, class: "dot" })));
@@ -159,7 +179,8 @@ function draw(plot, width, lines, spec, show) {
     : `${l.label}: no values`).join("; ")}`;
   // The plot is the size of its viewBox; paper, which is another width, scales it.
   const root = svg("svg", { viewBox: `0 0 ${width} ${scale.box.bottom + 24}`, role: "img", tabindex: 0, "aria-label": label },
-    axes(scale, spec), lines.map((line) => drawn(line, scale)));
+    axes(scale, spec), lines.map((line) => drawn(line, scale)),
+    (spec.marks || []).map((mark, i, all) => marked(mark, scale, all.slice(0, i))));
   plot.replaceChildren(root);
   hover(plot, root, lines, scale, show, width);
 }

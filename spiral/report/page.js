@@ -24,6 +24,7 @@ const games = [...new Set([
   ...data.games,
   ...matches(/^play\/(.+)\/(?:return_p\d+|games|turns|illegal_rate)$/).map((m) => m[1]),
   ...matches(/^eval\/(.+?)\/(?:nash_conv|illegal_mass|vs\/)/).map((m) => m[1]),
+  ...Object.keys(data.pool),
   ...Object.keys(data.policy),
   ...data.episodes.map((episode) => episode.game),
 ])];
@@ -109,13 +110,13 @@ function matched(game) {
 
 function status() {
   const refused = data.totals["learner/refused"];
-  const said = [];
+  const said = collapses();
   const voided = Math.max(data.num_faults, data.totals["play/voided"]);
   if (voided) said.push(`${count(voided, "game")} voided because the game itself misbehaved`);
   if (refused) said.push(`${count(refused, "step")} refused because the loss or gradient was not finite`);
   for (const [name, number] of Object.entries(data.unreadable)) said.push(`${count(number, "unreadable entry").replace("entrys", "entries")} in ${name}`);
   const line = el("p", null, el("span", { class: said.length ? "mark bad" : "mark" }),
-    said.length ? `${said.join("; ")}.` : names.length ? "No game was voided and no step refused." : "Nothing has gone wrong so far.");
+    said.length ? `${said.join("; ")}.` : names.length ? "No collapse was seen, no game was voided and no step refused." : "Nothing has gone wrong so far.");
   if (!data.faults.length) return el("div", { class: "status" }, line);
   const faults = data.faults.map((fault) => el("li", null,
     el("span", { class: "muted" }, `step ${fault.step}, ${fault.game}, deal ${fault.deal}, after ${count(fault.moves.length, "move")}: `), fault.reason,
@@ -147,7 +148,7 @@ function theory(game) {
   return [
     { title: "NashConv", unit: "points", zero: true, lead: true,
       caption: "What the players together would gain if each alone switched to a best response. 0 is a Nash equilibrium. Training plays the live weights; the average of recent weights is what counts.",
-      lines: lines(["averaged weights", `${at}nash_conv`], ["live weights", `${at}nash_conv_live`, { dash: "4 3" }]) },
+      lines: lines(["averaged weights", `${at}nash_conv`], ["live weights", `${at}nash_conv_live`, { dash: "4 3" }]), marks: marks(game) },
     { title: "Gain by deviating", unit: "points", zero: true,
       caption: "What each player would gain by switching alone to a best response: the parts that NashConv sums.",
       lines: [...perChair(`${at}gain_p`), ...perChair(`${at}exploitability_p`)] },
@@ -391,8 +392,8 @@ function plugins() {
     el("table", { class: "plain" }, el("tbody", null, rows.map(([name, version]) => el("tr", null, el("td", null, name), el("td", null, version))))));
 }
 
-const sections = [truth(), policies(), play(), learner(), speed(), replay(), config(), plugins()];
-sections.splice(6, 0, others()); // built last, placed before the config: it shows what the others left
+const sections = [truth(), policies(), health(), pool(), play(), learner(), speed(), replay(), config(), plugins()];
+sections.splice(8, 0, others()); // built last, placed before the config: it shows what the others left
 const present = sections.filter(Boolean);
 document.getElementById("page").append(
   header(),

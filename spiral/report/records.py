@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from spiral.report.values import Json, as_dict, as_float, as_list, as_number, as_text, rounded
+
 MAX_POINTS = 1000
 """Points of a curve; a longer one keeps the lowest and highest of each stretch."""
 NUM_MEANS = 60
@@ -29,13 +31,15 @@ MAX_TURNS = 200
 MAX_GAME_CHARS = 24_000
 """Characters of observations shown of one game, and as many of replies."""
 MAX_FAULTS = 50
+MAX_EVENTS = 50
+MAX_RATED = 60
+"""Rows of a table of ratings, the best and the learner; and tables, one a game."""
 MAX_STATES = 500
 """Rows of a policy table."""
 MAX_MOVES = 20
 """Moves shown of one row."""
 
 T = TypeVar("T")
-Json = dict[str, Any]
 Points = list[tuple[int, float]]
 
 
@@ -45,7 +49,9 @@ def collect(run_dir: Path) -> Json:
     curves = read_curves(_objects(run_dir / "metrics.jsonl", unreadable))
     episodes, num_episodes = read_episodes(run_dir / "episodes.jsonl", unreadable)
     faults = [_fault(row) for row in _objects(run_dir / "faults.jsonl", unreadable)]
+    events = [_event(row) for row in _objects(run_dir / "events.jsonl", unreadable)]
     policy = _object(run_dir / "policy.json", unreadable)
+    pool = _object(run_dir / "pool.json", unreadable)
     plugins = _object(run_dir / "plugins.json", unreadable)
     config = _read(run_dir / "config.yaml").decode("utf-8", "replace")
     return {
@@ -55,7 +61,7 @@ def collect(run_dir: Path) -> Json:
         # A step's line is written when the step is done; a last evaluation may stand on a line of its own.
         "done": 1 + max((p[-1][0] for n, p in curves.items() if p and not n.startswith("eval/")), default=-1),
         "totals": {
-            name: _round(math.fsum(value for _, value in curves.get(name, []) if math.isfinite(value)))
+            name: rounded(math.fsum(value for _, value in curves.get(name, []) if math.isfinite(value)))
             for name in ("time/step_s", "learner/refused", "play/voided")
         },
         "series": {name: _series(points) for name, points in curves.items()},
@@ -63,8 +69,11 @@ def collect(run_dir: Path) -> Json:
         "num_episodes": num_episodes,
         "faults": faults[-MAX_FAULTS:],
         "num_faults": len(faults),
+        "events": events[-MAX_EVENTS:],
+        "num_events": len(events),
+        "pool": {as_text(game, 200): _ratings(rows) for game, rows in list(pool.items())[:MAX_RATED]},
         "policy": {game: _policy(entry) for game, entry in policy.items()},
-        "plugins": {name: _text(version, 200) for name, version in plugins.items()},
+        "plugins": {name: as_text(version, 200) for name, version in plugins.items()},
         "unreadable": unreadable,
     }
 
@@ -81,7 +90,7 @@ def read_curves(rows: Iterator[Json]) -> dict[str, Points]:
             continue
         for name, value in row.items():
             if isinstance(value, int | float):
-                curves.setdefault(name, {})[step] = _float(value)
+                curves.setdefault(name, {})[step] = as_float(value)
     return {name: sorted(curve.items()) for name, curve in curves.items()}
 
 
@@ -106,7 +115,7 @@ def read_episodes(path: Path, unreadable: dict[str, int]) -> tuple[list[Json], i
     rows = [row for line in _spread(lines, MAX_PARSED) for row in _parsed(line, path.name, unreadable)]
     kinds: dict[tuple[str, str], list[int]] = {}
     for i, row in enumerate(rows):
-        kinds.setdefault((_text(row.get("game"), 200), _text(row.get("ending"), 200)), []).append(i)
+        kinds.setdefault((as_text(row.get("game"), 200), as_text(row.get("ending"), 200)), []).append(i)
     chosen: list[int] = []
     for k, kind in enumerate(sorted(kinds.values(), key=len)):
         chosen += _spread(kind, (MAX_EPISODES - len(chosen)) // (len(kinds) - k))
@@ -114,18 +123,18 @@ def read_episodes(path: Path, unreadable: dict[str, int]) -> tuple[list[Json], i
 
 
 def _episode(row: Json) -> Json:
-    turns = [turn for turn in _list(row.get("turns")) if isinstance(turn, dict)]
+    turns = [turn for turn in as_list(row.get("turns")) if isinstance(turn, dict)]
     numbered = list(enumerate(turns))
     shown = numbered if len(turns) <= MAX_TURNS else numbered[: MAX_TURNS // 2] + numbered[-MAX_TURNS // 2 :]
     limit = MAX_GAME_CHARS // max(1, len(shown))
     return {
-        "step": _number(row.get("step")),
-        "game": _text(row.get("game"), 200),
-        "deal": _text(row.get("deal"), 40),  # as text: 64 bits do not fit in a script's numbers
-        "policies": [_text(policy, 200) for policy in _list(row.get("policies"))],
-        "returns": [_number(value) for value in _list(row.get("returns"))],
-        "ending": _text(row.get("ending"), 200),
-        "offender": _number(row.get("offender")),
+        "step": as_number(row.get("step")),
+        "game": as_text(row.get("game"), 200),
+        "deal": as_text(row.get("deal"), 40),  # as text: 64 bits do not fit in a script's numbers
+        "policies": [as_text(policy, 200) for policy in as_list(row.get("policies"))],
+        "returns": [as_number(value) for value in as_list(row.get("returns"))],
+        "ending": as_text(row.get("ending"), 200),
+        "offender": as_number(row.get("offender")),
         "num_turns": len(turns),
         "turns": [_turn(k, turn, limit) for k, turn in shown],
     }
@@ -135,38 +144,66 @@ def _turn(number: int, turn: Json, limit: int) -> Json:
     move = turn.get("move")
     return {
         "number": number,
-        "player": _number(turn.get("player")),
-        "observation": _text(turn.get("observation"), limit),
-        "reply": _text(turn.get("reply"), limit),
-        "move": None if move is None else _text(move, 500),
+        "player": as_number(turn.get("player")),
+        "observation": as_text(turn.get("observation"), limit),
+        "reply": as_text(turn.get("reply"), limit),
+        "move": None if move is None else as_text(move, 500),
         "legal": turn.get("legal") is not False,
-        "finish": _text(turn.get("finish"), 40),
-        "logprob": _number(turn.get("logprob")),
-        "advantage": _number(turn.get("advantage")),
-        "num_tokens": len(_list(turn.get("token_logprobs"))),
+        "finish": as_text(turn.get("finish"), 40),
+        "logprob": as_number(turn.get("logprob")),
+        "advantage": as_number(turn.get("advantage")),
+        "num_tokens": len(as_list(turn.get("token_logprobs"))),
     }
 
 
 def _fault(row: Json) -> Json:
     return {
-        "step": _number(row.get("step")),
-        "game": _text(row.get("game"), 200),
-        "deal": _text(row.get("deal"), 40),
-        "moves": [_text(move, 100) for move in _list(row.get("moves"))[-20:]],
-        "reason": _text(row.get("reason"), 1000),
+        "step": as_number(row.get("step")),
+        "game": as_text(row.get("game"), 200),
+        "deal": as_text(row.get("deal"), 40),
+        "moves": [as_text(move, 100) for move in as_list(row.get("moves"))[-20:]],
+        "reason": as_text(row.get("reason"), 1000),
     }
+
+
+def _event(row: Json) -> Json:
+    return {
+        "step": as_number(row.get("step")),
+        "since": as_number(row.get("since")),
+        "kind": as_text(row.get("kind"), 100),
+        "game": as_text(row.get("game"), 200),
+        "sentence": as_text(row.get("sentence"), 1000),
+        "severity": as_text(row.get("severity"), 40),
+        "action": as_text(row.get("action"), 300),
+    }
+
+
+def _ratings(rows: Any) -> Json:
+    """Policies with a rating, the best first; with the learner's score against each, if it met it."""
+    rated = [
+        (
+            mu,
+            {"policy": as_text(row.get("policy"), 200), "mu": mu}
+            | {key: as_number(row.get(key)) for key in ("sigma", "score", "games")},
+        )
+        for row in as_list(rows)
+        if isinstance(row, dict) and (mu := as_number(row.get("mu"))) is not None
+    ]
+    best = [row for _, row in sorted(rated, key=lambda pair: -pair[0])]
+    kept = [row for i, row in enumerate(best) if i < MAX_RATED or row["policy"] == "learner"]
+    return {"rows": kept[: MAX_RATED + 1], "num_rows": len(rated)}
 
 
 def _policy(entry: Any) -> Json:
     """A policy table as rows of (observation, [(move, probability), ...] likeliest first, illegal mass)."""
-    entry = _dict(entry)
-    table, illegal = _dict(entry.get("table")), _dict(entry.get("illegal_mass"))
+    entry = as_dict(entry)
+    table, illegal = as_dict(entry.get("table")), as_dict(entry.get("illegal_mass"))
     rows = []
     for observation in sorted(table)[:MAX_STATES]:
-        moves = [(_text(move, 100), _number(p) or 0.0) for move, p in _dict(table[observation]).items()]
+        moves = [(as_text(move, 100), as_number(p) or 0.0) for move, p in as_dict(table[observation]).items()]
         likeliest = sorted(moves, key=lambda move: -move[1])[:MAX_MOVES]
-        rows.append([_text(observation, 2000), likeliest, _number(illegal.get(observation))])
-    return {"step": _number(entry.get("step")), "rows": rows, "num_rows": len(table)}
+        rows.append([as_text(observation, 2000), likeliest, as_number(illegal.get(observation))])
+    return {"step": as_number(entry.get("step")), "rows": rows, "num_rows": len(table)}
 
 
 def _series(points: Points) -> Json:
@@ -179,9 +216,9 @@ def _series(points: Points) -> Json:
     ]
     return {
         "x": [step for step, _ in kept],
-        "y": [_round(value) for _, value in kept],
+        "y": [rounded(value) for _, value in kept],
         "mean_x": [step for step, _ in means],
-        "mean_y": [_round(value) for _, value in means],
+        "mean_y": [rounded(value) for _, value in means],
         "not_finite": len(points) - len(finite),
     }
 
@@ -259,35 +296,3 @@ def _stretches(items: Sequence[T], count: int) -> list[Sequence[T]]:
     """`items` cut into `count` runs of nearly equal length, none empty."""
     cuts = [i * len(items) // count for i in range(count + 1)]
     return [items[a:b] for a, b in itertools.pairwise(cuts) if a < b]
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _dict(value: Any) -> Json:
-    return value if isinstance(value, dict) else {}
-
-
-def _float(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:  # an integer too large
-        return math.inf
-
-
-def _number(value: Any) -> float | None:
-    if not isinstance(value, int | float) or not math.isfinite(_float(value)):
-        return None
-    return value if isinstance(value, int) else _round(value)
-
-
-def _round(value: float) -> float:
-    return float(f"{value:.6g}")
-
-
-def _text(value: Any, limit: int) -> str:
-    """Text of about `limit` characters at most; more of its end than its start: observations grow."""
-    text = "" if value is None else value if isinstance(value, str) else str(value)
-    head, tail = limit // 3, len(text) - (limit - limit // 3)
-    return text if tail <= head else f"{text[:head]}\n[{tail - head} characters left out]\n{text[tail:]}"

@@ -18,16 +18,20 @@ def check(plugins: Plugins, kind: str, name: str) -> list[str]:
     """The broken promises of an installed plug-in, made with its default arguments; empty if it keeps them.
 
     The `CHECKED_KINDS` have a kit; of the other kinds only the name and the arguments are checked.
-    A bot is tried on every installed game. Raises PluginError for a name that is not installed.
+    A bot is tried on every installed game but the members of families, or on those that it names; one that asks
+    somebody outside is not tried. Raises PluginError for a name that is not installed.
     """
     factory = plugins.find(kind, name).factory
+    if getattr(factory, "external", False):
+        return []
     fault = plugins.fault(kind, name, {})
     if fault:
         return [f"it cannot be made with its default arguments: {fault}"]
     if kind == "game":
         return check_game(factory)
     if kind == "bot":
-        names = [game for game in plugins.names("game") if not plugins.fault("game", game, {})]
+        named = getattr(factory, "tried_on", ()) or plugins.names("game")
+        names = [game for game in named if not plugins.fault("game", game, {})]
         return check_bot(factory, {game: plugins.find("game", game).factory for game in names})
     if kind == "opponents":
         return check_sampler(factory, plugins)

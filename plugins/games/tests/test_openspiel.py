@@ -9,11 +9,12 @@ from collections import Counter
 
 import pytest
 
-pyspiel = pytest.importorskip("pyspiel")
+pytest.importorskip("pyspiel")
 
+import pyspiel
 from spiral_games import openspiel
 from spiral_games.openspiel import chance, excluded_names, game_names, loading, open_spiel_game
-from spiral_games.openspiel.resample import inherited, resampler, search
+from spiral_games.openspiel.resample import chosen_at_once, resampler, search
 
 from spiral import Enumerable, IllegalMove, SpiralError
 from spiral.game_tree import GameTree
@@ -94,6 +95,7 @@ def test_what_a_game_declares():
     assert (hanabi.num_players, hanabi.zero_sum, hanabi.worst_return) == (2, False, 0)
     assert (catch.num_players, catch.perfect_information) == (1, True)
     assert leduc.rules == "Leduc Poker for p0 and p1. Moves are: Call | Raise | Fold"
+    assert open_spiel_game("pig", {"winscore": 9}).rules == "Pig (winscore=9) for p0 and p1. Moves are: roll | stop"
 
 
 def test_leduc_by_hand():
@@ -246,9 +248,22 @@ def test_resampling_reads_only_what_the_player_saw():
     assert len({tuple(history) for history in draws[0]}) > 3
 
 
-def test_a_game_too_large_to_search_is_redrawn_by_its_own_means_or_not_at_all():
-    ways = {name: resampler(open_spiel_game(name).loaded) for name in ("leduc_poker", "hearts", "battleship")}
-    assert ways == {"leduc_poker": search, "hearts": inherited, "battleship": None}
+def test_a_game_too_large_to_search_is_not_redrawn():
+    ways = {name: resampler(open_spiel_game(name).loaded) for name in ("leduc_poker", "goofspiel", "hearts")}
+    assert ways == {"leduc_poker": search, "goofspiel": chosen_at_once, "hearts": None}
+    assert not hasattr(open_spiel_game("hearts"), "resample")
+
+
+def test_choices_made_at_once_are_redrawn_and_the_past_is_not():
+    """Goofspiel for three: player 2 knows the first round and not what players 0 and 1 have just bid."""
+    game = fresh("goofspiel", params={"players": 3, "num_cards": 4})
+    for move in ("Bid: 1", "Bid: 2", "Bid: 3", "Bid: 2", "Bid: 1"):
+        game.play(move)
+    truth = game.state.history()
+    drawn = {tuple(chosen_at_once(game.state, 2, random.Random(seed)).history()) for seed in range(200)}
+    assert {history[:-2] for history in drawn} == {tuple(truth[:-2])}
+    assert {history[-2:] for history in drawn} == {(a, b) for a in (1, 2, 3) for b in (0, 2, 3)}  # bids less 1
+    assert len({chosen_at_once(game.state, 1, random.Random(seed)).history()[-1] for seed in range(50)}) == 1
 
 
 def test_public_names_are_what_the_package_says():

@@ -80,7 +80,6 @@ def test_mcts_takes_the_win_and_stops_the_loss():
 def test_mcts_plays_games_with_dice_and_games_of_one():
     assert len(play(open_spiel_game("pig", {"winscore": 10}), [OpenSpielMCTS(20)] * 2, 0)) == 2
     assert play(open_spiel_game("catch", {"rows": 4, "columns": 3}), [OpenSpielMCTS(100)], 0) == [1.0]
-    assert len(play(open_spiel_game("blackjack"), [OpenSpielMCTS(20)], 0)) == 1
 
 
 def test_ismcts_never_folds_the_best_and_never_calls_with_the_worst_card_of_kuhn_poker():
@@ -115,7 +114,9 @@ def test_a_bot_that_searches_does_not_foresee_the_dice():
     game.play("roll")
     other = copy.deepcopy(game)
     other._chance.seed(99)
-    moves = [[OpenSpielMCTS(30).choose(g, g.current_player(), random.Random(s)) for s in range(20)] for g in (game, other)]
+    moves = [
+        [OpenSpielMCTS(30).choose(g, g.current_player(), random.Random(s)) for s in range(20)] for g in (game, other)
+    ]
     assert moves[0] == moves[1]
 
 
@@ -126,6 +127,7 @@ def test_a_bot_that_searches_does_not_foresee_the_dice():
         (OpenSpielCFR(), "hanabi", "no information states"),
         (OpenSpielMCTS(), "hanabi", "cannot be redrawn"),
         (OpenSpielMCTS(), "kriegspiel", "cannot be redrawn"),
+        (OpenSpielMCTS(), "pathfinding", "it pays on the way"),
     ],
 )
 def test_a_game_beyond_a_bot_is_refused_in_one_sentence(bot, game, says):

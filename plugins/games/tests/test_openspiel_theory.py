@@ -4,8 +4,9 @@ import random
 
 import pytest
 
-pyspiel = pytest.importorskip("pyspiel")
+pytest.importorskip("pyspiel")
 
+import pyspiel
 from spiral_games.openspiel import OpenSpielCFR, open_spiel_game, openspiel_nash_conv
 from spiral_games.openspiel.solving import cfr_rows
 

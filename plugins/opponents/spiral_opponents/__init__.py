@@ -5,10 +5,12 @@ from spiral.hookspecs import Register
 from spiral_opponents.bots import PerfectBot, RandomBot
 from spiral_opponents.exploiter import Exploiter
 from spiral_opponents.fixed import Fixed
+from spiral_opponents.human import Human
 from spiral_opponents.mirror import Mirror
 from spiral_opponents.mixture import Mixture
 from spiral_opponents.past import LatestK, UniformPast
 from spiral_opponents.rated import Pfsp, RatingWindow
+from spiral_opponents.remote import Remote
 
 
 @spiral.hookimpl
@@ -25,5 +27,7 @@ def register_opponents(register: Register) -> None:
 
 @spiral.hookimpl
 def register_bots(register: Register) -> None:
+    register("human", Human)
     register("perfect", PerfectBot)
     register("random", RandomBot)
+    register("remote", Remote)

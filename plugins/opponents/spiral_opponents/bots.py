@@ -36,7 +36,7 @@ class PerfectBot:
     `max_positions` positions is refused, so that the bot never hangs on a game too large for it.
     """
 
-    def __init__(self, max_positions: int = 1_000_000) -> None:
+    def __init__(self, max_positions: int = 20_000) -> None:
         if max_positions < 1:
             raise SpiralError(f"perfect got max_positions={max_positions}; it must be 1 or more.")
         self.max_positions = max_positions

@@ -27,6 +27,10 @@ class Mixture:
         if any(not w >= 0 for w in self.weights.values()) or not sum(self.weights.values()) > 0:
             raise SpiralError(f"mixture got weights={self.weights}; give weights of 0 or more, not all of them 0.")
 
+    @property
+    def needs_pool(self) -> bool:
+        return any(weight > 0 for name, weight in self.weights.items() if name != LEARNER)
+
     def seat(self, game: str, num_players: int, pool: Pool, rng: random.Random) -> list[PolicyId]:
         shares = [(self._group(name, game, pool), weight) for name, weight in self.weights.items()]
         open_ = [(group, weight) for group, weight in shares if group and weight > 0]

@@ -18,6 +18,8 @@ class UniformPast:
     The pool's members count as snapshots. Before the first snapshot the learner meets itself.
     """
 
+    needs_pool = True
+
     def __init__(self, mirror: float = 0.0) -> None:
         if not 0 <= mirror <= 1:
             raise SpiralError(f"uniform_past got mirror={mirror}; it is a chance, from 0 to 1.")
@@ -32,6 +34,8 @@ class UniformPast:
 
 class LatestK:
     """The `k` newest snapshots, each alike; the learner itself before the first, and with chance `mirror`."""
+
+    needs_pool = True
 
     def __init__(self, k: int = 1, mirror: float = 0.0) -> None:
         if k < 1 or not 0 <= mirror <= 1:

@@ -29,6 +29,8 @@ class Pfsp:
     `linear` 1 - x, `variance` x(1 - x) those of its own strength. With chance `mirror` the learner meets itself.
     """
 
+    needs_pool = True
+
     def __init__(self, weighting: Weighting = "squared", mirror: float = 0.5) -> None:
         if weighting not in get_args(Weighting) or not 0 <= mirror <= 1:
             raise SpiralError(
@@ -51,6 +53,8 @@ class RatingWindow:
     `width` is in points of the pool's ratings, where a new player's uncertainty is 8.3. With chance `mirror`, and
     before there is anybody else, the learner meets itself.
     """
+
+    needs_pool = True
 
     def __init__(self, width: float = 4.0, mirror: float = 0.5) -> None:
         if not width >= 0 or not 0 <= mirror <= 1:

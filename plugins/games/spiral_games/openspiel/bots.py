@@ -14,8 +14,14 @@ from spiral_games.openspiel.resample import Unresampled, resampler
 from spiral_games.openspiel.solving import by_move, cfr_rows, cfr_table
 
 
+TRIED_ON = ("openspiel/kuhn_poker", "openspiel/goofspiel", "openspiel/tic_tac_toe")
+"""What the conformance kit plays with these bots, who play nothing outside the family."""
+
+
 class OpenSpielRandom:
     """OpenSpiel's uniform random player."""
+
+    tried_on = TRIED_ON
 
     def choose(self, game: Game, player: int, rng: random.Random) -> str:
         match = _match(game, "openspiel_random")
@@ -24,7 +30,9 @@ class OpenSpielRandom:
 
 
 class OpenSpielCFR:
-    """Plays the average policy of CFR+, solved once for each game; near a Nash equilibrium of two-player zero-sum games."""
+    """Plays the average policy of CFR+, solved once a game; near a Nash equilibrium of two-player zero-sum games."""
+
+    tried_on = TRIED_ON
 
     def __init__(self, iterations: int = 200) -> None:
         if iterations < 1:
@@ -49,6 +57,8 @@ class OpenSpielMCTS:
     are valued by one random playout each. Where not one such world is found in time, the move is random.
     """
 
+    tried_on = TRIED_ON
+
     def __init__(self, simulations: int = 100, uct_c: float = 2.0) -> None:
         """simulations: playouts a move; uct_c: the exploration constant of UCT, in units of the game's returns."""
         if simulations < 1 or uct_c <= 0:
@@ -60,11 +70,17 @@ class OpenSpielMCTS:
     def choose(self, game: Game, player: int, rng: random.Random) -> str:
         match = _match(game, "openspiel_mcts")
         if match.perfect_information:
+            rewards = pyspiel().GameType.RewardModel
+            if match.loaded.game.get_type().reward_model != rewards.TERMINAL:
+                raise SpiralError(
+                    f"The bot openspiel_mcts cannot play openspiel/{match.loaded.name}: it pays on the way, and "
+                    "OpenSpiel's search wants all pay at the end; choose another bot."
+                )
             return _word(match, self._searched(match, rng))
         if not isinstance(match, DealtOpenSpielGame | ResampledOpenSpielGame):
             raise SpiralError(
-                f"The bot openspiel_mcts cannot play openspiel/{match.loaded.name}: what a player does not know cannot be "
-                "redrawn quickly, and without that a search would have to peek; choose another bot."
+                f"The bot openspiel_mcts cannot play openspiel/{match.loaded.name}: what a player does not know cannot "
+                "be redrawn quickly, and without that a search would have to peek; choose another bot."
             )
         return _word(match, self._searched_in_worlds(match, player, rng))
 
@@ -118,7 +134,8 @@ class _Worlds:
 def _match(game: Game, bot: str) -> OpenSpielGame:
     if not isinstance(game, OpenSpielGame):
         raise SpiralError(
-            f"The bot {bot} plays games named openspiel/... and was asked to play {type(game).__name__}; choose another bot."
+            f"The bot {bot} plays games named openspiel/... and was asked to play {type(game).__name__}; "
+            "choose another bot."
         )
     return game
 

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import functools
+import json
 import random
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -200,11 +201,12 @@ def _redraw(game: OpenSpielGame, player: int, rng: random.Random) -> None:
 
 
 def _rules(loaded: Loaded) -> str:
-    """The game's name, its players and what moves look like; OpenSpiel has no text of rules."""
+    """The game's name and parameters, its players and what moves look like; OpenSpiel has no text of rules."""
     moves = chance.shape(loaded).moves
     some = "are" if len(moves) <= 12 else "look like"
     players = " and ".join(f"p{player}" for player in range(loaded.num_players))
-    return f"{loaded.title} for {players}. Moves {some}: {' | '.join(moves[:12])}"
+    given = ", ".join(f"{key}={value}" for key, value in json.loads(loaded.params).items())
+    return f"{loaded.title}{f' ({given})' if given else ''} for {players}. Moves {some}: {' | '.join(moves[:12])}"
 
 
 def _why_not(move: str, legal: list[str]) -> str:

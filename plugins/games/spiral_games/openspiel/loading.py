@@ -113,7 +113,8 @@ def reload(name: str, params: str) -> Loaded:
 
 def _loaded(name: str, params: str, game: Any, turned: bool) -> Loaded:
     kind = game.get_type()
-    perfect = kind.information == pyspiel().GameType.Information.PERFECT_INFORMATION
+    alone = turned and game.num_players() == 1  # nobody else chooses, so nothing is hidden, though the type says so
+    perfect = alone or kind.information == pyspiel().GameType.Information.PERFECT_INFORMATION
     if perfect or (turned and not kind.provides_information_state_string):
         sight = "observation" if kind.provides_observation_string else "information"
     else:

@@ -7,11 +7,11 @@ the others' moves - and turns back where the player would have seen something di
 import functools
 import random
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-from spiral_games.openspiel.loading import Loaded, pyspiel
+from spiral_games.openspiel.loading import Loaded
 
-MAX_VISITED = 2_000
+MAX_VISITED = 5_000
 """Positions that one search may visit."""
 MAX_CHANCE_NODES = 12
 """Chance nodes of a match beyond which no search is tried: of 52 cards dealt one by one, it guesses none right."""
@@ -32,70 +32,14 @@ class Unresampled(Exception):
 def resampler(loaded: Loaded) -> Resampler | None:
     """What redraws this game's hidden information quickly, tried on a few matches; None if nothing does.
 
-    For games of choosing at once, other choices; else the search below where it is quick enough; else the game's own
-    `resample_from_infostate`, if it has one and what comes out looks right.
+    For games of choosing at once, other choices; else the search below where it is quick enough. OpenSpiel's own
+    `resample_from_infostate` is not used: in 2.0 that of colored_trails returns the true state, so that a search would
+    peek, and that of hearts can return a state without a legal move.
     """
     if loaded.turned:
         return chosen_at_once
-    ways = [search, inherited] if loaded.game.max_chance_nodes_in_history() <= MAX_CHANCE_NODES else [inherited]
-    return next((how for how in ways if _works(loaded, how)), None)
-
-
-def inherited(state: Any, player: int, rng: random.Random) -> Any:
-    """OpenSpiel's own way for this game; a match that is over stays as it is, since nothing is left to decide.
-
-    Raises Unresampled where there is none, or where the player would notice.
-    """
-    if state.is_terminal():
-        return state.clone()
-    try:
-        other = state.resample_from_infostate(player, rng.random)
-        same = other.information_state_string(player) == state.information_state_string(player)
-    except pyspiel().SpielError as error:
-        raise Unresampled from error
-    if not same or other.current_player() != state.current_player():
-        raise Unresampled
-    return other
-
-
-def search(state: Any, player: int, rng: random.Random) -> Any:
-    """A new state with the same information state of `player` and the same player to move.
-
-    Chance is drawn by its probabilities and the others' moves uniformly, so far as that leads to the same sight.
-    Raises Unresampled when the search takes too long.
-    """
-    past = _past(state, player)
-    mover, now = state.current_player(), state.information_state_string(player)
-    paid = state.player_return(player) if state.is_terminal() else None
-    branches: list[Iterator[tuple[Any, int]]] = [iter([(state.get_game().new_initial_state(), 0)])]
-    for _ in range(MAX_VISITED):
-        while branches and (found := next(branches[-1], None)) is None:
-            branches.pop()
-        if not branches or found is None:
-            break
-        at, moved = found
-        same = moved == len(past) and at.current_player() == mover and at.information_state_string(player) == now
-        if same and (paid is None or at.player_return(player) == paid):
-            return at
-        branches.append(_next(at, moved, player, past, rng))
-    raise Unresampled
-
-
-def chosen_at_once(state: Any, player: int, rng: random.Random) -> Any:
-    """Other choices of those who chose before `player` in this round, for games that hide nothing else."""
-    history, at, start, last = state.history(), state.get_game().new_initial_state(), 0, -1
-    for number, action in enumerate(history):
-        if at.current_player() <= last or at.is_chance_node():
-            start = number
-        last = at.current_player()
-        at.apply_action(action)
-    if state.is_terminal() or state.current_player() <= last:
-        return state.clone()
-    at = state.get_game().new_initial_state()
-    for number, action in enumerate(history):
-        redrawn = number >= start and at.current_player() not in (player, CHANCE)
-        at.apply_action(rng.choice(at.legal_actions()) if redrawn else action)
-    return at
+    quick = loaded.game.max_chance_nodes_in_history() <= MAX_CHANCE_NODES and _works(loaded, search)
+    return search if quick else None
 
 
 def _works(loaded: Loaded, how: Resampler) -> bool:
@@ -115,29 +59,72 @@ def _works(loaded: Loaded, how: Resampler) -> bool:
     return True
 
 
-def _past(state: Any, player: int) -> list[tuple[str, int]]:
-    """The player's information states and actions so far."""
-    past = []
+def search(state: Any, player: int, rng: random.Random) -> Any:
+    """A new state with the same information state of `player`, the same past of it, and the same player to move.
+
+    Chance is drawn by its probabilities and the others' moves uniformly, so far as that leads to the same sight.
+    Raises Unresampled when the search takes too long.
+    """
+    sights, moves = _memory(state, player)
+    mover, paid = state.current_player(), state.player_return(player) if state.is_terminal() else None
+    branches: list[Iterator[_Place]] = [iter([_Place(state.get_game().new_initial_state(), 0, 0)])]
+    for _ in range(MAX_VISITED):
+        while branches and (found := next(branches[-1], None)) is None:
+            branches.pop()
+        if not branches or found is None:
+            break
+        at, seen, moved = found
+        if not at.is_chance_node():
+            sight = at.information_state_string(player)
+            if sight != sights[seen]:
+                seen += 1
+                if seen == len(sights) or sight != sights[seen]:
+                    continue
+            arrived = (seen, moved, at.current_player()) == (len(sights) - 1, len(moves), mover)
+            if arrived and (paid is None or at.player_return(player) == paid):
+                return at
+        branches.append(_next(_Place(at, seen, moved), player, moves, rng))
+    raise Unresampled
+
+
+class _Place(NamedTuple):
+    """A position of the search."""
+
+    state: Any
+    seen: int
+    """Index of the player's sight."""
+    moved: int
+    """How many moves of its own the player has made."""
+
+
+def _memory(state: Any, player: int) -> tuple[list[str], list[tuple[int, int]]]:
+    """All that the player ever saw, each information state once, and (index of the sight, action) of its moves."""
+    sights: list[str] = []
+    moves: list[tuple[int, int]] = []
     at = state.get_game().new_initial_state()
-    for action in state.history():
-        if at.current_player() == player:
-            past.append((at.information_state_string(player), action))
-        at.apply_action(action)
-    return past
+    for action in [*state.history(), None]:
+        if not at.is_chance_node():
+            sight = at.information_state_string(player)
+            if sights[-1:] != [sight]:
+                sights.append(sight)
+            if at.current_player() == player and action is not None:
+                moves.append((len(sights) - 1, action))
+        if action is not None:
+            at.apply_action(action)
+    return sights, moves
 
 
-def _next(
-    at: Any, moved: int, player: int, past: list[tuple[str, int]], rng: random.Random
-) -> Iterator[tuple[Any, int]]:
-    """What may come next, the most favoured first; a player who would see something else has no next."""
+def _next(place: _Place, player: int, moves: list[tuple[int, int]], rng: random.Random) -> Iterator[_Place]:
+    """What may come next, the most favoured first."""
+    at, seen, moved = place
     if at.is_terminal():
         return
     if at.current_player() == player:
-        if moved < len(past) and past[moved][0] == at.information_state_string(player):
-            yield at.child(past[moved][1]), moved + 1
+        if moved < len(moves) and moves[moved][0] == seen:
+            yield _Place(at.child(moves[moved][1]), seen, moved + 1)
         return
     for action in _order(at, rng):
-        yield at.child(action), moved
+        yield _Place(at.child(action), seen, moved)
 
 
 def _order(at: Any, rng: random.Random) -> list[int]:
@@ -149,3 +136,20 @@ def _order(at: Any, rng: random.Random) -> list[int]:
     actions: list[int] = at.legal_actions()
     rng.shuffle(actions)
     return actions
+
+
+def chosen_at_once(state: Any, player: int, rng: random.Random) -> Any:
+    """Other choices of those who chose before `player` in this round, for games that hide nothing else."""
+    history, at, start, last = state.history(), state.get_game().new_initial_state(), 0, -1
+    for number, action in enumerate(history):
+        if at.current_player() <= last or at.is_chance_node():
+            start = number
+        last = at.current_player()
+        at.apply_action(action)
+    if state.is_terminal() or state.current_player() <= last:
+        return state.clone()
+    at = state.get_game().new_initial_state()
+    for number, action in enumerate(history):
+        redrawn = number >= start and at.current_player() not in (player, CHANCE)
+        at.apply_action(rng.choice(at.legal_actions()) if redrawn else action)
+    return at

@@ -40,8 +40,8 @@ def decisions(game: OpenSpielGame) -> Iterator[Decision]:
     histories = chance.shape(game.loaded).histories
     if histories > MAX_HISTORIES:
         raise SpiralError(
-            f"openspiel/{name} has about {histories:.0e} histories, and exact theory goes to {MAX_HISTORIES:.0e}; choose "
-            "smaller params, or play matches"
+            f"openspiel/{name} has about {histories:.0e} histories, and exact theory goes to {MAX_HISTORIES:.0e}; "
+            "choose smaller params, or play matches"
         )
     probe, seen = copy.copy(game), set()
     stack = [game.loaded.game.new_initial_state()]

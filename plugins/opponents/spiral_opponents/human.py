@@ -1,0 +1,56 @@
+"""A person at this terminal as a bot; knows no game's rules but what the game itself says."""
+
+from __future__ import annotations
+
+import copy
+import random
+
+import click
+
+from spiral import Game, IllegalMove, SpiralError
+
+
+class Human:
+    """A person at this terminal, who is shown what the player may know and asked again after an illegal move."""
+
+    external = True
+    """Nobody asks it just to see whether it can play: it takes a person's time."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+        self._match: Game | None = None
+
+    def choose(self, game: Game, player: int, rng: random.Random) -> str:
+        """A legal move. Raises SpiralError when the input ends."""
+        if self._match is not None and self._match is not game:  # several may be in play at once
+            click.echo("\n---- another match ----")
+        self._match = game
+        if game.rules and game.rules not in self._told:
+            self._told.add(game.rules)
+            click.echo("\n" + printable(game.rules))
+        click.echo(f"\nyou are player {player}\n{printable(game.observe(player))}")
+        if moves := game.legal_moves():
+            click.echo(f"moves: {printable(', '.join(moves))}")
+        while True:
+            move = _asked()
+            try:
+                copy.deepcopy(game).play(move)
+            except IllegalMove as reason:
+                click.echo(f"not legal: {printable(str(reason))}")
+            else:
+                return move
+
+
+def _asked() -> str:
+    try:
+        typed = str(click.prompt("you", prompt_suffix="> ")).strip()
+        return typed.encode(errors="replace").decode()  # what is no UTF-8 came as halves of characters
+    except click.Abort:
+        raise SpiralError(
+            "bot human: the input ended before the match was over; run it at a terminal, or choose another bot"
+        ) from None
+
+
+def printable(text: str) -> str:
+    """Text without what would steer a terminal: other players may have written parts of it."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
