@@ -36,7 +36,7 @@ def save(
     keep: int,
     spare: int | None = None,
 ) -> Path:
-    """Write the checkpoint of `step` and drop all but the newest `keep` (0: none) and that of step `spare`; its path."""
+    """Write the checkpoint of `step`; its path. Drops all but the newest `keep` (0: none) and that of step `spare`."""
     directory.mkdir(parents=True, exist_ok=True)
     final, temporary = directory / f"step-{step:06d}", directory / f".step-{step:06d}.tmp"
     for left_over in directory.glob(".step-*"):

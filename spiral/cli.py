@@ -17,7 +17,7 @@ import click
 from spiral import launch
 from spiral.errors import SpiralError
 from spiral.exploitability_command import exploit, exploitability
-from spiral.tournament_command import tournament
+from spiral.tournament.command import tournament
 
 GAME = click.option("--game", metavar="G", help="A game of the run; not needed if it has one only.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

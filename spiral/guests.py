@@ -6,6 +6,7 @@ with that run's own prompt. `model:PATH`: a model saved by transformers, asked w
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,7 @@ class Guests:
 
     def _model(self, text: str) -> PolicyId:
         if text not in self._pool:
-            model, tokenizer = _pretrained(_saved_model(text))
+            model, tokenizer = _pretrained(_saved_model(text), self._plugins)
             voice = self._pool.voices[text] = _around(model, tokenizer, self._config, self._plugins)
             from spiral.lm import parameters
 
@@ -151,15 +152,13 @@ def _around(model: Any, tokenizer: Any, config: Config, plugins: Plugins) -> Voi
     return Voice(engine, prompter, Sampling(config.rollout.max_new_tokens, prompter.stop_ids))
 
 
-def _pretrained(path: Path) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        return AutoModelForCausalLM.from_pretrained(path, local_files_only=True), tokenizer
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise RunError(f"model:{path} cannot be loaded ({type(error).__name__}: {reason})") from error
+def _pretrained(path: Path, plugins: Plugins) -> tuple[Any, Any]:
+    """A model and its tokenizer, by the installed model plug-in that takes a path."""
+    for registration in plugins.registrations():
+        if registration.kind == "model" and "path" in inspect.signature(registration.factory).parameters:
+            model, tokenizer = plugins.make("model", registration.name, path=str(path))
+            return model, tokenizer
+    raise RunError(f"model:{path} cannot be loaded: no installed model plug-in takes a path; install one that does")
 
 
 def _load(voice: Voice, policy: PolicyId, weights: Mapping[str, torch.Tensor], version: int, text: str) -> None:

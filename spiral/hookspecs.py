@@ -12,7 +12,6 @@ from spiral.types import Episode
 
 if TYPE_CHECKING:
     from spiral.schema import Config
-
 hookspec = pluggy.HookspecMarker("spiral")
 hookimpl = pluggy.HookimplMarker("spiral")
 

@@ -87,8 +87,8 @@ class Bot(Protocol):
 class OpponentSampler(Protocol):
     """Who sits where in the next game.
 
-    Optional members: `record(episode)`, to learn from results; `needs_pool: bool = False`, whether it is of no use while
-    the pool holds nobody but the learner.
+    Optional members: `record(episode)`, to learn from results; `needs_pool: bool = False`, whether it is of no use
+    while the pool holds nobody but the learner.
     """
 
     def seat(self, game: str, num_players: int, pool: Pool, rng: random.Random) -> list[PolicyId]:

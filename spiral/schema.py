@@ -247,8 +247,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "at least 0": (
         0,
         math.inf,
-        "rollout.retries rollout.max_voided pool.every health.max_rollbacks evaluate.every warm_start.max_steps checkpoint.keep "
-        "checkpoint.episodes learner.warmup_steps learner.kl learner.weight_decay learner.clip",
+        "rollout.retries rollout.max_voided pool.every health.max_rollbacks evaluate.every warm_start.max_steps "
+        "checkpoint.keep checkpoint.episodes learner.warmup_steps learner.kl learner.weight_decay learner.clip",
     ),
     "positive": (
         1e-300,

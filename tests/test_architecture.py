@@ -52,18 +52,12 @@ IMPORTS = {
     "learner": "batch errors lm loss schema",
     # What a run adds.
     "evaluate": "curricula errors game_tree interfaces ledger lm pool prompts rollouts schema scoring theory types",
+    "monte_carlo": "errors evaluate game_tree interfaces prompts seeds theory types",
     "warm_start": "batch errors interfaces lm prompts schema seeds types",
     "run_dir": "config errors schema types",
     "checkpoint": "errors interfaces learner",
     "snapshots": "errors",
     "guests": "checkpoint config errors lm plugins pool prompts run_dir schema types",
-    "standings": "",
-    "meta_game": "standings",
-    "pairing": "",
-    "crosstable": "meta_game pairing standings",
-    "scoreboard": "crosstable",
-    "entrants": "checkpoint config errors guests interfaces plugins pool run_dir schema types",
-    "referee": "curricula entrants errors interfaces pairing pool rollouts thinking types",
     "assemble": "errors guests interfaces plugins pool prompts schema seeds types widen",
     "first_weights": "assemble plugins schema warm_start",
     "metrics": "types",
@@ -102,11 +96,13 @@ CORE_FILES = {_module(path): path for path in _sources("spiral")}
 TRAINER = (
     "train",
     "inspect_run",
+    "exploit",
     "play",
     "terminal",
     "scaffold",
     "tournament",
-    "tournament_command",
+    "launch",
+    "exploitability_command",
     "cli",
     "__main__",
     "testing",
@@ -234,7 +230,8 @@ def _literals(path):
 
 
 def test_the_core_names_no_first_party_plugin():
-    """No import of theirs, and no string that is one of their names: defaults.yaml alone may know the demo."""
+    """No import of theirs, and no string that is one of their names: two data files alone may, `defaults.yaml`
+    (the demo) and `exploit.yaml` (what an exploiter trains with)."""
     registered = Plugins.installed().registrations()
     names = {
         r.name

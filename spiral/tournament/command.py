@@ -35,8 +35,8 @@ def tournament(players: tuple[str, ...], out: Path | None, as_json: bool, **aske
     """
     from rich.console import Console
 
-    from spiral.scoreboard import print_record, progress
-    from spiral.tournament import Terms, hold
+    from spiral.tournament.event import Terms, hold
+    from spiral.tournament.scoreboard import print_record, progress
 
     terms = Terms(asked["schedule"], asked["games"], asked["budget"], None, asked["seed"])
     with progress(Console(stderr=True)) as show:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spiral import standings
-from spiral.meta_game import circles, cycles, nash_average, strength
-from spiral.pairing import LineUp
-from spiral.standings import ELO, Block, Floats, Totals
+from spiral.tournament import standings
+from spiral.tournament.meta_game import circles, cycles, nash_average, strength
+from spiral.tournament.pairing import LineUp
+from spiral.tournament.standings import ELO, Block, Floats, Totals
 
 Json = dict[str, Any]
 
@@ -85,7 +85,7 @@ def compared(meeting: Meeting, one: int, other: int, alone: bool) -> list[tuple[
 
 
 def as_block(played: Played) -> Block:
-    """The same results as numbers a deal, for `spiral.standings`."""
+    """The same results as numbers a deal, for `spiral.tournament.standings`."""
     pairs = tuple(played.pairs)
     found = [[compared(meeting, *two, played.alone) for two in pairs] for meeting in played.meetings]
 

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from spiral.crosstable import Json
+from spiral.tournament.crosstable import Json
 
 PLAIN_EVERY_S = 10.0
 """Seconds between lines where there is no terminal."""

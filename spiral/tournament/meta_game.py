@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from spiral.standings import Floats
+from spiral.tournament.standings import Floats
 
 COLDEST = 1e-9
 """Temperature at which the path to the equilibrium ends; what a best response would gain is below it times log P."""

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from spiral.curricula import Weighted
-from spiral.entrants import Field
 from spiral.errors import PromptTooLong, RunError, Unavailable
 from spiral.interfaces import Bot, Engine, Game
-from spiral.pairing import LineUp
 from spiral.pool import Pool, Voice
 from spiral.rollouts import Rollouts
 from spiral.thinking import max_concurrent
+from spiral.tournament.entrants import Field
+from spiral.tournament.pairing import LineUp
 from spiral.types import Episode, Fault, PolicyId, Request
 
 PATIENCE = 3
