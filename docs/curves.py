@@ -12,6 +12,7 @@ WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 720, 300, 48, 40, 12, 150
 COLOURS = ("#2563eb", "#0d9488", "#7c3aed", "#dc2626", "#ea580c", "#64748b")
 
 Curve = list[tuple[float, float]]
+Band = list[tuple[float, float, float]]
 
 
 def read(run: Path, metric: str) -> Curve:
@@ -20,10 +21,15 @@ def read(run: Path, metric: str) -> Curve:
     return [(line["step"], line[metric]) for line in lines if metric in line]
 
 
-def svg(curves: dict[str, Curve], title: str) -> str:
-    """A line chart with the curves' names at their ends; it has its own background, so it reads in dark mode too."""
+def svg(curves: dict[str, Curve], title: str, bands: dict[str, Band] | None = None) -> str:
+    """A line chart with the curves' names at their ends; it has its own background, so it reads in dark mode too.
+
+    `bands`: for some of the names, a lowest and a highest value at each step.
+    """
     right = max(x for curve in curves.values() for x, _ in curve) or 1
-    highest = max(y for curve in curves.values() for _, y in curve)
+    bands = bands or {}
+    tops = [y for band in bands.values() for _, _, y in band]
+    highest = max([y for curve in curves.values() for _, y in curve] + tops)
     unit = next(unit for unit in (0.05, 0.1, 0.2, 0.25, 0.5, 1.0, 5.0, 25.0, 1e9) if unit * 5 >= highest)
     top = unit * math.ceil(highest / unit)
     parts = [
@@ -42,6 +48,10 @@ def svg(curves: dict[str, Curve], title: str) -> str:
     parts.append(f'<text x="{LEFT}" y="{HEIGHT - 2}" fill="#475569">{title}, by step</text>')
     for (name, curve), colour, y in zip(curves.items(), COLOURS, _spread(curves, top), strict=False):
         points = " ".join(f"{_x(a, right)},{_y(b, top)}" for a, b in curve)
+        band = bands.get(name, [])
+        edge = [(a, low) for a, low, _ in band] + [(a, high) for a, _, high in reversed(band)]
+        outline = " ".join(f"{_x(a, right)},{_y(b, top)}" for a, b in edge)
+        parts.append(f'<polygon points="{outline}" fill="{colour}" fill-opacity="0.12"/>' if band else "")
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
         label = f"{name}: {curve[-1][1]:.3f}"
         parts.append(f'<text x="{WIDTH - RIGHT + 8}" y="{y + 4}" fill="{colour}">{label}</text>')

@@ -17,8 +17,9 @@ from click.testing import CliRunner
 from rich.console import Console
 from safetensors.torch import save_file
 
-from spiral import IllegalMove, config, crosstable, hookimpl
-from spiral import tournament as module
+from spiral import IllegalMove, config, hookimpl
+from spiral.tournament import crosstable
+from spiral.tournament import event as module
 from spiral.cli import main
 from spiral.errors import SpiralError, Unavailable
 from spiral.lm import parameters
