@@ -13,6 +13,8 @@ BENCHES = {
     "R2": "learning",
     "R7": "framework",
     "schedule": "schedule",
+    "pool": "pool",
+    "textarena": "textarena",
     "merge": "merging",
     "memory": "memory",
     "startup": "startup",

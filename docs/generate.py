@@ -19,10 +19,13 @@ GROUPS = {
     "PluginConfig": "A plug-in: `curriculum`, `opponents`, `advantage`, `model`, `engine`, `prompt`, and each of "
     "`rewards`, `loggers`",
     "GameConfig": "Each of `games`",
+    "PoolConfig": "`pool`",
+    "MemberConfig": "Each of `pool.members`",
     "RolloutConfig": "`rollout`",
     "LearnerConfig": "`learner`",
     "WarmStartConfig": "`warm_start`",
     "EvaluateConfig": "`evaluate`",
+    "HealthConfig": "`health`",
     "CheckpointConfig": "`checkpoint`",
 }
 
@@ -53,7 +56,8 @@ Everything a plug-in may implement. A plug-in is a module or object whose functi
 through the entry-point group `spiral`; [writing a plug-in](writing-a-plugin.md) shows a whole one. An implementation
 may leave arguments out. The Protocols that factories must satisfy are in `spiral/interfaces.py`.
 
-`register(name, factory)` is called once a thing. Arguments from the config are bound against the factory's signature
+`register(name, factory)` is called once a thing; `register(name, factory, members)` once a family, such as all games of
+another library. Arguments from the config are bound against the factory's signature
 and checked before a model loads. A name that is taken raises an error that names both distributions. With
 `SPIRAL_PLUGINS=a,b` in the environment only the distributions a and b are loaded.
 """

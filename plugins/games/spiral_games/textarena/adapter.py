@@ -54,8 +54,8 @@ class TextArenaGame:
             raise SpiralError(f"TextArena's '{env}' is for {seats} players; players={players} does not fit.")
         if max_turns is not None and max_turns < 1:
             raise SpiralError(f"max_turns={max_turns} leaves no turn to play; it must be at least 1.")
-        self.max_turns = row.max_turns if max_turns is None else max_turns
-        self.zero_sum = row.zero_sum and (players is None or self.num_players == 2)
+        self.max_turns = row.max_turns * self.num_players // row.num_players if max_turns is None else max_turns
+        self.zero_sum = row.zero_sum and self.num_players == 2
         self.perfect_information = row.perfect_information and style == "transcript"
         self.worst_return = row.worst_return
         self._row = row
@@ -176,8 +176,9 @@ class TextArenaGame:
         """The environment's reason for refusing the move just made."""
         for observation in reversed(self._env.state.observations[player]):
             match = _REASON.search(str(read(observation).text))
-            if match:
-                return match[1] or "the environment gives no reason"
+            # Some environments pass the penalty where the reason belongs.
+            if match and not _is_number(match[1]):
+                return match[1]
         return "the environment gives no reason"
 
     def _undo(self, kept: tuple[Any, Chance] | None) -> None:
@@ -236,6 +237,10 @@ class TextArenaGame:
             if name in self.__dict__:
                 setattr(other, name, copy.deepcopy(getattr(self, name), memo))
         return other
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).replace("-", "", 1).isdigit()
 
 
 def _check_args(env: str, args: dict[str, Any]) -> None:

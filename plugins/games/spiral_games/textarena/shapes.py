@@ -77,10 +77,15 @@ def two_dollar(env: Any, rng: random.Random) -> Iterator[str]:
 
 
 def tak(env: Any, rng: random.Random) -> Iterator[str]:
-    """A stone on an empty square."""
+    """A stone on an empty square; then whole stacks to a square beside theirs."""
     player, size = env.state.current_player_id, env.board_size
     squares = [(r, c) for r in range(size) for c in range(size)]
-    return _shuffled([f"[place () {{({r},{c}): [{stone}{player}]}}]" for r, c in squares for stone in "FFFWC"], rng)
+    empty = [(r, c) for r, c in squares if not env.board[r][c]]
+    yield from _shuffled([f"[place () {{({r},{c}): [{stone}{player}]}}]" for r, c in empty for stone in "FFFWC"], rng)
+    for r, c in rng.sample(squares, len(squares)):
+        stack = ", ".join(env.board[r][c])
+        for dr, dc in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+            yield f"[move ({r},{c}) {{({r + dr},{c + dc}): [{stack}]}}]"
 
 
 def one_letter_changes(env: Any, rng: random.Random) -> Iterator[str]:
@@ -142,6 +147,13 @@ def memory(env: Any, rng: random.Random) -> Iterator[str]:
         yield f"[{a} {b} {c} {d}]"
 
 
+def blotto(env: Any, rng: random.Random) -> Iterator[str]:
+    """A way to spread the units over the fields, each unit to a random one."""
+    while True:
+        fields = rng.choices(env.field_names, k=env.num_total_units)
+        yield f"[{' '.join(f'{name}{fields.count(name)}' for name in env.field_names)}]"
+
+
 def word_guess(env: Any, rng: random.Random) -> Iterator[str]:
     """Words of the right length."""
     fitting = [w for w in words.listed(env.dictionary) if len(w) == env.word_length]
@@ -175,6 +187,7 @@ SHAPES: Mapping[str, Callable[[Any, random.Random], Iterator[str]]] = {
     "NewRecruitEnv": new_recruit,
     "TwoDollarEnv": two_dollar,
     "TakEnv": tak,
+    "ColonelBlottoEnv": blotto,
     "MinesweeperEnv": minesweeper,
     "MastermindEnv": mastermind,
     "SetEnv": three_cards,

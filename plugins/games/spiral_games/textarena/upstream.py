@@ -6,6 +6,7 @@ It knows nothing of matches.
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import importlib
 import io
@@ -36,8 +37,21 @@ def registry() -> Mapping[str, Any]:
         raise SpiralError(f"TextArena's games need the package textarena, which is not installed; {INSTALL}.")
     with quiet():
         module: Any = importlib.import_module("textarena.envs.registration")
+    _accept_other_spellings(importlib.import_module("textarena"))
     table: Mapping[str, Any] = module.ENV_REGISTRY
     return table
+
+
+def _accept_other_spellings(textarena: Any) -> None:
+    """Let `TwoPlayerState` be told of winners the way Tak and Checkers do, which otherwise raise when somebody wins."""
+    state = textarena.TwoPlayerState
+    set_winner = state.set_winner
+
+    def told(self: Any, player_id: Any = None, reason: str = "", player_ids: Any = None) -> None:
+        winner = player_id if player_ids is None else player_ids
+        set_winner(self, player_id=winner[0] if isinstance(winner, list) else winner, reason=reason)
+
+    state.set_winner = state.set_winners = told
 
 
 @functools.cache
@@ -55,13 +69,22 @@ def environment_class(env_id: str) -> Any:
 
 def make(env_id: str, args: Mapping[str, Any]) -> Any:
     """A new environment without wrappers."""
+    key = f"{env_id} {sorted(args.items())}"
+    if key in _pristine:
+        return copy.deepcopy(_pristine[key], words.sharing(_pristine[key]))
     made = environment_class(env_id)
     with words.offline():
         env = made(**{**registry()[env_id].kwargs, **args})
     env.env_id = env_id
     if isinstance(getattr(env, "word_list", None), list):
-        env.word_list.sort()  # some are made from a set, whose order changes with PYTHONHASHSEED
+        # Some take seconds to choose their words, and some make the list from a set, whose order no seed fixes.
+        env.word_list.sort()
+        _pristine[key] = copy.deepcopy(env, words.sharing(env))
     return env
+
+
+_pristine: dict[str, Any] = {}
+"""Word games as their constructors leave them, which draw no chance; every match copies one."""
 
 
 def _import(path: str) -> ModuleType:

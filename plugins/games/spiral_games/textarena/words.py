@@ -27,6 +27,8 @@ VERSION = "1"
 """Part of the cache's name: raise it when what is written changes."""
 NUM_BASIC = 850
 """Words of `en-basic`, as many as the real one has."""
+UNCHANGING = ("word_list", "universal_word_list", "word_data", "data", "facts_data", "game_board_data", "all_sets")
+"""Attributes in which environments keep what they read or computed once, and never change."""
 TAGGER = "averaged_perceptron_tagger_eng"
 
 _lock = threading.RLock()
@@ -127,9 +129,8 @@ def shared_dictionary(keep_proper_nouns: bool, include_nltk: bool, keep_non_alph
 
 
 def sharing(env: Any) -> dict[int, Any]:
-    """A memo for `copy.deepcopy` under which copies of an environment share its word lists, which never change."""
-    lists = [vars(env)[name] for name in ("word_list", "universal_word_list") if name in vars(env)] if env else []
-    return {id(words): words for words in lists}
+    """A memo for `copy.deepcopy` under which copies of an environment share its lists and data, which never change."""
+    return {id(vars(env)[name]): vars(env)[name] for name in UNCHANGING if name in vars(env)} if env else {}
 
 
 def listed(dictionary: Any) -> Sequence[str]:

@@ -41,8 +41,7 @@ def micro_cells(env: Any) -> list[str]:
 
 def othello(env: Any) -> list[str]:
     """Squares that flip something; `skip` where there is none, since the environment still waits for an answer."""
-    moves = env._valid_moves("B" if env.state.current_player_id == 0 else "W")
-    return [f"{r}, {c}" for r, c in moves] or ["skip"]
+    return [f"{r}, {c}" for r, c in env.state.game_state["valid_moves"]] or ["skip"]
 
 
 def piles(env: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -52,10 +53,15 @@ def blotto(env: Any) -> list[str] | None:
     units, fields = env.num_total_units, len(env.field_names)
     if math.comb(units + fields - 1, fields - 1) > MAX_ALLOCATIONS:
         return None
-    return [
-        " ".join(f"{name}{units}" for name, units in zip(env.field_names, spread, strict=True))
-        for spread in _spreads(units, fields)
-    ]
+    return list(_allocations(units, tuple(env.field_names)))
+
+
+@functools.cache
+def _allocations(units: int, fields: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(
+        " ".join(f"{name}{share}" for name, share in zip(fields, spread, strict=True))
+        for spread in _spreads(units, len(fields))
+    )
 
 
 def _spreads(units: int, fields: int) -> Iterator[tuple[int, ...]]:
