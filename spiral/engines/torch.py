@@ -26,6 +26,8 @@ from spiral.types import Completion, PolicyId, Request
 
 Ids = tuple[int, ...]
 _LOW = (1 << 32) - 1
+PATIENCE = 4
+"""Steps that a policy with few rows waits for more, at most."""
 
 
 class TorchEngine:
@@ -50,11 +52,17 @@ class TorchEngine:
         lane.submit(request)
 
     def step(self) -> list[Completion]:
-        """One token for every row in flight, after admitting what fits."""
+        """One token for every row in flight, after admitting what fits; policies with few rows gather more at first."""
         done: list[Completion] = []
-        for lane in self._lanes.values():
-            if lane.busy:
+        busy = [lane for lane in self._lanes.values() if lane.busy]
+        most = max((lane.num_requests for lane in busy), default=0)
+        for lane in busy:
+            # Few large batches are cheaper than many small ones, and a policy that waits is asked for more meanwhile.
+            if 2 * lane.num_requests >= most or lane.waited >= PATIENCE:
+                lane.waited = 0
                 done += lane.step()
+            else:
+                lane.waited += 1
         # Slots, and so the order in which replies are found, depend on what the engine did before. The order decides
         # which row the next questions get, and rows may differ in the last bit: a resumed run would not be the same.
         return sorted(done, key=lambda completion: completion.request_id)
@@ -105,6 +113,10 @@ class _Lane:
         self._texts: list[list[int]] = []
         """One a row: the ids whose keys and values it holds, and the last one, which it does not hold yet."""
         self._slots = Slots()
+        self.num_requests = 0
+        """Those in flight."""
+        self.waited = 0
+        """Steps of the engine that this policy let pass, since its batch was small."""
         self.computed_tokens = 0
 
     @property
@@ -113,7 +125,7 @@ class _Lane:
 
     @property
     def busy(self) -> bool:
-        return bool(self._pending or self._texts or self._ousted)
+        return self.num_requests > 0
 
     def submit(self, request: Request) -> None:
         room = self._context - len(request.prompt)
@@ -123,6 +135,7 @@ class _Lane:
                 "use a model with a longer context, or a game or prompt format with shorter text"
             )
         self._pending.setdefault(request.prompt, []).append(request)
+        self.num_requests += 1
 
     def load(self, weights: Mapping[str, Tensor], version: int) -> None:
         load_parameters(self._lm.model, weights)
@@ -138,6 +151,7 @@ class _Lane:
         if admitted:
             first = len(self._texts)
             done += self._sample(self._prefill(admitted), first)
+        self.num_requests -= len(done)
         return done
 
     def _admit(self) -> list[Ids]:
