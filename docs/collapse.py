@@ -22,8 +22,8 @@ POOL = "pool={every: 25, size: 8}"
 GAMES: dict[str, list[str]] = {
     "kuhn_poker": ["steps=400", "evaluate.every=25"],
     "tic_tac_toe": [
-        "games=tic_tac_toe", "steps=300", "evaluate.every=50", "rollout={games: 256, max_new_tokens: 8}",
-        "warm_start.batch=256", "evaluate={opponents: [perfect, random], games: 200}",
+        "games=tic_tac_toe", "steps=200", "evaluate.every=50", "rollout={games: 256, max_new_tokens: 8}",
+        "warm_start.batch=256", "evaluate={opponents: [perfect, random], games: 100}",
     ],
 }  # fmt: skip
 MAGNET = {
