@@ -112,8 +112,8 @@ listed, upper and lower case and commas do not matter, and the list is the law: 
 such as `[Player 1]` in a move are shown in round brackets, and on one line, so that nobody can pose as the game.
 
 **An illegal move** raises `IllegalMove` with the environment's reason and leaves the match as it was. It never ends
-the match or eliminates anybody by TextArena's own allowance: what it costs is the run's `rollout.illegal` policy. A player
-to whom an environment leaves no move can only `give up`, which loses as an invalid move does upstream; in WordChains
+the match or eliminates anybody by TextArena's own allowance: what it costs is the run's `rollout.illegal` policy. A
+player to whom an environment leaves no move can only `give up`, which loses as an invalid move does upstream; in WordChains
 and SpellingBee, which end only when somebody finds no word, everybody always can.
 
 **Matches are cut** after `max_turns` turns (column *cut*) with 0 for everyone. **Returns** are TextArena's rewards.
@@ -143,7 +143,8 @@ def page(rows: Sequence[Row]) -> str:
     lines = [
         INTRO,
         "## What was measured\n",
-        f"`python docs/textarena_page.py` measured this table on one core of a busy machine, in several runs (`--only`): {len(good)} of {len(rows)} environments "
+        "`python docs/textarena_page.py` measured this table on one core of a busy machine in several runs (`--only`): "
+        f"{len(good)} of {len(rows)} environments "
         f"play offline. {kept} of them keep every promise of `spiral.testing.check_game`; in {late} slow ones no fault "
         f"was found in the time given, with the kit not at its end. "
         f"{sum(row.listed for row in good)} list their legal moves. These do not play:\n",
