@@ -113,8 +113,8 @@ such as `[Player 1]` in a move are shown in round brackets, and on one line, so 
 
 **An illegal move** raises `IllegalMove` with the environment's reason and leaves the match as it was. It never ends
 the match or eliminates anybody by TextArena's own allowance: what it costs is the run's `rollout.illegal` policy. A
-player to whom an environment leaves no move can only `give up`, which loses as an invalid move does upstream; in WordChains
-and SpellingBee, which end only when somebody finds no word, everybody always can.
+player to whom an environment leaves no move can only `give up`, which loses as an invalid move does upstream; in
+WordChains and SpellingBee, which end only when somebody finds no word, everybody always can.
 
 **Matches are cut** after `max_turns` turns (column *cut*) with 0 for everyone. **Returns** are TextArena's rewards.
 
