@@ -146,9 +146,11 @@ def _makeable(config: Config, plugins: Plugins) -> list[str]:
         made = trainers(config, plugins)
         _seat_everybody(config, plugins, pool)
         samplers = made.opponents.samplers if isinstance(made.opponents, Widened) else (made.opponents,)
-        if not (config.pool.every or config.pool.members) and any(getattr(s, "needs_pool", False) for s in samplers):
+        named = [config.opponents, *([config.health.widen] if config.health.widen else [])]
+        idle = [p.name for p, s in zip(named, samplers, strict=True) if getattr(s, "needs_pool", False)]
+        if idle and not (config.pool.every or config.pool.members):
             faults.append(
-                f"opponents {config.opponents.name} has nobody to choose from: set pool.every=50 to have snapshots of "
+                f"opponents {idle[0]} has nobody to choose from: set pool.every=50 to have snapshots of "
                 "the learner, or name somebody in pool.members"
             )
         needed = int(getattr(made.advantage, "min_games_per_deal", 1))

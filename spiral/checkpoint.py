@@ -55,8 +55,11 @@ def save(
     states = {name: plugin.state for name, plugin in plugins.items() if isinstance(plugin, Stateful)}
     (temporary / "state.json").write_text(json.dumps({"step": step, "learner": state, "plugins": states}))
     _sync(temporary)
-    shutil.rmtree(final, ignore_errors=True)
+    before = final.with_name(f".{final.name}.old")
+    if final.exists():  # moved first, not deleted: a kill in the middle must not leave half of it under its name
+        os.rename(final, before)
     os.rename(temporary, final)
+    shutil.rmtree(before, ignore_errors=True)
     drop([path for path in found(directory)[:-keep] if step_of(path) != spare] if keep else [])
     return final
 

@@ -118,7 +118,7 @@ def check(names: tuple[str, ...], everything: bool) -> None:
     from spiral.testing import check as broken_promises
 
     found = Plugins.installed()
-    by_name = {name: [r for r in found.named(name) if r.kind in CHECKED_KINDS] for name in names}
+    by_name = {name: _called(name, found, CHECKED_KINDS) for name in names}
     rows = [r for found_rows in by_name.values() for r in found_rows]
     if everything:
         rows = [r for r in found.registrations() if r.kind in CHECKED_KINDS and not r.members]
@@ -195,6 +195,17 @@ def new(kind: str, name: str, directory: Path) -> None:
 
     path = create(kind, name, directory)  # type: ignore[arg-type]
     click.echo(f"wrote {path}; next: pip install -e {path} && spiral check {name} && pytest {path}")
+
+
+def _called(name: str, plugins: Any, kinds: Sequence[str]) -> list[Any]:
+    """What has this name. A family that does not list such a member says itself why, by raising SpiralError."""
+    rows = [r for r in plugins.named(name) if r.kind in kinds]
+    family, _, member = name.partition("/")
+    for r in plugins.registrations() if member and not rows else ():
+        if r.members and r.name == family and r.kind in kinds:
+            plugins.make(r.kind, name)
+            rows.append(r.member(member))
+    return rows
 
 
 def _split(words: Sequence[str]) -> tuple[Path | None, list[str]]:

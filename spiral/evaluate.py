@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from spiral.curricula import Weighted
 from spiral.errors import SpiralError
 from spiral.game_tree import GameTree
 from spiral.interfaces import Engine, Game
+from spiral.intervals import wilson
 from spiral.ledger import outcome
 from spiral.lm import TokenLogits
 from spiral.pool import Pool
@@ -62,16 +64,6 @@ class Tally:
     def interval(self, count: int) -> tuple[float, float]:
         """Wilson's 95% interval of the share that `count` is of the games."""
         return wilson(count, self.games)
-
-
-def wilson(count: int, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """The score interval of a proportion (Wilson 1927); (0, 1) when nothing was played."""
-    if total == 0:
-        return 0.0, 1.0
-    share = count / total
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def exploitability(lm: TokenLogits, prompter: Prompter, rules: str, tree: GameTree) -> Exploitability:
@@ -156,7 +148,11 @@ class Evaluator:
     ) -> None:
         self._games, self._opponents, self._arena = games, opponents, arena
         self._prompter, self._config = prompter, config
-        self._trees = _trees(games, prompter, config.max_nodes) if config.exploitability else {}
+
+    @functools.cached_property
+    def _trees(self) -> dict[str, GameTree]:
+        """Made when they are first needed: a large game takes seconds to unfold."""
+        return _trees(self._games, self._prompter, self._config.max_nodes) if self._config.exploitability else {}
 
     def exact(self, lm: TokenLogits) -> dict[str, Exploitability]:
         """Every enumerable game's exploitability."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from spiral.interfaces import Engine, Game
 from spiral.thinking import Thinkers
 from spiral.types import Completion, Episode, PolicyId, Turn
+from spiral.watchdog import Watchdog
 
 POLL_S = 0.05
 """Longest wait for a slow bot before the deadline is looked at again."""
@@ -39,6 +40,8 @@ class Match:
     seed: int
     rng: random.Random | None
     """For the bots at the table."""
+    has_deadline: bool = True
+    """False where somebody outside this process moves at once, such as a person at the terminal."""
     rules: str = ""
     player: int = 0
     observation: str = ""
@@ -58,6 +61,8 @@ class Hall:
     """The matches of one `play`: those that can go on, and those that wait for an answer."""
 
     root: int
+    watchdog: Watchdog
+    """For the games' own code."""
     engines: Sequence[Engine]
     ready: deque[Match] = field(default_factory=deque)
     asked: dict[int, Match] = field(default_factory=dict)
@@ -75,5 +80,7 @@ class Hall:
         """What engines and slow bots finished."""
         found: list[tuple[Match, Completion | str | Exception]] = []
         if self.asked:
-            found += [(self.asked.pop(c.request_id), c) for engine in self.engines for c in engine.step()]
+            done = [c for engine in self.engines for c in engine.step()]
+            # An engine may still be at what was asked of it in a play that was given up.
+            found += [(self.asked.pop(c.request_id), c) for c in done if c.request_id in self.asked]
         return found + self.thinkers.answers(0.0 if self.asked or found else POLL_S)

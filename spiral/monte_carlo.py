@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from spiral.errors import RunError, SpiralError
-from spiral.evaluate import wilson
 from spiral.game_tree import Decision, GameTree
 from spiral.interfaces import Engine
+from spiral.intervals import wilson
 from spiral.prompts import Prompter
 from spiral.seeds import child, derive
-from spiral.theory import NashConv, _respond, _rows, nash_conv
+from spiral.theory import NashConv, nash_conv, respond, table_rows
 from spiral.types import Completion, PolicyId, Request, Sampling
 
 Table = dict[str, dict[str, float]]
@@ -172,8 +172,8 @@ class Responses:
     @classmethod
     def to(cls, tree: GameTree, table: Table) -> Responses:
         """Best responses to a table."""
-        rows = _rows(tree, table)
-        return cls(tree, tuple(_respond(tree, rows, player)[1] for player in range(tree.num_players)))
+        rows = table_rows(tree, table)
+        return cls(tree, tuple(respond(tree, rows, player)[1] for player in range(tree.num_players)))
 
     def gain(self, sampled: Sampled) -> tuple[float, float]:
         """The sum of what the players gain by these responses against the sampled table, and its standard error.
@@ -181,7 +181,7 @@ class Responses:
         By the delta method: to first order a gain changes by the sum of its slopes times the changes of the shares, and
         the shares of different decisions were sampled independently.
         """
-        rows = _rows(self.tree, sampled.table())
+        rows = table_rows(self.tree, sampled.table())
         total = 0.0
         slopes: dict[str, dict[str, float]] = {o: dict.fromkeys(moves, 0.0) for o, moves in sampled.moves.items()}
         for player, choices in enumerate(self.choices):

@@ -42,12 +42,16 @@ class Pool:
         """Of the snapshots, oldest first."""
         self._members: list[tuple[PolicyId, frozenset[str]]] = []
         self._names: dict[str, PolicyId] = {}
+        self._remembered: dict[PolicyId, dict[str, Any]] = {}
+        """What a checkpoint says of bots that were not made yet, such as one that a sampler makes when it seats it."""
 
     def bot(self, name: str, **args: Any) -> PolicyId:
         """The id of a bot, made on first use. Raises PluginError for a name or arguments that do not fit."""
         policy = f"bot:{label(name, args)}"
         if policy not in self.bots:
-            self.bots[policy] = self._plugins.make("bot", name, **args)
+            bot = self.bots[policy] = self._plugins.make("bot", name, **args)
+            if policy in self._remembered and isinstance(bot, Stateful):
+                bot.state = self._remembered.pop(policy)
         return policy
 
     def admit(self, policy: PolicyId, games: Iterable[str] = (), name: str = "") -> None:
@@ -120,7 +124,7 @@ class Pool:
     def state(self) -> dict[str, Any]:
         """JSON values."""
         bots = {policy: bot.state for policy, bot in self.bots.items() if isinstance(bot, Stateful)}
-        return {"ledger": self.ledger.state, "snapshots": list(self.steps), "bots": bots}
+        return {"ledger": self.ledger.state, "snapshots": list(self.steps), "bots": bots | self._remembered}
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
@@ -131,6 +135,7 @@ class Pool:
         for policy, bot in self.bots.items():
             if isinstance(bot, Stateful) and policy in state["bots"]:
                 bot.state = state["bots"][policy]
+        self._remembered = {policy: its for policy, its in state["bots"].items() if policy not in self.bots}
 
 
 def policy_of(step: int) -> PolicyId:

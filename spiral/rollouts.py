@@ -8,11 +8,12 @@ advantages or of tensors.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import zip_longest
 
 from spiral.errors import PromptTooLong, RunError, SpiralError, Unavailable
 from spiral.hall import Group, Hall, Match
@@ -23,10 +24,14 @@ from spiral.schema import RolloutConfig
 from spiral.seeds import child, derive
 from spiral.thinking import max_concurrent
 from spiral.types import Completion, Ending, Episode, Fault, PolicyId, Request, Sampling, Trajectory, Turn
+from spiral.watchdog import Watchdog
 
 
 class Rollouts:
     """Plays the games of a run; `faults` lists the matches that the last `play` voided."""
+
+    _numbers = itertools.count()
+    """Of requests: no two of a process are alike, since rollouts may share an engine."""
 
     def __init__(
         self,
@@ -41,7 +46,6 @@ class Rollouts:
         self._games, self._curriculum, self._opponents = games, curriculum, opponents
         self._pool, self._config = pool, config
         self._voice = Voice(engine, prompter, Sampling(config.max_new_tokens, prompter.stop_ids))
-        self._num_requests = 0
         self.faults: list[Fault] = []
 
     def play(self, num_games: int, seed: Sequence[int | str], rank: int = 0, world: int = 1) -> list[Episode]:
@@ -53,7 +57,8 @@ class Rollouts:
         """
         self.faults = []
         groups = [Group(index) for index in range(rank, num_games // self._config.games_per_deal, world)]
-        hall = Hall(derive(*seed), [self._voice.engine, *(voice.engine for voice in self._pool.voices.values())])
+        engines = [self._voice.engine, *(voice.engine for voice in self._pool.voices.values())]
+        hall = Hall(derive(*seed), Watchdog(self._config.turn_deadline_s), engines)
         hall.ready.extend(match for group in groups for match in self._seat(group, hall.root))
         last_answer = time.monotonic()
         try:
@@ -71,6 +76,7 @@ class Rollouts:
                         f"requests in flight{slow}; see its log, or raise rollout.deadline_s"
                     )
         finally:
+            hall.watchdog.close()
             hall.thinkers.close()
         return [episode for group in groups for _, episode in sorted(group.episodes.items())]
 
@@ -83,13 +89,16 @@ class Rollouts:
         game = self._games[name]()
         policies = self._opponents.seat(name, game.num_players, self._pool, rng)
         self._check_seats(policies, game)
-        has_bot = any(policy in self._pool.bots for policy in policies)
+        bots = [self._pool.bots[policy] for policy in policies if policy in self._pool.bots]
+        patient = any(getattr(bot, "external", False) for bot in bots)
         for index in range(self._config.games_per_deal):
             game = self._games[name]() if index else game
             seed = child(place, index)
-            bots_rng = random.Random(seed) if has_bot else None
+            bots_rng = random.Random(seed) if bots else None
             turns: list[list[Turn]] = [[] for _ in policies]
-            yield Match(group, group.attempt, index, game, name, policies, deal, seed, bots_rng, turns=turns)
+            match = Match(group, group.attempt, index, game, name, policies, deal, seed, bots_rng, turns=turns)
+            match.has_deadline = not patient
+            yield match
 
     def _check_seats(self, policies: list[PolicyId], game: Game) -> None:
         unknown = [p for p in policies if p not in self._pool]
@@ -107,7 +116,8 @@ class Rollouts:
             read = self._voice_of(match).prompter.read
             match.move = read(answer.ids) if answer.finish == "stop" else None
         try:
-            episode = self._resume(match, answer)
+            with hall.watchdog if match.has_deadline else contextlib.nullcontext():
+                episode = self._resume(match, answer)
         except Unavailable as error:
             return self._replace(hall, match, str(error), error.cause)
         except SpiralError:
@@ -140,10 +150,10 @@ class Rollouts:
         voice = self._voice_of(match)
         match.prompt = voice.prompter.encode(match.rules, match.observation)
         seed = child(match.seed, match.num_asked)
-        voice.engine.submit(Request(self._num_requests, policy, match.prompt, voice.sampling, seed))
-        hall.asked[self._num_requests] = match
+        number = next(self._numbers)
+        voice.engine.submit(Request(number, policy, match.prompt, voice.sampling, seed))
+        hall.asked[number] = match
         match.num_asked += 1
-        self._num_requests += 1
 
     # What follows runs the game's own code: whatever it raises is the game's fault.
 
@@ -254,5 +264,5 @@ class Rollouts:
 def in_order(parts: Sequence[Sequence[Episode]], per_deal: int) -> list[Episode]:
     """The episodes of several processes, each given what `play` returned there, in the order of the games' numbers."""
     groups = [[part[i : i + per_deal] for i in range(0, len(part), per_deal)] for part in parts]
-    rounds = zip_longest(*groups, fillvalue=())
+    rounds = itertools.zip_longest(*groups, fillvalue=())
     return [episode for by_rank in rounds for group in by_rank for episode in group]

@@ -76,6 +76,9 @@ class RolloutConfig:
     """With `illegal: penalty`, the returns of the offender and of each other player (SPIRAL's numbers)."""
     retries: int = 0
     """Illegal replies of a turn that are asked again before the move counts as illegal."""
+    turn_deadline_s: float = 60.0
+    """Longest that a game, with the quick bots at its table, may take from one reply to the next question; one that
+    takes more is voided."""
     deadline_s: float = 600.0
     """Longest wait for an engine that finishes no reply, before the run stops and says so."""
 
@@ -253,7 +256,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "positive": (
         1e-300,
         1e300,
-        "learner.lr learner.max_grad_norm learner.ratio_tolerance warm_start.lr rollout.deadline_s",
+        "learner.lr learner.max_grad_norm learner.ratio_tolerance warm_start.lr rollout.deadline_s "
+        "rollout.turn_deadline_s",
     ),
     "from 0 to 1": (0, 1, "learner.lr_end learner.kl_end warm_start.legal health.share"),
     "at least 0 and below 1": (0, 1 - 1e-12, "learner.ema learner.reference_ema"),

@@ -20,10 +20,13 @@ __all__ = [
     "NashConv",
     "Node",
     "Outcome",
+    "Rows",
     "Table",
     "best_response",
     "nash_conv",
     "outcomes",
+    "respond",
+    "table_rows",
     "uniform",
     "values",
 ]
@@ -31,7 +34,8 @@ __all__ = [
 Table = Mapping[str, Mapping[str, float]]
 """observation -> {move: probability}; a legal move left out has probability 0, each row adds up to 1."""
 
-_Rows = list[list[float]]
+Rows = list[list[float]]
+"""For each of a tree's decisions, the probabilities of its moves."""
 
 
 class Outcome(NamedTuple):
@@ -72,7 +76,7 @@ class NashConv:
 
 def values(tree: GameTree, table: Table) -> list[float]:
     """Each player's expected return when all follow the table. Raises SpiralError for a bad table."""
-    return _values(tree, _rows(tree, table))
+    return _values(tree, table_rows(tree, table))
 
 
 def best_response(tree: GameTree, table: Table, player: int) -> tuple[float, dict[str, dict[str, float]]]:
@@ -85,8 +89,8 @@ def best_response(tree: GameTree, table: Table, player: int) -> tuple[float, dic
     Raises SpiralError for a bad table, or when the response must remember what an observation forgets, so
     that no table can hold it; `nash_conv` still gives its value.
     """
-    rows = _rows(tree, table)
-    value, choices = _respond(tree, rows, player)
+    rows = table_rows(tree, table)
+    value, choices = respond(tree, rows, player)
     return value, _response_table(tree, rows, player, choices)
 
 
@@ -97,8 +101,8 @@ def nash_conv(tree: GameTree, table: Table) -> NashConv:
     Learning"; exploitability as NashConv / players as in Timbers et al. 2022, "Approximate Exploitability".
     Raises SpiralError for a bad table.
     """
-    rows = _rows(tree, table)
-    best = tuple(_respond(tree, rows, player)[0] for player in range(tree.num_players))
+    rows = table_rows(tree, table)
+    best = tuple(respond(tree, rows, player)[0] for player in range(tree.num_players))
     return NashConv(tuple(_values(tree, rows)), best)
 
 
@@ -112,7 +116,7 @@ def outcomes(tree: GameTree, table: Table) -> Iterator[Outcome]:
 
     Histories, not nodes: tic-tac-toe has 255,168. Raises SpiralError for a bad table.
     """
-    rows = _rows(tree, table)
+    rows = table_rows(tree, table)
     for deal, (chance, root) in enumerate(tree.roots):
         stack: list[tuple[float, int, tuple[tuple[int, str, str], ...]]] = [(chance, root, ())]
         while stack:
@@ -127,9 +131,9 @@ def outcomes(tree: GameTree, table: Table) -> Iterator[Outcome]:
                 stack.append((probability * p, child, (*moves, made)))
 
 
-def _rows(tree: GameTree, table: Table) -> _Rows:
+def table_rows(tree: GameTree, table: Table) -> Rows:
     """The table's probabilities in the order of the tree's decisions and moves, checked."""
-    rows: _Rows = []
+    rows: Rows = []
     for decision in tree.decisions:
         found = table.get(decision.observation)
         if found is None:
@@ -148,7 +152,7 @@ def _rows(tree: GameTree, table: Table) -> _Rows:
     return rows
 
 
-def _reach(tree: GameTree, rows: _Rows, alone: int | None = None) -> list[float]:
+def _reach(tree: GameTree, rows: Rows, alone: int | None = None) -> list[float]:
     """The probability of coming to each node; with `alone`, that player's moves all count as certain."""
     reach = [0.0] * len(tree.nodes)
     for chance, root in tree.roots:
@@ -163,7 +167,7 @@ def _reach(tree: GameTree, rows: _Rows, alone: int | None = None) -> list[float]
     return reach
 
 
-def _values(tree: GameTree, rows: _Rows) -> list[float]:
+def _values(tree: GameTree, rows: Rows) -> list[float]:
     total = [0.0] * tree.num_players
     for reach, node in zip(_reach(tree, rows), tree.nodes, strict=True):
         for player, amount in enumerate(node.returns):
@@ -171,7 +175,7 @@ def _values(tree: GameTree, rows: _Rows) -> list[float]:
     return total
 
 
-def _respond(tree: GameTree, rows: _Rows, player: int) -> tuple[float, dict[int, int]]:
+def respond(tree: GameTree, rows: Rows, player: int) -> tuple[float, dict[int, int]]:
     """A best response: its value, and the index of the move chosen in each information state of `player`."""
     reach = _reach(tree, rows, alone=player)
     value = [node.returns[player] if node.returns else 0.0 for node in tree.nodes]
@@ -191,7 +195,7 @@ def _respond(tree: GameTree, rows: _Rows, player: int) -> tuple[float, dict[int,
     return sum(chance * value[root] for chance, root in tree.roots), choices
 
 
-def _response_table(tree: GameTree, rows: _Rows, player: int, choices: dict[int, int]) -> dict[str, dict[str, float]]:
+def _response_table(tree: GameTree, rows: Rows, player: int, choices: dict[int, int]) -> dict[str, dict[str, float]]:
     """The choices by observation. A state that play never comes to does not force its choice on others."""
     reached = [False] * len(tree.nodes)
     for chance, root in tree.roots:

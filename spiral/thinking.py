@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import random
 import threading
@@ -46,8 +47,11 @@ class Thinkers(Generic[Key]):
         return found
 
     def close(self) -> None:
-        """Let the threads end when they have done what they are at."""
+        """Let the threads end when they have done what they are at; what was not begun is not asked any more."""
         for bot, questions in self._questions.items():
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    questions.get_nowait()
             for _ in range(self._num_threads[bot]):
                 questions.put(None)
 
@@ -61,8 +65,10 @@ class Thinkers(Generic[Key]):
                 self._answers.put((key, move))
             except Exception as error:
                 self._answers.put((key, error))
+            except BaseException as error:  # such as sys.exit: it would end the thread, and nobody would be told
+                self._answers.put((key, RuntimeError(f"choose raised {type(error).__name__}: {error}")))
 
 
 def max_concurrent(bot: Bot) -> int:
     """How many threads may ask the bot at once; 0 for a bot that is asked where the game is played."""
-    return int(getattr(bot, "max_concurrent", 0))
+    return max(0, int(getattr(bot, "max_concurrent", 0)))

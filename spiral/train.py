@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 
 from spiral import assemble, checkpoint, snapshots
 from spiral.batch import pack
@@ -41,7 +41,7 @@ class Training:
     """A run in the making: its parts, made once, and what happens to them each step."""
 
     def __init__(self, config: Config, run: RunDir, plugins: Plugins, progress: Progress, fresh: bool) -> None:
-        self.config, self.run, self.hooks = config, run, plugins.hook
+        self.config, self.run, self.hooks, self.fresh = config, run, plugins.hook, fresh
         self.accelerator = Accelerator(mixed_precision="no")
         self.players = assemble.players(config, plugins)
         self.trainers = assemble.trainers(config, plugins)
@@ -73,7 +73,7 @@ class Training:
         are worth, and how the update that ended them went."""
         config, watch = self.config, self.watch
         self.players.engine.load_weights(LEARNER, self.learner.weights(), version=start)
-        if config.health.action == "rollback" and not checkpoint.found(self.run.checkpoints):
+        if config.health.action == "rollback" and self.fresh:
             self.save(start)
         step = start
         while step < config.steps:
@@ -197,6 +197,8 @@ class Training:
             )
             self.players.engine.load_weights(AVERAGED, self.learner.averaged(), version=step)
             metrics |= self.evaluator.matches(AVERAGED, (self.config.seed, "evaluate", step))
+            if self.accelerator.num_processes > 1:  # a player outside may answer each process something else
+                metrics = broadcast_object_list([metrics])[0]
         if self.accelerator.is_main_process:
             self.run.write("policy.json", json.dumps(policy_record(step, exact)))
         return metrics

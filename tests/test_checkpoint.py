@@ -222,3 +222,26 @@ def test_a_checkpoint_of_another_model_is_one_sentence(trained):
     message = _restore(trained[1], _learner(size="byte-0.4m")[0])
     assert "belong to another model" in message
     assert "configuration that they were trained with" in message
+
+
+def test_a_checkpoint_that_is_written_again_is_never_half_there(trained, tmp_path, monkeypatch):
+    """A rollback writes the step that it went back to once more. Killed as the old one is deleted: the new one stands."""
+    learner, tokenizer = _learner()
+    checkpoint.save(tmp_path, 3, learner, tokenizer, {}, 2)
+    real = shutil.rmtree
+
+    def killed(path, *args, **more):
+        if (path / "live.safetensors").exists():
+            (path / "live.safetensors").unlink()
+            raise KeyboardInterrupt
+        real(path, *args, **more)
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(tmp_path, 3, trained[0], tokenizer, {}, 2)
+    monkeypatch.undo()
+    [path] = checkpoint.found(tmp_path)
+    assert checkpoint.restore(path, learner, {}) == 3
+    assert _equal(learner.weights(), trained[0].weights())
+    checkpoint.save(tmp_path, 4, learner, tokenizer, {}, 2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000003", "step-000004"]

@@ -50,6 +50,14 @@ def _engine(model, policies=(LEARNER,), **args):
     return engine
 
 
+def _busy(model):
+    """An engine that is at a reply of 200 ids of another policy's, so that it is never idle."""
+    engine = _engine(model, (LEARNER, "other"))
+    engine.submit(_request(1000, _ids(5, 99), tokens=200, policy="other"))
+    engine.step()
+    return engine
+
+
 def _ids(length, salt):
     """Some ids that differ from salt to salt."""
     return tuple((7 * salt + 13 * i + i * i) % 256 for i in range(length))
@@ -230,18 +238,30 @@ def test_a_prefix_shared_in_one_batch_is_computed_once(model):
 def test_a_prefix_shared_across_batches_is_kept_from_the_second_on(model):
     """The first prompt costs all 74; the second shows that 64 are shared and keeps them; the third costs its own 10."""
     common = _ids(64, 5)
-    engine = _engine(model)
+    engine = _busy(model)
     costs = []
     for n in range(3):
         before = engine.computed_tokens
         _run(engine, [_request(n, common + _ids(10, 20 + n), tokens=1)])
         costs.append(engine.computed_tokens - before)
-    assert costs == [74, 74, 10]
+    assert costs == [75, 75, 11]  # one is the other policy's
+
+
+def test_an_idle_engine_keeps_nothing(model):
+    """Weights that stay, as a snapshot's do: what was asked before changes no bit, or a resumed run would differ."""
+    common = _ids(64, 5)
+    requests = [_request(n, common + _ids(10, 20 + n)) for n in range(3)]
+    used = _engine(model)
+    for request in requests:
+        _run(used, [request])
+        before = used.computed_tokens
+        assert _run(used, [request]) == _run(_engine(model), [request])
+        assert used.computed_tokens - before == 74 + 7
 
 
 def test_prefixes_are_forgotten_with_their_weights(model):
     """After load_weights nothing that the old weights computed is used: 74 tokens again, and the new scores."""
-    common, engine = _ids(64, 5), _engine(model)
+    common, engine = _ids(64, 5), _busy(model)
     _run(engine, [_request(n, common + _ids(10, 20 + n), tokens=1) for n in range(3)])
     other = copy.deepcopy(model)
     for parameter in other.parameters():
@@ -250,7 +270,7 @@ def test_prefixes_are_forgotten_with_their_weights(model):
     before = engine.computed_tokens
     request = _request(9, common + _ids(10, 30), tokens=4)
     [completion] = _run(engine, [request])
-    assert engine.computed_tokens - before == 74 + 3
+    assert engine.computed_tokens - before == 74 + 3 + 4  # the last are the other policy's
     assert completion.version == 4
     assert completion.logprobs == pytest.approx(_scores(other, request.prompt, completion.ids), abs=2e-5)
 

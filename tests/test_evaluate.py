@@ -11,7 +11,8 @@ from spiral_models.presets import MODELS
 from spiral.config import load
 from spiral.engines.torch import TorchEngine
 from spiral.errors import SpiralError
-from spiral.evaluate import AVERAGED, Arena, Evaluator, exact_metrics, exploitability, tally, wilson
+from spiral.evaluate import AVERAGED, Arena, Evaluator, exact_metrics, exploitability, tally
+from spiral.intervals import wilson
 from spiral.ledger import outcome
 from spiral.lm import TokenLogits, parameters
 from spiral.plugins import Plugins

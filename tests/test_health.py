@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spiral.health import Detector, vital_signs
 from spiral.health.rules import RULES
-from spiral.health.traces import Trace, wilson
+from spiral.health.traces import Trace, interval
 from spiral.testing.episodes import CHAIRS, random_episode
 from spiral.types import LEARNER, Episode, Trajectory, Turn
 
@@ -569,7 +569,7 @@ class TestTrace:
             trace.add(step, value, 1.0, 1)
         assert trace.high == trace.low == trace.first == pytest.approx(trace.mean)
 
-    def test_wilson_by_hand(self):
-        """Wilson 95% of 5 of 10: 0.2366 to 0.7634."""
-        assert wilson(0.5, 10, 1.959964) == pytest.approx((0.2366, 0.7634), abs=1e-4)
-        assert wilson(0.3, 0) == (0, 1)
+    def test_the_interval_by_hand(self):
+        """Wilson 99% of 5 of 10: the middle stays 1/2, the half width is 2.576 sqrt(0.025 + 0.0166) / 1.6636."""
+        assert interval(0.5, 10) == pytest.approx((0.5 - 0.3158, 0.5 + 0.3158), abs=1e-4)
+        assert interval(0.3, 0) == (0, 1)

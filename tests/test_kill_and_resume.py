@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -27,7 +28,8 @@ POOLED = [
 ]  # fmt: skip
 MIXED = [
     *CONFIG, "rollout.games=200", "games=[kuhn_poker,tic_tac_toe]", "engine.args.max_rows=24",
-    "rollout.concurrent=90", "checkpoint.every=2", "learner.ema=0.9",
+    "rollout.concurrent=90", "checkpoint.every=2", "learner.ema=0.9", "opponents=exploiter", "curriculum=balanced_tokens",
+    "advantage=turn_gae", "pool={every: 1, size: 2, keep: best, members: [random]}",
 ]  # fmt: skip
 
 
@@ -172,6 +174,23 @@ def test_a_run_killed_at_many_moments_is_the_same_run(tmp_path):
     moments = [(0, 6.0 / step_s), *zip((1, 2, 4, 6, 7, 10, 12), shares, strict=False)]
     assert _killed(tmp_path / "run", tmp_path / "other_cache", MIXED, moments, step_s) >= 6
     _same_run(whole_dir, tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "example", ["textarena_nim", "textarena_snake", "textarena_frozen_lake", "openspiel_leduc", "five_games"]
+)
+def test_an_example_killed_and_resumed_is_the_same_run(example, tmp_path):
+    """Games of other libraries, with chance of their own, a pool and several games at once: shrunk, killed, resumed."""
+    words = [
+        str(Path(__file__).parents[1] / "examples" / f"{example}.yaml"), f"steps={STEPS}", "rollout.games=16",
+        "checkpoint.every=3", "checkpoint.keep=0", "checkpoint.episodes=4", "warm_start.max_steps=50", "loggers=[]",
+        "evaluate.every=6", "evaluate.games=2", "pool.every=2", "pool.size=3",
+    ]  # fmt: skip
+    step_s = _timed(tmp_path / "whole", tmp_path / "cache", words)
+    assert _killed(tmp_path / "run", tmp_path / "cache", words, [(4, 0.3)], step_s) == 1
+    _same_run(tmp_path / "whole", tmp_path / "run")
+    _same_pool(tmp_path / "whole", tmp_path / "run")
 
 
 @pytest.mark.slow

@@ -11,7 +11,8 @@ from spiral_models.presets import MODELS
 
 from spiral.engines.torch import TorchEngine
 from spiral.errors import RunError, SpiralError
-from spiral.evaluate import AVERAGED, wilson
+from spiral.evaluate import AVERAGED
+from spiral.intervals import wilson
 from spiral.lm import TokenLogits, parameters
 from spiral.monte_carlo import Responses, Sampled, estimate, sample_moves
 from spiral.prompts import BoxedFormat, PlainFormat, Prompter

@@ -7,7 +7,9 @@ import importlib
 import sys
 
 import pytest
+from click.testing import CliRunner
 
+from spiral.cli import main
 from spiral.errors import PluginError
 from spiral.hookspecs import hookimpl
 from spiral.plugins import Plugins, label
@@ -353,3 +355,20 @@ def test_labels():
     assert label("kuhn_poker", {}) == "kuhn_poker"
     assert label("kuhn_poker", {"rounds": 5}) == "kuhn_poker(rounds=5)"
     assert label("x", {"b": 1, "a": "y"}) == label("x", {"a": "y", "b": 1}) == "x(a=y,b=1)"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("textarena/Debate-v0", "TextArena's 'Debate-v0' cannot be played: it asks language models"),
+        ("textarena/TicTacTo-v0", "did you mean 'TicTacToe-v0'?"),
+        ("openspiel/kuhn_pokr", "OpenSpiel has no game 'kuhn_pokr'; near are kuhn_poker"),
+        ("kuhn_pokr", "nothing to check is called kuhn_pokr; give --all or some of: "),
+    ],
+)
+def test_a_name_that_cannot_be_checked_is_one_sentence(name, said):
+    """Of a family's member the family itself says why, not that no plug-in has such a name."""
+    result = CliRunner().invoke(main, ["check", name])
+    assert result.exit_code == 2
+    assert said in result.output
+    assert len(result.output.splitlines()) == 1

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiral import snapshots
+from spiral import hookimpl, snapshots
 from spiral.errors import RunError
 from spiral.plugins import Plugins
 from spiral.pool import Pool, kept, policy_of
@@ -113,6 +113,29 @@ def test_the_state_survives_a_restart():
     assert fresh.snapshots == ["snapshot:0"]
     assert "snapshot:5" not in fresh
     assert "snapshot:0" in fresh
+
+
+def test_a_bot_that_is_made_after_the_restart_has_its_state_too():
+    """A sampler may make a bot when it first seats it; until then a checkpoint keeps what an earlier one said of it."""
+
+    class Counter:
+        def __init__(self):
+            self.state = {"calls": 0}
+
+    class Bots:
+        @hookimpl
+        def register_bots(self, register):
+            register("counter", Counter)
+
+    plugins = Plugins()
+    plugins.add(Bots(), "counters")
+    pool = Pool(plugins)
+    pool.bots[pool.bot("counter")].state = {"calls": 7}
+    fresh = Pool(plugins)
+    fresh.state = json.loads(json.dumps(pool.state))
+    assert fresh.state == pool.state
+    assert fresh.bots[fresh.bot("counter")].state == {"calls": 7}
+    assert fresh.state == pool.state
 
 
 # On disk

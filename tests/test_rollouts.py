@@ -9,6 +9,8 @@ the engine is, nor of how many games are in play, nor of how many processes shar
 
 import math
 import random
+import re
+import time
 
 import pytest
 from spiral_games.kuhn_poker import KuhnPoker
@@ -627,6 +629,26 @@ def test_the_number_of_games_is_kept():
 # Set-up and infrastructure
 
 
+class Endless(Words):
+    """Never comes back from its second move in every third deal."""
+
+    def play(self, move):
+        while self.deal % 3 == 0 and len(self.said) == 1:
+            pass
+        super().play(move)
+
+
+def test_a_game_that_loops_for_ever_costs_only_itself():
+    """It is interrupted, voided as the game's fault and replaced; the others end as they would have."""
+    table = rollouts(Endless, turn_deadline_s=0.2, max_voided=100)
+    episodes = table.play(12, (3,))
+    assert len(episodes) == 12
+    assert table.faults
+    assert {fault.cause for fault in table.faults} == {"game"}
+    assert all(re.search(r"TimeoutError: no end after 0\.2 s", fault.reason) for fault in table.faults)
+    assert all(len(fault.moves) == 2 for fault in table.faults)
+
+
 def test_a_silent_engine_stops_the_run():
     """Nothing hangs without saying why: after deadline_s without a reply the run stops and counts the requests."""
     silent = Engine(latency=lambda request: 10**9)
@@ -673,3 +695,49 @@ def test_the_curriculum_draws_from_the_seed():
     names = [e.game for e in table.play(400, (derive(1), "x"))]
     assert abs(names.count("often") - 300) < 3 * (400 * 0.75 * 0.25) ** 0.5
     assert names == [e.game for e in table.play(400, (derive(1), "x"))]
+
+
+def test_what_a_play_that_was_given_up_left_in_flight_disturbs_no_other():
+    """One engine serves both: the replies that nobody waits for any more are not taken for others."""
+
+    class Broken(Words):
+        def play(self, move):
+            raise ValueError("the board broke")
+
+    engine = Engine(coin, latency=lambda request: 1 + 5 * (len(engine.asked) % 2))
+    with pytest.raises(RunError, match="the board broke"):
+        play(8, game=Broken, engine=engine, max_voided=0)
+    assert engine.flight
+    assert play(8, engine=engine) == play(8, engine=Engine(coin))
+
+
+@pytest.mark.parametrize("end", [SystemExit("done"), KeyboardInterrupt()])
+def test_a_slow_bot_that_ends_its_thread_is_heard(end):
+    """What is no Exception would end the thread without a word, and the play would wait until its deadline."""
+
+    class Leaver:
+        max_concurrent = 1
+
+        def choose(self, game, player, rng):
+            raise end
+
+    with pytest.raises(RunError, match=f"choose raised {type(end).__name__}"):
+        play(1, seats=[LEARNER, "bot:leaver"], bots={"bot:leaver": Leaver()}, max_voided=0)
+
+
+def test_a_play_that_was_given_up_asks_a_slow_bot_nothing_more():
+    """What it asks may cost money: of 8 games' questions, those that were not begun are dropped."""
+
+    class Slow:
+        max_concurrent, asked = 1, 0
+
+        def choose(self, game, player, rng):
+            self.asked += 1
+            time.sleep(0.02)
+            raise ValueError("nothing comes to mind")
+
+    bot = Slow()
+    with pytest.raises(RunError, match="nothing comes to mind"):
+        play(8, seats=["bot:slow", LEARNER], bots={"bot:slow": bot}, max_voided=0)
+    time.sleep(0.3)
+    assert 1 <= bot.asked <= 3

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from spiral.evaluate import wilson
+from spiral.intervals import wilson
 from spiral.tournament.meta_game import circles, cycles, nash_average, strength
 from spiral.tournament.standings import (
     ELO,

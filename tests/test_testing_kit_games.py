@@ -7,6 +7,7 @@ import pytest
 
 from spiral import IllegalMove
 from spiral.testing import check_game
+from spiral.testing.hidden import check_leaks
 
 
 class Cards:
@@ -566,3 +567,15 @@ def test_the_result_depends_on_the_seed_alone_and_the_global_generators_stay_as_
         assert check_game(game, seed=5) == first
         if game is LeaksAfterARaise:
             assert random.getstate() == before
+
+
+def test_a_game_for_one_is_not_searched_for_leaks():
+    """There is nobody to leak to; hundreds of matches would be played for nothing."""
+    made = []
+
+    def factory():
+        made.append(Solitaire())
+        return made[-1]
+
+    assert list(check_leaks(factory, [], 0)) == []
+    assert len(made) == 1

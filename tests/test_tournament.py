@@ -18,14 +18,14 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from spiral import IllegalMove, config, hookimpl
-from spiral.tournament import crosstable
-from spiral.tournament import event as module
 from spiral.cli import main
 from spiral.errors import SpiralError, Unavailable
 from spiral.lm import parameters
 from spiral.plugins import Plugins
 from spiral.report.tournament import tournament_page
 from spiral.run_dir import RunDir
+from spiral.tournament import crosstable
+from spiral.tournament import event as module
 from spiral.tournament.crosstable import Extent, Played, Result, cells
 from spiral.tournament.entrants import entrants, field, game_of
 from spiral.tournament.event import Terms, Tournament

@@ -1,9 +1,9 @@
 """The engine that needs nothing but torch: continuous batching over a static key-value cache, in this process.
 
 Three savings, all exact: prompts that are equal share one row of the batch until their replies differ; prefixes that
-several prompts share are computed once; a finished reply leaves the batch at once. What is sampled depends on the
-request's seed and the weights, and on the other requests by rounding only; the same requests give the same bits.
-Knows nothing of games or of text.
+several prompts share are computed once, until nothing is in flight; a finished reply leaves the batch at once. What is
+sampled depends on the request's seed and the weights, and on the other requests by rounding only; the same requests
+give the same bits, whatever an idle engine did before. Knows nothing of games or of text.
 """
 
 from __future__ import annotations
@@ -63,6 +63,11 @@ class TorchEngine:
                 done += lane.step()
             else:
                 lane.waited += 1
+        if not any(lane.busy for lane in self._lanes.values()):
+            # Weights that stay would keep their prefixes from step to step, and what starts with a kept one may differ
+            # in the last bit: a resumed run, whose engine is new, would not be the same.
+            for lane in self._lanes.values():
+                lane.forget()
         # Slots, and so the order in which replies are found, depend on what the engine did before. The order decides
         # which row the next questions get, and rows may differ in the last bit: a resumed run would not be the same.
         return sorted(done, key=lambda completion: completion.request_id)
@@ -139,8 +144,12 @@ class _Lane:
 
     def load(self, weights: Mapping[str, Tensor], version: int) -> None:
         load_parameters(self._lm.model, weights)
-        self._prefixes.clear()
+        self.forget()
         self._version = version
+
+    def forget(self) -> None:
+        """Keep no prefix."""
+        self._prefixes.clear()
 
     @torch.inference_mode()
     def step(self) -> list[Completion]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Literal
 
-from spiral.health.traces import Trace, wilson
+from spiral.health.traces import Trace, interval
 
 Severity = Literal["warning", "collapse"]
 Harm = Literal["yes", "no", "unknown"]
@@ -180,7 +180,7 @@ def worse_against_bots(view: View) -> Finding | None:
 
 def _fell(trace: Trace, least: float = 0.1) -> bool:
     """Whether results are below their best for sure, and by enough to matter."""
-    return trace.peak is not None and _drop(trace) > least and trace.interval[1] < wilson(*trace.peak)[0]
+    return trace.peak is not None and _drop(trace) > least and trace.interval[1] < interval(*trace.peak)[0]
 
 
 def _drop(trace: Trace) -> float:

@@ -6,11 +6,12 @@ Knows nothing of what a value means.
 from __future__ import annotations
 
 import functools
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from spiral.intervals import wilson
 
 NUM_RECENT = 5
 """Measurements that a trace without smoothing remembers."""
@@ -50,7 +51,7 @@ class Trace:
             self.first = self.mean if self.first is None else self.first
             self.low = self.mean if self.low is None else min(self.low, self.mean)
             self.high = self.mean if self.high is None else max(self.high, self.mean)
-        if games > 1 and (self.peak is None or self.interval[0] > wilson(*self.peak)[0]):
+        if games > 1 and (self.peak is None or self.interval[0] > interval(*self.peak)[0]):
             self.peak = [self.mean, self.games]
         if self.keep == 0 and (not self.recent or step - self.recent[-1][0] >= apart):
             self.recent = [*self.recent, [step, value]][-NUM_RECENT:]
@@ -62,19 +63,13 @@ class Trace:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of a share: the interval of the mean; see `wilson`."""
-        return wilson(self.mean, self.games)
+        """Of a share: that of the mean."""
+        return interval(self.mean, self.games)
 
 
-def wilson(share: float, total: float, z: float = 2.576) -> tuple[float, float]:
-    """The score interval of a proportion (Wilson 1927), 99% by default, since detectors look again and again. Draws
-    that count as halves make it a little too wide; (0, 1) of nothing."""
-    if total <= 0:
-        return 0.0, 1.0
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    inside = max(0.0, share * (1 - share)) / total + z * z / (4 * total * total)
-    half = z / (1 + z * z / total) * math.sqrt(inside)
-    return max(0.0, middle - half), min(1.0, middle + half)
+def interval(share: float, games: float) -> tuple[float, float]:
+    """Of a share of so many games: Wilson's, 99% since detectors look again and again."""
+    return wilson(share * games, games, 2.576)
 
 
 @dataclass(frozen=True)

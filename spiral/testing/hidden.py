@@ -204,7 +204,7 @@ def check_leaks(factory: GameFactory, played: Sequence[Match], seed: int) -> Ite
     secret: later play may rightly reveal everything, and what is private may be dealt late.
     """
     game = factory()
-    if has_perfect_information(game) or callable(getattr(game, "resample", None)):
+    if game.num_players == 1 or has_perfect_information(game) or callable(getattr(game, "resample", None)):
         return
     deals = first_deals(factory)
     exact = 0 < len(deals) <= MAX_DEALS

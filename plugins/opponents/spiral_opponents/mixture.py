@@ -45,4 +45,10 @@ class Mixture:
         members = pool.members(game)
         if name in GROUPS:
             return {"learner": [LEARNER], "snapshots": pool.snapshots, "members": members}[name]
-        return [policy for policy in members if policy == pool.named(name)]
+        named = pool.named(name)
+        if named is None:
+            raise SpiralError(
+                f"mixture got a weight for '{name}', which is none of {', '.join(GROUPS)} and no member of the pool; "
+                "write it as in pool.members"
+            )
+        return [policy for policy in members if policy == named]

@@ -33,7 +33,10 @@ class UniformPast:
 
 
 class LatestK:
-    """The `k` newest snapshots, each alike; the learner itself before the first, and with chance `mirror`."""
+    """The `k` newest snapshots, each alike; the learner itself before the first, and with chance `mirror`.
+
+    The pool's members are not met: for them choose another sampler.
+    """
 
     needs_pool = True
 

@@ -210,3 +210,17 @@ def test_random_samples_free_text_or_says_why_not():
     assert game.current_player() == 1
     with pytest.raises(SpiralError, match="no sample_move"):
         RandomBot().choose(FreeText(3), 0, random.Random(0))
+
+
+def test_random_leaves_a_game_that_finds_no_move_its_own_fault():
+    """Such a match is voided and the run goes on; a game without `sample_move` would fail in every match."""
+
+    class Stuck(Nim):
+        def legal_moves(self):
+            return None
+
+        def sample_move(self, rng):
+            raise ValueError("no legal move was found")
+
+    with pytest.raises(ValueError, match="no legal move was found"):
+        RandomBot().choose(Stuck(3), 0, random.Random(0))

@@ -5,10 +5,16 @@ from collections import Counter
 
 import pytest
 import spiral_opponents
+from spiral_opponents.exploiter import Exploiter
 from spiral_opponents.fixed import Fixed
 from spiral_opponents.mirror import Mirror
+from spiral_opponents.mixture import Mixture
+from spiral_opponents.past import LatestK, UniformPast
+from spiral_opponents.rated import Pfsp, RatingWindow
 
-from spiral import LEARNER
+from spiral import LEARNER, SpiralError
+from spiral.plugins import Plugins
+from spiral.pool import Pool
 
 
 class ScriptedPool:
@@ -71,3 +77,136 @@ def test_the_plugin_registers_samplers():
     assert sorted(samplers) == [
         "exploiter", "fixed", "latest_k", "mirror", "mixture", "pfsp", "rating_window", "uniform_past",
     ]  # fmt: skip
+
+
+# Samplers that choose from the pool: how often each opponent is met, against shares by hand
+
+OLD, MID, NEW, BOT = "snapshot:0", "snapshot:10", "snapshot:20", "bot:b"
+MIRROR = "nobody else"
+
+
+def pool_of(*policies, scores=None, ratings=None, games=()):
+    """A pool with these opponents; `scores`: the learner's recent ones in the game g, `ratings`: their mu."""
+    pool = Pool(Plugins())
+    for policy in policies:
+        if policy.startswith("snapshot:"):
+            pool.add_snapshot(int(policy.removeprefix("snapshot:")), 9, "last")
+        else:
+            pool.bots[policy] = Mirror()
+            pool.admit(policy, games, policy.removeprefix("bot:"))
+    recent = {policy: [score * 1002 - 1, 1000.0] for policy, score in (scores or {}).items()}
+    pool.ledger.state["recent"]["g"] = recent
+    pool.ledger.state["ratings"]["g"] = {policy: [mu, 1.0] for policy, mu in (ratings or {}).items()}
+    return pool
+
+
+def met(sampler, pool, num=4000):
+    """Opponent -> share of the tables for two in the game g; MIRROR for the learner itself."""
+    rng, count = random.Random(1), Counter()
+    for _ in range(num):
+        seats = sampler.seat("g", 2, pool, rng)
+        assert LEARNER in seats
+        count[next((policy for policy in seats if policy != LEARNER), MIRROR)] += 1
+    return {policy: number / num for policy, number in count.items()}
+
+
+def about(**shares):
+    names = {"old": OLD, "mid": MID, "new": NEW, "bot": BOT, "mirror": MIRROR}
+    return pytest.approx({names[name]: share for name, share in shares.items()}, abs=0.04)  # 5 standard deviations
+
+
+POOLED = [
+    UniformPast(), LatestK(), Pfsp(), RatingWindow(), Mixture(),
+    *(Exploiter(role) for role in ("main", "main_exploiter", "league_exploiter")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sampler", POOLED, ids=lambda sampler: type(sampler).__name__)
+def test_before_there_is_anybody_else_the_learner_meets_itself(sampler):
+    assert met(sampler, pool_of(), 50) == {MIRROR: 1.0}
+    assert sampler.needs_pool
+
+
+def test_uniform_past_meets_everybody_alike():
+    pool = pool_of(OLD, NEW, BOT)
+    assert met(UniformPast(), pool) == about(old=1 / 3, new=1 / 3, bot=1 / 3)
+    assert met(UniformPast(mirror=0.4), pool) == about(old=0.2, new=0.2, bot=0.2, mirror=0.4)
+    assert met(UniformPast(), pool_of(OLD, BOT, games=["another"])) == {OLD: 1.0}
+
+
+def test_latest_k_meets_the_newest_snapshots_and_no_member():
+    pool = pool_of(OLD, MID, NEW, BOT)
+    assert met(LatestK(), pool) == {NEW: 1.0}
+    assert met(LatestK(k=2, mirror=0.2), pool) == about(mid=0.4, new=0.4, mirror=0.2)
+
+
+def test_pfsp_meets_in_proportion_to_the_weighting():
+    """Scores 0.9, 0.2, and 1/2 for one never met: squared 0.01 : 0.64 : 0.25, linear 1 : 8 : 5, variance 9 : 16 : 25."""
+    pool = pool_of(OLD, NEW, BOT, scores={OLD: 0.9, NEW: 0.2})
+    assert met(Pfsp(mirror=0), pool) == about(old=0.011, new=0.711, bot=0.278)
+    assert met(Pfsp("linear", mirror=0), pool) == about(old=1 / 14, new=8 / 14, bot=5 / 14)
+    assert met(Pfsp("variance", mirror=0), pool) == about(old=0.18, new=0.32, bot=0.5)
+    assert met(Pfsp("linear"), pool) == about(old=0.5 / 14, new=4 / 14, bot=2.5 / 14, mirror=0.5)
+
+
+def test_rating_window_meets_whoever_is_near():
+    """The learner has 25; at 20, 24 and 40 are the others."""
+    pool = pool_of(OLD, NEW, BOT, ratings={LEARNER: 25.0, OLD: 20.0, NEW: 24.0, BOT: 40.0})
+    assert met(RatingWindow(width=4, mirror=0), pool) == {NEW: 1.0}
+    assert met(RatingWindow(width=5, mirror=0), pool) == about(old=0.5, new=0.5)
+    assert met(RatingWindow(width=0.5, mirror=0), pool) == {NEW: 1.0}  # nobody is within: the nearest
+    assert met(RatingWindow(width=99), pool) == about(old=1 / 6, new=1 / 6, bot=1 / 6, mirror=0.5)
+
+
+def test_mixture_gives_each_group_its_share():
+    weights = {"learner": 5, "snapshots": 3, "b": 2}
+    assert met(Mixture(weights), pool_of(OLD, NEW, BOT)) == about(mirror=0.5, old=0.15, new=0.15, bot=0.2)
+    # A group that is empty, and a member that does not play the game, leave their share to the others.
+    assert met(Mixture(weights), pool_of(OLD, BOT, games=["another"])) == about(mirror=5 / 8, old=3 / 8)
+    assert met(Mixture(weights), pool_of(BOT)) == about(mirror=5 / 7, bot=2 / 7)
+    assert met(Mixture({"members": 1}), pool_of(OLD, BOT)) == {BOT: 1.0}
+
+
+def test_mixture_refuses_a_member_that_nobody_is():
+    """A misspelt name would silently seat nobody."""
+    with pytest.raises(SpiralError, match=r"a weight for 'bb', which is none of .* and no member of the pool"):
+        Mixture({"learner": 1, "bb": 1}).seat("g", 2, pool_of(BOT), random.Random(0))
+
+
+def test_the_main_role_meets_itself_its_past_and_whom_it_forgot():
+    """35% itself; 50% PFSP, 0.64 : 0.25 for scores of 0.2 and 0.5; 15% the first of them, who now beats it."""
+    pool = pool_of(OLD, NEW, scores={OLD: 0.2, NEW: 0.5})
+    assert met(Exploiter(), pool) == about(mirror=0.35, old=0.5 * 0.64 / 0.89 + 0.15, new=0.5 * 0.25 / 0.89)
+    remembered = pool_of(OLD, NEW, scores={OLD: 0.5, NEW: 0.5})
+    assert met(Exploiter(), remembered) == about(mirror=0.35, old=0.325, new=0.325)
+
+
+def test_a_main_exploiter_stays_with_its_prey_while_it_has_a_chance():
+    """The newest member, or snapshot; below a score of 0.2 anybody by x(1 - x), here 0.09 : 0.25."""
+    role = Exploiter("main_exploiter")
+    assert met(role, pool_of(OLD, BOT, scores={BOT: 0.3})) == {BOT: 1.0}
+    assert met(role, pool_of(OLD, NEW)) == {NEW: 1.0}
+    assert met(role, pool_of(OLD, BOT, scores={BOT: 0.1})) == about(bot=0.09 / 0.34, old=0.25 / 0.34)
+    assert met(role, pool_of(BOT, scores={BOT: 0.1})) == {BOT: 1.0}
+
+
+def test_a_league_exploiter_meets_everybody_by_pfsp():
+    pool = pool_of(OLD, BOT, scores={OLD: 0.2, BOT: 0.5})
+    assert met(Exploiter("league_exploiter"), pool) == about(old=0.64 / 0.89, bot=0.25 / 0.89)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: UniformPast(mirror=1.5), "mirror=1.5"),
+        (lambda: LatestK(k=0), "k=0"),
+        (lambda: Pfsp("cubed"), "weighting='cubed'"),
+        (lambda: RatingWindow(width=-1), "width=-1"),
+        (lambda: Mixture({"learner": 0}), "not all of them 0"),
+        (lambda: Mixture({"learner": -1, "members": 2}), "weights of 0 or more"),
+        (lambda: Exploiter("chief"), "role='chief'"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_one_sentence(make, said):
+    with pytest.raises(SpiralError, match=said):
+        make()

@@ -13,7 +13,6 @@ from spiral_games.openspiel.loading import pyspiel
 from spiral_games.openspiel.resample import Unresampled, resampler
 from spiral_games.openspiel.solving import by_move, cfr_rows, cfr_table
 
-
 TRIED_ON = ("openspiel/kuhn_poker", "openspiel/goofspiel", "openspiel/tic_tac_toe")
 """What the conformance kit plays with these bots, who play nothing outside the family."""
 
