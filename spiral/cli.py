@@ -5,8 +5,12 @@ Heavy imports wait inside the commands, so that `--help` and every complaint abo
 
 from __future__ import annotations
 
+import inspect
 import json
+import os
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +47,8 @@ class _Group(click.Group):
 @click.version_option(package_name="spiral-selfplay")
 def main() -> None:
     """Train language models by self-play on text games."""
+    # A model that is read from a folder would draw a progress bar over what the command prints.
+    os.environ.setdefault("TQDM_DISABLE", "1")
 
 
 @main.command()
@@ -69,17 +75,19 @@ def train(words: tuple[str, ...], run_dir: Path | None, resume: bool) -> None:
 
 
 @main.command()
-@click.argument("family", required=False)
+@click.argument("name", required=False)
 @AS_JSON
-def plugins(family: str | None, as_json: bool) -> None:
-    """List everything installed, and what failed to load; or the members of one FAMILY."""
+def plugins(name: str | None, as_json: bool) -> None:
+    """List everything installed, and what failed to load; or the members of a family, or one plug-in by NAME."""
     from spiral.plugins import Plugins
 
     found = Plugins.installed()
-    listed = found.registrations() if family is None else found.named(family)
+    listed = found.registrations() if name is None else found.named(name)
     if not listed:
         families = ", ".join(r.name for r in found.registrations() if r.members) or "none"
-        raise SpiralError(f"no family is called {family}; installed: {families}; or list everything without a name")
+        raise SpiralError(
+            f"nothing installed is called {name}; families are: {families}; or list everything without a name"
+        )
     if as_json:
         rows = [
             {"kind": r.kind, "name": r.name, "distribution": r.distribution, "version": r.version, "doc": r.doc}
@@ -91,16 +99,7 @@ def plugins(family: str | None, as_json: bool) -> None:
         ]
         click.echo(json.dumps({"plugins": rows, "broken": broken}, indent=2))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("kind", "name", "distribution", "what it is", box=None, pad_edge=False)
-    for column, no_wrap in zip(table.columns, (True, True, True, False), strict=True):
-        column.no_wrap = no_wrap
-    for r in listed:
-        name = f"{r.name}/... ({len(list(r.members()))})" if r.members else r.name
-        table.add_row(r.kind, name, f"{r.distribution} {r.version}", r.doc)
-    Console().print(table)
+    _print_plugins(listed, asked=name is not None)
     for b in found.broken:
         click.echo(f"broken: {b.distribution} {b.version} ({b.value}): {b.reason}", err=True)
 
@@ -159,6 +158,8 @@ def evaluate(run: Path, game: str | None, opponents: tuple[str, ...], num_games:
 
     inspected = Inspected.open(run)
     rows = match_rows(inspected, game, opponents, num_games)
+    if not rows:
+        raise SpiralError(f"{run} names no opponents to evaluate against; give some, such as --opponent random")
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
@@ -195,6 +196,27 @@ def new(kind: str, name: str, directory: Path) -> None:
 
     path = create(kind, name, directory)  # type: ignore[arg-type]
     click.echo(f"wrote {path}; next: pip install -e {path} && spiral check {name} && pytest {path}")
+
+
+def _print_plugins(listed: Sequence[Any], asked: bool) -> None:
+    """By kind and distribution, a line each where it is no terminal; all that is known of one that was asked for."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    names = {id(r): f"{r.name}/... ({len(list(r.members()))})" if r.members else r.name for r in listed}
+    column = 4 + max(map(len, names.values()))
+    groups: dict[str, list[Any]] = {}
+    for r in listed:
+        groups.setdefault(f"{r.kind}: {r.distribution} {r.version}", []).append(r)
+    for heading, rows in groups.items():
+        click.echo(heading)
+        for r in rows:
+            doc = "" if asked and "/" in r.name else r.doc  # members of a family have none of their own
+            lines = textwrap.wrap(doc, max(20, width - column)) or [""]
+            click.echo(f"  {names[id(r)]:<{column - 2}}{lines[0]}".rstrip())
+            for line in lines[1:]:
+                click.echo(" " * column + line)
+    for r in listed if asked and len(listed) == 1 else ():
+        arguments = [str(p.replace(annotation=p.empty)) for p in inspect.signature(r.factory).parameters.values()]
+        click.echo(f"\narguments: {', '.join(arguments) or 'none'}\n\n{inspect.getdoc(r.factory) or ''}".rstrip())
 
 
 def _called(name: str, plugins: Any, kinds: Sequence[str]) -> list[Any]:
