@@ -109,6 +109,14 @@ class Pool:
         known = [rated[policy].mu for rated in by_game if policy in rated]
         return sum(known) / len(known) if known else Rating().mu
 
+    def metrics(self) -> dict[str, float]:
+        """The learner's rating in each game where it met somebody else: mu, and mu - 3 sigma."""
+        met = {game: self.ledger.rated(game) for game in self.ledger.state["ratings"]}
+        ratings = {game: rated[LEARNER] for game, rated in met.items() if LEARNER in rated}
+        return {f"pool/{game}/rating": r.mu for game, r in ratings.items()} | {
+            f"pool/{game}/rating_low": r.low for game, r in ratings.items()
+        }
+
     def table(self, games: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
         """By game, who met the learner: rating, and the learner's recent score. JSON values."""
         rows: dict[str, list[dict[str, Any]]] = {}

@@ -7,6 +7,7 @@ import functools
 import gc
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,7 +92,7 @@ class Training:
                 stats = self.learner.update(batch, step, config.rollout.games)
                 self.players.engine.load_weights(LEARNER, self.learner.weights(), version=step + 1)
             metrics |= summarise(episodes, trajectories, advantages) | stats
-            metrics |= vital_signs(episodes, trajectories, advantages)
+            metrics |= vital_signs(episodes, trajectories, advantages) | self.players.pool.metrics()
             metrics |= watch.metrics(len(episodes), batch.num_reply_tokens, batch.num_sequence_tokens)
             self.report(step, metrics, episodes, trajectories, advantages)
             if self.look(step, metrics) == "rollback":
@@ -216,6 +217,7 @@ class Training:
             return
         faults = self.rollouts.faults if episodes else []
         metrics = metrics | ({"play/voided": float(len(faults))} if episodes else {})
+        metrics |= {f"play/voided: {cause}": float(n) for cause, n in sorted(Counter(f.cause for f in faults).items())}
         self.run.log(step, metrics)
         self.run.log_faults(step, faults)
         credit = {id(t): row for t, row in zip(trajectories, advantages, strict=True)}

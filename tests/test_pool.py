@@ -138,6 +138,17 @@ def test_a_bot_that_is_made_after_the_restart_has_its_state_too():
     assert fresh.state == pool.state
 
 
+def test_the_learners_rating_is_a_metric_once_it_met_somebody():
+    """None for mirror games; mu and mu - 3 sigma afterwards, up with a win."""
+    pool = _pool(("bot:a", []))
+    pool.ledger.record([make_episode((1, -1))])
+    assert pool.metrics() == {}
+    pool.ledger.record([make_episode((1, -1), policies=[LEARNER, "bot:a"])])
+    rating = pool.ledger.rating("game", LEARNER)
+    assert pool.metrics() == {"pool/game/rating": rating.mu, "pool/game/rating_low": rating.mu - 3 * rating.sigma}
+    assert rating.mu > 25
+
+
 # On disk
 
 
