@@ -200,6 +200,8 @@ def new(kind: str, name: str, directory: Path) -> None:
 
 def _print_plugins(listed: Sequence[Any], asked: bool) -> None:
     """By kind and distribution, a line each where it is no terminal; all that is known of one that was asked for."""
+    if asked and len(listed) == 1:
+        return _print_plugin(listed[0])
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     names = {id(r): f"{r.name}/... ({len(list(r.members()))})" if r.members else r.name for r in listed}
     column = 4 + max(map(len, names.values()))
@@ -214,9 +216,15 @@ def _print_plugins(listed: Sequence[Any], asked: bool) -> None:
             click.echo(f"  {names[id(r)]:<{column - 2}}{lines[0]}".rstrip())
             for line in lines[1:]:
                 click.echo(" " * column + line)
-    for r in listed if asked and len(listed) == 1 else ():
-        arguments = [str(p.replace(annotation=p.empty)) for p in inspect.signature(r.factory).parameters.values()]
-        click.echo(f"\narguments: {', '.join(arguments) or 'none'}\n\n{inspect.getdoc(r.factory) or ''}".rstrip())
+
+
+def _print_plugin(registration: Any) -> None:
+    """What its factory says of itself, and its arguments."""
+    factory = registration.factory
+    parameters = inspect.signature(factory).parameters.values()
+    click.echo(f"{registration.kind} {registration.name} ({registration.distribution} {registration.version})\n")
+    click.echo(inspect.getdoc(getattr(factory, "func", factory)) or "")  # of a family's member: what the family says
+    click.echo(f"\narguments: {', '.join(str(p.replace(annotation=p.empty)) for p in parameters) or 'none'}")
 
 
 def _called(name: str, plugins: Any, kinds: Sequence[str]) -> list[Any]:

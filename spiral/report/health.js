@@ -76,8 +76,15 @@ function pool() {
     found.map(([game, table]) => [
       games.length > 1 || found.length > 1 ? el("h3", null, game) : null,
       el("div", { class: "table", tabindex: 0, role: "group", "aria-label": `Ratings in ${game}` }, ratings(table.rows)),
+      history(game),
       table.num_rows > table.rows.length ? el("p", { class: "muted" }, `The best of ${table.num_rows} that were rated.`) : null,
     ]));
+}
+
+function history(game) {
+  const found = lines(["mu", `pool/${game}/rating`], ["mu - 3 sigma", `pool/${game}/rating_low`, { dash: "4 3" }]);
+  return found.length ? el("div", { class: "charts" }, chart({ title: "The learner's rating", unit: "points", lines: found,
+    caption: "Among those it met. It rises as the learner outgrows them; newer snapshots follow it." })) : null;
 }
 
 function ratings(rows) {

@@ -20,14 +20,15 @@ const byNumber = (a, b) => Number(a) - Number(b);
 const last = (name) => (Object.hasOwn(data.series, name) ? data.series[name].y.at(-1) : undefined);
 const ever = (name) => Object.hasOwn(data.series, name) && data.series[name].y.some((value) => value !== 0);
 
-const games = [...new Set([
-  ...data.games,
+const labels = [...new Set([
   ...matches(/^play\/(.+)\/(?:return_p\d+|games|turns|illegal_rate)$/).map((m) => m[1]),
   ...matches(/^eval\/(.+?)\/(?:nash_conv|illegal_mass|vs\/)/).map((m) => m[1]),
   ...Object.keys(data.pool),
   ...Object.keys(data.policy),
   ...data.episodes.map((episode) => episode.game),
 ])];
+// A game with arguments is called NAME(key=value) wherever something is measured of it.
+const games = [...new Set([...data.games.filter((name) => !labels.some((label) => label.startsWith(`${name}(`))), ...labels])];
 
 function chairs(prefix, suffix = "") {
   const found = names.filter((name) => name.startsWith(prefix) && name.endsWith(suffix))
@@ -73,7 +74,7 @@ function header() {
 }
 
 function headlines() {
-  const found = games.map((game) => exact(game) || matched(game)).filter(Boolean);
+  const found = games.map((game) => exact(game) || matched(game) || alone(game)).filter(Boolean);
   if (found.length) return found;
   const why = names.length ? "No evaluation yet: nothing here says how well it plays." : "No step is recorded yet.";
   return el("p", { class: "muted" }, why);
@@ -88,7 +89,26 @@ function exact(game) {
     el("div", { class: "from" }, curve.y.length > 1
       ? `from ${format(curve.y[0])} at step ${curve.x[0]}, to ${format(curve.y.at(-1))} at step ${curve.x.at(-1)}`
       : `at step ${curve.x[0]}`),
-    el("div", { class: "muted" }, "Exact; 0 is a Nash equilibrium"));
+    el("div", { class: "muted" }, "Exact; 0 is a Nash equilibrium"), forfeits(game));
+}
+
+// NashConv is about the choice among legal moves, so it looks well on a policy that hardly ever makes one.
+function forfeits(game) {
+  const mass = last(`eval/${game}/illegal_mass`);
+  return mass > 0.1 ? el("div", { class: "bad" }, `It leaves out that ${percent(mass, 2)} of the replies are no legal move`) : null;
+}
+
+const single = (game) => last(`play/${game}/return_p0`) !== undefined && last(`play/${game}/return_p1`) === undefined;
+
+// What a player alone got in training, which is progress; with more players returns only tell chairs apart.
+function alone(game) {
+  if (!single(game)) return null;
+  const curve = data.series[`play/${game}/return_p0`];
+  return el("div", null,
+    el("div", { class: "name" }, `Mean return, ${game}`),
+    el("div", { class: "big" }, format(curve.y.at(-1))),
+    el("div", { class: "from" }, `from ${format(curve.y[0])} at step ${curve.x[0]}, to ${format(curve.y.at(-1))} at step ${curve.x.at(-1)}`),
+    el("div", { class: "muted" }, "Of the games it learned from; one player, no opponents"));
 }
 
 function matched(game) {
@@ -112,7 +132,7 @@ function status() {
   const refused = data.totals["learner/refused"];
   const said = collapses();
   const voided = Math.max(data.num_faults, data.totals["play/voided"]);
-  if (voided) said.push(`${count(voided, "game")} voided because the game itself misbehaved`);
+  if (voided) said.push(`${count(voided, "game")} voided and replaced${causes()}`);
   if (refused) said.push(`${count(refused, "step")} refused because the loss or gradient was not finite`);
   for (const [name, number] of Object.entries(data.unreadable)) said.push(`${count(number, "unreadable entry").replace("entrys", "entries")} in ${name}`);
   const line = el("p", null, el("span", { class: said.length ? "mark bad" : "mark" }),
@@ -123,6 +143,12 @@ function status() {
     fault.moves.length ? el("div", { class: "text bare muted" }, `moves: ${fault.moves.join(" ")}`) : null));
   const title = data.num_faults > faults.length ? `The last ${faults.length} of ${data.num_faults} faults` : "The faults";
   return el("div", { class: "status" }, line, el("details", null, el("summary", null, title), el("ul", null, faults)));
+}
+
+// Whether games misbehaved, or somebody outside did not answer.
+function causes() {
+  const found = Object.entries(data.fault_causes).map(([cause, number]) => cause === "game" ? `${number} because the game itself misbehaved` : `${number} by ${cause}`);
+  return found.length ? `: ${found.join(", ")}` : "";
 }
 
 // ---- Sections of charts. A group is [heading or null, charts]; charts without lines are dropped.
@@ -179,11 +205,13 @@ function matchCharts(game, opponent) {
 }
 
 function play() {
+  for (const [name] of matches(/^play\/voided: .+$/)) take(name); // written only where it is not 0; the header has the sums
   const several = games.length > 1;
   const each = (what, whole) => several ? lines(...games.map((game) => [game, `play/${game}/${what}`])) : lines(["all games", whole]);
   const returns = games.map((game) => ({ title: several ? `Returns, ${game}` : "Returns", unit: "points a game",
     lines: perChair(`play/${game}/return_p`),
-    caption: "Mean return of each player in the games that were trained on. In self-play this tells chairs apart, not progress." }));
+    caption: single(game) ? "Mean return in the games that were trained on."
+      : "Mean return of each player in the games that were trained on. In self-play this tells chairs apart, not progress." }));
   const common = [
     { title: "Illegal endings", unit: "share of games", zero: true, percent: true, lines: each("illegal_rate", "play/illegal_rate"),
       caption: "Games that ended because a player could not produce a legal move." },
@@ -196,7 +224,7 @@ function play() {
     several ? { title: "Games played", unit: "a step", zero: true, lines: lines(...games.map((game) => [game, `play/${game}/games`])),
       caption: "Finished games of each kind that a step trained on." } : null,
     ever("play/voided") ? { title: "Voided games", unit: "a step", zero: true, lines: lines(["voided", "play/voided"]),
-      caption: "Games thrown away and replaced because the game itself misbehaved." } : null,
+      caption: "Games thrown away and replaced: the game itself misbehaved, or somebody outside did not answer." } : null,
   ];
   return charted("play", "Play", "The games the policy learned from. Where a curve is drawn twice, the thin line is the steps and the thick one their mean.",
     several ? [[null, common], ["By game", returns]] : [[null, [...returns, ...common]]]);

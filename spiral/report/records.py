@@ -9,6 +9,7 @@ import itertools
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -69,6 +70,7 @@ def collect(run_dir: Path) -> Json:
         "num_episodes": num_episodes,
         "faults": faults[-MAX_FAULTS:],
         "num_faults": len(faults),
+        "fault_causes": dict(Counter(fault["cause"] for fault in faults).most_common(8)),
         "events": events[-MAX_EVENTS:],
         "num_events": len(events),
         "pool": {as_text(game, 200): _ratings(rows) for game, rows in list(pool.items())[:MAX_RATED]},
@@ -162,6 +164,7 @@ def _fault(row: Json) -> Json:
         "game": as_text(row.get("game"), 200),
         "deal": as_text(row.get("deal"), 40),
         "moves": [as_text(move, 100) for move in as_list(row.get("moves"))[-20:]],
+        "cause": as_text(row.get("cause"), 100) or "game",
         "reason": as_text(row.get("reason"), 1000),
     }
 
