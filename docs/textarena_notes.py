@@ -92,7 +92,7 @@ spiral, as `textarena/NAME`:
 
 ```
 pip install 'spiral-games[textarena]'
-spiral train games=textarena/TicTacToe-v0
+spiral train games.0.name=textarena/TicTacToe-v0 games.0.args.style=board
 ```
 
 ```yaml

@@ -188,6 +188,8 @@ def _fill(node: Any, schema: type, tree: Mapping[str, Any], prefix: str, faults:
                     node[key] = _plugin_nodes(key, value)
                 elif path == "health.widen":
                     node[key] = None if value is None else _plugin_nodes(key, value)
+                elif path == "pool.members" and not all(isinstance(i, Mapping) and i.get("policy") for i in value):
+                    raise ValueError("each member is a name, or a mapping with a policy, such as {policy: random}")
                 elif path == "pool.members":
                     node[key] = [OmegaConf.merge(OmegaConf.structured(MemberConfig), item) for item in value]
                 else:

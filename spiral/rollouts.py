@@ -76,7 +76,6 @@ class Rollouts:
                         f"requests in flight{slow}; see its log, or raise rollout.deadline_s"
                     )
         finally:
-            hall.watchdog.close()
             hall.thinkers.close()
         return [episode for group in groups for _, episode in sorted(group.episodes.items())]
 

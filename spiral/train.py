@@ -46,10 +46,12 @@ class Training:
         self.accelerator = Accelerator(mixed_precision="no")
         self.players = assemble.players(config, plugins)
         self.trainers = assemble.trainers(config, plugins)
-        if fresh:
-            first_weights(config, self.players, plugins, progress)
-        self.learner = Learner(self.players.model, config.learner, config.steps, self.accelerator)
         p = self.players
+        assemble.admit_members(config, p.guests, p.pool)
+        opponents = [p.guests.invite(text) for text in config.evaluate.opponents]
+        if fresh:
+            first_weights(config, p, plugins, progress)
+        self.learner = Learner(p.model, config.learner, config.steps, self.accelerator)
         self.rollouts = Rollouts(
             p.games,
             self.trainers.curriculum,
@@ -59,9 +61,7 @@ class Training:
             p.prompter,
             config.rollout,
         )
-        assemble.admit_members(config, p.guests, p.pool)
         arena = Arena(p.games, p.pool, p.engine, p.prompter, config.rollout)
-        opponents = [p.guests.invite(text) for text in config.evaluate.opponents]
         self.evaluator = Evaluator(p.games, opponents, arena, p.prompter, config.evaluate)
         p.pool.weighted.add(AVERAGED)
         open_games = [name for name, make in p.games.items() if has_perfect_information(make())]
@@ -177,6 +177,7 @@ class Training:
         target = self.vigil.detector.last_healthy(step)
         kept = [path for path in paths if checkpoint.step_of(path) <= target] or paths[:1]
         back = self.restore(kept[-1])
+        events[-1]["back_to"] = back
         opponents.times, self.vigil.events = times + 1, events
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
@@ -186,6 +187,7 @@ class Training:
         self.save(back)
         if self.accelerator.is_main_process:
             self.run.rewind(back)
+            self.run.write_events(events)
         self.players.engine.load_weights(LEARNER, self.learner.weights(), version=back)
         return back
 

@@ -30,6 +30,7 @@ from spiral.prompts import Prompter
 from spiral.schema import WarmStartConfig
 from spiral.seeds import child, derive
 from spiral.types import LEARNER, Request, Sampling
+from spiral.watchdog import Watchdog
 
 NUM_CHECKED = 256
 """Fresh states on which the share of legal replies is measured."""
@@ -37,6 +38,10 @@ NUM_CHECKED = 256
 CHANCE = 0.03
 """How much lower than when it was accepted the share may be measured: three deviations of 256 replies at 0.98."""
 
+GAME_DEADLINE_S = 60.0
+"""Longest that a game may think about one move."""
+MAX_FAULTS = 100
+"""Matches that may misbehave one after another."""
 DEADLINE_S = 600.0
 """Longest wait for an engine that finishes no reply."""
 
@@ -169,15 +174,46 @@ def _states(
     prompter: Prompter,
     rng: random.Random,
 ) -> Iterator[_State]:
-    """Decisions of random legal play without end; every game as often as its weight says."""
+    """Decisions of random legal play without end; every game as often as its weight says.
+
+    A match that misbehaves ends there, and its earlier decisions stay. Raises RunError when all do.
+    """
+    faults = 0
     while True:
         name = rng.choices(list(games), [weights[g] for g in games])[0]
-        game = games[name]()
-        game.reset(random.Random(rng.getrandbits(63)))
-        while (player := game.current_player()) is not None:
-            move = random_legal_move(game, rng)
-            yield _State(prompter.encode(game.rules, game.observe(player)), move, deepcopy(game))
-            game.play(move)
+        met = _decisions(games[name], prompter, random.Random(rng.getrandbits(63)), rng)
+        for state in met:
+            if isinstance(state, _State):
+                faults = 0
+                yield state
+            elif (faults := faults + 1) > MAX_FAULTS:
+                raise RunError(
+                    f"{faults} matches of the warm start misbehaved one after another, the last one of {name}: {state}"
+                    f"; run: spiral check {name.partition('(')[0]}"
+                )
+
+
+def _decisions(
+    make: Callable[[], Game], prompter: Prompter, chance: random.Random, rng: random.Random
+) -> Iterator[_State | str]:
+    """The decisions of one match; at its end the reason, if it was a game's fault."""
+    watchdog = Watchdog(GAME_DEADLINE_S)
+    try:
+        with watchdog:
+            game = make()
+            game.reset(chance)
+            player = game.current_player()
+        while player is not None:
+            with watchdog:
+                move, observation, copy = random_legal_move(game, rng), game.observe(player), deepcopy(game)
+            yield _State(prompter.encode(game.rules, observation), move, copy)
+            with watchdog:
+                game.play(move)
+                player = game.current_player()
+    except SpiralError:
+        raise
+    except Exception as error:
+        yield f"{type(error).__name__}: {error}"
 
 
 def _reply(prompter: Prompter, move: str) -> tuple[int, ...]:
@@ -219,8 +255,17 @@ def _legal_share(
             last_reply = time.monotonic()
             answered += 1
             move = prompter.read(completion.ids) if completion.finish == "stop" else None
-            legal += move is not None and try_move(deepcopy(states[completion.request_id].game), move)
+            legal += move is not None and _takes(states[completion.request_id].game, move)
     return legal / len(states)
+
+
+def _takes(game: Game, move: str) -> bool:
+    """Whether the move is legal; a game that misbehaves takes none."""
+    try:
+        with Watchdog(GAME_DEADLINE_S):
+            return try_move(deepcopy(game), move)
+    except Exception:
+        return False
 
 
 def _check_dropout(model: Any, config: WarmStartConfig) -> None:

@@ -5,23 +5,24 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType, TracebackType
+from typing import Any
 
 
 class Watchdog:
     """`with watchdog:` raises TimeoutError inside the block once it took more than `seconds`.
 
     Only in the main thread of a process whose system has interval timers (not Windows), and between two instructions
-    of Python; elsewhere it does nothing. Blocks may not be nested. `close` gives the signal back.
+    of Python; elsewhere it does nothing. Blocks may not be nested.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._works = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
-        if self._works:
-            self._before = signal.signal(signal.SIGALRM, self._bite)
+        self._before: Any = None
 
     def __enter__(self) -> None:
         if self._works:
+            self._before = signal.signal(signal.SIGALRM, self._bite)
             signal.setitimer(signal.ITIMER_REAL, self._seconds)
 
     def __exit__(
@@ -29,11 +30,7 @@ class Watchdog:
     ) -> None:
         if self._works:
             signal.setitimer(signal.ITIMER_REAL, 0)
-
-    def close(self) -> None:
-        """Let the signal do what it did before."""
-        if self._works:
             signal.signal(signal.SIGALRM, self._before)
 
     def _bite(self, number: int, frame: FrameType | None) -> None:
-        raise TimeoutError(f"no end after {self._seconds:g} s; rollout.turn_deadline_s allows no more")
+        raise TimeoutError(f"no end after {self._seconds:g} s")

@@ -55,7 +55,7 @@ IMPORTS = {
     # What a run adds.
     "evaluate": "curricula errors game_tree interfaces intervals ledger lm pool prompts rollouts schema scoring theory types",
     "monte_carlo": "errors game_tree interfaces intervals prompts seeds theory types",
-    "warm_start": "batch errors interfaces lm prompts schema seeds types",
+    "warm_start": "batch errors interfaces lm prompts schema seeds types watchdog",
     "run_dir": "config errors schema types",
     "checkpoint": "errors interfaces learner",
     "snapshots": "errors",

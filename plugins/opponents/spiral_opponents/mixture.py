@@ -24,7 +24,10 @@ class Mixture:
 
     def __init__(self, weights: dict[str, float] | None = None) -> None:
         self.weights = dict(weights or {"learner": 0.5, "snapshots": 0.4, "members": 0.1})
-        if any(not w >= 0 for w in self.weights.values()) or not sum(self.weights.values()) > 0:
+        if (
+            any(not isinstance(w, int | float) or not w >= 0 for w in self.weights.values())
+            or not sum(self.weights.values()) > 0
+        ):
             raise SpiralError(f"mixture got weights={self.weights}; give weights of 0 or more, not all of them 0.")
 
     @property
