@@ -26,6 +26,8 @@ from spiral.thinking import max_concurrent
 from spiral.types import Completion, Ending, Episode, Fault, PolicyId, Request, Sampling, Trajectory, Turn
 from spiral.watchdog import Watchdog
 
+_NO_DEADLINE = contextlib.nullcontext()
+
 
 class Rollouts:
     """Plays the games of a run; `faults` lists the matches that the last `play` voided."""
@@ -61,6 +63,7 @@ class Rollouts:
         hall = Hall(derive(*seed), Watchdog(self._config.turn_deadline_s), engines)
         hall.ready.extend(match for group in groups for match in self._seat(group, hall.root))
         last_answer = time.monotonic()
+        hall.watchdog.start()
         try:
             while hall.ready or hall.num_waiting:
                 while hall.ready and hall.num_waiting < self._config.concurrent:
@@ -76,6 +79,7 @@ class Rollouts:
                         f"requests in flight{slow}; see its log, or raise rollout.deadline_s"
                     )
         finally:
+            hall.watchdog.close()
             hall.thinkers.close()
         return [episode for group in groups for _, episode in sorted(group.episodes.items())]
 
@@ -115,7 +119,7 @@ class Rollouts:
             read = self._voice_of(match).prompter.read
             match.move = read(answer.ids) if answer.finish == "stop" else None
         try:
-            with hall.watchdog if match.has_deadline else contextlib.nullcontext():
+            with hall.watchdog if match.has_deadline else _NO_DEADLINE:
                 episode = self._resume(match, answer)
         except Unavailable as error:
             return self._replace(hall, match, str(error), error.cause)

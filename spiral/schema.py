@@ -77,8 +77,8 @@ class RolloutConfig:
     retries: int = 0
     """Illegal replies of a turn that are asked again before the move counts as illegal."""
     turn_deadline_s: float = 60.0
-    """Longest that a game, with the quick bots at its table, may take from one reply to the next question; one that
-    takes more is voided."""
+    """Longest that a game, with the quick bots at its table, may take from one reply to the next question, half of it
+    at least; one that takes more is voided."""
     deadline_s: float = 600.0
     """Longest wait for an engine that finishes no reply, before the run stops and says so."""
 

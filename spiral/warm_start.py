@@ -30,7 +30,7 @@ from spiral.prompts import Prompter
 from spiral.schema import WarmStartConfig
 from spiral.seeds import child, derive
 from spiral.types import LEARNER, Request, Sampling
-from spiral.watchdog import Watchdog
+from spiral.watchdog import limited
 
 NUM_CHECKED = 256
 """Fresh states on which the share of legal replies is measured."""
@@ -197,17 +197,16 @@ def _decisions(
     make: Callable[[], Game], prompter: Prompter, chance: random.Random, rng: random.Random
 ) -> Iterator[_State | str]:
     """The decisions of one match; at its end the reason, if it was a game's fault."""
-    watchdog = Watchdog(GAME_DEADLINE_S)
     try:
-        with watchdog:
+        with limited(GAME_DEADLINE_S):
             game = make()
             game.reset(chance)
             player = game.current_player()
         while player is not None:
-            with watchdog:
+            with limited(GAME_DEADLINE_S):
                 move, observation, copy = random_legal_move(game, rng), game.observe(player), deepcopy(game)
             yield _State(prompter.encode(game.rules, observation), move, copy)
-            with watchdog:
+            with limited(GAME_DEADLINE_S):
                 game.play(move)
                 player = game.current_player()
     except SpiralError:
@@ -262,7 +261,7 @@ def _legal_share(
 def _takes(game: Game, move: str) -> bool:
     """Whether the move is legal; a game that misbehaves takes none."""
     try:
-        with Watchdog(GAME_DEADLINE_S):
+        with limited(GAME_DEADLINE_S):
             return try_move(deepcopy(game), move)
     except Exception:
         return False
