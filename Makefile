@@ -7,7 +7,7 @@ MANIFESTS := pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
 export HF_HUB_OFFLINE := 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: train setup test slow lint docs bench clean
+.PHONY: train setup test slow lint docs perf clean
 
 train: setup  ## learn Kuhn poker by self-play, then say which report to open
 	$(BIN)/spiral train
@@ -33,10 +33,10 @@ lint: setup  ## style and types
 	$(BIN)/mypy
 
 docs: setup  ## write the generated pages again
-	$(BIN)/python docs/generate.py
+	$(BIN)/python tools/generate.py
 
-bench: setup  ## speed and memory as ratios, JSON lines
-	$(BIN)/python -m bench
+perf: setup  ## speed and memory as ratios, JSON lines
+	$(BIN)/python -m perf
 
 clean:  ## remove what make made; runs stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,8 +1,8 @@
 """spiral trains language models by self-play on text games; everything that varies is a plug-in."""
 
-from spiral.errors import IllegalMove, SpiralError
-from spiral.hookspecs import hookimpl
-from spiral.interfaces import (
+from spiral.api.errors import IllegalMove, SpiralError
+from spiral.api.hooks import hookimpl
+from spiral.api.interfaces import (
     AdvantageEstimator,
     Bot,
     Engine,
@@ -13,7 +13,7 @@ from spiral.interfaces import (
     RewardShaper,
     Stateful,
 )
-from spiral.types import LEARNER, Completion, Episode, PolicyId, Request, Trajectory, Turn
+from spiral.api.records import LEARNER, Completion, Episode, PolicyId, Request, Trajectory, Turn
 
 __all__ = [
     "LEARNER",

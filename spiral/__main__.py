@@ -1,5 +1,5 @@
 """`python -m spiral` is `spiral`."""
 
-from spiral.cli import main
+from spiral.commands.main import main
 
 main()

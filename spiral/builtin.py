@@ -5,21 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from spiral.curricula import Weighted
-from spiral.hookspecs import Register, hookimpl
-from spiral.prompts import BoxedFormat, PlainFormat
+from spiral.api.hooks import Register, hookimpl
+from spiral.models.prompts import BoxedFormat, PlainFormat
+from spiral.selfplay.curriculum import Weighted
 
 
 def torch_engine(model: Any, tokenizer: Any, max_rows: int = 256, prefill_tokens: int = 16384) -> Any:
     """Continuous batching in plain torch, in this process: deterministic on a CPU."""
-    from spiral.engines.torch import TorchEngine
+    from spiral.engines.torch.engine import TorchEngine
 
     return TorchEngine(model, tokenizer, max_rows, prefill_tokens)
 
 
 def tensorboard(run_dir: Path) -> Any:
     """Every metric of every step as a TensorBoard scalar, in RUN/tensorboard."""
-    from spiral.loggers import TensorBoard
+    from spiral.reports.tensorboard import TensorBoard
 
     return TensorBoard(run_dir)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spiral.plugins import Plugins
+from spiral.plugins.registry import Plugins
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "spiral"
@@ -252,7 +252,9 @@ def test_the_core_names_no_first_party_plugin():
     assert found == []
 
 
-@pytest.mark.parametrize("words", ["import spiral", "import spiral.cli", "import spiral.plugins, spiral.config"])
+@pytest.mark.parametrize(
+    "words", ["import spiral", "import spiral.commands.main", "import spiral.plugins.registry, spiral.config.loading"]
+)
 def test_importing_the_core_is_light(words):
     """Neither torch nor transformers, numpy or accelerate comes with it."""
     _light(words)
@@ -264,7 +266,7 @@ def test_help_is_light(argument):
     _light(
         "import sys\n"
         f"sys.argv = ['spiral', *{argument.split()!r}]\n"
-        "from spiral.cli import main\n"
+        "from spiral.commands.main import main\n"
         "try:\n    main()\n"
         "except SystemExit as end:\n    assert not end.code, end.code"
     )
@@ -272,7 +274,9 @@ def test_help_is_light(argument):
 
 def test_listing_plugins_is_light():
     """What is installed can be listed and checked for faults without loading a model library."""
-    _light("from spiral.plugins import Plugins\nassert Plugins.installed().fault('model', 'byte-0.1m', {}) is None")
+    _light(
+        "from spiral.plugins.registry import Plugins\nassert Plugins.installed().fault('model', 'byte-0.1m', {}) is None"
+    )
 
 
 def _light(words):
@@ -308,8 +312,8 @@ def test_no_file_is_a_drawer():
 
 def test_hookspecs_fits_on_a_screen_and_registers_every_kind():
     """Each hook of the loader's table is specified, each register hook is in the table."""
-    from spiral import hookspecs
-    from spiral.plugins import HOOKS
+    from spiral.api import hooks as hookspecs
+    from spiral.plugins.registry import HOOKS
 
     specified = {name for name in vars(hookspecs) if name.startswith("register_")}
     assert specified == set(HOOKS.values())

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
-import spiral.batch as batch_module
-from spiral.batch import Sample, merge, pack, pack_samples
-from spiral.lm import TokenLogits
-from spiral.types import LEARNER, Trajectory, Turn
+import spiral.learning.packing as batch_module
+from spiral.api.records import LEARNER, Trajectory, Turn
+from spiral.learning.packing import Sample, merge, pack, pack_samples
+from spiral.models.logits import TokenLogits
 
 torch.set_num_threads(1)
 

@@ -7,15 +7,15 @@ import shutil
 import pytest
 import torch
 from accelerate import Accelerator
-from spiral_models.presets import MODELS
+from spiral_models.byte.presets import MODELS
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from spiral import checkpoint
-from spiral.batch import pack
-from spiral.errors import RunError
-from spiral.learner import Learner
-from spiral.schema import LearnerConfig
-from spiral.types import LEARNER, Trajectory, Turn
+from spiral.api.errors import RunError
+from spiral.api.records import LEARNER, Trajectory, Turn
+from spiral.config.schema import LearnerConfig
+from spiral.learning.full_learner import Learner
+from spiral.learning.packing import pack
+from spiral.runs import checkpoints as checkpoint
 
 torch.set_num_threads(1)
 

@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from spiral import assemble
-from spiral.config import dump, load, parse_plugin
-from spiral.errors import ConfigError
-from spiral.plugins import Plugins
-from spiral.schema import GameConfig, PluginConfig
+from spiral.api.errors import ConfigError
+from spiral.config.loading import dump, load, parse_plugin
+from spiral.config.schema import GameConfig, PluginConfig
+from spiral.plugins.registry import Plugins
+from spiral.selfplay import setup as assemble
 
 
 def _faults(overrides=(), path=None):

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from spiral import assemble, config, hookspecs
-from spiral.plugins import Plugins
+from spiral.api import hooks as hookspecs
+from spiral.config import loading as config
+from spiral.plugins.registry import Plugins
+from spiral.selfplay import setup as assemble
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "plugins").glob("*/README.md")])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spiral.plugins import Plugins
+from spiral.plugins.registry import Plugins
 from spiral.testing import check
 
 PAGE = Path(__file__).parents[1] / "docs" / "writing-a-plugin.md"

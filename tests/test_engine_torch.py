@@ -4,13 +4,13 @@ import copy
 
 import pytest
 import torch
-from spiral_models.presets import MODELS
+from spiral_models.byte.presets import MODELS
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from spiral.engines.torch import TorchEngine
-from spiral.errors import RunError, SpiralError
-from spiral.lm import parameters
-from spiral.types import LEARNER, Request, Sampling
+from spiral.api.errors import RunError, SpiralError
+from spiral.api.records import LEARNER, Request, Sampling
+from spiral.engines.torch.engine import TorchEngine
+from spiral.models.logits import parameters
 
 torch.set_num_threads(1)  # tiny models are slower with more, and far slower beside other processes
 

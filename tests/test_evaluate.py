@@ -5,22 +5,22 @@ import random
 
 import pytest
 import torch
-from spiral_games.kuhn_poker import KuhnPoker
-from spiral_models.presets import MODELS
+from spiral_games.native.kuhn_poker import KuhnPoker
+from spiral_models.byte.presets import MODELS
 
-from spiral.config import load
-from spiral.engines.torch import TorchEngine
-from spiral.errors import SpiralError
-from spiral.evaluate import AVERAGED, Arena, Evaluator, exact_metrics, exploitability, tally
-from spiral.intervals import wilson
-from spiral.ledger import outcome
-from spiral.lm import TokenLogits, parameters
-from spiral.plugins import Plugins
-from spiral.pool import Pool
-from spiral.prompts import BoxedFormat, PlainFormat, Prompter
-from spiral.scoring import move_table
-from spiral.theory import GameTree, nash_conv
-from spiral.types import Episode, Trajectory
+from spiral.api.errors import SpiralError
+from spiral.api.records import Episode, Trajectory
+from spiral.config.loading import load
+from spiral.engines.torch.engine import TorchEngine
+from spiral.evaluation.evaluator import AVERAGED, Arena, Evaluator, exact_metrics, exploitability, tally
+from spiral.evaluation.move_probabilities import move_table
+from spiral.models.logits import TokenLogits, parameters
+from spiral.models.prompts import BoxedFormat, PlainFormat, Prompter
+from spiral.plugins.registry import Plugins
+from spiral.policies.pool import Pool
+from spiral.policies.results import outcome
+from spiral.theory.best_response import GameTree, nash_conv
+from spiral.theory.intervals import wilson
 
 torch.set_num_threads(1)
 
@@ -168,8 +168,8 @@ def test_the_illegal_mass_is_what_sampling_meets(kuhn):
 
 
 def _sampled(engine, prompter, prompt, num):
+    from spiral.api.records import Request, Sampling
     from spiral.seeds import child
-    from spiral.types import Request, Sampling
 
     for n in range(num):
         engine.submit(Request(n, AVERAGED, prompt, Sampling(12, prompter.stop_ids), child(5, n)))

@@ -18,21 +18,21 @@ from collections import defaultdict
 import pytest
 import torch
 from accelerate import Accelerator
-from spiral_games.kuhn_poker import HANDS, KuhnPoker
-from spiral_models.presets import MODELS
+from spiral_games.native.kuhn_poker import HANDS, KuhnPoker
+from spiral_models.byte.presets import MODELS
 
-from spiral.batch import pack
-from spiral.config import LearnerConfig, RolloutConfig
-from spiral.curricula import Weighted
-from spiral.learner import Learner
-from spiral.lm import TokenLogits
-from spiral.plugins import Plugins
-from spiral.pool import Pool
-from spiral.prompts import PlainFormat, Prompter
-from spiral.rollouts import Rollouts
-from spiral.scoring import move_table
-from spiral.theory import GameTree, outcomes
-from spiral.types import LEARNER, Completion
+from spiral.api.records import LEARNER, Completion
+from spiral.config.loading import LearnerConfig, RolloutConfig
+from spiral.evaluation.move_probabilities import move_table
+from spiral.learning.full_learner import Learner
+from spiral.learning.packing import pack
+from spiral.models.logits import TokenLogits
+from spiral.models.prompts import PlainFormat, Prompter
+from spiral.plugins.registry import Plugins
+from spiral.policies.pool import Pool
+from spiral.selfplay.curriculum import Weighted
+from spiral.selfplay.rollouts import Rollouts
+from spiral.theory.best_response import GameTree, outcomes
 
 torch.set_num_threads(1)
 

@@ -6,15 +6,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from spiral import assemble, config
-from spiral.errors import ConfigError, RunError
-from spiral.inspect_run import Inspected, match_rows
-from spiral.lm import TokenLogits, parameters
-from spiral.plugins import Plugins
-from spiral.run_dir import RunDir
-from spiral.scoring import move_table
-from spiral.theory import GameTree
-from spiral.train import train
+from spiral.api.errors import ConfigError, RunError
+from spiral.config import loading as config
+from spiral.evaluation.loaded_run import Inspected, match_rows
+from spiral.evaluation.move_probabilities import move_table
+from spiral.models.logits import TokenLogits, parameters
+from spiral.plugins.registry import Plugins
+from spiral.runs.directory import RunDir
+from spiral.selfplay import setup as assemble
+from spiral.theory.best_response import GameTree
+from spiral.training.loop import train
 
 TINY = [
     "steps=2", "rollout.games=8", "warm_start.max_steps=30", "warm_start.cache=false", "warm_start.batch=16",
@@ -49,7 +50,7 @@ def _players(*words):
 
 def _chance(players, policy, text="p0 J"):
     """The policy's chance to bet with the lowest card, by 400 games of the first turn."""
-    from spiral.types import Request, Sampling
+    from spiral.api.records import Request, Sampling
 
     voice = players.pool.voices.get(policy)
     engine = voice.engine if voice else players.engine
@@ -74,7 +75,7 @@ def test_a_run_of_the_same_model_shares_the_engine(runs):
     with torch.no_grad():
         for name, tensor in parameters(made.model).items():
             tensor.copy_(weights[name])
-    from spiral_games.kuhn_poker import KuhnPoker
+    from spiral_games.native.kuhn_poker import KuhnPoker
 
     tree = GameTree.of(KuhnPoker())
     first = next(d for d in tree.decisions if d.player == 0)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spiral.health import Detector, vital_signs
-from spiral.health.rules import RULES
-from spiral.health.traces import Trace, interval
+from spiral.api.records import LEARNER, Episode, Trajectory, Turn
 from spiral.testing.episodes import CHAIRS, random_episode
-from spiral.types import LEARNER, Episode, Trajectory, Turn
+from spiral.training.health import Detector, vital_signs
+from spiral.training.health.rules import RULES
+from spiral.training.health.smoothing import Trace, interval
 
 BOT = "bot:random"
 

@@ -13,15 +13,15 @@ import sys
 import pytest
 import torch
 from accelerate import Accelerator
-from spiral_models.presets import MODELS
+from spiral_models.byte.presets import MODELS
 
-import spiral.batch as batch_module
-from spiral.batch import pack
-from spiral.config import LearnerConfig
-from spiral.engines.torch import TorchEngine
-from spiral.errors import RunError
-from spiral.learner import MAX_REFUSED, Learner
-from spiral.types import LEARNER, Request, Sampling, Trajectory, Turn
+import spiral.learning.packing as batch_module
+from spiral.api.errors import RunError
+from spiral.api.records import LEARNER, Request, Sampling, Trajectory, Turn
+from spiral.config.loading import LearnerConfig
+from spiral.engines.torch.engine import TorchEngine
+from spiral.learning.full_learner import MAX_REFUSED, Learner
+from spiral.learning.packing import pack
 
 torch.set_num_threads(1)
 
@@ -552,11 +552,11 @@ import json, os, sys
 import torch
 torch.set_num_threads(1)
 from accelerate import Accelerator
-from spiral_models.presets import MODELS
-from spiral.batch import pack
-from spiral.config import LearnerConfig
-from spiral.learner import Learner
-from spiral.types import Trajectory, Turn
+from spiral_models.byte.presets import MODELS
+from spiral.learning.packing import pack
+from spiral.config.loading import LearnerConfig
+from spiral.learning.full_learner import Learner
+from spiral.api.records import Trajectory, Turn
 
 rows = json.load(open(sys.argv[1]))
 accelerator = Accelerator(cpu=True)

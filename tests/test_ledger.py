@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from spiral.ledger import MEMORY, RATED, Ledger, outcome
+from spiral.api.records import LEARNER
+from spiral.policies.results import MEMORY, RATED, Ledger, outcome
 from spiral.testing import make_episode
-from spiral.types import LEARNER
 
 PAST, BOT = "snapshot:10", "bot:random"
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
 
-from spiral.batch import MicroBatch
-from spiral.loss import loss_terms
+from spiral.learning.loss import loss_terms
+from spiral.learning.packing import MicroBatch
 
 torch.set_num_threads(1)
 

@@ -5,21 +5,21 @@ from statistics import fmean, stdev
 
 import pytest
 import torch
-from spiral_games.equilibrium import Equilibrium
-from spiral_games.kuhn_poker import KuhnPoker
-from spiral_models.presets import MODELS
+from spiral_games.bots.kuhn_equilibrium import Equilibrium
+from spiral_games.native.kuhn_poker import KuhnPoker
+from spiral_models.byte.presets import MODELS
 
-from spiral.engines.torch import TorchEngine
-from spiral.errors import RunError, SpiralError
-from spiral.evaluate import AVERAGED
-from spiral.intervals import wilson
-from spiral.lm import TokenLogits, parameters
-from spiral.monte_carlo import Responses, Sampled, estimate, sample_moves
-from spiral.prompts import BoxedFormat, PlainFormat, Prompter
-from spiral.scoring import move_table
+from spiral.api.errors import RunError, SpiralError
+from spiral.api.records import Sampling
+from spiral.engines.torch.engine import TorchEngine
+from spiral.evaluation.evaluator import AVERAGED
+from spiral.evaluation.move_probabilities import move_table
+from spiral.evaluation.sampled import Responses, Sampled, estimate, sample_moves
+from spiral.models.logits import TokenLogits, parameters
+from spiral.models.prompts import BoxedFormat, PlainFormat, Prompter
 from spiral.testing import ScriptedEngine
-from spiral.theory import GameTree, nash_conv, uniform
-from spiral.types import Sampling
+from spiral.theory.best_response import GameTree, nash_conv, uniform
+from spiral.theory.intervals import wilson
 
 torch.set_num_threads(1)
 

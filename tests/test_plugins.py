@@ -9,10 +9,10 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from spiral.cli import main
-from spiral.errors import PluginError
-from spiral.hookspecs import hookimpl
-from spiral.plugins import Plugins, label
+from spiral.api.errors import PluginError
+from spiral.api.hooks import hookimpl
+from spiral.commands.main import main
+from spiral.plugins.registry import Plugins, label
 
 
 @pytest.fixture

@@ -8,12 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiral import hookimpl, snapshots
-from spiral.errors import RunError
-from spiral.plugins import Plugins
-from spiral.pool import Pool, kept, policy_of
+from spiral import hookimpl
+from spiral.api.errors import RunError
+from spiral.api.records import LEARNER
+from spiral.plugins.registry import Plugins
+from spiral.policies.pool import Pool, kept, policy_of
+from spiral.runs import snapshots
 from spiral.testing import ScriptedBot, make_episode
-from spiral.types import LEARNER
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,10 @@
 import time
 
 import pytest
-from spiral_models.byte_tokenizer import ByteTokenizer
+from spiral_models.byte.tokenizer import ByteTokenizer
 
-from spiral.errors import SpiralError
-from spiral.prompts import BoxedFormat, PlainFormat, Prompter, last_boxed
+from spiral.api.errors import SpiralError
+from spiral.models.prompts import BoxedFormat, PlainFormat, Prompter, last_boxed
 
 BOS, OBS, ACT, EOT = 257, 259, 260, 261
 

@@ -12,9 +12,9 @@ import time
 
 import pytest
 
-from spiral.errors import RunError
-from spiral.report import embed, render, write_report
-from spiral.report.records import (
+from spiral.api.errors import RunError
+from spiral.reports.html.document import embed, render, write_report
+from spiral.reports.html.records import (
     MAX_EPISODES,
     MAX_EVENTS,
     MAX_GAME_CHARS,
@@ -246,7 +246,7 @@ def test_same_files_same_bytes_and_nothing_left_beside(run):
 
 def test_a_failure_leaves_the_old_page_and_no_half_of_a_new_one(run, monkeypatch):
     old = write_report(run).read_bytes()
-    monkeypatch.setattr("spiral.report.os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk")))
+    monkeypatch.setattr("spiral.reports.html.document.os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk")))
     with pytest.raises(OSError, match="disk"):
         write_report(run)
     assert (run / "report.html").read_bytes() == old
@@ -493,7 +493,7 @@ def test_long_games_and_texts_are_cut_in_the_middle(tmp_path):
 def test_a_very_large_episodes_file_is_read_in_parts(tmp_path, monkeypatch):
     rng = random.Random(0)
     lines(tmp_path / "episodes.jsonl", [episode(rng, step, "kuhn_poker") for step in range(2000)])
-    monkeypatch.setattr("spiral.report.records.MAX_READ", 100_000)
+    monkeypatch.setattr("spiral.reports.html.records.MAX_READ", 100_000)
     data = written(tmp_path).data
     steps = [row["step"] for row in data["episodes"]]
     assert data["num_episodes"] is None

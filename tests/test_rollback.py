@@ -7,12 +7,14 @@ import json
 
 import pytest
 
-from spiral import assemble, checkpoint, config
-from spiral.errors import RunError
-from spiral.health import Collapse
-from spiral.plugins import Plugins
-from spiral.run_dir import RunDir
-from spiral.train import train
+from spiral.api.errors import RunError
+from spiral.config import loading as config
+from spiral.plugins.registry import Plugins
+from spiral.runs import checkpoints as checkpoint
+from spiral.runs.directory import RunDir
+from spiral.selfplay import setup as assemble
+from spiral.training.health import Collapse
+from spiral.training.loop import train
 
 SMALL = [
     "steps=8", "rollout.games=8", "warm_start.max_steps=2", "warm_start.cache=false", "warm_start.batch=8",
@@ -40,7 +42,7 @@ class AlwaysAtFive:
 
 @pytest.fixture(autouse=True)
 def detector(monkeypatch):
-    monkeypatch.setattr("spiral.vigil.Detector", AlwaysAtFive)
+    monkeypatch.setattr("spiral.training.health.monitor.Detector", AlwaysAtFive)
 
 
 def _run(path, *words):

@@ -13,18 +13,18 @@ import re
 import time
 
 import pytest
-from spiral_games.kuhn_poker import KuhnPoker
-from spiral_models.byte_tokenizer import ByteTokenizer
+from spiral_games.native.kuhn_poker import KuhnPoker
+from spiral_models.byte.tokenizer import ByteTokenizer
 
-from spiral.config import RolloutConfig
-from spiral.curricula import Weighted
-from spiral.errors import IllegalMove, RunError, SpiralError
-from spiral.plugins import Plugins
-from spiral.pool import Pool
-from spiral.prompts import PlainFormat, Prompter
-from spiral.rollouts import Rollouts
+from spiral.api.errors import IllegalMove, RunError, SpiralError
+from spiral.api.records import LEARNER, Completion
+from spiral.config.loading import RolloutConfig
+from spiral.models.prompts import PlainFormat, Prompter
+from spiral.plugins.registry import Plugins
+from spiral.policies.pool import Pool
 from spiral.seeds import derive
-from spiral.types import LEARNER, Completion
+from spiral.selfplay.curriculum import Weighted
+from spiral.selfplay.rollouts import Rollouts
 
 ACT, EOT = 260, 261
 PROMPTER = Prompter(PlainFormat(ByteTokenizer()))

@@ -5,10 +5,10 @@ import math
 
 import pytest
 
-from spiral.config import load
-from spiral.errors import RunError
-from spiral.run_dir import RunDir, episode_record
-from spiral.types import Episode, Fault, Trajectory, Turn
+from spiral.api.errors import RunError
+from spiral.api.records import Episode, Fault, Trajectory, Turn
+from spiral.config.loading import load
+from spiral.runs.directory import RunDir, episode_record
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from spiral import SpiralError
-from spiral.scaffold import TEMPLATES, create
+from spiral.commands.scaffold import TEMPLATES, create
 
 KINDS = ["game", "estimator", "opponent"]
 

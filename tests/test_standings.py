@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from spiral.intervals import wilson
-from spiral.tournament.meta_game import circles, cycles, nash_average, strength
-from spiral.tournament.standings import (
+from spiral.theory.intervals import wilson
+from spiral.theory.nash_averaging import circles, cycles, nash_average, strength
+from spiral.theory.standings import (
     ELO,
     Block,
     bradley_terry,

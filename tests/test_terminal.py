@@ -5,9 +5,9 @@ import io
 from click.testing import CliRunner
 from rich.console import Console
 
-from spiral import config
-from spiral.cli import main
-from spiral.terminal import Terminal, alone, headline
+from spiral.commands.main import main
+from spiral.config import loading as config
+from spiral.reports.terminal import Terminal, alone, headline
 
 NASH = {"eval/kuhn_poker/nash_conv": 0.5, "eval/kuhn_poker/nash_conv_live": 0.6}
 WINS = {f"eval/nim/vs/random/p{p}/{what}": 0.25 + p / 4 for p in range(2) for what in ("win", "draw", "win_low")}

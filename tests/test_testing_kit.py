@@ -7,8 +7,9 @@ import sys
 import pytest
 
 from spiral import LEARNER, Request, SpiralError
-from spiral.plugins import Plugins
-from spiral.pool import Pool
+from spiral.api.records import Sampling
+from spiral.plugins.registry import Plugins
+from spiral.policies.pool import Pool
 from spiral.testing import (
     CHECKED_KINDS,
     ScriptedBot,
@@ -17,7 +18,6 @@ from spiral.testing import (
     make_episode,
     make_trajectory,
 )
-from spiral.types import Sampling
 
 PLUGINS = Plugins.installed()
 WITH_A_KIT = [r for r in PLUGINS.registrations() if r.kind in CHECKED_KINDS and not r.members]

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from spiral.interfaces import Records, Stateful
-from spiral.plugins import Plugins
+from spiral.api.interfaces import Records, Stateful
+from spiral.api.records import LEARNER
+from spiral.plugins.registry import Plugins
 from spiral.testing import CHECKED_KINDS, check, check_curriculum, check_reward
 from spiral.testing.episodes import CHAIRS, random_episode, unpaid
-from spiral.types import LEARNER
 
 
 def caught(found, *words):

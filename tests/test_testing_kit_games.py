@@ -7,7 +7,7 @@ import pytest
 
 from spiral import IllegalMove
 from spiral.testing import check_game
-from spiral.testing.hidden import check_leaks
+from spiral.testing.information import check_leaks
 
 
 class Cards:

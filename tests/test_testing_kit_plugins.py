@@ -6,7 +6,7 @@ import random
 import pytest
 
 from spiral import LEARNER, IllegalMove, SpiralError
-from spiral.plugins import Plugins
+from spiral.plugins.registry import Plugins
 from spiral.testing import check_bot, check_estimator, check_sampler
 
 PLUGINS = Plugins.installed()

@@ -7,11 +7,11 @@ import random
 import time
 
 import pytest
-from spiral_games.kuhn_poker import KuhnPoker
-from spiral_games.tic_tac_toe import TicTacToe
+from spiral_games.native.kuhn_poker import KuhnPoker
+from spiral_games.native.tic_tac_toe import TicTacToe
 
-from spiral.errors import IllegalMove, SpiralError
-from spiral.theory import GameTree, best_response, nash_conv, outcomes, uniform, values
+from spiral.api.errors import IllegalMove, SpiralError
+from spiral.theory.best_response import GameTree, best_response, nash_conv, outcomes, uniform, values
 
 
 class Scripted:

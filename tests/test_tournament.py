@@ -17,20 +17,21 @@ from click.testing import CliRunner
 from rich.console import Console
 from safetensors.torch import save_file
 
-from spiral import IllegalMove, config, hookimpl
-from spiral.cli import main
-from spiral.errors import SpiralError, Unavailable
-from spiral.lm import parameters
-from spiral.plugins import Plugins
-from spiral.report.tournament import tournament_page
-from spiral.run_dir import RunDir
-from spiral.tournament import crosstable
-from spiral.tournament import event as module
-from spiral.tournament.crosstable import Extent, Played, Result, cells
-from spiral.tournament.entrants import entrants, field, game_of
-from spiral.tournament.event import Terms, Tournament
-from spiral.tournament.pairing import head_to_head, next_pair, round_robin
-from spiral.tournament.scoreboard import print_record
+from spiral import IllegalMove, hookimpl
+from spiral.api.errors import SpiralError, Unavailable
+from spiral.commands.main import main
+from spiral.config import loading as config
+from spiral.evaluation.tournament import crosstable
+from spiral.evaluation.tournament import tournament as module
+from spiral.evaluation.tournament.crosstable import Extent, Played, Result, cells
+from spiral.evaluation.tournament.entrants import entrants, field, game_of
+from spiral.evaluation.tournament.pairing import head_to_head, next_pair, round_robin
+from spiral.evaluation.tournament.tournament import Terms, Tournament
+from spiral.models.logits import parameters
+from spiral.plugins.registry import Plugins
+from spiral.reports.html.tournament_page import tournament_page
+from spiral.reports.tournament import print_record
+from spiral.runs.directory import RunDir
 
 
 class Bids:
@@ -280,8 +281,8 @@ def _exact_margin(game, first, second):
 def test_margins_at_kuhn_poker_are_the_exact_ones():
     """Equilibrium against random over 4000 hands: the interval holds what enumeration gives, and equilibrium is worth
     more although random wins as many hands."""
-    from spiral_games.equilibrium import Equilibrium
-    from spiral_games.kuhn_poker import KuhnPoker
+    from spiral_games.bots.kuhn_equilibrium import Equilibrium
+    from spiral_games.native.kuhn_poker import KuhnPoker
 
     record = played(["random", "equilibrium"], "kuhn_poker", games=4000)
     exact = _exact_margin(

@@ -11,11 +11,14 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from spiral import assemble, checkpoint, config, hookimpl
-from spiral.cli import main
-from spiral.plugins import Plugins
-from spiral.run_dir import RunDir
-from spiral.train import train
+from spiral import hookimpl
+from spiral.commands.main import main
+from spiral.config import loading as config
+from spiral.plugins.registry import Plugins
+from spiral.runs import checkpoints as checkpoint
+from spiral.runs.directory import RunDir
+from spiral.selfplay import setup as assemble
+from spiral.training.loop import train
 
 ROOT = Path(__file__).parents[1]
 SMALL = [

@@ -4,18 +4,18 @@ import collections
 
 import pytest
 import torch
-from spiral_games.kuhn_poker import KuhnPoker
-from spiral_games.tic_tac_toe import TicTacToe
-from spiral_models.presets import MODELS
+from spiral_games.native.kuhn_poker import KuhnPoker
+from spiral_games.native.tic_tac_toe import TicTacToe
+from spiral_models.byte.presets import MODELS
 
-from spiral.engines.torch import TorchEngine
-from spiral.errors import SpiralError
-from spiral.game_tree import GameTree
-from spiral.lm import TokenLogits, parameters
-from spiral.prompts import BoxedFormat, PlainFormat, Prompter
-from spiral.schema import WarmStartConfig
-from spiral.scoring import move_table
-from spiral.warm_start import cached_warm_start, dropout_rate, warm_start
+from spiral.api.errors import SpiralError
+from spiral.config.schema import WarmStartConfig
+from spiral.engines.torch.engine import TorchEngine
+from spiral.evaluation.move_probabilities import move_table
+from spiral.learning.warm_start import cached_warm_start, dropout_rate, warm_start
+from spiral.models.logits import TokenLogits, parameters
+from spiral.models.prompts import BoxedFormat, PlainFormat, Prompter
+from spiral.theory.game_tree import GameTree
 
 torch.set_num_threads(1)
 

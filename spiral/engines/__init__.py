@@ -1,1 +1,1 @@
-"""One file an engine; each implements `spiral.interfaces.Engine` and is registered in `spiral.builtin`."""
+"""One file an engine; each implements `spiral.api.interfaces.Engine` and is registered in `spiral.builtin`."""

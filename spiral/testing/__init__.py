@@ -4,12 +4,12 @@ Each `check_...` returns the broken promises, a sentence each: `assert check_gam
 """
 
 from spiral.testing.bots import check_bot
+from spiral.testing.chat_server import ChatAnswer, ChatServer
 from spiral.testing.curricula import check_curriculum
 from spiral.testing.estimators import check_estimator
 from spiral.testing.fakes import ScriptedBot, ScriptedEngine, make_episode, make_trajectory, make_turn
 from spiral.testing.games import check_game
 from spiral.testing.plugins import CHECKED_KINDS, check
-from spiral.testing.remote import ChatAnswer, ChatServer
 from spiral.testing.rewards import check_reward
 from spiral.testing.samplers import check_sampler
 

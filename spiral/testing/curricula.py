@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from spiral.interfaces import GameSampler, Records, Stateful
+from spiral.api.interfaces import GameSampler, Records, Stateful
 from spiral.testing.episodes import CHAIRS, random_episode
-from spiral.testing.findings import Broken, doing, findings, global_chance, short
 from spiral.testing.state import restore, saved
+from spiral.testing.violations import Broken, doing, findings, global_chance, short
 
 CurriculumFactory = Callable[[Mapping[str, float]], GameSampler]
 
@@ -52,7 +52,7 @@ class _Line:
 
 
 def check_curriculum(factory: CurriculumFactory, *, seed: int = 0) -> list[str]:
-    """Every promise of `spiral.interfaces.GameSampler` that `factory(games)` breaks, a sentence each.
+    """Every promise of `spiral.api.interfaces.GameSampler` that `factory(games)` breaks, a sentence each.
 
     - It chooses names of the run's games and nothing else, for one game and for several.
     - All chance comes from the `rng` given: equal pasts and equal generators choose alike.

@@ -8,11 +8,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from spiral.interfaces import AdvantageEstimator, Stateful
+from spiral.api.interfaces import AdvantageEstimator, Stateful
+from spiral.api.records import Trajectory
 from spiral.testing.fakes import make_trajectory
-from spiral.testing.findings import Broken, doing, findings, global_chance, is_finite, short
 from spiral.testing.state import restore, saved
-from spiral.types import Trajectory
+from spiral.testing.violations import Broken, doing, findings, global_chance, is_finite, short
 
 EstimatorFactory = Callable[[], AdvantageEstimator]
 Batch = Sequence[Trajectory]
@@ -23,7 +23,7 @@ TOLERANCE = 1e-9
 
 
 def check_estimator(factory: EstimatorFactory, *, seed: int = 0) -> list[str]:
-    """Every promise of `spiral.interfaces.AdvantageEstimator` that `factory()` breaks, a sentence each.
+    """Every promise of `spiral.api.interfaces.AdvantageEstimator` that `factory()` breaks, a sentence each.
 
     Tried on made-up trajectories of two games, two players, groups of 4 per deal, 0 to 3 turns each, half of them with
     rewards for single turns, as shapers give. An estimator whose result depends on the order of its trajectories says

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from spiral.errors import SpiralError
-from spiral.interfaces import Game
-from spiral.types import LEARNER, Completion, Episode, PolicyId, Request, Trajectory, Turn
+from spiral.api.errors import SpiralError
+from spiral.api.interfaces import Game
+from spiral.api.records import LEARNER, Completion, Episode, PolicyId, Request, Trajectory, Turn
 
 Replies = Callable[[Request], Sequence[int]] | Mapping[tuple[int, ...], Sequence[int]]
 """Request -> the ids of its reply, or prompt -> the ids of its reply."""

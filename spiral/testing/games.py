@@ -1,4 +1,4 @@
-"""The promises of a game, one small check each; what a player may know is checked in `spiral.testing.hidden`.
+"""The promises of a game, one small check each; what a player may know is checked in `spiral.testing.information`.
 
 "The match is unchanged" is judged by playing on beside an untouched match, not by comparing pickles: a game may keep
 a cache, and what no later look or move can tell is no change.
@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from spiral.errors import IllegalMove
-from spiral.interfaces import is_zero_sum, worst_return
-from spiral.testing import hidden
-from spiral.testing.findings import Broken, doing, findings, global_chance, is_finite, short
-from spiral.testing.matches import MAX_COMPARED, GameFactory, Start, Table, difference, play_out, same_future, seeded
+from spiral.api.errors import IllegalMove
+from spiral.api.interfaces import is_zero_sum, worst_return
+from spiral.testing import information as hidden
+from spiral.testing.playing import MAX_COMPARED, GameFactory, Start, Table, difference, play_out, same_future, seeded
+from spiral.testing.violations import Broken, doing, findings, global_chance, is_finite, short
 
 METHODS = ("reset", "current_player", "observe", "legal_moves", "play", "returns")
 NONSENSE = ("", " ", "\x00", "no such move", "None", "-1", "99", "1.5", "²", "[", "\n", "x" * 10_000)
@@ -33,7 +33,7 @@ class Played(NamedTuple):
 
 
 def check_game(factory: GameFactory, *, num_matches: int = 50, seed: int = 0) -> list[str]:
-    """Every promise of `spiral.interfaces.Game` that `factory()` breaks, a sentence each; empty if it keeps them.
+    """Every promise of `spiral.api.interfaces.Game` that `factory()` breaks, a sentence each; empty if it keeps them.
 
     Plays `num_matches` matches of random legal moves, and probes some positions of each. Deterministic in `seed`.
     Sentences come in stages - form, play, seeds, copies, behaviour - and stop after the first stage that has any,
@@ -77,7 +77,7 @@ def _members(factory: GameFactory) -> Iterator[str]:
         game: Any = factory()
     for name in METHODS:
         if not callable(getattr(game, name, None)):
-            yield f"the game has no method {name}; see spiral.interfaces.Game"
+            yield f"the game has no method {name}; see spiral.api.interfaces.Game"
     num_players, rules = getattr(game, "num_players", None), getattr(game, "rules", None)
     if not isinstance(num_players, int) or isinstance(num_players, bool) or num_players < 1:
         yield f"num_players is {short(num_players)}; make it a whole number, 1 or more, before reset"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spiral.plugins import Plugins
+from spiral.plugins.registry import Plugins
 from spiral.testing.bots import check_bot
 from spiral.testing.curricula import check_curriculum
 from spiral.testing.estimators import check_estimator

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from spiral.errors import SpiralError
-from spiral.interfaces import OpponentSampler, Records, Stateful
-from spiral.plugins import Plugins
-from spiral.pool import Pool
+from spiral.api.errors import SpiralError
+from spiral.api.interfaces import OpponentSampler, Records, Stateful
+from spiral.api.records import LEARNER, PolicyId
+from spiral.plugins.registry import Plugins
+from spiral.policies.pool import Pool
 from spiral.testing.fakes import ScriptedBot, make_episode
-from spiral.testing.findings import Broken, doing, findings, global_chance, short
 from spiral.testing.state import restore, saved
-from spiral.types import LEARNER, PolicyId
+from spiral.testing.violations import Broken, doing, findings, global_chance, short
 
 SamplerFactory = Callable[[], OpponentSampler]
 
@@ -73,7 +73,7 @@ class _Line:
 
 
 def check_sampler(factory: SamplerFactory, plugins: Plugins, *, seed: int = 0) -> list[str]:
-    """Every promise of `spiral.interfaces.OpponentSampler` that `factory()` breaks, a sentence each.
+    """Every promise of `spiral.api.interfaces.OpponentSampler` that `factory()` breaks, a sentence each.
 
     Tried for tables of 1 to 4 chairs, with a pool that holds the learner alone, or three snapshots and a bot too.
     A SpiralError for a number of chairs other than 2 says that the sampler does not go there. Deterministic in `seed`.

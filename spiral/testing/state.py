@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from spiral.interfaces import Stateful
-from spiral.testing.findings import Broken, doing, short
+from spiral.api.interfaces import Stateful
+from spiral.testing.violations import Broken, doing, short
 
 
 def saved(plugin: Stateful) -> Any:

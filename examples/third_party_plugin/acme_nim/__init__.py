@@ -4,7 +4,7 @@ import spiral
 from acme_nim.expert import NimExpert
 from acme_nim.mean_baseline import MeanBaseline
 from acme_nim.nim import Nim
-from spiral.hookspecs import Register
+from spiral.api.hooks import Register
 
 
 @spiral.hookimpl

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from spiral.errors import SpiralError
-from spiral.types import Trajectory
+from spiral.api.errors import SpiralError
+from spiral.api.records import Trajectory
 
 
 class Grpo:

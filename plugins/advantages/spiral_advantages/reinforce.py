@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from spiral.errors import SpiralError
-from spiral.types import Trajectory
+from spiral.api.errors import SpiralError
+from spiral.api.records import Trajectory
 
 Baseline = Literal["none", "batch"]
 

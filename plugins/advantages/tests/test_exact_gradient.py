@@ -18,10 +18,10 @@ from spiral_advantages.rae import Rae
 from spiral_advantages.reinforce import Reinforce
 from spiral_advantages.rloo import Rloo
 from spiral_advantages.turn_gae import EPS, TurnGae
-from spiral_games.kuhn_poker import KuhnPoker
+from spiral_games.native.kuhn_poker import KuhnPoker
 
-from spiral.theory import GameTree, outcomes, values
-from spiral.types import LEARNER, Trajectory, Turn
+from spiral.api.records import LEARNER, Trajectory, Turn
+from spiral.theory.best_response import GameTree, outcomes, values
 
 TREE = GameTree.of(KuhnPoker())
 PARAMETERS = [(d.observation, move) for d in TREE.decisions for move in d.moves]

@@ -7,9 +7,9 @@ from spiral_advantages.grpo import Grpo
 from spiral_advantages.reinforce import Reinforce
 from spiral_advantages.rloo import Rloo
 
-from spiral.errors import SpiralError
-from spiral.interfaces import Stateful
-from spiral.types import LEARNER, Trajectory, Turn
+from spiral.api.errors import SpiralError
+from spiral.api.interfaces import Stateful
+from spiral.api.records import LEARNER, Trajectory, Turn
 
 TURN = Turn("seen", (1,), (2,), (-0.5,), "move", True, "stop", 0)
 

@@ -10,11 +10,11 @@ from spiral_advantages.rewards.format_bonus import FormatBonus
 from spiral_advantages.rewards.illegal_penalty import IllegalPenalty
 from spiral_advantages.rewards.length_penalty import LengthPenalty
 
-from spiral.errors import SpiralError
-from spiral.plugins import Plugins
+from spiral.api.errors import SpiralError
+from spiral.api.records import LEARNER, Episode, Trajectory, Turn
+from spiral.plugins.registry import Plugins
 from spiral.testing import check_reward
 from spiral.testing.episodes import CHAIRS, random_episode
-from spiral.types import LEARNER, Episode, Trajectory, Turn
 
 LEGAL, ILLEGAL, UNREADABLE = ("move", True), ("nonsense", False), (None, False)
 SHAPERS = [
@@ -61,7 +61,7 @@ def test_they_keep_the_promises_of_a_shaper(shaper):
 
 
 def test_they_are_registered_and_a_run_uses_none_by_default():
-    from spiral.config import load
+    from spiral.config.loading import load
 
     assert {"format_bonus", "illegal_penalty", "length_penalty", "discount"} <= set(Plugins.installed().names("reward"))
     assert load(None, []).rewards == []

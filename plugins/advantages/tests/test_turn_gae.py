@@ -12,10 +12,10 @@ from spiral_advantages.reinforce import Reinforce
 from spiral_advantages.rloo import Rloo
 from spiral_advantages.turn_gae import EPS, TurnGae
 
-from spiral.errors import SpiralError
-from spiral.interfaces import Stateful
+from spiral.api.errors import SpiralError
+from spiral.api.interfaces import Stateful
+from spiral.api.records import LEARNER, Trajectory, Turn
 from spiral.testing import check_estimator
-from spiral.types import LEARNER, Trajectory, Turn
 
 TURN = Turn("seen", (1,), (2,), (-0.5,), "move", True, "stop", 0)
 

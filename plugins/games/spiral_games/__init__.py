@@ -1,26 +1,26 @@
 """Registers the first-party games, the bots that know the theory of one of them, and the samplers of games."""
 
 import spiral
-from spiral.hookspecs import Register
-from spiral_games.connect_four import ConnectFour
+from spiral.api.hooks import Register
+from spiral_games.bots.kuhn_equilibrium import Equilibrium
 from spiral_games.curricula.balanced_tokens import BalancedTokens
 from spiral_games.curricula.chain import Chain
 from spiral_games.curricula.success_band import SuccessBand
 from spiral_games.curricula.uniform import Uniform
-from spiral_games.equilibrium import Equilibrium
-from spiral_games.guess_the_number import GuessTheNumber
-from spiral_games.kuhn_poker import KuhnPoker
-from spiral_games.leduc_poker import LeducPoker
-from spiral_games.liars_dice import LiarsDice
-from spiral_games.liars_dice_match import LiarsDiceMatch
+from spiral_games.native.connect_four import ConnectFour
+from spiral_games.native.guess_the_number import GuessTheNumber
+from spiral_games.native.kuhn_poker import KuhnPoker
+from spiral_games.native.leduc_poker import LeducPoker
+from spiral_games.native.liars_dice import LiarsDice
+from spiral_games.native.liars_dice_match import LiarsDiceMatch
+from spiral_games.native.pig_dice import PigDice
+from spiral_games.native.resource_negotiation import ResourceNegotiation
+from spiral_games.native.simple_negotiation import SimpleNegotiation
+from spiral_games.native.snake import SnakeGame
+from spiral_games.native.tic_tac_toe import TicTacToe
+from spiral_games.native.truth_and_deception import TruthAndDeception
 from spiral_games.openspiel import OpenSpielCFR, OpenSpielMCTS, OpenSpielRandom, game_names, open_spiel_game
-from spiral_games.pig_dice import PigDice
-from spiral_games.resource_negotiation import ResourceNegotiation
-from spiral_games.simple_negotiation import SimpleNegotiation
-from spiral_games.snake import SnakeGame
 from spiral_games.textarena import TextArenaGame, environment_ids
-from spiral_games.tic_tac_toe import TicTacToe
-from spiral_games.truth_and_deception import TruthAndDeception
 
 
 @spiral.hookimpl

@@ -6,12 +6,12 @@ import random
 from functools import partial
 
 import pytest
-from spiral_games.connect_four import ConnectFour
+from spiral_games.native.connect_four import ConnectFour
 
 from spiral import Enumerable, IllegalMove, SpiralError
-from spiral.game_tree import GameTree
 from spiral.testing import check_game
-from spiral.theory import nash_conv, uniform
+from spiral.theory.best_response import nash_conv, uniform
+from spiral.theory.game_tree import GameTree
 
 
 def played(moves="", **args):

@@ -12,9 +12,9 @@ from spiral_games.curricula.success import score
 from spiral_games.curricula.success_band import SuccessBand
 from spiral_games.curricula.uniform import Uniform
 
-from spiral.errors import SpiralError
+from spiral.api.errors import SpiralError
+from spiral.api.records import LEARNER, Episode, Trajectory, Turn
 from spiral.testing import check_curriculum, make_episode
-from spiral.types import LEARNER, Episode, Trajectory, Turn
 
 BOT = "bot:random"
 

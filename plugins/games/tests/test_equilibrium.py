@@ -5,9 +5,9 @@ import random
 from collections import Counter
 
 import pytest
-from spiral_games.equilibrium import Equilibrium
-from spiral_games.kuhn_poker import KuhnPoker
-from spiral_games.tic_tac_toe import TicTacToe
+from spiral_games.bots.kuhn_equilibrium import Equilibrium
+from spiral_games.native.kuhn_poker import KuhnPoker
+from spiral_games.native.tic_tac_toe import TicTacToe
 
 from spiral import SpiralError
 

@@ -5,13 +5,13 @@ import random
 from functools import cache, partial
 
 import pytest
-from spiral_games.guess_the_number import GuessTheNumber
+from spiral_games.native.guess_the_number import GuessTheNumber
 
 from spiral import Enumerable, IllegalMove, SpiralError
-from spiral.game_tree import GameTree
-from spiral.interfaces import is_zero_sum
+from spiral.api.interfaces import is_zero_sum
 from spiral.testing import check_game
-from spiral.theory import best_response, nash_conv, uniform, values
+from spiral.theory.best_response import best_response, nash_conv, uniform, values
+from spiral.theory.game_tree import GameTree
 
 
 def secret(number, moves=""):

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 import spiral_games
-from spiral_games.kuhn_poker import HANDS, KuhnPoker
+from spiral_games.native.kuhn_poker import HANDS, KuhnPoker
 
 from spiral import Enumerable, IllegalMove, SpiralError
 

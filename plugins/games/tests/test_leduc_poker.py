@@ -6,12 +6,12 @@ import random
 from collections import Counter
 
 import pytest
-from spiral_games.leduc_poker import LeducPoker
+from spiral_games.native.leduc_poker import LeducPoker
 
 from spiral import Enumerable, IllegalMove
-from spiral.game_tree import GameTree
 from spiral.testing import check_game
-from spiral.theory import best_response, nash_conv, uniform, values
+from spiral.theory.best_response import best_response, nash_conv, uniform, values
+from spiral.theory.game_tree import GameTree
 
 MOVES = {"f": "fold", "c": "call", "r": "raise"}
 ROUNDS = ("cc", "rc", "rrc", "crc", "crrc")

@@ -7,12 +7,12 @@ from collections import Counter
 from functools import partial
 
 import pytest
-from spiral_games.liars_dice import LiarsDice
+from spiral_games.native.liars_dice import LiarsDice
 
 from spiral import Enumerable, IllegalMove, SpiralError
-from spiral.game_tree import GameTree
 from spiral.testing import check_game
-from spiral.theory import nash_conv, uniform
+from spiral.theory.best_response import nash_conv, uniform
+from spiral.theory.game_tree import GameTree
 
 
 def dealt(deal, moves="", **args):

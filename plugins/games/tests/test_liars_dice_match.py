@@ -6,7 +6,7 @@ import random
 from functools import partial
 
 import pytest
-from spiral_games.liars_dice_match import LiarsDiceMatch
+from spiral_games.native.liars_dice_match import LiarsDiceMatch
 
 from spiral import Enumerable, IllegalMove, SpiralError
 from spiral.testing import check_game

@@ -13,11 +13,12 @@ pytest.importorskip("pyspiel")
 
 import pyspiel
 from spiral_games import openspiel
-from spiral_games.openspiel import chance, excluded_names, game_names, loading, open_spiel_game
-from spiral_games.openspiel.resample import chosen_at_once, resampler, search
+from spiral_games.openspiel import catalogue as loading
+from spiral_games.openspiel import chance, excluded_names, game_names, open_spiel_game
+from spiral_games.openspiel.resampling import chosen_at_once, resampler, search
 
 from spiral import Enumerable, IllegalMove, SpiralError
-from spiral.game_tree import GameTree
+from spiral.theory.game_tree import GameTree
 
 
 def dealt(name, deal, *moves, **args):

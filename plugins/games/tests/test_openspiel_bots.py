@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("pyspiel")
 
-from spiral_games.kuhn_poker import KuhnPoker
+from spiral_games.native.kuhn_poker import KuhnPoker
 from spiral_games.openspiel import OpenSpielCFR, OpenSpielMCTS, OpenSpielRandom, open_spiel_game
 
 from spiral import SpiralError

@@ -1,4 +1,4 @@
-"""Exact exploitability twice: by spiral.theory and by OpenSpiel, on the same tables."""
+"""Exact exploitability twice: by spiral.theory.best_response and by OpenSpiel, on the same tables."""
 
 import random
 
@@ -8,10 +8,11 @@ pytest.importorskip("pyspiel")
 
 import pyspiel
 from spiral_games.openspiel import OpenSpielCFR, open_spiel_game, openspiel_nash_conv
-from spiral_games.openspiel.solving import cfr_rows
+from spiral_games.openspiel.exploitability import cfr_rows
 
-from spiral import SpiralError, theory
-from spiral.game_tree import GameTree
+from spiral import SpiralError
+from spiral.theory import best_response as theory
+from spiral.theory.game_tree import GameTree
 
 GAMES = [
     ("kuhn_poker", {}, "full"),

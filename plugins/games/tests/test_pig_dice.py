@@ -6,7 +6,7 @@ import random
 from functools import cache, partial
 
 import pytest
-from spiral_games.pig_dice import PigDice
+from spiral_games.native.pig_dice import PigDice
 
 from spiral import Enumerable, IllegalMove, SpiralError
 from spiral.testing import check_game

@@ -8,10 +8,10 @@ from functools import partial
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spiral_games.resource_negotiation import RESOURCES, ResourceNegotiation
+from spiral_games.native.resource_negotiation import RESOURCES, ResourceNegotiation
 
 from spiral import IllegalMove, SpiralError
-from spiral.interfaces import random_legal_move
+from spiral.api.interfaces import random_legal_move
 from spiral.testing import check_game
 
 OFFER = "[2 wood -> 1 ore]"

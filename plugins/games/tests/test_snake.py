@@ -5,7 +5,7 @@ import random
 from functools import partial
 
 import pytest
-from spiral_games.snake import SnakeGame
+from spiral_games.native.snake import SnakeGame
 
 from spiral import Enumerable, IllegalMove, SpiralError
 from spiral.testing import check_game

@@ -4,10 +4,12 @@ import copy
 import random
 
 import pytest
-from spiral_games.textarena import TextArenaGame, environment_ids, table, upstream
+from spiral_games.textarena import TextArenaGame, environment_ids
+from spiral_games.textarena import catalogue as table
+from spiral_games.textarena import importing as upstream
+from spiral_games.textarena.catalogue import Row, read_row
 from spiral_games.textarena.chance import Chance
 from spiral_games.textarena.messages import ADMIN, BOARD, PROMPT
-from spiral_games.textarena.table import Row, read_row
 
 from spiral import IllegalMove, SpiralError
 

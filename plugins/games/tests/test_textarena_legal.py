@@ -5,8 +5,10 @@ import functools
 import random
 
 import pytest
-from spiral_games.textarena import TextArenaGame, environment_ids, legal, upstream
-from spiral_games.textarena.shapes import SHAPES
+from spiral_games.textarena import TextArenaGame, environment_ids
+from spiral_games.textarena import importing as upstream
+from spiral_games.textarena import legal_moves as legal
+from spiral_games.textarena.move_candidates import SHAPES
 
 pytest.importorskip("textarena")
 

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from spiral_games.textarena import TextArenaGame, environment_ids, words
+from spiral_games.textarena import TextArenaGame, environment_ids
+from spiral_games.textarena import dictionaries as words
 from spiral_games.textarena.chance import Chance, stand_in
-from spiral_games.textarena.syntax import for_python_311
+from spiral_games.textarena.fstring_backport import for_python_311
 
 from spiral.testing import check_game
 
@@ -111,7 +112,7 @@ def test_the_conformance_kit_finds_nothing(env):
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_conformance_kit_finds_nothing_that_the_table_does_not_say():
-    from spiral_games.textarena import table
+    from spiral_games.textarena import catalogue as table
 
     found = {}
     for env in environment_ids():

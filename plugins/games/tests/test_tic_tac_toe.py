@@ -6,7 +6,7 @@ import random
 from collections import Counter
 
 import pytest
-from spiral_games.tic_tac_toe import TicTacToe
+from spiral_games.native.tic_tac_toe import TicTacToe
 
 from spiral import Enumerable, IllegalMove
 

@@ -5,11 +5,11 @@ import random
 from functools import partial
 
 import pytest
-from spiral_games.fact_pairs import FACT_PAIRS
-from spiral_games.truth_and_deception import TruthAndDeception
+from spiral_games.native.truth_and_deception import TruthAndDeception
+from spiral_games.native.truth_and_deception_facts import FACT_PAIRS
 
 from spiral import IllegalMove, SpiralError
-from spiral.interfaces import random_legal_move
+from spiral.api.interfaces import random_legal_move
 from spiral.testing import check_game
 
 

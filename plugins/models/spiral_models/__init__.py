@@ -1,7 +1,7 @@
 """Registers the byte models and the door to local Hugging Face models; importing it loads nothing heavy."""
 
-from spiral.hookspecs import Register, hookimpl
-from spiral_models.presets import MODELS
+from spiral.api.hooks import Register, hookimpl
+from spiral_models.byte.presets import MODELS
 
 
 @hookimpl

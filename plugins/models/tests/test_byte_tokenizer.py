@@ -5,8 +5,8 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from spiral_models.byte_config import SPECIAL_TOKENS, VOCAB_SIZE, ByteConfig
-from spiral_models.byte_tokenizer import SPARE_TOKENS, ByteTokenizer
+from spiral_models.byte.config import SPECIAL_TOKENS, VOCAB_SIZE, ByteConfig
+from spiral_models.byte.tokenizer import SPARE_TOKENS, ByteTokenizer
 from transformers import AutoTokenizer
 
 TOKENIZER = ByteTokenizer()

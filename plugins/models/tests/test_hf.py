@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from spiral_models.byte_model import ByteForCausalLM
-from spiral_models.byte_tokenizer import ByteTokenizer
-from spiral_models.presets import MODELS
+from spiral_models.byte.model import ByteForCausalLM
+from spiral_models.byte.presets import MODELS
+from spiral_models.byte.tokenizer import ByteTokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from spiral.errors import SpiralError
+from spiral.api.errors import SpiralError
 
 hf = MODELS["hf"]
 

@@ -1,16 +1,16 @@
 """Registers the first-party opponent samplers, and the bots that play any game."""
 
 import spiral
-from spiral.hookspecs import Register
-from spiral_opponents.bots import PerfectBot, RandomBot
-from spiral_opponents.exploiter import Exploiter
-from spiral_opponents.fixed import Fixed
-from spiral_opponents.human import Human
-from spiral_opponents.mirror import Mirror
-from spiral_opponents.mixture import Mixture
-from spiral_opponents.past import LatestK, UniformPast
-from spiral_opponents.rated import Pfsp, RatingWindow
-from spiral_opponents.remote import Remote
+from spiral.api.hooks import Register
+from spiral_opponents.bots.board_games import PerfectBot, RandomBot
+from spiral_opponents.bots.human import Human
+from spiral_opponents.openai_chat.bot import Remote
+from spiral_opponents.samplers.fixed import Fixed
+from spiral_opponents.samplers.league import Exploiter
+from spiral_opponents.samplers.mixture import Mixture
+from spiral_opponents.samplers.past import LatestK, UniformPast
+from spiral_opponents.samplers.rated import Pfsp, RatingWindow
+from spiral_opponents.samplers.self_play import Mirror
 
 
 @spiral.hookimpl

@@ -5,10 +5,10 @@ import random
 from collections import Counter
 
 import pytest
-from spiral_games.kuhn_poker import KuhnPoker
-from spiral_games.simple_negotiation import SimpleNegotiation
-from spiral_games.tic_tac_toe import TicTacToe
-from spiral_opponents.bots import PerfectBot, RandomBot
+from spiral_games.native.kuhn_poker import KuhnPoker
+from spiral_games.native.simple_negotiation import SimpleNegotiation
+from spiral_games.native.tic_tac_toe import TicTacToe
+from spiral_opponents.bots.board_games import PerfectBot, RandomBot
 
 from spiral import SpiralError
 

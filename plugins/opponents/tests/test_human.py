@@ -5,9 +5,9 @@ import random
 import sys
 
 import pytest
-from spiral_games.kuhn_poker import KuhnPoker
-from spiral_games.tic_tac_toe import TicTacToe
-from spiral_opponents.human import Human, printable
+from spiral_games.native.kuhn_poker import KuhnPoker
+from spiral_games.native.tic_tac_toe import TicTacToe
+from spiral_opponents.bots.human import Human, printable
 
 from spiral import IllegalMove, SpiralError
 

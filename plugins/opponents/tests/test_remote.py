@@ -9,14 +9,16 @@ import time
 from pathlib import Path
 
 import pytest
-from spiral_opponents import remote, remote_chat, remote_http
-from spiral_opponents.remote import Remote
+from spiral_opponents.openai_chat import bot as remote
+from spiral_opponents.openai_chat import http as remote_http
+from spiral_opponents.openai_chat import messages as remote_chat
+from spiral_opponents.openai_chat.bot import Remote
 
 from spiral import IllegalMove, SpiralError
-from spiral.config import parse_plugin
-from spiral.errors import Unavailable
-from spiral.plugins import Plugins
-from spiral.pool import Pool
+from spiral.api.errors import Unavailable
+from spiral.config.loading import parse_plugin
+from spiral.plugins.registry import Plugins
+from spiral.policies.pool import Pool
 from spiral.testing import ChatAnswer, ChatServer, check_bot
 
 

@@ -13,11 +13,11 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
-from spiral_opponents import remote
-from spiral_opponents.remote import Remote, back_off_s, retry_after_s
+from spiral_opponents.openai_chat import bot as remote
+from spiral_opponents.openai_chat.bot import Remote, back_off_s, retry_after_s
 
 from spiral import SpiralError
-from spiral.errors import Unavailable
+from spiral.api.errors import Unavailable
 from spiral.testing import ChatAnswer, ChatServer
 
 MEGABYTE = 1_000_000

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from spiral_opponents.remote_chat import move_in
+from spiral_opponents.openai_chat.messages import move_in
 
 
 @pytest.mark.parametrize(

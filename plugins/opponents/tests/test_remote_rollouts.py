@@ -8,19 +8,19 @@ import random
 import threading
 
 import pytest
-from spiral_models.byte_tokenizer import ByteTokenizer
-from spiral_opponents import remote
-from spiral_opponents.remote import Remote
+from spiral_models.byte.tokenizer import ByteTokenizer
+from spiral_opponents.openai_chat import bot as remote
+from spiral_opponents.openai_chat.bot import Remote
 
-from spiral.config import RolloutConfig
-from spiral.curricula import Weighted
-from spiral.errors import IllegalMove, RunError, SpiralError
-from spiral.plugins import Plugins
-from spiral.pool import Pool
-from spiral.prompts import PlainFormat, Prompter
-from spiral.rollouts import Rollouts
+from spiral.api.errors import IllegalMove, RunError, SpiralError
+from spiral.api.records import LEARNER
+from spiral.config.loading import RolloutConfig
+from spiral.models.prompts import PlainFormat, Prompter
+from spiral.plugins.registry import Plugins
+from spiral.policies.pool import Pool
+from spiral.selfplay.curriculum import Weighted
+from spiral.selfplay.rollouts import Rollouts
 from spiral.testing import ChatAnswer, ChatServer, ScriptedEngine
-from spiral.types import LEARNER
 
 PROMPTER = Prompter(PlainFormat(ByteTokenizer()))
 STOP = PROMPTER.stop_ids[0]

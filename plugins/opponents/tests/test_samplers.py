@@ -5,20 +5,20 @@ from collections import Counter
 
 import pytest
 import spiral_opponents
-from spiral_opponents.exploiter import Exploiter
-from spiral_opponents.fixed import Fixed
-from spiral_opponents.mirror import Mirror
-from spiral_opponents.mixture import Mixture
-from spiral_opponents.past import LatestK, UniformPast
-from spiral_opponents.rated import Pfsp, RatingWindow
+from spiral_opponents.samplers.fixed import Fixed
+from spiral_opponents.samplers.league import Exploiter
+from spiral_opponents.samplers.mixture import Mixture
+from spiral_opponents.samplers.past import LatestK, UniformPast
+from spiral_opponents.samplers.rated import Pfsp, RatingWindow
+from spiral_opponents.samplers.self_play import Mirror
 
 from spiral import LEARNER, SpiralError
-from spiral.plugins import Plugins
-from spiral.pool import Pool
+from spiral.plugins.registry import Plugins
+from spiral.policies.pool import Pool
 
 
 class ScriptedPool:
-    """Answers like spiral.pool.Pool, and remembers the bots it was asked for."""
+    """Answers like spiral.policies.pool.Pool, and remembers the bots it was asked for."""
 
     def __init__(self):
         self.asked = []

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from spiral.errors import SpiralError
-from spiral.types import Episode, Trajectory
+from spiral.api.errors import SpiralError
+from spiral.api.records import Episode, Trajectory
 
 
 class Discount:

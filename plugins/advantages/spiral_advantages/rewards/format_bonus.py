@@ -2,8 +2,8 @@
 
 import math
 
-from spiral.errors import SpiralError
-from spiral.types import Episode
+from spiral.api.errors import SpiralError
+from spiral.api.records import Episode
 from spiral_advantages.rewards.shaping import paid
 
 

@@ -6,8 +6,8 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from spiral.errors import SpiralError
-from spiral.types import LEARNER, Episode
+from spiral.api.errors import SpiralError
+from spiral.api.records import LEARNER, Episode
 
 
 class BalancedTokens:

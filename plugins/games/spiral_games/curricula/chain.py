@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from spiral.errors import SpiralError
-from spiral.types import Episode
+from spiral.api.errors import SpiralError
+from spiral.api.records import Episode
 from spiral_games.curricula.success import learner_chairs, score, tells_strength
 
 

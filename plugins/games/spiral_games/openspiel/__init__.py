@@ -1,9 +1,9 @@
 """OpenSpiel's games, its players as bots, and its exact theory; pyspiel is imported when a game is made, not before."""
 
 from spiral_games.openspiel.bots import OpenSpielCFR, OpenSpielMCTS, OpenSpielRandom
+from spiral_games.openspiel.catalogue import excluded_names, game_names
+from spiral_games.openspiel.exploitability import openspiel_nash_conv
 from spiral_games.openspiel.game import OpenSpielGame, open_spiel_game
-from spiral_games.openspiel.loading import excluded_names, game_names
-from spiral_games.openspiel.solving import openspiel_nash_conv
 
 __all__ = [
     "OpenSpielCFR",

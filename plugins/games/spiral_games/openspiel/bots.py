@@ -8,10 +8,10 @@ import random
 from typing import Any
 
 from spiral import Game, SpiralError
+from spiral_games.openspiel.catalogue import pyspiel
+from spiral_games.openspiel.exploitability import by_move, cfr_rows, cfr_table
 from spiral_games.openspiel.game import DealtOpenSpielGame, OpenSpielGame, ResampledOpenSpielGame
-from spiral_games.openspiel.loading import pyspiel
-from spiral_games.openspiel.resample import Unresampled, resampler
-from spiral_games.openspiel.solving import by_move, cfr_rows, cfr_table
+from spiral_games.openspiel.resampling import Unresampled, resampler
 
 TRIED_ON = ("openspiel/kuhn_poker", "openspiel/goofspiel", "openspiel/tic_tac_toe")
 """What the conformance kit plays with these bots, who play nothing outside the family."""

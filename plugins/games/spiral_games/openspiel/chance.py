@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from spiral import SpiralError
-from spiral_games.openspiel.loading import Loaded
-from spiral_games.openspiel.words import words
+from spiral_games.openspiel.catalogue import Loaded
+from spiral_games.openspiel.observations import words
 
 Deal = tuple[int, ...]
 

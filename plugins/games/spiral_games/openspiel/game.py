@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from spiral import IllegalMove, SpiralError
 from spiral_games.openspiel import chance
-from spiral_games.openspiel.loading import Loaded, load, reload
-from spiral_games.openspiel.resample import Unresampled, resampler
-from spiral_games.openspiel.words import SHORT, changes, words
+from spiral_games.openspiel.catalogue import Loaded, load, reload
+from spiral_games.openspiel.observations import SHORT, changes, words
+from spiral_games.openspiel.resampling import Unresampled, resampler
 
 Style = Literal["full", "short"]
 

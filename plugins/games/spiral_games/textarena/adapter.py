@@ -18,7 +18,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from spiral import IllegalMove, SpiralError
-from spiral_games.textarena import legal, sampling, table, upstream, words
+from spiral_games.textarena import (
+    catalogue as table,
+)
+from spiral_games.textarena import (
+    dictionaries as words,
+)
+from spiral_games.textarena import (
+    importing as upstream,
+)
+from spiral_games.textarena import (
+    legal_moves as legal,
+)
+from spiral_games.textarena import (
+    sampling,
+)
 from spiral_games.textarena.chance import Chance
 from spiral_games.textarena.messages import ACTION, GAME, Log, Message, Style, read, with_quoted_tags, without_tags
 

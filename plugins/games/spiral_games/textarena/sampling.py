@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from spiral.interfaces import Game, try_move
+from spiral.api.interfaces import Game, try_move
 from spiral_games.textarena.messages import BOARD, PROMPT, Message
-from spiral_games.textarena.shapes import SHAPES
+from spiral_games.textarena.move_candidates import SHAPES
 
 MAX_TRIES = 600
 _BRACKETS = re.compile(r"\[([^\[\]\n]{1,80})\]")

@@ -1,0 +1,93 @@
+"""The torch engine against transformers' `generate`: same weights, same prompts, same number of new tokens.
+
+Both sample at temperature 1 from the full distribution. On random prompts nothing ends a reply, so both make the same
+count; on prompts of real games replies end by themselves, which is what the engine is made for.
+`generate` gets the prompts as one batch padded on the left, which is its best case. It runs the byte model itself,
+whose forward is as lean for it as for the engine, and the stock Llama that has the same logits, which is what
+somebody without this package would run.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from spiral_models.byte.llama_export import to_llama
+from transformers import GenerationConfig
+
+from perf.measure import Figure, alternate, median_cpu, ratios
+from perf.parts import Table, drain, table
+from spiral.api.records import LEARNER, Request, Sampling
+
+TARGET = 2.0
+PAD = 256
+"""The byte tokenizer's pad id, which no model here samples after its stop id."""
+BATCH, NEW_TOKENS, REPEATS = 64, 32, 5
+SHORTEST, LONGEST = 24, 60
+
+
+def figures() -> Iterator[Figure]:
+    """Prompts that are all different, and then all equal."""
+    rng = random.Random(0)
+    prompts = [tuple(rng.randrange(256) for _ in range(rng.randint(SHORTEST, LONGEST))) for _ in range(BATCH)]
+    for name in ("byte-0.1m", "byte-1m"):
+        made = table(f"model={name}")
+        model = made.players.model
+        llama = to_llama(model)
+        yield _compare(f"{name}, distinct prompts", made, prompts, model)
+        yield _compare(f"{name}, equal prompts", made, [prompts[0]] * BATCH, model)
+        yield _compare(f"{name}, distinct prompts/stock Llama", made, prompts, llama)
+        yield _compare(f"{name}, equal prompts/stock Llama", made, [prompts[0]] * BATCH, llama)
+    for game in ("kuhn_poker", "tic_tac_toe"):
+        yield _game_prompts(game)
+
+
+def _game_prompts(game: str) -> Figure:
+    """The prompts of real decisions, and a model that knows how moves are written: replies end by themselves."""
+    made = table(f"games={game}", "model=byte-0.1m", f"rollout.games={BATCH}", legal=0.9)
+    episodes = made.rollouts().play(BATCH, (0, "bench"))
+    turns = [turn for episode in episodes for t in episode.trajectories for turn in t.turns]
+    prompts = [turn.prompt for turn in random.Random(0).sample(turns, BATCH)]
+    return _compare(f"byte-0.1m, {game} prompts", made, prompts, made.players.model, made.players.prompter.stop_ids)
+
+
+def _compare(name: str, made: Table, prompts: list[tuple[int, ...]], model: Any, stop: tuple[int, ...] = ()) -> Figure:
+    """Tokens a second of the engine over those of `generate`; a reply's tokens count up to its stop id."""
+    width = max(map(len, prompts))
+    ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    settings = GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=True,
+        top_k=0,
+        top_p=1.0,
+        temperature=1.0,
+        max_new_tokens=NEW_TOKENS,
+        eos_token_id=list(stop) or None,
+        pad_token_id=PAD,
+    )
+    requests = [Request(n, LEARNER, p, Sampling(NEW_TOKENS, stop), n) for n, p in enumerate(prompts)]
+    made_by: dict[str, int] = {}
+
+    def generate() -> None:
+        torch.manual_seed(0)
+        with torch.inference_mode():
+            out = model.generate(ids, attention_mask=mask, generation_config=settings)
+        made_by["generate"] = int((out[:, width:] != PAD).sum()) if stop else out[:, width:].numel()
+
+    def ours() -> None:
+        made.reload()
+        made_by["engine"] = sum(map(len, drain(made.engine, requests).values()))
+
+    theirs, mine = alternate([generate, ours], REPEATS)
+    tokens = made_by["engine"] / made_by["generate"]  # 1 unless replies end by themselves
+    ratio = {clock: {k: v * tokens for k, v in row.items()} for clock, row in ratios(theirs, mine).items()}
+    per_s = {"generate": made_by["generate"] / median_cpu(theirs), "engine": made_by["engine"] / median_cpu(mine)}
+    return Figure(
+        f"engine {name}",
+        ratio["cpu"]["median"],
+        "x generate",
+        TARGET,
+        detail={"ratio": ratio, "tokens_per_cpu_s": per_s, "batch": BATCH, "new_tokens": made_by},
+    )

@@ -1,0 +1,1 @@
+"""Byte-level decoders: model, tokenizer, sizes and export."""

@@ -1,0 +1,113 @@
+"""The named models: sizes of the byte decoder, and any causal model on this machine's disk.
+
+Heavy imports happen inside the factories, so that listing the names costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from spiral.api.errors import SpiralError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from spiral_models.byte.config import ByteConfig
+
+    Pair = tuple[PreTrainedModel, PreTrainedTokenizerBase]
+
+
+class Shape(NamedTuple):
+    """The numbers that make one size of the byte decoder."""
+
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    inner: int
+
+
+# Head sizes are 32 or 64, the small ones that vLLM's CPU attention takes; few KV heads because a
+# long context costs what reading the cache costs.
+SHAPES: dict[str, Shape] = {
+    "byte-0.1m": Shape(hidden=64, layers=2, heads=2, kv_heads=1, head_dim=32, inner=192),
+    "byte-0.4m": Shape(hidden=96, layers=4, heads=3, kv_heads=1, head_dim=32, inner=256),
+    "byte-1m": Shape(hidden=128, layers=6, heads=4, kv_heads=2, head_dim=32, inner=344),
+    "byte-3m": Shape(hidden=192, layers=8, heads=6, kv_heads=2, head_dim=32, inner=512),
+    "byte-10m": Shape(hidden=320, layers=9, heads=10, kv_heads=2, head_dim=32, inner=896),
+    "byte-50m": Shape(hidden=640, layers=12, heads=10, kv_heads=2, head_dim=64, inner=1728),
+    "byte-100m": Shape(hidden=768, layers=16, heads=12, kv_heads=4, head_dim=64, inner=2048),
+}
+
+
+def byte_config(name: str, context: int = 1024, init_scale: float = 1.0) -> ByteConfig:
+    """The configuration of the preset `name`, a key of `SHAPES`."""
+    from spiral_models.byte.config import ByteConfig
+
+    shape = SHAPES[name]
+    return ByteConfig(
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        intermediate_size=shape.inner,
+        max_position_embeddings=context,
+        init_scale=init_scale,
+    )
+
+
+def byte_factory(name: str) -> Callable[..., Pair]:
+    """The factory of the preset `name`."""
+
+    def make(context: int = 1024, init_scale: float = 1.0) -> Pair:
+        """A byte model with fresh weights, drawn from torch's global generator, and its tokenizer.
+
+        context: the most positions a sequence may use. init_scale: multiplies the initial weights' deviation.
+        """
+        for argument, value in (("context", context), ("init_scale", init_scale)):
+            if value <= 0:
+                raise SpiralError(f"model {name!r} was given {argument}={value}; give a number above 0")
+        from spiral_models.byte.model import ByteForCausalLM
+        from spiral_models.byte.tokenizer import ByteTokenizer
+
+        model = ByteForCausalLM(byte_config(name, context, init_scale))
+        return model, ByteTokenizer(model_max_length=context)
+
+    return make
+
+
+def hf(path: str) -> Pair:
+    """A causal language model and its tokenizer from a directory that `save_pretrained` wrote, in float32.
+
+    Nothing is downloaded and no code from the directory is run. Raises SpiralError if it cannot be loaded.
+    """
+    if not Path(path).is_dir():
+        raise SpiralError(
+            f"model 'hf' was asked for {path!r}, which is not a directory on this machine; "
+            "give the path of one that holds a saved model and its tokenizer"
+        )
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    # Saved byte models are found by their registration with transformers.
+    import spiral_models.byte.model
+    import spiral_models.byte.tokenizer  # noqa: F401
+
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True)
+        tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        first_line = str(error).strip().split("\n")[0]
+        raise SpiralError(
+            f"model 'hf' could not load a causal language model and its tokenizer from {path!r} "
+            f"({first_line}); save both there with save_pretrained"
+        ) from error
+    return model, tokenizer
+
+
+MODELS: dict[str, Callable[..., Pair]] = {**{name: byte_factory(name) for name in SHAPES}, "hf": hf}
+"""Every registered name and its factory."""

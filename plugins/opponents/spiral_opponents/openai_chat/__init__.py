@@ -1,0 +1,1 @@
+"""A bot that asks a model behind an OpenAI-compatible chat endpoint."""

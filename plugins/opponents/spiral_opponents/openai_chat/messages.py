@@ -1,0 +1,133 @@
+"""What a chat model is told about a game, and the move in what it answers; sends nothing and knows no game's rules."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+from spiral.models.prompts import last_boxed
+from spiral_opponents.openai_chat.http import CallFailed
+
+Style = Literal["boxed", "direct"]
+
+SYSTEM: dict[Style, str] = {
+    "boxed": (
+        "You are playing a game, and you play to win. Think first if it helps, then end your answer with your move, "
+        "exactly as the game writes moves, inside \\boxed{}."
+    ),
+    "direct": (
+        "You are playing a game, and you play to win. Answer with your move alone, exactly as the game writes moves: "
+        "no explanation, no quotes."
+    ),
+}
+"""How the model is told to answer; what it answers is read alike."""
+
+SHORT_CHARS = 300
+"""A reply up to this long need not mark its move: the last line is it. No move is looked for further from the end."""
+MAX_MOVE_CHARS = 4_000
+"""Longer text is cut, so that nonsense does not fill records."""
+
+
+def conversation(style: Style, rules: str, observation: str, moves: Sequence[str] | None) -> list[dict[str, str]]:
+    """The messages of one decision. The game's own text is not changed."""
+    parts = [part for part in (rules, observation) if part]
+    if moves:
+        parts.append("Legal moves, one a line:\n" + "\n".join(moves))
+    return [{"role": "system", "content": SYSTEM[style]}, {"role": "user", "content": "\n\n".join(parts)}]
+
+
+def completion(body: bytes) -> dict[str, Any]:
+    """The JSON object in a server's answer. Raises CallFailed if there is none."""
+    if not body.strip():
+        raise CallFailed("no reply", "the answer is empty")
+    try:
+        found = json.loads(body.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise CallFailed("not utf-8", f"byte {error.start} of the answer is no UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise CallFailed("not json", "the answer is " + ("HTML" if body.lstrip()[:1] == b"<" else "broken")) from error
+    if not isinstance(found, dict):
+        raise CallFailed("wrong shape", f"the answer is a JSON {type(found).__name__}, not an object")
+    return found
+
+
+def usage(found: dict[str, Any]) -> tuple[int, int] | None:
+    """Tokens of prompt and reply, if the server counts them and makes sense."""
+    told = found.get("usage")
+    if not isinstance(told, dict):
+        return None
+    counts = told.get("prompt_tokens"), told.get("completion_tokens")
+    return counts if all(type(n) is int and n >= 0 for n in counts) else None  # type: ignore[return-value]
+
+
+def reply(found: dict[str, Any]) -> str:
+    """The text of a whole reply. Raises CallFailed for a reply that was cut off, withheld, or is not there."""
+    choices = found.get("choices")
+    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+        raise CallFailed("wrong shape", "the answer has no list of choices; is url an OpenAI-compatible endpoint?")
+    if not choices:
+        raise CallFailed("no reply", "the list of choices is empty")
+    finish, message = choices[0].get("finish_reason"), choices[0].get("message")
+    if finish == "length":
+        raise CallFailed("cut off", "the reply ran out of tokens; raise max_tokens", again=False)
+    if finish == "content_filter":
+        raise CallFailed("withheld", "the server's content filter took the reply", again=False)
+    if not isinstance(message, dict) or not isinstance(message.get("content"), str | None):
+        raise CallFailed("wrong shape", "the first choice holds no message with text")
+    text = message.get("content") or ""
+    if not text.strip():
+        raise CallFailed("no reply", "the message is empty")
+    if re.search("[\ud800-\udfff]", text):  # JSON can say what UTF-8 cannot, and no file or tokenizer would take it
+        raise CallFailed("not utf-8", "the message holds half a character")
+    return text
+
+
+def complaint(body: bytes, secret: str) -> str:
+    """What an error answer says, on one line, without the `secret` that it may repeat."""
+    text = body.decode("utf-8", errors="replace")
+    try:
+        found: Any = json.loads(text)
+        for key in ("error", "message", "detail"):
+            found = found[key] if isinstance(found, dict) and key in found else found
+        text = found if isinstance(found, str) else json.dumps(found)
+    except (ValueError, RecursionError):
+        pass
+    if secret:
+        text = text.replace(secret, "***")
+    line = " ".join(text.split())
+    return "".join(c for c in line if c.isprintable())[:200]
+
+
+def move_in(text: str, moves: Sequence[str] | None) -> str:
+    """The move that a reply means; if that is none of `moves`, the words that stood for one.
+
+    Looked at is the inside of the last \\boxed{...} after any thinking, else the last line. It is a listed move if it
+    equals one, or does but for upper and lower case, or ends by naming one and no other as a whole word.
+    """
+    said = text.rpartition("</think>")[2].strip()
+    boxed = last_boxed(said)
+    lines = [line for line in map(_bare, said.splitlines()) if line] or [""]
+    words = lines[-1] if boxed is None else _bare(boxed)
+    for found in _meanings(words, moves or ()):
+        if len(found) == 1:
+            return found[0]
+    short = boxed is not None or len(said) <= SHORT_CHARS
+    return (words if short else said)[:MAX_MOVE_CHARS]
+
+
+def _meanings(words: str, moves: Sequence[str]) -> Iterator[list[str]]:
+    """The moves that fit, by ever looser rules."""
+    folded = words.casefold()
+    yield [move for move in moves if move == words]
+    yield [move for move in moves if move.casefold() == folded]
+    end = max(0, len(folded) - SHORT_CHARS)
+    inside = [move.casefold() for move in moves if move and folded.find(move.casefold(), end) >= 0]
+    whole = {m for m in inside if re.compile(rf"(?<![\w.-]){re.escape(m)}(?![\w-]|\.\w)").search(folded, end)}
+    yield [move for move in moves if move.casefold() in whole]
+
+
+def _bare(words: str) -> str:
+    """Without the quotes and marks that models put around a move."""
+    return words.strip().strip("`*\"'“”‘’").strip()

@@ -1,0 +1,1 @@
+"""Opponent samplers."""

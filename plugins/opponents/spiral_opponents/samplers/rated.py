@@ -1,0 +1,73 @@
+"""Samplers that choose by what is known of the opponents: win rates and ratings, as the pool's ledger has them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, get_args
+
+from spiral import LEARNER, PolicyId, SpiralError
+from spiral_opponents.samplers.seating import around_learner, weighted
+
+if TYPE_CHECKING:
+    from spiral.policies.pool import Pool
+
+Weighting = Literal["squared", "linear", "variance"]
+
+WEIGHTINGS: dict[str, Callable[[float], float]] = {
+    "squared": lambda won: (1 - won) ** 2,
+    "linear": lambda won: 1 - won,
+    "variance": lambda won: won * (1 - won),
+}
+"""The learner's recent share of wins against an opponent -> how often that opponent is met."""
+
+
+class Pfsp:
+    """Prioritised fictitious self-play (Vinyals et al., Nature 575, 2019): opponents that win are met more often.
+
+    `weighting` of an opponent against whom the learner's recent score is x: `squared` (1 - x)^2 seeks the hardest,
+    `linear` 1 - x, `variance` x(1 - x) those of its own strength. With chance `mirror` the learner meets itself.
+    """
+
+    needs_pool = True
+
+    def __init__(self, weighting: Weighting = "squared", mirror: float = 0.5) -> None:
+        if weighting not in get_args(Weighting) or not 0 <= mirror <= 1:
+            raise SpiralError(
+                f"pfsp got weighting={weighting!r} and mirror={mirror}; weighting is one of {', '.join(WEIGHTINGS)}, "
+                "mirror a chance from 0 to 1."
+            )
+        self.weighting, self.mirror = weighting, mirror
+
+    def seat(self, game: str, num_players: int, pool: Pool, rng: random.Random) -> list[PolicyId]:
+        known = pool.opponents(game)
+        if not known or rng.random() < self.mirror:
+            return [LEARNER] * num_players
+        weights = [WEIGHTINGS[self.weighting](pool.ledger.score(game, policy)) for policy in known]
+        return around_learner(num_players, rng, lambda: weighted(known, weights, rng))
+
+
+class RatingWindow:
+    """Opponents rated within `width` of the learner, each alike; the nearest one if nobody is.
+
+    `width` is in points of the pool's ratings, where a new player's uncertainty is 8.3. With chance `mirror`, and
+    before there is anybody else, the learner meets itself.
+    """
+
+    needs_pool = True
+
+    def __init__(self, width: float = 4.0, mirror: float = 0.5) -> None:
+        if not width >= 0 or not 0 <= mirror <= 1:
+            raise SpiralError(
+                f"rating_window got width={width} and mirror={mirror}; width is 0 or more, mirror a chance from 0 to 1."
+            )
+        self.width, self.mirror = width, mirror
+
+    def seat(self, game: str, num_players: int, pool: Pool, rng: random.Random) -> list[PolicyId]:
+        known = pool.opponents(game)
+        if not known or rng.random() < self.mirror:
+            return [LEARNER] * num_players
+        own = pool.ledger.rating(game, LEARNER).mu
+        far = {policy: abs(pool.ledger.rating(game, policy).mu - own) for policy in known}
+        near = [policy for policy in known if far[policy] <= self.width] or [min(known, key=lambda p: far[p])]
+        return around_learner(num_players, rng, lambda: rng.choice(near))

@@ -1,0 +1,100 @@
+"""Every hook a plug-in may implement, on one screen, and nothing else. Arguments live in the factory's signature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pluggy
+
+from spiral.api.records import Episode
+
+if TYPE_CHECKING:
+    from spiral.config.schema import Config
+hookspec = pluggy.HookspecMarker("spiral")
+hookimpl = pluggy.HookimplMarker("spiral")
+
+
+class Register(Protocol):
+    """register(name, factory). A name that is taken raises PluginError and names both distributions."""
+
+    def __call__(
+        self, name: str, factory: Callable[..., Any], members: Callable[[], Iterable[str]] | None = None
+    ) -> None:
+        """With `members`, a family: factory(member, **args) makes `name/member`; `members()` lists those known."""
+
+
+@hookspec
+def register_games(register: Register) -> None:
+    """factory(**args) -> Game, a fresh match each call."""
+
+
+@hookspec
+def register_bots(register: Register) -> None:
+    """factory(**args) -> Bot."""
+
+
+@hookspec
+def register_opponents(register: Register) -> None:
+    """factory(**args) -> OpponentSampler."""
+
+
+@hookspec
+def register_curricula(register: Register) -> None:
+    """factory(games, **args) -> GameSampler; `games` maps each game's name to its weight."""
+
+
+@hookspec
+def register_rewards(register: Register) -> None:
+    """factory(**args) -> RewardShaper, (Episode) -> Episode, applied before credit."""
+
+
+@hookspec
+def register_advantages(register: Register) -> None:
+    """factory(**args) -> AdvantageEstimator."""
+
+
+@hookspec
+def register_models(register: Register) -> None:
+    """factory(**args) -> (model, tokenizer), both Hugging Face objects."""
+
+
+@hookspec
+def register_engines(register: Register) -> None:
+    """factory(model, tokenizer, **args) -> Engine."""
+
+
+@hookspec
+def register_prompts(register: Register) -> None:
+    """factory(tokenizer, **args) -> PromptFormat."""
+
+
+@hookspec
+def register_loggers(register: Register) -> None:
+    """factory(run_dir, **args) -> an object with any of the observers below as hookimpls."""
+
+
+@hookspec
+def run_started(config: Config, run_dir: Path) -> None:
+    """A run begins or resumes; on the main process, as all observers."""
+
+
+@hookspec
+def step_finished(step: int, metrics: Mapping[str, float], episodes: Sequence[Episode]) -> None:
+    """One step of training is done; `metrics` holds everything the step reported."""
+
+
+@hookspec
+def health_event(event: Mapping[str, Any]) -> None:
+    """Something collapsed; `event` is a line of events.jsonl."""
+
+
+@hookspec
+def checkpoint_saved(step: int, path: Path) -> None:
+    """A complete checkpoint now stands at `path`."""
+
+
+@hookspec
+def run_finished(step: int) -> None:
+    """The run reached its last step."""

@@ -1,0 +1,57 @@
+"""`spiral tournament`: its options, and where its results go; knows nothing of how a tournament is played."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from spiral.api.errors import SpiralError
+
+
+@click.command()
+@click.argument("players", nargs=-1, metavar="PLAYER PLAYER...")
+@click.option("--game", metavar="NAME", help="Any game, NAME or NAME:key=value.  [default: the first run's only one]")
+@click.option(
+    "--games", type=click.IntRange(min=1), default=100, show_default=True, help="Games of every pair, over all chairs."
+)
+@click.option(
+    "--schedule", type=click.Choice(["round-robin", "rating-matched"]), default="round-robin", show_default=True
+)
+@click.option(
+    "--budget", type=click.IntRange(min=1), help="Games in all, if rating-matched.  [default: --games for each player]"
+)
+@click.option("--anchor", metavar="PLAYER", help="Whose rating is 0.  [default: the mean is]")
+@click.option("--out", type=click.Path(path_type=Path), help="Where it is kept.  [default: tournaments/GAME-TIME]")
+@click.option("--seed", default=0, show_default=True, help="The same seed, the same games.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def tournament(players: tuple[str, ...], out: Path | None, as_json: bool, **asked: Any) -> None:
+    """Play runs, bots and models against each other: cross-play table, ratings, Nash average, cycles.
+
+    A PLAYER is a run (runs/a, runs/a@300), a bot (random, NAME:key=value) or a saved model (model:PATH).
+    """
+    from rich.console import Console
+
+    from spiral.evaluation.tournament.tournament import Terms, hold
+    from spiral.reports.tournament import print_record, progress
+
+    terms = Terms(asked["schedule"], asked["games"], asked["budget"], None, asked["seed"])
+    with progress(Console(stderr=True)) as show:
+        record, kept = hold(players, asked["game"], terms, asked["anchor"], _command(players, asked), out, show)
+    if as_json:
+        click.echo(json.dumps(record, indent=1))
+    else:
+        console = Console()
+        print_record(record, console if console.is_terminal else Console(width=max(140, 56 + 20 * len(players))))
+        click.echo(f"open {kept / 'tournament.html'}")
+    if record["stopped"]:
+        raise SpiralError(f"{record['stopped']}; what was played by then is in {kept}")
+
+
+def _command(players: tuple[str, ...], asked: dict[str, Any]) -> str:
+    """The command that plays the same again."""
+    options = [f"--{name}={value}" for name, value in asked.items() if value is not None]
+    return shlex.join(["spiral", "tournament", *players, *options])

@@ -1,0 +1,1 @@
+"""Continuous batching in this process, in plain torch."""

@@ -1,0 +1,142 @@
+"""The requests in flight of one policy, as arrays, so that a token costs Python time per row and not per request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spiral.api.records import Completion, Finish, Request, Sampling
+
+_NEVER = -1
+"""A stop id that no model samples."""
+
+
+class Slots:
+    """One slot a request, used again when freed; `row` tells where its text stands in the batch, -1 for nowhere."""
+
+    def __init__(self) -> None:
+        self._requests: list[Request | None] = []
+        self._free: list[int] = []
+        self.row = np.empty(0, np.int64)
+        self.temperature = np.empty(0)
+        self._seed = np.empty(0, np.uint64)
+        self._length = np.empty(0, np.int64)
+        self._limit = np.empty(0, np.int64)
+        self._ids = np.empty((0, 1), np.int64)
+        self._logprobs = np.empty((0, 1))
+        self._stops = np.empty((0, 1), np.int64)
+
+    def add(self, requests: Sequence[Request], rows: Sequence[int], rooms: Sequence[int]) -> None:
+        """Give each request a slot on its row; its reply may have at most `room` tokens, whatever it asks for."""
+        if not requests:
+            return
+        samplings = [request.sampling for request in requests]
+        distinct = list({id(sampling): sampling for sampling in samplings}.values())
+        self._make_room(len(requests), distinct)
+        slots = np.array([self._free.pop() for _ in requests])
+        for slot, request in zip(slots.tolist(), requests, strict=True):
+            self._requests[slot] = request
+        self.row[slots], self._length[slots] = rows, 0
+        self._seed[slots] = [request.seed for request in requests]
+        self.temperature[slots] = [sampling.temperature for sampling in samplings]
+        self._limit[slots] = np.minimum(rooms, [sampling.max_new_tokens for sampling in samplings])
+        for sampling in distinct:
+            alike = slots if len(distinct) == 1 else slots[[s is sampling for s in samplings]]
+            self._stops[alike] = _NEVER
+            self._stops[alike, : len(sampling.stop_ids)] = sampling.stop_ids
+
+    def on_rows_from(self, first: int) -> np.ndarray:
+        """The slots that stand on row `first` or a later one."""
+        return np.flatnonzero(self.row >= first)
+
+    def uniforms(self, slots: np.ndarray) -> np.ndarray:
+        """A number in [0, 1) for each slot's next id: a function of its seed and the id's place (SplitMix64)."""
+        z = self._seed[slots] + (self._length[slots] + 1).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z ^= z >> np.uint64(31)
+        uniforms: np.ndarray = (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        return uniforms
+
+    def append(self, slots: np.ndarray, ids: np.ndarray, logprobs: np.ndarray) -> np.ndarray:
+        """Store the next id of each slot; which of them ended, (n,) bool."""
+        place = self._length[slots]
+        self._ids[slots, place], self._logprobs[slots, place] = ids, logprobs
+        self._length[slots] = place + 1
+        ended: np.ndarray = (place + 1 >= self._limit[slots]) | (self._stops[slots] == ids[:, None]).any(1)
+        return ended
+
+    def complete(self, slots: np.ndarray, version: int) -> list[Completion]:
+        """Free the slots and hand out what they hold."""
+        done = []
+        numbers = slots.tolist()
+        held = zip(
+            numbers,
+            self._length[slots].tolist(),
+            self._ids[slots].tolist(),
+            self._logprobs[slots].tolist(),
+            strict=True,
+        )
+        for slot, length, ids, logprobs in held:
+            request = self._requests[slot]
+            assert request is not None
+            finish: Finish = "stop" if ids[length - 1] in request.sampling.stop_ids else "length"
+            done.append(Completion(request.id, tuple(ids[:length]), tuple(logprobs[:length]), finish, version))
+            self._requests[slot] = None
+        self._free += numbers
+        self.row[slots] = -1
+        return done
+
+    def move(self, source: int, target: int) -> None:
+        """Everybody on one row now stands on another."""
+        self.row[self.row == source] = target
+
+    def _make_room(self, num: int, samplings: Sequence[Sampling]) -> None:
+        if len(self._free) < num:
+            self._grow(max(64, 2 * len(self._requests), len(self._requests) + num))
+        width = max(sampling.max_new_tokens for sampling in samplings)
+        self._ids, self._logprobs = _widen(self._ids, width), _widen(self._logprobs, width)
+        self._stops = _widen(self._stops, max(len(sampling.stop_ids) for sampling in samplings))
+
+    def _grow(self, num: int) -> None:
+        old = len(self._requests)
+        self._requests += [None] * (num - old)
+        self._free += range(num - 1, old - 1, -1)
+        for name in ("row", "temperature", "_seed", "_length", "_limit", "_ids", "_logprobs", "_stops"):
+            array = getattr(self, name)
+            new = np.full((num - old, *array.shape[1:]), -1 if name == "row" else 0, array.dtype)
+            setattr(self, name, np.concatenate([array, new]))
+
+
+def draw(
+    logits: Tensor, rows: np.ndarray, temperature: np.ndarray, uniforms: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sample by inverse CDF: for each n an id from row `rows[n]` of `logits` (R, V), and its log-probability in nats.
+
+    One softmax a row, not a request, where temperatures agree. The sums are in float64, so that an id's chance is what
+    its float32 probability says for any vocabulary.
+    """
+    if (temperature != temperature[0]).any():
+        logits, rows = logits[torch.from_numpy(rows)], np.arange(len(rows))
+        logits = logits.float() / torch.from_numpy(temperature).float().to(logits.device)[:, None]
+    elif temperature[0] != 1:
+        logits = logits.float() / float(temperature[0])
+    logprobs = torch.log_softmax(logits.float(), -1)
+    cumulative = logprobs.exp().cumsum(-1, dtype=torch.float64)
+    row = torch.from_numpy(rows).to(logits.device)
+    target = torch.from_numpy(uniforms).to(logits.device) * cumulative[row, -1]
+    alone = len(rows) == len(cumulative) and bool((rows == np.arange(len(rows))).all())
+    sums = cumulative if alone else cumulative[row]  # one request a row: nothing to copy
+    ids = torch.searchsorted(sums, target[:, None], right=True)[:, 0].clamp_(max=logits.shape[-1] - 1)
+    return ids.cpu().numpy(), logprobs[row, ids].double().cpu().numpy()
+
+
+def _widen(array: np.ndarray, width: int) -> np.ndarray:
+    """At least `width` columns; new ones are 0, or no stop id."""
+    missing = width - array.shape[1]
+    if missing <= 0:
+        return array
+    return np.pad(array, ((0, 0), (0, missing)), constant_values=_NEVER)

@@ -1,0 +1,1 @@
+"""What a policy is worth: exact, sampled, in matches and in tournaments."""

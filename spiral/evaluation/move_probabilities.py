@@ -1,0 +1,68 @@
+"""What a language policy would do at a decision, exactly: the probability of each legal move's reply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from spiral.api.errors import SpiralError
+from spiral.learning.packing import MicroBatch, Sample, pack_samples
+from spiral.models.logits import TokenLogits
+from spiral.models.prompts import Prompter
+from spiral.theory.game_tree import Decision
+
+Table = dict[str, dict[str, float]]
+
+
+def move_table(
+    lm: TokenLogits,
+    prompter: Prompter,
+    rules: str,
+    decisions: Sequence[Decision],
+    micro_batch_tokens: int = 8192,
+) -> tuple[Table, dict[str, float]]:
+    """Probabilities of the legal moves at temperature 1, and the mass of all other replies, by observation.
+
+    A move's probability is that of its one reply, the stop id included, renormalised over the legal moves. Raises
+    SpiralError for a prompt format in which many replies say one move.
+    """
+    samples: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[str, str]] = {}
+    for decision in decisions:
+        prompt = prompter.encode(rules, decision.observation)
+        for move in decision.moves:
+            reply = prompter.reply(move)
+            if reply is None:
+                raise SpiralError(
+                    "this prompt format lets many replies say one move, so move probabilities cannot be enumerated; "
+                    "use prompt=plain, or measure by matches (spiral eval)"
+                )
+            samples[prompt, reply] = decision.observation, move
+    keys = sorted(samples)
+    logprobs = sequence_logprobs(lm, [Sample(p, r, (0.0,) * len(r), count=1) for p, r in keys], micro_batch_tokens)
+    raw: Table = {}
+    for key, logprob in zip(keys, logprobs.double().exp().tolist(), strict=True):
+        observation, move = samples[key]
+        raw.setdefault(observation, {})[move] = logprob
+    return {o: _normalised(row) for o, row in raw.items()}, {o: 1 - sum(row.values()) for o, row in raw.items()}
+
+
+@torch.inference_mode()
+def sequence_logprobs(lm: TokenLogits, samples: Sequence[Sample], micro_batch_tokens: int) -> Tensor:
+    """The log-probability of each sample's reply given its prompt, nats, (number of samples,); sorted samples only."""
+    device = lm.model.device
+    total = torch.zeros(len(samples), device=device)
+    for cpu_batch in pack_samples(samples, micro_batch_tokens):
+        batch: MicroBatch = cpu_batch.to(device)
+        logits = lm(batch.ids, batch.positions, batch.mask, batch.rows, batch.columns)
+        logprobs = torch.log_softmax(logits.float(), -1).gather(-1, batch.targets[:, None])[:, 0]
+        total.index_add_(0, batch.samples, logprobs)
+    return total.cpu()
+
+
+def _normalised(row: Mapping[str, float]) -> dict[str, float]:
+    total = sum(row.values())
+    if total <= 0:  # no legal move has any chance that a float can hold
+        return {move: 1 / len(row) for move in row}
+    return {move: p / total for move, p in row.items()}

@@ -1,0 +1,286 @@
+"""From the games of a tournament to what it says: the cross-play table, ratings, the Nash average and cycles.
+
+Knows results only; who the players are and how games came about is `spiral.evaluation.tournament`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations, islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiral.evaluation.tournament.pairing import LineUp
+from spiral.theory import standings
+from spiral.theory.nash_averaging import circles, cycles, nash_average, strength
+from spiral.theory.standings import ELO, Block, Floats, Totals
+
+Json = dict[str, Any]
+
+NUM_SAMPLES = 1000
+"""Bootstrap samples behind the intervals of ratings."""
+NUM_NASH_SAMPLES = 200
+"""Bootstrap samples behind the intervals of the Nash average, which costs more."""
+ROUGH = 1e-4
+"""How near to the equilibrium of largest entropy a bootstrap sample's Nash average has to come."""
+MAX_CYCLES = 50
+"""Cycles that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One finished game."""
+
+    line_up: LineUp
+    returns: tuple[float, ...]
+    """One a chair."""
+    offender: int | None
+    """The chair whose illegal move ended the game."""
+
+    def returns_of(self, player: int) -> list[float]:
+        """The returns of the chairs where a player sat."""
+        return [got for seated, got in zip(self.line_up, self.returns, strict=True) if seated == player]
+
+    def offended(self, player: int) -> bool:
+        """Whether the game ended by an illegal move of this player."""
+        return self.offender is not None and self.line_up[self.offender] == player
+
+
+Meeting = tuple[Result, ...]
+"""The games that were played from one deal, one a line-up."""
+
+
+@dataclass
+class Played:
+    """The meetings of one set of players, and whether they played alone, each compared with the others by return."""
+
+    players: tuple[int, ...]
+    alone: bool = False
+    meetings: list[Meeting] = field(default_factory=list)
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Every two of the players, the lower number first."""
+        return [(one, other) for one in self.players for other in self.players if one < other]
+
+    @property
+    def is_match(self) -> bool:
+        """Whether two players met with nobody else at the table."""
+        return self.alone or len(self.players) == 2
+
+
+def compared(meeting: Meeting, one: int, other: int, alone: bool) -> list[tuple[float, float]]:
+    """(score, margin) of `one` against `other` in each game of a meeting that both played.
+
+    The score is 1 for a win and 1/2 for a draw, the margin half the difference of the returns, which is the return
+    where two play for a sum of zero. With more than two chairs, means over all pairs of a chair of each.
+    """
+    if alone:
+        return [_versus([a], [b]) for a in _returns(meeting, one) for b in _returns(meeting, other)]
+    met = [(result.returns_of(one), result.returns_of(other)) for result in meeting]
+    return [_versus(mine, theirs) for mine, theirs in met if mine and theirs]
+
+
+def as_block(played: Played) -> Block:
+    """The same results as numbers a deal, for `spiral.theory.standings`."""
+    pairs = tuple(played.pairs)
+    found = [[compared(meeting, *two, played.alone) for two in pairs] for meeting in played.meetings]
+
+    def summed(value: Callable[[tuple[float, float]], float]) -> Floats:
+        return np.array([[sum(map(value, games)) for games in deal] for deal in found], dtype=float)
+
+    return Block(pairs, summed(lambda game: game[0]), summed(lambda game: game[1]), summed(lambda game: 1.0))
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Between which values the games of a tournament lay."""
+
+    lowest: float
+    """Return."""
+    highest: float
+    """Return."""
+    margin: float
+    """Largest half difference of two returns."""
+    graded: bool
+    """Whether wins differ in size, so that to win often and to win much are two things."""
+
+    @classmethod
+    def of(cls, log: Sequence[Played]) -> Extent:
+        """At least one game must have been played."""
+        tables: set[tuple[float, ...]] = set()
+        for played in log:
+            for meeting in played.meetings:
+                tables.update([tuple(r.returns[0] for r in meeting)] if played.alone else [r.returns for r in meeting])
+        sizes = {round(abs(a - b) / 2, 9) for returns in tables for a, b in combinations(returns, 2)}
+        everything = [value for returns in tables for value in returns]
+        return cls(min(everything), max(everything), max(sizes, default=0.0), len(sizes - {0.0}) > 1)
+
+
+def cells(log: Sequence[Played], extent: Extent) -> list[Json]:
+    """One row for each ordered pair that met in matches, as JSON values."""
+    found = []
+    for played in log:
+        for one, other in played.pairs if played.is_match else ():
+            met = [meeting for meeting in played.meetings if compared(meeting, one, other, played.alone)]
+            if met:
+                found += [_cell(one, other, met, played.alone, extent), _cell(other, one, met, played.alone, extent)]
+    return sorted(found, key=lambda cell: (cell["row"], cell["column"]))
+
+
+def summary(log: Sequence[Played], num_players: int, graded: bool, anchor: int | None, seed: int) -> Json:
+    """Ratings and Nash average as JSON values: a row a player, None for one without a game, and the pairs that never
+    met."""
+    blocks = [as_block(played) for played in log if played.meetings]
+    everybody = standings.totals(blocks, num_players)
+    present = np.flatnonzero(everybody.games.sum(1) > 0)
+    found = everybody.of(present)
+    samples = standings.resampled(blocks, num_players, NUM_SAMPLES, np.random.default_rng(seed)).of(present)
+    at = [place for place, player in enumerate(present) if player == anchor]
+    columns = _elo(found, samples, at) | _nash(found, samples, graded)
+    if graded:
+        columns |= _worth(found, samples, at)
+    rows: list[Json | None] = [None] * num_players
+    for place, player in enumerate(present):
+        rows[int(player)] = {key: column[place] for key, column in columns.items()}
+    return {"players": rows, "strangers": int((found.games == 0).sum() - len(present)) // 2}
+
+
+def rings(table: Sequence[Json], num_players: int, graded: bool) -> Json:
+    """Cycles of significant wins, strongest first, and the groups that they hold together.
+
+    A win is a score whose interval lies above 1/2 or, in a graded game, a margin whose interval lies above 0.
+    """
+    beats: NDArray[np.bool_] = np.zeros((num_players, num_players), dtype=bool)
+    means = np.zeros((num_players, num_players))
+    for cell in table:
+        beats[cell["row"], cell["column"]] = cell["beats"]
+        means[cell["row"], cell["column"]] = cell["margin"] if graded else cell["score"]
+    found = cycles(beats, means)
+    return {
+        "cycles": [
+            {"players": ring, "strength": strength(ring, means), "steps": _ring_steps(ring, means)}
+            for ring in found[:MAX_CYCLES]
+        ],
+        "num_cycles": len(found),
+        "groups": circles(beats),
+    }
+
+
+def _cell(row: int, column: int, met: Sequence[Meeting], alone: bool, extent: Extent) -> Json:
+    by_deal = [compared(meeting, row, column, alone) for meeting in met]
+    games = [game for deal in by_deal for game in deal]
+    score, low, high = standings.score_interval([_mean(score for score, _ in deal) for deal in by_deal])
+    margins = [_mean(margin for _, margin in deal) for deal in by_deal]
+    margin = standings.mean_interval(margins, -extent.margin, extent.margin)
+    returns = standings.mean_interval([_mean(_returns(meeting, row)) for meeting in met], extent.lowest, extent.highest)
+    results = [result for meeting in met for result in meeting if row in result.line_up]
+    return {
+        "row": row,
+        "column": column,
+        "games": len(games),
+        "deals": len(met),
+        "wins": sum(score > 0.5 for score, _ in games),
+        "draws": sum(score == 0.5 for score, _ in games),
+        "losses": sum(score < 0.5 for score, _ in games),
+        "beats": margin[1] > 0 if extent.graded else low > 0.5,
+        "score": score,
+        "score_low": low,
+        "score_high": high,
+        **dict(zip(("margin", "margin_low", "margin_high"), margin, strict=True)),
+        **dict(zip(("return", "return_low", "return_high"), returns, strict=True)),
+        "illegal": sum(result.offended(row) for result in results) / len(results),
+        "chairs": [_chair(results, row, column, chair) for chair in range(len(results[0].line_up))],
+    }
+
+
+def _chair(results: Sequence[Result], row: int, column: int, chair: int) -> Json:
+    """The row's player at one chair; its score is None where nobody sat opposite."""
+    seated = [result for result in results if result.line_up[chair] == row]
+    found = [_versus([result.returns[chair]], theirs) for result in seated if (theirs := result.returns_of(column))]
+    return {
+        "games": len(seated),
+        "score": _mean(score for score, _ in found) if found else None,
+        "return": _mean(result.returns[chair] for result in seated) if seated else None,
+        "illegal": sum(result.offender == chair for result in seated) / max(1, len(seated)),
+    }
+
+
+def _elo(found: Totals, samples: Totals, at: Sequence[int]) -> dict[str, list[Any]]:
+    """Elo points by Bradley-Terry, with the middle 95% of the bootstrap; the player `at` has 0, else the mean is 0.
+
+    A player who never lost half a point may be any amount better, one who never won any amount worse: None.
+    """
+    points, low, high = _with_interval(standings.bradley_terry(found.wins), standings.bradley_terry(samples.wins), at)
+    return {
+        "elo": [ELO * float(x) for x in points],
+        "elo_low": [ELO * float(x) if won else None for x, won in zip(low, found.wins.sum(1), strict=True)],
+        "elo_high": [ELO * float(x) if lost else None for x, lost in zip(high, found.wins.sum(0), strict=True)],
+    }
+
+
+def _worth(found: Totals, samples: Totals, at: Sequence[int]) -> dict[str, list[Any]]:
+    """What a player wins a game of the field's average, in points of the game, with the middle 95% of the bootstrap."""
+    drawn = standings.least_squares(samples.margins, samples.games)
+    columns = _with_interval(standings.least_squares(found.margins, found.games), drawn, at)
+    return dict(zip(("worth", "worth_low", "worth_high"), ([*map(float, column)] for column in columns), strict=True))
+
+
+def _with_interval(fitted: Floats, samples: Floats, at: Sequence[int]) -> tuple[Floats, Floats, Floats]:
+    """(value, low, high), moved so that the player `at` has 0."""
+    for place in at:
+        fitted, samples = fitted - fitted[place], samples - samples[:, place : place + 1]
+    low, high = standings.percentiles(samples)
+    return fitted, np.minimum(low, fitted), np.maximum(high, fitted)
+
+
+def _nash(found: Totals, samples: Totals, graded: bool) -> dict[str, list[Any]]:
+    """The weight of each player in the Nash average, its bootstrap interval, and what it gets against that average."""
+    payoffs = _payoffs(found, graded)
+    drawn = (Totals(*tables) for tables in zip(samples.wins, samples.margins, samples.games, strict=True))
+    redone = [nash_average(_payoffs(one, graded), ROUGH) for one in islice(drawn, NUM_NASH_SAMPLES)]
+    weights, low, high = _with_interval(nash_average(payoffs), np.array(redone), ())
+    return {
+        "nash": [float(x) for x in weights],
+        "nash_low": [float(x) for x in low],
+        "nash_high": [float(x) for x in high],
+        "against_nash": [float(x) + (0.0 if graded else 0.5) for x in payoffs @ weights],
+    }
+
+
+def _payoffs(found: Totals, graded: bool) -> Floats:
+    """Mean scores less 1/2, or mean margins; of pairs that never met, what their ratings predict."""
+    if graded:
+        ratings = standings.least_squares(found.margins, found.games)
+        guess, known = ratings[:, None] - ratings[None, :], found.margins
+    else:
+        guess = standings.expected_scores(standings.bradley_terry(found.wins)) - 0.5
+        known = found.wins - found.games / 2
+    payoffs: Floats = np.where(found.games > 0, known / np.maximum(found.games, 1e-300), guess)
+    np.fill_diagonal(payoffs, 0.0)
+    return payoffs
+
+
+def _ring_steps(ring: Sequence[int], means: Floats) -> list[float]:
+    return [float(means[one, other]) for one, other in zip(ring, [*ring[1:], ring[0]], strict=True)]
+
+
+def _versus(mine: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
+    """(score, margin), means over all pairs of one's returns and the other's."""
+    return (
+        _mean(0.5 + 0.5 * ((a > b) - (a < b)) for a in mine for b in theirs),
+        _mean((a - b) / 2 for a in mine for b in theirs),
+    )
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return sum(found) / len(found)
+
+
+def _returns(meeting: Meeting, player: int) -> list[float]:
+    """A player's mean return of each game it played."""
+    return [sum(got) / len(got) for result in meeting if (got := result.returns_of(player))]

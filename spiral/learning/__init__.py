@@ -1,0 +1,1 @@
+"""From finished episodes to an update of the weights."""

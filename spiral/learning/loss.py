@@ -1,0 +1,69 @@
+"""The objective of one forward pass, as sums over trained tokens; the caller divides by a constant.
+
+Sums and a constant, never means over what a micro-batch happens to hold: so the gradient is the same however the
+batch is packed, cut or spread over processes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spiral.learning.packing import MicroBatch
+
+
+@dataclass(frozen=True, slots=True)
+class LossTerms:
+    """Scalars summed over turns' tokens, in nats where they are entropies."""
+
+    objective: Tensor
+    """What is maximised: the surrogate, with the entropy and KL terms at their weights."""
+    surrogate: Tensor
+    entropy: Tensor
+    kl: Tensor
+    """KL(policy || reference); 0 without a reference."""
+    clipped: Tensor
+    """Turns' tokens whose ratio the clip cut off."""
+    gap: Tensor
+    """Largest |log-probability now - log-probability at sampling|."""
+
+
+def loss_terms(
+    logits: Tensor,
+    reference: Tensor | None,
+    batch: MicroBatch,
+    clip: float | None,
+    entropy_weight: float,
+    kl_weight: float,
+) -> LossTerms:
+    """PPO's clipped surrogate (Schulman et al. 2017) with merged samples, plus entropy and KL over the vocabulary.
+
+    `logits`, `reference`: (N, V). At a ratio of 1 the surrogate's gradient is REINFORCE's, sum of A grad log pi. For a
+    token that stands for several turns, min(r A, clip(r) A) summed over turns is P min(r, 1 + eps) + Q max(r, 1 - eps)
+    with P and Q the sums of the positive and the negative advantages, so merging changes nothing.
+
+    The KL to a reference that moves slowly is the magnet of magnetic mirror descent (Sokota et al. 2023, arXiv
+    2206.05825), without which self-play cycles. It is taken exactly, over the vocabulary at each sampled token.
+    """
+    all_logprobs = torch.log_softmax(logits.float(), -1)
+    logprobs = all_logprobs.gather(-1, batch.targets[:, None])[:, 0]
+    ratio = (logprobs - batch.logprobs).exp()
+    up, down = ratio, ratio
+    if clip is not None:
+        up, down = ratio.clamp(max=1 + clip), ratio.clamp(min=1 - clip)
+    surrogate = (batch.positive * up + batch.negative * down).sum()
+    # What has no weight is measured only: its gradient would be computed in full and multiplied by 0.
+    with torch.set_grad_enabled(torch.is_grad_enabled() and entropy_weight != 0):
+        entropy = -(batch.count * (all_logprobs.exp() * all_logprobs).sum(-1)).sum()
+    kl = logits.new_zeros(())
+    if reference is not None:
+        gap_to_reference = all_logprobs - torch.log_softmax(reference.float(), -1)
+        kl = (batch.count * (all_logprobs.exp() * gap_to_reference).sum(-1)).sum()
+    with torch.no_grad():
+        cut_off = ((batch.positive > 0) & (up != ratio)) | ((batch.negative < 0) & (down != ratio))
+        clipped = (batch.count * cut_off).sum()
+        gap = (logprobs - batch.logprobs).abs().max()
+    objective = surrogate + entropy_weight * entropy - kl_weight * kl
+    return LossTerms(objective, surrogate.detach(), entropy.detach(), kl.detach(), clipped, gap)

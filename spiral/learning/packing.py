@@ -1,0 +1,240 @@
+"""Trajectories and advantages -> packed tensors; knows nothing of models or of how advantages came about.
+
+Two savings, both exact. Equal (prompt, reply) pairs become one sample whose advantages are added, positive and
+negative ones apart so that a clipped objective stays the same. Sequences that share a beginning become branches of a
+tree in one row, where each token attends to its own ancestors only, so a shared prompt is paid once; where sharing
+would save little, plain rows padded on the right need no mask and are faster.
+
+B rows, T tokens a row, N trained tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spiral.api.records import Trajectory
+
+ROW_TOKENS = 128
+"""Length that rows of trees are filled to: longer rows pay for attention between branches that never meet."""
+
+WORTH_SHARING = 0.8
+"""Trees are built when they need at most this share of the tokens of plain rows."""
+
+
+@dataclass(slots=True)
+class Sample:
+    """One distinct (prompt, reply) and what all its occurrences add up to."""
+
+    prompt: tuple[int, ...]
+    reply: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    """At sampling; of the first occurrence, the others differ by rounding at most."""
+    positive: float = 0.0
+    """Sum of the advantages above 0."""
+    negative: float = 0.0
+    """Sum of the advantages below 0."""
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Tensors of one forward pass."""
+
+    ids: Tensor
+    """(B, T)"""
+    positions: Tensor
+    """(B, T), the place of a token in its own sequence."""
+    mask: Tensor | None
+    """(B, 1, T, T) bool, True where a token may attend; None for plain causal rows."""
+    rows: Tensor
+    """(N,) the row of the token that predicts trained token n."""
+    columns: Tensor
+    """(N,) and its place in the row."""
+    targets: Tensor
+    """(N,) the trained ids."""
+    logprobs: Tensor
+    """(N,) their log-probabilities at sampling, nats."""
+    positive: Tensor
+    """(N,) sums of positive advantages."""
+    negative: Tensor
+    """(N,) sums of negative advantages."""
+    count: Tensor
+    """(N,) how many turns each trained token stands for."""
+    samples: Tensor
+    """(N,) the number of the sample that each trained token belongs to."""
+
+    def to(self, device: torch.device) -> MicroBatch:
+        """The same on a device."""
+        fields = (getattr(self, name) for name in self.__slots__)
+        return MicroBatch(*(None if f is None else f.to(device) for f in fields))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Everything one update trains on."""
+
+    micro_batches: tuple[MicroBatch, ...]
+    num_turns: int
+    """Turns with a reply, before merging."""
+    num_reply_tokens: int
+    """Trained tokens before merging."""
+    num_sequence_tokens: int
+    """Prompt and reply tokens before merging and sharing: what one padded-free row a turn would cost."""
+    num_computed_tokens: int
+    """Tokens that go through the model, padding included."""
+
+
+def merge(trajectories: Sequence[Trajectory], advantages: Sequence[Sequence[float]]) -> list[Sample]:
+    """Distinct samples, in the order of their ids, so that nothing depends on the order of episodes.
+
+    `advantages[i][k]` belongs to turn k of trajectory i. Raises ValueError when the shapes differ.
+    """
+    samples: dict[tuple[tuple[int, ...], tuple[int, ...]], Sample] = {}
+    for trajectory, row in zip(trajectories, advantages, strict=True):
+        for turn, advantage in zip(trajectory.turns, row, strict=True):
+            key = (turn.prompt, turn.reply)
+            sample = samples.get(key)
+            if sample is None:
+                sample = samples[key] = Sample(turn.prompt, turn.reply, turn.logprobs)
+            sample.count += 1
+            if advantage > 0:
+                sample.positive += advantage
+            else:
+                sample.negative += advantage
+    return [samples[key] for key in sorted(samples)]
+
+
+def pack(
+    trajectories: Sequence[Trajectory],
+    advantages: Sequence[Sequence[float]],
+    micro_batch_tokens: int,
+    rank: int = 0,
+    world: int = 1,
+) -> Batch:
+    """The batch of one update, or the `rank`-th of `world` parts of it."""
+    samples = [s for s in merge(trajectories, advantages) if s.reply]
+    micro_batches = pack_samples(samples[rank::world], micro_batch_tokens)
+    return Batch(
+        micro_batches,
+        num_turns=sum(s.count for s in samples),
+        num_reply_tokens=sum(s.count * len(s.reply) for s in samples),
+        num_sequence_tokens=sum(s.count * (len(s.prompt) + len(s.reply)) for s in samples),
+        num_computed_tokens=sum(m.ids.numel() for m in micro_batches),
+    )
+
+
+def pack_samples(samples: Sequence[Sample], micro_batch_tokens: int) -> tuple[MicroBatch, ...]:
+    """The tensors of samples that are sorted by ids; `MicroBatch.samples` counts them from 0."""
+    return tuple(_micro_batches(_rows(samples), micro_batch_tokens))
+
+
+class _Row:
+    """A row under construction: a forest of sequences whose shared beginnings stand once."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.positions: list[int] = []
+        self.segments: list[tuple[int, int, int]] = []
+        """(start, end, parent): tokens start..end-1 follow each other, the first follows token `parent` or nothing."""
+        self.trained: list[tuple[int, int, float, float, float, int, int]] = []
+        """(source column, target id, log-prob, positive, negative, count, sample)"""
+        self._path: list[int] = []
+        """Columns of the last sequence added, one a token."""
+
+    def add(self, number: int, sample: Sample, shared: int) -> None:
+        """Append the sequence of sample `number`, whose first `shared` ids are those of the one added before."""
+        ids = sample.prompt + sample.reply
+        start = len(self.ids)
+        path = self._path[:shared]
+        if shared < len(ids):
+            self.segments.append((start, start + len(ids) - shared, path[-1] if path else -1))
+        path += range(start, start + len(ids) - shared)
+        self.ids += ids[shared:]
+        self.positions += range(shared, len(ids))
+        first = len(sample.prompt)
+        for offset, (token, logprob) in enumerate(zip(sample.reply, sample.logprobs, strict=True)):
+            source = path[first + offset - 1]
+            sums = (sample.positive, sample.negative, sample.count)
+            self.trained.append((source, token, logprob, *sums, number))
+        self._path = path
+
+    def mask(self, width: int) -> np.ndarray:
+        """(width, width) bool: each token sees itself and its ancestors; padding sees itself."""
+        mask = np.zeros((width, width), dtype=bool)
+        mask.flat[:: width + 1] = True
+        triangle = np.tri(max(end - start for start, end, _ in self.segments), dtype=bool)
+        for start, end, parent in self.segments:
+            if parent >= 0:
+                mask[start:end] = mask[parent]
+            mask[start:end, start:end] = triangle[: end - start, : end - start]
+        return mask
+
+    @property
+    def is_plain(self) -> bool:
+        return len(self.segments) == 1
+
+
+def _rows(samples: Sequence[Sample]) -> list[_Row]:
+    """Samples, sorted by ids, as plain rows or as trees, whichever costs fewer tokens."""
+    sequences = [sample.prompt + sample.reply for sample in samples]
+    shared = [0, *(_common(a, b) for a, b in pairwise(sequences))][: len(sequences)]
+    total = sum(map(len, sequences))
+    rows: list[_Row] = []
+    share = total - sum(shared) <= WORTH_SHARING * total
+    for number, (sample, sequence, common) in enumerate(zip(samples, sequences, shared, strict=True)):
+        if not share or not rows or len(rows[-1].ids) + len(sequence) - common > max(ROW_TOKENS, len(sequence)):
+            rows.append(_Row())
+            common = 0
+        rows[-1].add(number, sample, common)
+    return rows
+
+
+def _micro_batches(rows: list[_Row], max_tokens: int) -> list[MicroBatch]:
+    """Rows of like length together, at most `max_tokens` with padding, or one row."""
+    batches: list[list[_Row]] = []
+    for row in sorted(rows, key=lambda r: (len(r.ids), r.ids)):
+        if batches and len(row.ids) * (len(batches[-1]) + 1) <= max_tokens:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return [_tensors(batch) for batch in batches]
+
+
+def _tensors(rows: list[_Row]) -> MicroBatch:
+    width = max(len(row.ids) for row in rows)
+    ids = torch.tensor([row.ids + [0] * (width - len(row.ids)) for row in rows])
+    positions = torch.tensor([row.positions + [0] * (width - len(row.ids)) for row in rows])
+    mask = None
+    if not all(row.is_plain for row in rows):
+        mask = torch.from_numpy(np.stack([row.mask(width) for row in rows]))[:, None]
+    trained = [(index, *entry) for index, row in enumerate(rows) for entry in row.trained]
+    index, columns, targets, logprobs, positive, negative, count, samples = zip(*trained, strict=True)
+    return MicroBatch(
+        ids,
+        positions,
+        mask,
+        torch.tensor(index),
+        torch.tensor(columns),
+        torch.tensor(targets),
+        torch.tensor(logprobs),
+        torch.tensor(positive),
+        torch.tensor(negative),
+        torch.tensor(count, dtype=torch.float32),
+        torch.tensor(samples),
+    )
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the common beginning."""
+    length = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        length += 1
+    return length

@@ -1,0 +1,1 @@
+"""Language models as the core sees them: logits at chosen positions, prompts and replies."""

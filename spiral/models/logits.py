@@ -1,0 +1,86 @@
+"""Logits at chosen positions of any Hugging Face causal language model; the engine and the learner both score here.
+
+The head runs only where a logit is wanted, which is most of the saving on long prompts. That this equals the model's
+own forward is checked on construction, not assumed: a model that scales or caps its logits takes the plain path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spiral.api.errors import RunError
+
+
+class TokenLogits(nn.Module):
+    """Wraps `model`; parameters are the model's own."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        model.eval()
+        with torch.inference_mode():
+            probe = torch.arange(4, device=model.device)[None]
+            plain = model(input_ids=probe, use_cache=False).logits[0]
+            self._direct = True
+            rows = torch.zeros(4, dtype=torch.long, device=model.device)
+            mine = self(probe, probe, None, rows, probe[0])
+            self._direct = bool(torch.equal(plain, mine) or torch.allclose(plain, mine, rtol=1e-5, atol=1e-5))
+
+    def forward(
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        mask: Tensor | None,
+        rows: Tensor,
+        columns: Tensor,
+        cache: Any = None,
+    ) -> Tensor:
+        """Logits (N, V) that follow the tokens at (rows[n], columns[n]).
+
+        `ids`, `positions`: (B, T). `mask`: (B, 1, T, S) bool, True where a token may attend; None for causal rows
+        padded on the right. `rows`, `columns`: (N,). `cache`: a transformers Cache to write to and attend over.
+        """
+        if mask is not None and mask.dtype == torch.bool:
+            # Some attentions add what they are given; those that take bools would turn them into this in each layer.
+            zeros = torch.zeros(mask.shape, dtype=self.model.dtype, device=mask.device)
+            mask = zeros.masked_fill_(~mask, -torch.inf)
+        inputs = {
+            "input_ids": ids,
+            "position_ids": positions,
+            "attention_mask": mask,
+            "past_key_values": cache,
+            "use_cache": cache is not None,
+        }
+        if not self._direct:
+            logits: Tensor = self.model(**inputs).logits
+            return logits[rows, columns]
+        hidden = self.model.base_model(**inputs).last_hidden_state
+        picked: Tensor = self.model.get_output_embeddings()(hidden[rows, columns])
+        return picked
+
+
+def parameters(model: nn.Module) -> dict[str, Tensor]:
+    """A model's weights by name, a tied one once; not copies."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def load_parameters(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy what `parameters` gave into a model. Raises RunError for weights of another model."""
+    own = parameters(model)
+    wrong = [name for name in own.keys() | weights.keys() if _shape(own, name) != _shape(weights, name)]
+    if wrong:
+        name = min(wrong)
+        raise RunError(
+            f"these weights belong to another model: {name} is {_shape(weights, name)}, and this model needs "
+            f"{_shape(own, name)}; use the configuration that they were trained with"
+        )
+    for name, parameter in own.items():
+        parameter.copy_(weights[name])
+
+
+def _shape(weights: Mapping[str, Tensor], name: str) -> str:
+    return str(tuple(weights[name].shape)) if name in weights else "absent"

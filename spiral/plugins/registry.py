@@ -1,0 +1,240 @@
+"""Finds, names and makes plug-ins; every error says what was asked, what is installed and what to do.
+
+Our own loader, because pluggy's skips a second plug-in of one name in silence, and lets one broken distribution
+stop everything with an error that does not name it. Here a broken plug-in stops only the run that asks for it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib.metadata
+import inspect
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pluggy
+
+from spiral.api import hooks as hookspecs
+from spiral.api.errors import PluginError
+from spiral.plugins.arguments import evaluated, misfit
+
+GROUP = "spiral"
+
+HOOKS = {
+    "game": "register_games",
+    "bot": "register_bots",
+    "opponents": "register_opponents",
+    "curriculum": "register_curricula",
+    "reward": "register_rewards",
+    "advantage": "register_advantages",
+    "model": "register_models",
+    "engine": "register_engines",
+    "prompt": "register_prompts",
+    "logger": "register_loggers",
+}
+"""Kind of plug-in -> the hook that registers it."""
+
+NUM_CORE_ARGS = {"curriculum": 1, "engine": 2, "prompt": 1, "logger": 1}
+"""How many leading arguments of a factory the core fills; the config fills the rest."""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One thing that can be made by name."""
+
+    kind: str
+    name: str
+    factory: Callable[..., Any]
+    distribution: str
+    version: str
+    members: Callable[[], Iterable[str]] | None = None
+    """For a family: lists the names that `member` takes."""
+
+    @property
+    def doc(self) -> str:
+        """The first line of the factory's docstring, or an empty string."""
+        return next(iter((inspect.getdoc(self.factory) or "").splitlines()), "")
+
+    def member(self, name: str) -> Registration:
+        """One of a family, as something that can be made by itself."""
+        factory = functools.partial(self.factory, name)
+        factory.__doc__ = f"{name}, one of {self.name}."
+        return Registration(self.kind, f"{self.name}/{name}", factory, self.distribution, self.version)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A distribution whose plug-in could not be loaded, and why."""
+
+    distribution: str
+    version: str
+    value: str
+    reason: str
+
+
+class Plugins:
+    """Everything installed, by kind and name; `hook` calls the observers."""
+
+    def __init__(self) -> None:
+        self._manager = pluggy.PluginManager(GROUP)
+        self._manager.add_hookspecs(hookspecs)
+        self._table: dict[tuple[str, str], Registration] = {}
+        self.broken: list[Broken] = []
+        self.distributions: dict[str, str] = {}
+        """Distribution -> version, of all that loaded."""
+
+    @classmethod
+    def installed(cls) -> Plugins:
+        """All plug-ins of the installed distributions, or of those named in SPIRAL_PLUGINS=a,b only."""
+        plugins = cls()
+        only = [name for name in os.environ.get("SPIRAL_PLUGINS", "").split(",") if name]
+        for point in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda p: (_dist(p), p.name)):
+            if only and _dist(point) not in only:
+                continue
+            version = point.dist.version if point.dist else "?"
+            try:
+                plugins.add(point.load(), _dist(point), version)
+            except PluginError:
+                raise
+            except Exception as error:
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
+                plugins.broken.append(Broken(_dist(point), version, point.value, reason))
+        return plugins
+
+    def add(self, plugin: object, distribution: str, version: str = "0") -> None:
+        """Register one plug-in object. Raises PluginError on a clash of names; nothing stays of one that fails."""
+        manager = self._manager
+        registered = manager.register(plugin, name=f"{distribution}:{len(manager.get_plugins())}")
+        try:
+            manager.check_pending()
+            found = list(self._collect(plugin, distribution, version))
+        except BaseException:
+            manager.unregister(name=registered)
+            raise
+        self._table.update({(r.kind, r.name): r for r in found})
+        self.distributions[distribution] = version
+
+    def observe_with(self, observer: object) -> None:
+        """Let an object's hookimpls see the run (what loggers are)."""
+        self._manager.register(observer)
+        self._manager.check_pending()
+
+    @property
+    def hook(self) -> Any:
+        """The observers of `hookspecs`, called by name with keyword arguments."""
+        return self._manager.hook
+
+    def registrations(self) -> list[Registration]:
+        """All of them, by kind and then name."""
+        order = list(HOOKS)
+        return sorted(self._table.values(), key=lambda r: (order.index(r.kind), r.name))
+
+    def names(self, kind: str) -> list[str]:
+        """What can be made of a kind, sorted."""
+        return sorted(name for k, name in self._table if k == kind)
+
+    def named(self, name: str) -> list[Registration]:
+        """Whatever has this name, of any kind: for a family all its members, for `family/member` that one."""
+        family, _, member = name.partition("/")
+        found = [r for r in self._table.values() if r.name == name and not r.members]
+        for r in self._table.values():
+            if r.members and r.name == family:
+                found += [r.member(one) for one in r.members() if member in ("", one)]
+        return found
+
+    def find(self, kind: str, name: str) -> Registration:
+        """The registration of a name. Raises PluginError with what is installed."""
+        family, _, member = name.partition("/")
+        found = self._table.get((kind, name)) or self._table.get((kind, family))
+        if found and member and found.members:
+            return found.member(member)
+        if found and not member and not found.members:
+            return found
+        if found and found.members:
+            raise PluginError(f"{kind} '{family}' is a family; name one of it, such as {self._some(found)}")
+        near = difflib.get_close_matches(name, self.names(kind), n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "pip install a distribution that provides it"
+        if only := os.environ.get("SPIRAL_PLUGINS"):
+            hint += f" (only SPIRAL_PLUGINS={only} was loaded)"
+        installed = ", ".join(self.names(kind)) or "none"
+        raise PluginError(f"no {kind} named '{name}' (installed: {installed}); {hint}" + self.lost())
+
+    @staticmethod
+    def _some(family: Registration) -> str:
+        assert family.members is not None
+        first = [f"{family.name}/{member}" for _, member in zip(range(3), family.members(), strict=False)]
+        return ", ".join(first) or "none is known"
+
+    def lost(self) -> str:
+        """What to add to a complaint that a name is missing: the distributions that might have brought it."""
+        lost = "; ".join(f"{b.distribution} {b.version} failed to load: {b.reason}" for b in self.broken)
+        return f" [{lost}]" if lost else ""
+
+    def fault(self, kind: str, name: str, args: dict[str, Any]) -> str | None:
+        """What is wrong with a name and its arguments, as one sentence, without making anything; None if nothing."""
+        try:
+            factory = self.find(kind, name).factory
+        except PluginError as error:
+            return str(error)
+        signature = inspect.signature(factory)
+        try:
+            bound = signature.bind(*[None] * NUM_CORE_ARGS.get(kind, 0), **args)
+        except TypeError as error:
+            taken = ", ".join(list(signature.parameters)[NUM_CORE_ARGS.get(kind, 0) :]) or "none"
+            return f"{kind} '{name}': {error}; its arguments are: {taken}"
+        for argument, reason in misfits(factory, {k: v for k, v in bound.arguments.items() if k in args}):
+            return f"{kind} '{name}': argument {argument} {reason}"
+        return None
+
+    def make(self, kind: str, name: str, *core: Any, **args: Any) -> Any:
+        """Call the factory. Raises PluginError for a name or arguments that do not fit."""
+        fault = self.fault(kind, name, args)
+        if fault:
+            raise PluginError(fault)
+        return self.find(kind, name).factory(*core, **args)
+
+    def _collect(self, plugin: object, distribution: str, version: str) -> Iterable[Registration]:
+        taken = dict(self._table)
+        for kind, hook_name in HOOKS.items():
+            hook = getattr(self._manager.hook, hook_name)
+            for impl in hook.get_hookimpls():
+                if impl.plugin is not plugin:
+                    continue
+                entries: list[tuple[str, Callable[..., Any], Any]] = []
+                impl.function(*[lambda name, make, members=None, to=entries: to.append((name, make, members))])
+                for name, factory, members in entries:
+                    if (kind, name) in taken:
+                        first = taken[kind, name]
+                        raise PluginError(
+                            f"{kind} '{name}' is registered twice, by {first.distribution} {first.version} and by "
+                            f"{distribution} {version}; uninstall one, or load only the distributions named in "
+                            "SPIRAL_PLUGINS=a,b"
+                        )
+                    taken[kind, name] = Registration(kind, name, factory, distribution, version, members)
+                    yield taken[kind, name]
+
+
+def misfits(factory: Callable[..., Any], args: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    """(argument, what is wrong) for each value that its annotation does not admit."""
+    parameters = inspect.signature(factory).parameters
+    made_by = factory.func if isinstance(factory, functools.partial) else factory  # of a family
+    scope = vars(inspect.getmodule(made_by) or inspect)
+    for argument, value in args.items():
+        if argument not in parameters:
+            continue
+        reason = misfit(value, evaluated(parameters[argument].annotation, scope))
+        if reason:
+            yield argument, reason
+
+
+def label(name: str, args: dict[str, Any]) -> str:
+    """How a plug-in with arguments is called in records and tables: `kuhn_poker(rounds=5)`."""
+    inside = ",".join(f"{key}={value}" for key, value in sorted(args.items()))
+    return f"{name}({inside})" if inside else name
+
+
+def _dist(point: importlib.metadata.EntryPoint) -> str:
+    return point.dist.name if point.dist else point.value

@@ -1,0 +1,1 @@
+"""HTML pages of runs and tournaments, each one file that asks the network for nothing."""

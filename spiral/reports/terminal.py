@@ -1,0 +1,143 @@
+"""What a training run shows on the terminal: a live table, or plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from spiral.api.hooks import hookimpl
+from spiral.config.schema import Config
+
+EXACT = re.compile(r"eval/(.+)/nash_conv")
+WINS = re.compile(r"eval/(.+)/vs/(.+)/p\d+/win")
+RETURNS = re.compile(r"play/(.+)/return_p(\d+)")
+DONE = {"note": "(noted)", "stop": "(stopping)", "rollback": "(going back to the last healthy checkpoint)"}
+"""What is done about a health event, for a person."""
+PLAIN_EVERY_S = 10.0
+"""Seconds between plain lines; evaluations always get one."""
+
+
+class Terminal:
+    """An observer. `headline` is the metric a run is judged by: NashConv, or the win rate where that is unknown."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+        self._steps = self._last_step = 0
+        self._first_step: int | None = None
+        self._started = self._last_line = 0.0
+        self._latest: dict[str, float] = {}
+        self._first_headline: dict[str, tuple[float, ...]] = {}
+
+    def warm_start(self, update: int, max_updates: int, legal: float) -> None:
+        """Progress of the warm start; see `spiral.learning.warm_start.Progress`."""
+        text = f"warm start: update {update} of at most {max_updates}, {legal:.0%} of sampled replies are legal moves"
+        if self._live is None:
+            self._console.print(text, highlight=False)
+            return
+        # The bar is filled by what ends the warm start first: legal replies or updates.
+        done = max(legal, update / max(1, max_updates))
+        self._live.start()
+        self._live.update(Group(text, ProgressBar(total=1.0, completed=done, width=60)))
+
+    @hookimpl
+    def run_started(self, config: Config, run_dir: Path) -> None:
+        self._steps = config.steps
+        self._last_step = config.steps - (not config.evaluate.every)  # a last evaluation is reported by itself
+        games = ", ".join(game.name for game in config.games)
+        self._console.print(
+            f"{config.model.name} learns {games}: {config.opponents.name} opponents, {config.advantage.name}, "
+            f"{config.rollout.games} games a step, run {run_dir}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        self._started = time.monotonic()
+        if self._live is not None:
+            self._live.start()
+
+    @hookimpl
+    def step_finished(self, step: int, metrics: Mapping[str, float]) -> None:
+        if self._first_step is None:
+            self._first_step, self._started = step, time.monotonic()
+        self._latest.update(metrics)
+        news = headline(metrics)
+        for name, values in news.items():
+            self._first_headline.setdefault(name, values)
+        if self._live is not None:
+            self._live.update(self._table(step))
+        elif news or step == self._last_step or time.monotonic() - self._last_line > PLAIN_EVERY_S:
+            self._last_line = time.monotonic()
+            self._console.print(self._line(step), highlight=False, markup=False, soft_wrap=True)
+
+    @hookimpl
+    def health_event(self, event: Mapping[str, Any]) -> None:
+        text = f"step {event['step']}: {event['sentence']} {DONE.get(event['action'], event['action'])}"
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    @hookimpl
+    def run_finished(self, step: int) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._live is not None:
+            self._live.stop()
+
+    def _line(self, step: int) -> str:
+        m = self._latest
+        parts = [f"step {step:>5}/{self._steps}"]
+        parts += [f"{name} {_by_chair(values)}" for name, values in (headline(m) or alone(m)).items()]
+        parts += [f"illegal {m['play/illegal_rate']:.1%}"] if "play/illegal_rate" in m else []
+        return "  ".join([*parts, f"{self._left(step)} left"])
+
+    def _table(self, step: int) -> Table:
+        table = Table(title=f"step {step} of {self._steps}, {self._left(step)} left", title_justify="left")
+        table.add_column("measure")
+        table.add_column("first", justify="right")
+        table.add_column("now", justify="right")
+        for name, values in (headline(self._latest) or alone(self._latest)).items():
+            first = self._first_headline.setdefault(name, values)
+            table.add_row(escape(name), _by_chair(first), f"[bold]{_by_chair(values)}[/bold]")
+        for name in ("play/illegal_rate", "learner/entropy", "learner/kl", "speed/games_per_s"):
+            if name in self._latest:
+                table.add_row(name, "", f"{self._latest[name]:.3g}")
+        return table
+
+    def _left(self, step: int) -> str:
+        done = step - (self._first_step or 0)
+        if done < 1:
+            return "?"
+        seconds = (time.monotonic() - self._started) / done * (self._steps - step)
+        return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+
+
+def headline(metrics: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
+    """What a run is judged by, under the names a person is shown: NashConv, or wins by chair where it is unknown."""
+    exact = {m[1]: value for name, value in metrics.items() if (m := EXACT.fullmatch(name))}
+    found: dict[str, tuple[float, ...]] = {f"NashConv {game}": (value,) for game, value in exact.items()}
+    for name, value in metrics.items():
+        if (m := WINS.fullmatch(name)) and m[1] not in exact:
+            title = f"wins {m[1]} vs {m[2]}"
+            found[title] = (*found.get(title, ()), value)
+    return found
+
+
+def alone(metrics: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
+    """Mean returns of the games for one player: with more, self-play's returns tell chairs apart and not progress."""
+    games = [(m[1], m[2], value) for name, value in metrics.items() if (m := RETURNS.fullmatch(name))]
+    several = {game for game, player, _ in games if player != "0"}
+    return {f"return {game}": (value,) for game, _, value in games if game not in several}
+
+
+def _by_chair(values: tuple[float, ...]) -> str:
+    return "/".join(f"{value:.3f}" for value in values)

@@ -1,0 +1,169 @@
+"""A run as files: what was asked, what was installed, what happened; readable while it is being written.
+
+config.yaml  plugins.json  metrics.jsonl  episodes.jsonl  faults.jsonl  policy.json  pool.json  checkpoints/  snapshots/
+report.html
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spiral.config.loading import dump, load
+from spiral.api.errors import ConfigError, RunError
+from spiral.config.schema import Config
+from spiral.api.records import Episode, Fault, Turn
+
+LINES = ("metrics.jsonl", "episodes.jsonl", "faults.jsonl")
+
+
+class RunDir:
+    """One run's directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, config: Config, versions: Mapping[str, str]) -> RunDir:
+        """A new run. Raises RunError if something is there already."""
+        unfinished = {"plugins.json", ".plugins.json.tmp", ".config.yaml.tmp"}  # of a start that was killed
+        if path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - unfinished):
+            raise RunError(
+                f"{path} exists and is not empty; give another --run-dir, or --resume to continue the run in it"
+            )
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{path} cannot be made ({error.strerror}); give another --run-dir") from error
+        run = cls(path)
+        run.write("plugins.json", json.dumps(dict(sorted(versions.items())), indent=2) + "\n")
+        run.write("config.yaml", dump(config))  # last: a directory with a config is a run
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> tuple[RunDir, Config]:
+        """An existing run and its configuration. Raises RunError if there is none."""
+        if not (path / "config.yaml").is_file():
+            what = "does not exist" if not path.exists() else "has no config.yaml"
+            raise RunError(f"{path} is not a run: it {what}; `spiral train --run-dir {path}` would start one")
+        try:
+            return cls(path), load(path / "config.yaml")
+        except ConfigError as error:
+            raise RunError(f"the config of run {path} cannot be used: {error}") from error
+
+    def discard(self) -> None:
+        """Remove a run that never took a step."""
+        shutil.rmtree(self.path)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints are kept."""
+        return self.path / "checkpoints"
+
+    @property
+    def snapshots(self) -> Path:
+        """Where the weights of past versions are kept that are opponents."""
+        return self.path / "snapshots"
+
+    def write(self, name: str, text: str) -> None:
+        """Replace a file at once: whoever reads it sees the old one or the new one."""
+        temporary = self.path / f".{name}.tmp"
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, self.path / name)
+
+    def append(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
+        """Add JSON lines."""
+        text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
+        if text:
+            with (self.path / name).open("a", encoding="utf-8") as file:
+                file.write(text)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """One line of metrics.jsonl. A number that is not finite becomes null."""
+        values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        self.append("metrics.jsonl", [{"step": step, **values}])
+
+    def log_faults(self, step: int, faults: Sequence[Fault]) -> None:
+        """Voided games, with all that is needed to play them again."""
+        self.append(
+            "faults.jsonl",
+            [
+                {"step": step, "game": f.game, "deal": f.deal, "moves": f.moves, "cause": f.cause, "reason": f.reason}
+                for f in faults
+            ],
+        )
+
+    def rewind(self, step: int) -> None:
+        """Forget what was written at `step` or later, and a last line that a kill cut in two."""
+        for name in LINES:
+            path = self.path / name
+            if path.exists():
+                kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) < step]
+                self.write(name, "".join(line + "\n" for line in kept))
+
+    def write_events(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """All events of the run's health so far; no file without any."""
+        if events or (self.path / "events.jsonl").exists():
+            self.write("events.jsonl", "".join(json.dumps(event) + "\n" for event in events))
+
+    def set_aside(self, step: int, name: str) -> None:
+        """Keep the metrics of `step` and later, which a rollback is about to forget, in a file of their own."""
+        kept = [line for line in self.metrics() if line["step"] >= step]
+        self.write(name, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All lines of metrics.jsonl that are whole."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines if _step(line) < math.inf]
+
+
+def episode_record(
+    step: int, episode: Episode, credit: Mapping[int, Sequence[float]], show: Callable[[list[int]], str]
+) -> dict[str, Any]:
+    """An episode as JSON. `credit`: id() of a trained trajectory -> advantages of its turns; `show`: ids as text."""
+    turns, seen = [], [0] * len(episode.trajectories)
+    for player in episode.players:
+        trajectory = episode.trajectories[player]
+        index = seen[player]
+        advantages = credit.get(id(trajectory))
+        advantage = None if advantages is None else advantages[index]
+        turns.append({"player": player, **_turn(trajectory.turns[index], show), "advantage": advantage})
+        seen[player] += 1
+    return {
+        "step": step,
+        "game": episode.game,
+        "deal": episode.deal,
+        "policies": list(episode.policies),
+        "returns": list(episode.returns),
+        "rewards": [trajectory.reward for trajectory in episode.trajectories],
+        "ending": episode.ending,
+        "offender": episode.offender,
+        "turns": turns,
+    }
+
+
+def _turn(turn: Turn, show: Callable[[list[int]], str]) -> dict[str, Any]:
+    return {
+        "observation": turn.observation,
+        "reply": show(list(turn.reply)) if turn.reply else turn.move or "",
+        "move": turn.move,
+        "legal": turn.legal,
+        "finish": turn.finish,
+        "reward": turn.reward,
+        "logprob": sum(turn.logprobs) if turn.reply else None,
+        "token_logprobs": [round(x, 4) for x in turn.logprobs],
+    }
+
+
+def _step(line: str) -> float:
+    """The step of a JSON line; infinity for a line that is not whole."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf

@@ -1,0 +1,1 @@
+"""How policies play: many games at once over engines and bots."""

@@ -1,0 +1,74 @@
+"""Asks bots that wait for something in threads of their own, so that other games go on; knows no game's rules."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import random
+import threading
+from typing import Generic, TypeVar
+
+from spiral.api.interfaces import Bot, Game
+
+Key = TypeVar("Key")
+
+
+class Thinkers(Generic[Key]):
+    """Bots at work. `len` is the number of answers that are still to come."""
+
+    def __init__(self) -> None:
+        self._questions: dict[int, queue.SimpleQueue[tuple[Key, Game, int, random.Random] | None]] = {}
+        self._answers: queue.SimpleQueue[tuple[Key, str | Exception]] = queue.SimpleQueue()
+        self._num_threads: dict[int, int] = {}
+        self._pending = 0
+
+    def __len__(self) -> int:
+        return self._pending
+
+    def ask(self, key: Key, bot: Bot, game: Game, player: int, rng: random.Random) -> None:
+        """Have `bot.choose(game, player, rng)` called soon; nobody may touch game or rng until the answer is there."""
+        questions = self._questions.setdefault(id(bot), queue.SimpleQueue())
+        questions.put((key, game, player, rng))
+        self._pending += 1
+        if self._num_threads.get(id(bot), 0) < max_concurrent(bot):
+            self._num_threads[id(bot)] = self._num_threads.get(id(bot), 0) + 1
+            # Not an executor's threads: the interpreter would wait for them at its end, however long one hangs.
+            threading.Thread(target=self._work, args=(bot, questions), daemon=True).start()
+
+    def answers(self, wait_s: float) -> list[tuple[Key, str | Exception]]:
+        """(key, the move or what was raised) of those that are done; waits up to `wait_s` seconds for the first."""
+        found: list[tuple[Key, str | Exception]] = []
+        while self._pending:
+            try:
+                found.append(self._answers.get(block=wait_s > 0 and not found, timeout=wait_s))
+            except queue.Empty:
+                break
+            self._pending -= 1
+        return found
+
+    def close(self) -> None:
+        """Let the threads end when they have done what they are at; what was not begun is not asked any more."""
+        for bot, questions in self._questions.items():
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    questions.get_nowait()
+            for _ in range(self._num_threads[bot]):
+                questions.put(None)
+
+    def _work(self, bot: Bot, questions: queue.SimpleQueue[tuple[Key, Game, int, random.Random] | None]) -> None:
+        while (question := questions.get()) is not None:
+            key, game, player, rng = question
+            try:
+                move = bot.choose(game, player, rng)
+                if not isinstance(move, str):
+                    raise TypeError(f"choose gave a {type(move).__name__}, not text")
+                self._answers.put((key, move))
+            except Exception as error:
+                self._answers.put((key, error))
+            except BaseException as error:  # such as sys.exit: it would end the thread, and nobody would be told
+                self._answers.put((key, RuntimeError(f"choose raised {type(error).__name__}: {error}")))
+
+
+def max_concurrent(bot: Bot) -> int:
+    """How many threads may ask the bot at once; 0 for a bot that is asked where the game is played."""
+    return max(0, int(getattr(bot, "max_concurrent", 0)))

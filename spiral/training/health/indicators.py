@@ -1,0 +1,179 @@
+"""Episodes -> the vital signs of self-play, by game; knows neither what is healthy nor what was before."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from spiral.api.records import LEARNER, Episode, PolicyId, Trajectory
+
+Signs = dict[str, float]
+Trained = Sequence[tuple[Trajectory, Sequence[float]]]
+
+NOTHING = 1e-3
+"""Points: an advantage of at most this size teaches nothing. Not 0, since a running baseline only nears what it
+follows."""
+
+
+def vital_signs(
+    episodes: Sequence[Episode], trajectories: Sequence[Trajectory], advantages: Sequence[Sequence[float]]
+) -> Signs:
+    """`health/GAME/SIGN` of one step; `trajectories` are the learner's, `advantages` theirs, one a turn.
+
+    A sign that the step says nothing about is left out. N is a player's number, AGE is `old` or `new`.
+
+    `edge`, `edge_low`, `edge_high`: by how much player 0's return exceeds the mean of the others', in points a game,
+    with a 95% interval; each chair weighs the same as the learner's, so that a strong or weak opponent cancels out.
+    `edge_mirror` and its interval: the same in games of the learner against itself alone, where there are others too.
+    `win_pN`: of the games that one player won, the share that went to player N; weighed as `edge`.
+    `draw_rate`: share of games in which no single player did best.
+    `illegal_pN`: of the games with the learner in chair N, the share that its illegal move ended.
+    `entropy_pN`: nats a turn, minus the mean log-probability of the sampled replies, which is an unbiased estimate.
+    `reply_tokens_pN`, `cut_off`: mean length of the learner's replies, and the share that ran out of tokens.
+    `zero_share`: share of the learner's turns whose advantage is at most `NOTHING` in size.
+    `first_moves`, `openings`: distinct first moves, and the effective number of the first two (exp of their entropy).
+    `score_AGE`, `games_AGE`: the learner's share of wins, draws as halves, over the older or newer half of the
+    snapshots that it met, and the number of those games; `score_bots`, `score_others`: over bots, and all the rest.
+    """
+    games: dict[str, list[Episode]] = defaultdict(list)
+    for episode in episodes:
+        games[episode.game].append(episode)
+    trained: dict[str, list[tuple[Trajectory, Sequence[float]]]] = defaultdict(list)
+    for trajectory, row in zip(trajectories, advantages, strict=True):
+        trained[trajectory.game].append((trajectory, row))
+    metrics: Signs = {}
+    for game, played in sorted(games.items()):
+        signs = _edges(played) | _endings(played) | _replies(trained[game]) | _openings(played) | _scores(played)
+        metrics |= {f"health/{game}/{name}": value for name, value in signs.items()}
+    return metrics
+
+
+def _edges(played: Sequence[Episode]) -> Signs:
+    signs = _edge(played, "edge")
+    mirror = [e for e in played if e.policies.count(LEARNER) == len(e.policies)]
+    if 0 < len(mirror) < len(played):
+        signs |= _edge(mirror, "edge_mirror")
+    return signs
+
+
+def _edge(played: Sequence[Episode], name: str) -> Signs:
+    """The weighted mean of a difference a game; games of one deal are one observation to the interval."""
+    weights = _balanced(played)
+    if not weights or len(played[0].returns) < 2:
+        return {}
+    leads = [e.returns[0] - sum(e.returns[1:]) / (len(e.returns) - 1) for e in played]
+    edge = sum(weight * lead for weight, lead in zip(weights, leads, strict=True))
+    by_deal: dict[int, float] = defaultdict(float)
+    for episode, weight, lead in zip(played, weights, leads, strict=True):
+        by_deal[episode.deal] += weight * (lead - edge)
+    deals = len(by_deal)
+    if deals < 2:
+        return {name: edge}
+    half = 1.96 * math.sqrt(deals / (deals - 1) * sum(part * part for part in by_deal.values()))
+    return {name: edge, f"{name}_low": edge - half, f"{name}_high": edge + half}
+
+
+def _balanced(played: Sequence[Episode]) -> list[float]:
+    """One weight a game, all together 1 and the same for every chair of the learner's; [] if it never had some chair.
+
+    Without it a learner that only ever sits in one chair would look like a chair that wins.
+    """
+    chairs = [[player for player, policy in enumerate(e.policies) if policy == LEARNER] for e in played]
+    seen = Counter(player for seats in chairs for player in seats)
+    num = len(played[0].policies) if played else 0
+    if not num or len(seen) < num:
+        return []
+    return [sum(1 / (num * seen[player]) for player in seats) for seats in chairs]
+
+
+def _endings(played: Sequence[Episode]) -> Signs:
+    num = len(played[0].returns)
+    signs: Signs = {}
+    if num > 1:
+        winners = [_winner(e.returns) for e in played]
+        signs["draw_rate"] = winners.count(None) / len(winners)
+        won = [(e, winner) for e, winner in zip(played, winners, strict=True) if winner is not None]
+        if weights := _balanced([e for e, _ in won]):
+            for player in range(num):
+                shares = (weight for weight, (_, winner) in zip(weights, won, strict=True) if winner == player)
+                signs[f"win_p{player}"] = math.fsum(shares)
+    for player in range(num):
+        seated = [e.offender == player for e in played if e.policies[player] == LEARNER]
+        if seated:
+            signs[f"illegal_p{player}"] = sum(seated) / len(seated)
+    return signs
+
+
+def _winner(returns: Sequence[float]) -> int | None:
+    """The one player who did best."""
+    best = max(returns)
+    return returns.index(best) if returns.count(best) == 1 else None
+
+
+def _replies(trained: Trained) -> Signs:
+    totals: dict[int, list[float]] = defaultdict(lambda: [0, 0.0, 0])  # turns, nats, tokens
+    cut_off = nothing = 0
+    for trajectory, row in trained:
+        total = totals[trajectory.player]
+        total[0] += len(trajectory.turns)
+        for turn in trajectory.turns:
+            total[1] -= sum(turn.logprobs)
+            total[2] += len(turn.reply)
+            cut_off += turn.finish == "length"
+        nothing += sum(-NOTHING <= advantage <= NOTHING for advantage in row)
+    signs: Signs = {}
+    for player, (turns, nats, tokens) in sorted(totals.items()):
+        if turns:
+            signs |= {f"entropy_p{player}": nats / turns, f"reply_tokens_p{player}": tokens / turns}
+    if num_turns := sum(total[0] for total in totals.values()):
+        signs |= {"cut_off": cut_off / num_turns, "zero_share": nothing / num_turns}
+    return signs
+
+
+def _openings(played: Sequence[Episode]) -> Signs:
+    openings = Counter(_opening(e) for e in played if e.players)
+    if not openings:
+        return {}
+    total = openings.total()
+    entropy = -sum(count / total * math.log(count / total) for count in openings.values())
+    return {"first_moves": float(len({opening[0] for opening in openings})), "openings": math.exp(entropy)}
+
+
+def _opening(episode: Episode) -> tuple[str | None, ...]:
+    """The first two moves; None for one that was illegal, so that noise does not look like variety."""
+    turns = [iter(trajectory.turns) for trajectory in episode.trajectories]
+    first = [next(turns[player]) for player in episode.players[:2]]
+    return tuple(turn.move if turn.legal else None for turn in first)
+
+
+def _scores(played: Sequence[Episode]) -> Signs:
+    kinds = _kinds({policy for e in played for policy in e.policies})
+    won: dict[str, list[float]] = defaultdict(list)
+    for episode in played if kinds else ():
+        for kind, pairs in _pairs(episode, kinds).items():
+            won[kind].append(sum(pairs) / len(pairs))
+    signs: Signs = {}
+    for kind, shares in sorted(won.items()):
+        signs |= {f"score_{kind}": sum(shares) / len(shares), f"games_{kind}": float(len(shares))}
+    return signs
+
+
+def _kinds(policies: Iterable[PolicyId]) -> dict[PolicyId, str]:
+    """What each opponent is, the learner left out. An only snapshot is old: what was forgotten is asked first."""
+    steps = {policy: int(found[1]) for policy in policies if (found := re.fullmatch(r"snapshot:(\d+)", policy))}
+    by_age = sorted(steps, key=lambda policy: steps[policy])
+    num_old = (len(by_age) + 1) // 2
+    kinds = {policy: "bots" if policy.startswith("bot:") else "others" for policy in policies if policy != LEARNER}
+    return kinds | {policy: "old" if i < num_old else "new" for i, policy in enumerate(by_age)}
+
+
+def _pairs(episode: Episode, kinds: Mapping[PolicyId, str]) -> dict[str, list[float]]:
+    """By kind of opponent: 1, 1/2 or 0 for each pair of a chair of the learner's and one of such an opponent."""
+    pairs: dict[str, list[float]] = defaultdict(list)
+    mine = [got for policy, got in zip(episode.policies, episode.returns, strict=True) if policy == LEARNER]
+    for policy, theirs in zip(episode.policies, episode.returns, strict=True):
+        if mine and policy != LEARNER:
+            pairs[kinds[policy]] += [0.5 + 0.5 * ((got > theirs) - (got < theirs)) for got in mine]
+    return pairs
