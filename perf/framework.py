@@ -16,7 +16,7 @@ from typing import Any
 
 from perf.measure import Figure, Timing, alternate, spread
 from perf.parts import Ids, Table, num_turns, table
-from spiral.api.interfaces import Game
+from spiral.api.games import Game
 from spiral.api.records import Completion, Episode, PolicyId, Request
 from spiral.models.prompts import Prompter
 

@@ -16,7 +16,7 @@ from typing import Any
 import spiral_games
 import spiral_models
 
-from spiral.api.interfaces import Engine
+from spiral.api.training import Engine
 from spiral.api.records import LEARNER, Episode, Request
 from spiral.config import loading as config
 from spiral.config.schema import Config, WarmStartConfig

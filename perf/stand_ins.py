@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, cast
 
-from spiral.api.interfaces import Engine, PromptFormat
+from spiral.api.training import Engine, PromptFormat
 from spiral.api.records import Completion, PolicyId, Request
 from spiral.models.prompts import PlainFormat, Prompter
 

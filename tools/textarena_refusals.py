@@ -17,7 +17,7 @@ from spiral_games.textarena import TextArenaGame
 from spiral_games.textarena import importing as upstream
 from spiral_games.textarena.catalogue import Row
 
-from spiral.api.errors import IllegalMove
+from spiral.api.games import IllegalMove
 
 JUNK = (
     "",

@@ -19,21 +19,3 @@ class RunError(SpiralError):
 
 class PromptTooLong(SpiralError):
     """A prompt leaves no room for a reply in the model's context."""
-
-
-class IllegalMove(Exception):
-    """Raised by `Game.play` for a move the rules forbid; the game must be left exactly as it was.
-
-    The message is the reason, shown to a person who plays: "square 4 is taken".
-    """
-
-
-class Unavailable(Exception):
-    """Somebody outside this process who was asked for a move gave none: the match is voided, and is nobody's fault.
-
-    `cause` is a word or two that such failures are counted by, such as `timeout` or `http 429`.
-    """
-
-    def __init__(self, cause: str, detail: str = "") -> None:
-        super().__init__(f"{cause}: {detail}" if detail else cause)
-        self.cause = cause

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import pluggy
 
 from spiral.api.records import Episode
 
-if TYPE_CHECKING:
-    from spiral.config.schema import Config
 hookspec = pluggy.HookspecMarker("spiral")
 hookimpl = pluggy.HookimplMarker("spiral")
 
@@ -76,8 +74,8 @@ def register_loggers(register: Register) -> None:
 
 
 @hookspec
-def run_started(config: Config, run_dir: Path) -> None:
-    """A run begins or resumes; on the main process, as all observers."""
+def run_started(config: Mapping[str, Any], run_dir: Path) -> None:
+    """A run begins or resumes with this configuration, as in its config.yaml; on the main process, as all observers."""
 
 
 @hookspec

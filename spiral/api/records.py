@@ -109,7 +109,7 @@ class Episode:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class VoidedGame:
     """A game that was voided; everything needed to see it again."""
 
     game: str
@@ -118,3 +118,8 @@ class Fault:
     reason: str
     cause: str = "game"
     """`game` if the game itself misbehaved, else what somebody outside this process failed by, such as `timeout`."""
+
+
+def outcome(own: float, other: float) -> float:
+    """1 for a win, 0.5 for a draw, 0 for a loss, of a return against another's."""
+    return 0.5 + 0.5 * ((own > other) - (own < other))

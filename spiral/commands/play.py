@@ -7,8 +7,9 @@ import time
 
 import click
 
-from spiral.api.errors import IllegalMove, SpiralError
-from spiral.api.interfaces import Game
+from spiral.api.errors import SpiralError
+from spiral.api.games import IllegalMove
+from spiral.api.games import Game
 from spiral.api.records import Request, Sampling
 from spiral.evaluation.evaluator import AVERAGED
 from spiral.evaluation.loaded_run import Inspected

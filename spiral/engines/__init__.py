@@ -1,1 +1,1 @@
-"""One file an engine; each implements `spiral.api.interfaces.Engine` and is registered in `spiral.builtin`."""
+"""One file an engine; each implements `spiral.api.training.Engine` and is registered in `spiral.builtin`."""

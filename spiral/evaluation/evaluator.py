@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from spiral.api.errors import SpiralError
-from spiral.api.interfaces import Engine, Game
+from spiral.api.games import Game
+from spiral.api.training import Engine
 from spiral.api.records import Episode, PolicyId
 from spiral.config.schema import EvaluateConfig, RolloutConfig
 from spiral.evaluation.move_probabilities import Table, move_table

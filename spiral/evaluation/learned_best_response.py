@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from spiral.api.errors import RunError, SpiralError
-from spiral.api.interfaces import Game, is_zero_sum, worst_return
+from spiral.api.games import Game, is_zero_sum, worst_return
 from spiral.api.records import Episode, PolicyId
 from spiral.config.loading import read
 from spiral.config.schema import Config

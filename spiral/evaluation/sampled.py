@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from spiral.api.errors import RunError, SpiralError
-from spiral.api.interfaces import Engine
+from spiral.api.training import Engine
 from spiral.api.records import Completion, PolicyId, Request, Sampling
 from spiral.models.prompts import Prompter
 from spiral.seeds import child, derive

@@ -23,7 +23,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from spiral.api.errors import RunError, SpiralError
-from spiral.api.interfaces import Engine, Game, random_legal_move, try_move
+from spiral.api.games import Game, random_legal_move, try_move
+from spiral.api.training import Engine
 from spiral.api.records import LEARNER, Request, Sampling
 from spiral.config.schema import WarmStartConfig
 from spiral.learning.packing import Sample, pack_samples

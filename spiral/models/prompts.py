@@ -1,20 +1,15 @@
-"""Observation -> prompt ids, reply -> move: the prompt formats that the core ships, and the cache before them.
+"""Observation -> prompt ids, reply -> move: the prompt formats that the core ships.
 
 Text from games and players is encoded as plain text, so a player who writes `<|eot|>` writes seven characters.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
+from spiral.api.answers import last_boxed
 from spiral.api.errors import SpiralError
-from spiral.api.interfaces import PromptFormat
-
-_MAX_CACHED_TOKENS = 4_000_000
-"""Tokens of prompts, and of replies, that are remembered: about 40 bytes each."""
-
 
 class PlainFormat:
     """The observation alone, then the move alone: for tiny models, whose prompt bytes are their budget."""
@@ -85,66 +80,6 @@ class BoxedFormat:
         before, _, after = str(text).partition(mark)
         encode = self._tokenizer.encode
         return encode(before, add_special_tokens=False), encode(after, add_special_tokens=False)
-
-
-class Prompter:
-    """A prompt format with memory: games say the same things again and again, and encoding text is slow."""
-
-    def __init__(self, prompt_format: PromptFormat) -> None:
-        self._format = prompt_format
-        self.stop_ids = prompt_format.stop_ids
-        self._prompts: dict[tuple[str, str], tuple[int, ...]] = {}
-        self._moves: dict[tuple[int, ...], str | None] = {}
-        self._prompt_tokens = self._reply_tokens = 0
-
-    def encode(self, rules: str, observation: str) -> tuple[int, ...]:
-        """Prompt ids for a decision."""
-        key = (rules, observation)
-        ids = self._prompts.get(key)
-        if ids is None:
-            ids = tuple(self._format.encode(rules, observation))
-            self._prompt_tokens += len(ids)
-            if self._prompt_tokens > _MAX_CACHED_TOKENS:
-                self._prompts.clear()
-                self._prompt_tokens = len(ids)
-            self._prompts[key] = ids
-        return ids
-
-    def read(self, reply: tuple[int, ...]) -> str | None:
-        """The move in a finished reply, or None."""
-        if reply not in self._moves:
-            self._reply_tokens += len(reply)
-            if self._reply_tokens > _MAX_CACHED_TOKENS:
-                self._moves.clear()
-                self._reply_tokens = len(reply)
-            self._moves[reply] = self._format.read(reply)
-        return self._moves[reply]
-
-    def reply(self, move: str) -> tuple[int, ...] | None:
-        """The one reply that says `move`, or None."""
-        ids = self._format.reply(move)
-        return None if ids is None else tuple(ids)
-
-
-def last_boxed(text: str) -> str | None:
-    r"""The content of the last `\boxed{...}` that closes, braces matched and `\text{}` stripped; None without one.
-
-    One pass, since a model that repeats itself may open thousands.
-    """
-    starts = {match.end() - 1 for match in re.finditer(r"\\boxed\s*\{", text)}
-    opened: list[int] = []
-    last: tuple[int, int] | None = None
-    for place, character in enumerate(text):
-        if character == "{":
-            opened.append(place)
-        elif character == "}" and opened:
-            start = opened.pop()
-            if start in starts and (last is None or start > last[0]):
-                last = start, place
-    if last is None:
-        return None
-    inside = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text[last[0] + 1 : last[1]]).strip()
-    return inside or None
 
 
 def _plain_ids(tokenizer: Any, text: str) -> list[int]:

@@ -1,47 +1,45 @@
-"""A sampler of opponents that another one takes over in part, after a collapse; knows neither of them."""
+"""An opponent sampler that hands a share of the games to a fallback sampler, more after each rollback."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
-from spiral.api.interfaces import OpponentSampler, Records, Stateful
+from spiral.api.policies import OpponentSampler, PoolView
 from spiral.api.records import Episode, PolicyId
-from spiral.policies.pool import Pool
+from spiral.api.training import RecordsEpisodes, Stateful
 
 
-class Widened:
-    """Seats by `first`; once `widen` was called, `second` seats a share of the games, more each time.
+class FallbackSampler:
+    """Seats by `first`, and a share of the games by `fallback`: none until `num_rollbacks` is set above 0.
 
-    After n calls `second` has 1 - (1 - share)^n of them.
+    After n rollbacks the fallback has 1 - (1 - share)^n of the games.
     """
 
-    def __init__(self, first: OpponentSampler, second: OpponentSampler, share: float) -> None:
-        self.samplers = (first, second)
+    def __init__(self, first: OpponentSampler, fallback: OpponentSampler, share: float) -> None:
+        self.samplers = (first, fallback)
         self._share = share
-        self.times = 0
+        self.num_rollbacks = 0
+        """Set by the run's recovery, which keeps the count."""
 
-    def widen(self) -> None:
-        """Let the second sampler have more."""
-        self.times += 1
-
-    def seat(self, game: str, num_players: int, pool: Pool, rng: random.Random) -> list[PolicyId]:
-        second = bool(self.times) and rng.random() < 1 - (1 - self._share) ** self.times
-        return self.samplers[second].seat(game, num_players, pool, rng)
+    def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> Sequence[PolicyId]:
+        # No draw before the first rollback, so that a run without one seats exactly as `first` alone would.
+        use_fallback = bool(self.num_rollbacks) and rng.random() < 1 - (1 - self._share) ** self.num_rollbacks
+        return self.samplers[use_fallback].seat(game, num_players, pool, rng)
 
     def record(self, episode: Episode) -> None:
         for sampler in self.samplers:
-            if isinstance(sampler, Records):
+            if isinstance(sampler, RecordsEpisodes):
                 sampler.record(episode)
 
     @property
     def state(self) -> dict[str, Any]:
-        """JSON values: how often it was widened, and the state of both."""
-        return {"times": self.times, "samplers": [s.state if isinstance(s, Stateful) else None for s in self.samplers]}
+        """JSON values: the state of both samplers."""
+        return {"samplers": [s.state if isinstance(s, Stateful) else None for s in self.samplers]}
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
-        self.times = state["times"]
         for sampler, its in zip(self.samplers, state["samplers"], strict=True):
             if isinstance(sampler, Stateful):
                 sampler.state = its

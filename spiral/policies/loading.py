@@ -1,8 +1,4 @@
-"""The policies that a text names: bots, checkpoints of runs, saved models; checks the text before anything is made.
-
-`NAME`, `NAME:key=value,key=value`: a bot. `run:DIR`, `run:DIR@STEP`: the averaged weights of a run's checkpoint, asked
-with that run's own prompt. `model:PATH`: a model saved by transformers, asked with this run's prompt.
-"""
+"""Loads the policies that references name into a pool, so that they can play."""
 
 from __future__ import annotations
 
@@ -12,144 +8,87 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spiral.api.errors import RunError, SpiralError
-from spiral.api.records import PolicyId, Sampling
-from spiral.config.loading import parse_plugin
+from spiral.api.records import PolicyId
 from spiral.config.schema import Config, PluginConfig
-from spiral.models.prompts import Prompter
+from spiral.models.prompt_cache import Prompter
 from spiral.plugins.registry import Plugins
-from spiral.policies.pool import Pool, Voice
+from spiral.policies.completer import Completer
+from spiral.policies.pool import Pool
+from spiral.policies.reference import PolicyRef
 
 if TYPE_CHECKING:
     import torch
 
-RUN, MODEL = "run:", "model:"
 
+class PolicyLoader:
+    """Loads policies into `pool`; `config` is the run's own, whose completer they share where their model is the same."""
 
-def fault(text: str, plugins: Plugins, exact: bool) -> str | None:
-    """What is wrong with the name of a policy, as one sentence; None if it can be invited.
+    def __init__(self, config: Config, plugins: Plugins, pool: Pool) -> None:
+        self._config, self._plugins, self._pool = config, plugins, pool
+        self._completers: list[tuple[Config, Completer]] = []
+        if pool.default is not None:
+            self._completers.append((config, pool.default))
 
-    `exact`: whether a checkpoint must be named by its step, as where a run may be resumed later.
-    """
-    try:
-        if text.startswith(RUN):
-            path = _checkpoint(text)
-            if exact and "@" not in text:
-                step = path.name.removeprefix("step-").lstrip("0") or "0"
-                return f"{text} names no step, and the newest changes as that run goes on; write {text}@{step}"
-        elif text.startswith(MODEL):
-            _saved_model(text)
-        else:
-            bot = parse_plugin(text)
-            return plugins.fault("bot", bot.name, bot.args)
-    except SpiralError as error:
-        return str(error)
-    return None
-
-
-class Guests:
-    """Invites policies to a pool; `config` is the run's own, whose engine they share where their model is the same."""
-
-    def __init__(self, config: Config, plugins: Plugins, pool: Pool, home: Voice | None) -> None:
-        self._config, self._plugins, self._pool, self._home = config, plugins, pool, home
-        self._voices: list[tuple[Config, Voice]] = [] if home is None else [(config, home)]
-
-    def invite(self, text: str) -> PolicyId:
+    def load(self, text: str) -> PolicyId:
         """The id of the policy that `text` names, ready to play. Raises SpiralError with what is wrong."""
-        if text.startswith(RUN):
-            return self._run(text)
-        if text.startswith(MODEL):
-            return self._model(text)
-        bot = parse_plugin(text)
-        return self._pool.bot(bot.name, **bot.args)
+        return self.load_ref(PolicyRef.parse(text))
 
-    def _run(self, text: str) -> PolicyId:
-        from spiral.runs.checkpoints import averaged_weights, step_of
+    def load_ref(self, ref: PolicyRef) -> PolicyId:
+        """The id of the policy of a reference, ready to play. Raises SpiralError with what is wrong."""
+        if ref.kind == "run":
+            return self._load_run(ref.resolved())
+        if ref.kind == "model":
+            return self._load_model(ref)
+        return self._pool.bot(ref.name, **ref.args)
+
+    def _load_run(self, ref: PolicyRef) -> PolicyId:
+        from spiral.runs.checkpoints import averaged_weights
         from spiral.runs.directory import RunDir
 
-        path = _checkpoint(text)
-        step = step_of(path)
-        policy = f"{RUN}{_run_dir(text)}@{step}"
-        if policy in self._pool:
-            return policy
-        _, theirs = RunDir.open(_run_dir(text))
-        voice = self._voice_of(theirs)
-        if voice is not self._home:
-            self._pool.voices[policy] = voice
-        _load(voice, policy, averaged_weights(path), step, text)
-        self._pool.weighted.add(policy)
-        return policy
+        if ref.policy not in self._pool:
+            _, config = RunDir.open(ref.path)
+            completer = self._completer_of(config)
+            assert ref.step is not None
+            _load_weights(completer, ref, averaged_weights(ref.checkpoint()), ref.step)
+            self._pool.add_weights(ref.policy, completer)
+        return ref.policy
 
-    def _voice_of(self, theirs: Config) -> Voice:
-        """The voice of a run: one for all runs of the same model and prompt, so that they share an engine's batch."""
-        for config, voice in self._voices:
-            if _same_voice(theirs, config):
-                return voice
-        voice = _voice(theirs, self._plugins, theirs.model)
-        self._voices.append((theirs, voice))
-        return voice
+    def _completer_of(self, config: Config) -> Completer:
+        """The completer of a run: one for all runs of the same model and prompt, so that they share an engine."""
+        for known, completer in self._completers:
+            if _same_completer(known, config):
+                return completer
+        model, tokenizer = self._plugins.make("model", config.model.name, **config.model.args)
+        completer = make_completer(model, tokenizer, config, self._plugins)
+        self._completers.append((config, completer))
+        return completer
 
-    def _model(self, text: str) -> PolicyId:
-        if text not in self._pool:
-            model, tokenizer = _pretrained(_saved_model(text), self._plugins)
-            voice = self._pool.voices[text] = _around(model, tokenizer, self._config, self._plugins)
+    def _load_model(self, ref: PolicyRef) -> PolicyId:
+        if ref.policy not in self._pool:
             from spiral.models.logits import parameters
 
-            _load(voice, text, parameters(model), 0, text)
-            self._pool.weighted.add(text)
-        return text
+            model, tokenizer = _pretrained(ref.saved_model(), self._plugins)
+            completer = make_completer(model, tokenizer, self._config, self._plugins)
+            _load_weights(completer, ref, parameters(model), 0)
+            self._pool.add_weights(ref.policy, completer)
+        return ref.policy
 
 
-def _run_dir(text: str) -> Path:
-    return Path(text.removeprefix(RUN).rpartition("@")[0] if "@" in text else text.removeprefix(RUN))
-
-
-def _checkpoint(text: str) -> Path:
-    """The directory of the checkpoint that `run:DIR@STEP` names. Raises SpiralError if there is none."""
-    from spiral.runs.checkpoints import found, latest, step_of
-    from spiral.runs.directory import RunDir
-
-    run, _ = RunDir.open(_run_dir(text))
-    if "@" not in text:
-        return latest(run.path)
-    asked = text.rpartition("@")[2]
-    steps = {str(step_of(path)): path for path in found(run.checkpoints)}
-    if asked not in steps:
-        raise RunError(
-            f"{text}: run {run.path} has no checkpoint of step {asked}; it has: {', '.join(steps) or 'none'}"
-        )
-    return steps[asked]
-
-
-def _saved_model(text: str) -> Path:
-    path = Path(text.removeprefix(MODEL))
-    if not (path / "config.json").is_file():
-        raise RunError(
-            f"{text}: {path} holds no saved model (no config.json); give a folder that save_pretrained wrote"
-        )
-    return path
-
-
-def _same_voice(one: Config, other: Config) -> bool:
-    return (one.model, one.prompt, one.rollout.max_new_tokens) == (
-        other.model,
-        other.prompt,
-        other.rollout.max_new_tokens,
-    )
-
-
-def _voice(config: Config, plugins: Plugins, model: PluginConfig) -> Voice:
-    made, tokenizer = plugins.make("model", model.name, **model.args)
-    return _around(made, tokenizer, config, plugins)
-
-
-def _around(model: Any, tokenizer: Any, config: Config, plugins: Plugins) -> Voice:
-    """An engine and a prompt format for a model."""
+def make_completer(model: Any, tokenizer: Any, config: Config, plugins: Plugins) -> Completer:
+    """A new engine and prompt format for a model, as `config` asks for them; the model moves to this process's device."""
     from accelerate import PartialState
 
     model.to(PartialState().device).eval()
     engine = plugins.make("engine", config.engine.name, model, tokenizer, **config.engine.args)
     prompter = Prompter(plugins.make("prompt", config.prompt.name, tokenizer, **config.prompt.args))
-    return Voice(engine, prompter, Sampling(config.rollout.max_new_tokens, prompter.stop_ids))
+    return Completer.of(engine, prompter, config.rollout.max_new_tokens)
+
+
+def _same_completer(one: Config, other: Config) -> bool:
+    def asked(config: Config) -> tuple[PluginConfig, PluginConfig, int]:
+        return config.model, config.prompt, config.rollout.max_new_tokens
+
+    return asked(one) == asked(other)
 
 
 def _pretrained(path: Path, plugins: Plugins) -> tuple[Any, Any]:
@@ -161,8 +100,8 @@ def _pretrained(path: Path, plugins: Plugins) -> tuple[Any, Any]:
     raise RunError(f"model:{path} cannot be loaded: no installed model plug-in takes a path; install one that does")
 
 
-def _load(voice: Voice, policy: PolicyId, weights: Mapping[str, torch.Tensor], version: int, text: str) -> None:
+def _load_weights(completer: Completer, ref: PolicyRef, weights: Mapping[str, torch.Tensor], version: int) -> None:
     try:
-        voice.engine.load_weights(policy, weights, version)
+        completer.engine.load_weights(ref.policy, weights, version)
     except SpiralError as error:
-        raise RunError(f"{text} does not fit the model that its run was configured with: {error}") from error
+        raise RunError(f"{ref} does not fit the model that its run was configured with: {error}") from error

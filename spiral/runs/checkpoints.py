@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from transformers.utils import logging as transformers_logging
 
 from spiral.api.errors import RunError
-from spiral.api.interfaces import Stateful
+from spiral.api.training import Stateful
 from spiral.learning.full_learner import Learner
 
 REGULARISER = ("reference", "trail")

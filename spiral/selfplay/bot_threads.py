@@ -8,7 +8,8 @@ import random
 import threading
 from typing import Generic, TypeVar
 
-from spiral.api.interfaces import Bot, Game
+from spiral.api.games import Game
+from spiral.api.policies import Bot
 
 Key = TypeVar("Key")
 

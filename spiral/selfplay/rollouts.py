@@ -15,14 +15,17 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from spiral.api.errors import PromptTooLong, RunError, SpiralError, Unavailable
-from spiral.api.interfaces import Engine, Game, GameSampler, OpponentSampler, try_move, worst_return
+from spiral.api.errors import PromptTooLong, RunError, SpiralError
+from spiral.api.policies import Unavailable
+from spiral.api.games import Game, try_move, worst_return
+from spiral.api.policies import OpponentSampler
+from spiral.api.training import Engine, GameSampler
 from spiral.api.records import Completion, Ending, Episode, Fault, PolicyId, Request, Sampling, Trajectory, Turn
 from spiral.config.schema import RolloutConfig
 from spiral.models.prompts import Prompter
 from spiral.policies.pool import Pool, Voice
 from spiral.seeds import child, derive
-from spiral.selfplay.bot_threads import max_concurrent
+from spiral.api.policies import max_concurrent
 from spiral.selfplay.scheduler import Group, Hall, Match
 from spiral.selfplay.time_limit import Watchdog
 

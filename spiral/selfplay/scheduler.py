@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from spiral.api.interfaces import Engine, Game
+from spiral.api.games import Game
+from spiral.api.training import Engine
 from spiral.api.records import Completion, Episode, PolicyId, Turn
 from spiral.selfplay.bot_threads import Thinkers
 from spiral.selfplay.time_limit import Watchdog

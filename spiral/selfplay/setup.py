@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from spiral.api.errors import ConfigError, SpiralError
-from spiral.api.interfaces import AdvantageEstimator, Bot, Engine, Game, GameSampler, OpponentSampler, RewardShaper
+from spiral.api.games import Game
+from spiral.api.policies import Bot, OpponentSampler
+from spiral.api.training import AdvantageEstimator, Engine, GameSampler, RewardShaper
 from spiral.api.records import LEARNER, Sampling
 from spiral.config.schema import Config, PluginConfig
 from spiral.models.prompts import Prompter

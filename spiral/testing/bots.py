@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from spiral.api.errors import IllegalMove, SpiralError
-from spiral.api.interfaces import Bot
+from spiral.api.errors import SpiralError
+from spiral.api.games import IllegalMove
+from spiral.api.policies import Bot
 from spiral.testing.information import first_deals
 from spiral.testing.playing import MAX_MOVES, GameFactory, Start, Table, View, dealt, same_future, seeded
 from spiral.testing.violations import Broken, doing, findings, global_chance, short
@@ -30,7 +31,7 @@ class Decision(NamedTuple):
 
 
 def check_bot(factory: BotFactory, games: Mapping[str, GameFactory], *, seed: int = 0) -> list[str]:
-    """Every promise of `spiral.api.interfaces.Bot` that `factory()` breaks on these games, a sentence each.
+    """Every promise of `spiral.api.policies.Bot` that `factory()` breaks on these games, a sentence each.
 
     A game that the bot refuses with a SpiralError at its first move is left out; one game must remain. The games
     themselves are taken to keep their promises. Deterministic in `seed`.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from spiral.api.interfaces import GameSampler, Records, Stateful
+from spiral.api.training import GameSampler, RecordsEpisodes, Stateful
 from spiral.testing.episodes import CHAIRS, random_episode
 from spiral.testing.state import restore, saved
 from spiral.testing.violations import Broken, doing, findings, global_chance, short
@@ -43,7 +43,7 @@ class _Line:
     def step(self) -> list[str]:
         """The games of a step, chosen and then recorded in their order."""
         chosen = [self.choose(self.rng) for _ in range(NUM_GAMES)]
-        if isinstance(self.sampler, Records):
+        if isinstance(self.sampler, RecordsEpisodes):
             for game in chosen:
                 episode = random_episode(self.results, game)
                 with doing(f"record(episode), of {short(episode.policies)} with returns {episode.returns},"):
@@ -52,7 +52,7 @@ class _Line:
 
 
 def check_curriculum(factory: CurriculumFactory, *, seed: int = 0) -> list[str]:
-    """Every promise of `spiral.api.interfaces.GameSampler` that `factory(games)` breaks, a sentence each.
+    """Every promise of `spiral.api.training.GameSampler` that `factory(games)` breaks, a sentence each.
 
     - It chooses names of the run's games and nothing else, for one game and for several.
     - All chance comes from the `rng` given: equal pasts and equal generators choose alike.

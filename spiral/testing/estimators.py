@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from spiral.api.interfaces import AdvantageEstimator, Stateful
+from spiral.api.training import AdvantageEstimator, Stateful
 from spiral.api.records import Trajectory
 from spiral.testing.fakes import make_trajectory
 from spiral.testing.state import restore, saved
@@ -23,7 +23,7 @@ TOLERANCE = 1e-9
 
 
 def check_estimator(factory: EstimatorFactory, *, seed: int = 0) -> list[str]:
-    """Every promise of `spiral.api.interfaces.AdvantageEstimator` that `factory()` breaks, a sentence each.
+    """Every promise of `spiral.api.training.AdvantageEstimator` that `factory()` breaks, a sentence each.
 
     Tried on made-up trajectories of two games, two players, groups of 4 per deal, 0 to 3 turns each, half of them with
     rewards for single turns, as shapers give. An estimator whose result depends on the order of its trajectories says

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from spiral.api.errors import SpiralError
-from spiral.api.interfaces import Game
+from spiral.api.games import Game
 from spiral.api.records import LEARNER, Completion, Episode, PolicyId, Request, Trajectory, Turn
 
 Replies = Callable[[Request], Sequence[int]] | Mapping[tuple[int, ...], Sequence[int]]

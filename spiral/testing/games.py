@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from spiral.api.errors import IllegalMove
-from spiral.api.interfaces import is_zero_sum, worst_return
+from spiral.api.games import IllegalMove
+from spiral.api.games import is_zero_sum, worst_return
 from spiral.testing import information as hidden
 from spiral.testing.playing import MAX_COMPARED, GameFactory, Start, Table, difference, play_out, same_future, seeded
 from spiral.testing.violations import Broken, doing, findings, global_chance, is_finite, short
@@ -33,7 +33,7 @@ class Played(NamedTuple):
 
 
 def check_game(factory: GameFactory, *, num_matches: int = 50, seed: int = 0) -> list[str]:
-    """Every promise of `spiral.api.interfaces.Game` that `factory()` breaks, a sentence each; empty if it keeps them.
+    """Every promise of `spiral.api.games.Game` that `factory()` breaks, a sentence each; empty if it keeps them.
 
     Plays `num_matches` matches of random legal moves, and probes some positions of each. Deterministic in `seed`.
     Sentences come in stages - form, play, seeds, copies, behaviour - and stop after the first stage that has any,
@@ -77,7 +77,7 @@ def _members(factory: GameFactory) -> Iterator[str]:
         game: Any = factory()
     for name in METHODS:
         if not callable(getattr(game, name, None)):
-            yield f"the game has no method {name}; see spiral.api.interfaces.Game"
+            yield f"the game has no method {name}; see spiral.api.games.Game"
     num_players, rules = getattr(game, "num_players", None), getattr(game, "rules", None)
     if not isinstance(num_players, int) or isinstance(num_players, bool) or num_players < 1:
         yield f"num_players is {short(num_players)}; make it a whole number, 1 or more, before reset"

@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from spiral.api.interfaces import Enumerable, has_perfect_information
+from spiral.api.games import Enumerable, has_perfect_information
 from spiral.testing.playing import GameFactory, Start, Table, View, dealt, play_out, same_future, seeded
 from spiral.testing.violations import Broken, doing, global_chance, is_finite, short
 

@@ -11,8 +11,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from spiral.api.errors import IllegalMove
-from spiral.api.interfaces import Game
+from spiral.api.games import IllegalMove
+from spiral.api.games import Game
 from spiral.testing.violations import Broken, doing, is_finite, short
 
 GameFactory = Callable[[], Game]

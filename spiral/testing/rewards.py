@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
-from spiral.api.interfaces import RewardShaper, Stateful
+from spiral.api.training import RewardShaper, Stateful
 from spiral.api.records import Episode, Trajectory, Turn
 from spiral.testing.episodes import CHAIRS, random_episode, unpaid
 from spiral.testing.state import restore, saved
@@ -23,7 +23,7 @@ TOLERANCE = 1e-9
 
 
 def check_reward(factory: RewardFactory, *, seed: int = 0) -> list[str]:
-    """Every promise of `spiral.api.interfaces.RewardShaper` that `factory()` breaks, a sentence each.
+    """Every promise of `spiral.api.training.RewardShaper` that `factory()` breaks, a sentence each.
 
     - It gives an Episode for every finished game: for one to three players, with illegal turns or no turn at all,
       with bots, and with what earlier shapers paid.

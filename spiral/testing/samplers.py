@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any
 
 from spiral.api.errors import SpiralError
-from spiral.api.interfaces import OpponentSampler, Records, Stateful
+from spiral.api.policies import OpponentSampler
+from spiral.api.training import RecordsEpisodes, Stateful
 from spiral.api.records import LEARNER, PolicyId
 from spiral.plugins.registry import Plugins
 from spiral.policies.pool import Pool
@@ -58,7 +59,7 @@ class _Line:
         self._validate(seats, num)
         episode = make_episode([self.results.choice((-1.0, 1.0)) for _ in seats], policies=seats)
         self.pool.ledger.record([episode])
-        if isinstance(self.sampler, Records):
+        if isinstance(self.sampler, RecordsEpisodes):
             with doing("record(episode)"):
                 self.sampler.record(episode)
         return list(seats)
@@ -73,7 +74,7 @@ class _Line:
 
 
 def check_sampler(factory: SamplerFactory, plugins: Plugins, *, seed: int = 0) -> list[str]:
-    """Every promise of `spiral.api.interfaces.OpponentSampler` that `factory()` breaks, a sentence each.
+    """Every promise of `spiral.api.policies.OpponentSampler` that `factory()` breaks, a sentence each.
 
     Tried for tables of 1 to 4 chairs, with a pool that holds the learner alone, or three snapshots and a bot too.
     A SpiralError for a number of chairs other than 2 says that the sampler does not go there. Deterministic in `seed`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from spiral.api.interfaces import Stateful
+from spiral.api.training import Stateful
 from spiral.testing.violations import Broken, doing, short
 
 

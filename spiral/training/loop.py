@@ -16,7 +16,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
 from spiral.api.errors import RunError
-from spiral.api.interfaces import Records, has_perfect_information
+from spiral.api.games import has_perfect_information
+from spiral.api.training import RecordsEpisodes
 from spiral.api.records import LEARNER, Episode, Trajectory
 from spiral.config.loading import dump
 from spiral.config.schema import Config
@@ -128,7 +129,7 @@ class Training:
             episodes = [shape(episode) for episode in episodes]
         self.players.pool.ledger.record(episodes)
         for watcher in (self.trainers.opponents, self.trainers.curriculum):
-            if isinstance(watcher, Records):
+            if isinstance(watcher, RecordsEpisodes):
                 for episode in episodes:
                     watcher.record(episode)
         return episodes

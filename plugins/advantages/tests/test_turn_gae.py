@@ -13,7 +13,7 @@ from spiral_advantages.rloo import Rloo
 from spiral_advantages.turn_gae import EPS, TurnGae
 
 from spiral.api.errors import SpiralError
-from spiral.api.interfaces import Stateful
+from spiral.api.training import Stateful
 from spiral.api.records import LEARNER, Trajectory, Turn
 from spiral.testing import check_estimator
 

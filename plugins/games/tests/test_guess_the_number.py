@@ -8,7 +8,7 @@ import pytest
 from spiral_games.native.guess_the_number import GuessTheNumber
 
 from spiral import Enumerable, IllegalMove, SpiralError
-from spiral.api.interfaces import is_zero_sum
+from spiral.api.games import is_zero_sum
 from spiral.testing import check_game
 from spiral.theory.best_response import best_response, nash_conv, uniform, values
 from spiral.theory.game_tree import GameTree

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from spiral_games.native.simple_negotiation import WORTH, SimpleNegotiation
 
 from spiral import IllegalMove, SpiralError
-from spiral.api.interfaces import random_legal_move
+from spiral.api.games import random_legal_move
 
 OFFER = "[offer: 2 wood -> 1 gold]"
 

@@ -9,7 +9,7 @@ from spiral_games.native.truth_and_deception import TruthAndDeception
 from spiral_games.native.truth_and_deception_facts import FACT_PAIRS
 
 from spiral import IllegalMove, SpiralError
-from spiral.api.interfaces import random_legal_move
+from spiral.api.games import random_legal_move
 from spiral.testing import check_game
 
 

@@ -31,7 +31,7 @@ PATIENCE = 4
 
 
 class TorchEngine:
-    """See `spiral.api.interfaces.Engine`. Rows of one policy are decoded together, policies one after another."""
+    """See `spiral.api.training.Engine`. Rows of one policy are decoded together, policies one after another."""
 
     def __init__(self, model: Any, tokenizer: Any, max_rows: int = 256, prefill_tokens: int = 16384) -> None:
         """`max_rows`: texts decoded at once for each policy. `prefill_tokens`: prompt tokens a step admits, at most."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spiral.api.errors import SpiralError
-from spiral.api.interfaces import Game
+from spiral.api.games import Game
 from spiral.api.records import PolicyId
 from spiral.config.loading import load, parse_plugin
 from spiral.config.schema import Config, PluginConfig

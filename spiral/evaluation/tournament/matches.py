@@ -9,13 +9,16 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from spiral.api.errors import PromptTooLong, RunError, Unavailable
-from spiral.api.interfaces import Bot, Engine, Game
+from spiral.api.errors import PromptTooLong, RunError
+from spiral.api.policies import Unavailable
+from spiral.api.games import Game
+from spiral.api.policies import Bot
+from spiral.api.training import Engine
 from spiral.api.records import Episode, Fault, PolicyId, Request
 from spiral.evaluation.tournament.entrants import Field
 from spiral.evaluation.tournament.pairing import LineUp
 from spiral.policies.pool import Pool, Voice
-from spiral.selfplay.bot_threads import max_concurrent
+from spiral.api.policies import max_concurrent
 from spiral.selfplay.curriculum import Weighted
 from spiral.selfplay.rollouts import Rollouts
 

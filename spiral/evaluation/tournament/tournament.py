@@ -25,7 +25,7 @@ from spiral.evaluation.tournament.entrants import Field, entrants, field, game_o
 from spiral.evaluation.tournament.matches import Referee
 from spiral.evaluation.tournament.pairing import Block, LineUp, next_pair, pair, round_robin
 from spiral.plugins.registry import Plugins, label
-from spiral.policies.results import RATED, Ledger
+from spiral.policies.results import Ledger, RATED
 from spiral.reports.html.tournament_page import tournament_page
 from spiral.seeds import derive
 

@@ -5,7 +5,7 @@ import random
 from typing import NamedTuple
 
 from spiral import Game, SpiralError
-from spiral.api.interfaces import has_perfect_information, is_zero_sum, random_legal_move
+from spiral.api.games import has_perfect_information, is_zero_sum, random_legal_move
 
 
 class RandomBot:

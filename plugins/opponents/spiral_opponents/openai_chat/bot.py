@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from spiral import Game, SpiralError
-from spiral.api.errors import Unavailable
+from spiral.api.policies import Unavailable
 from spiral_opponents.openai_chat.budget import Account
 from spiral_opponents.openai_chat.http import CallFailed, Response, fault, post
 from spiral_opponents.openai_chat.messages import (

@@ -10,7 +10,8 @@ import pytest
 from spiral_games.native.kuhn_poker import KuhnPoker
 from spiral_games.native.tic_tac_toe import TicTacToe
 
-from spiral.api.errors import IllegalMove, SpiralError
+from spiral.api.errors import SpiralError
+from spiral.api.games import IllegalMove
 from spiral.theory.best_response import GameTree, best_response, nash_conv, outcomes, uniform, values
 
 

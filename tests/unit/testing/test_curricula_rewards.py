@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from spiral.api.interfaces import Records, Stateful
+from spiral.api.training import RecordsEpisodes, Stateful
 from spiral.api.records import LEARNER
 from spiral.plugins.registry import Plugins
 from spiral.testing import CHECKED_KINDS, check, check_curriculum, check_reward
@@ -189,8 +189,8 @@ def test_a_broken_game_sampler_is_caught(sampler, words):
 
 def test_the_fakes_of_the_kit_are_what_they_claim():
     """A sampler without `record` and one with: the Protocols tell them apart as training does."""
-    assert not isinstance(Plain({"a": 1.0}), Records)
-    assert isinstance(Learns({"a": 1.0}), Records)
+    assert not isinstance(Plain({"a": 1.0}), RecordsEpisodes)
+    assert isinstance(Learns({"a": 1.0}), RecordsEpisodes)
     assert isinstance(Learns({"a": 1.0}), Stateful)
 
 

@@ -16,7 +16,8 @@ import pytest
 from spiral_games.native.kuhn_poker import KuhnPoker
 from spiral_models.byte.tokenizer import ByteTokenizer
 
-from spiral.api.errors import IllegalMove, RunError, SpiralError
+from spiral.api.errors import RunError, SpiralError
+from spiral.api.games import IllegalMove
 from spiral.api.records import LEARNER, Completion
 from spiral.config.loading import RolloutConfig
 from spiral.models.prompts import PlainFormat, Prompter

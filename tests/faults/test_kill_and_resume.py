@@ -183,7 +183,7 @@ def test_a_run_killed_at_many_moments_is_the_same_run(tmp_path):
 def test_an_example_killed_and_resumed_is_the_same_run(example, tmp_path):
     """Games of other libraries, with chance of their own, a pool and several games at once: shrunk, killed, resumed."""
     words = [
-        str(Path(__file__).parents[1] / "examples" / f"{example}.yaml"), f"steps={STEPS}", "rollout.games=16",
+        str(Path(__file__).parents[2] / "examples" / f"{example}.yaml"), f"steps={STEPS}", "rollout.games=16",
         "checkpoint.every=3", "checkpoint.keep=0", "checkpoint.episodes=4", "warm_start.max_steps=50", "loggers=[]",
         "evaluate.every=6", "evaluate.games=2", "pool.every=2", "pool.size=3",
     ]  # fmt: skip

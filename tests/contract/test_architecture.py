@@ -11,7 +11,7 @@ import pytest
 
 from spiral.plugins.registry import Plugins
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CORE = ROOT / "spiral"
 FIRST_PARTY = ("spiral_games", "spiral_opponents", "spiral_advantages", "spiral_models")
 MAX_LINES, MAX_FUNCTION_LINES = 330, 60

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ACME = ROOT / "examples" / "third_party_plugin"
 FIRST_PARTY = [ROOT, *(ROOT / "plugins" / name for name in ("games", "opponents", "advantages", "models"))]
 TRAIN = [

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from spiral.api.records import LEARNER
-from spiral.policies.results import MEMORY, RATED, Ledger, outcome
+from spiral.policies.results import Ledger, MEMORY, RATED, outcome
 from spiral.testing import make_episode
 
 PAST, BOT = "snapshot:10", "bot:random"

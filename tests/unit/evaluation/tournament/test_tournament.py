@@ -18,7 +18,8 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from spiral import IllegalMove, hookimpl
-from spiral.api.errors import SpiralError, Unavailable
+from spiral.api.errors import SpiralError
+from spiral.api.policies import Unavailable
 from spiral.commands.main import main
 from spiral.config import loading as config
 from spiral.evaluation.tournament import crosstable

@@ -1,0 +1,119 @@
+"""The Protocol of a game, and what follows from its optional members.
+
+A plug-in need not inherit from anything here: having the members is enough. `spiral check NAME` tests the promises.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from typing import Any, Protocol, runtime_checkable
+
+
+class IllegalMove(Exception):
+    """Raised by `Game.play` for a move the rules forbid; the game must be left exactly as it was.
+
+    The message is the reason, shown to a person who plays: "square 4 is taken".
+    """
+
+
+class Game(Protocol):
+    """One match: a pure function of the deal and the moves; deep-copyable and picklable.
+
+    Optional members, each with the default that holds without it:
+    `worst_return: float = -1.0`, the lowest number `returns` can give, which a player who forfeits receives;
+    `zero_sum: bool = False`, whether the returns of every finished match add up to 0;
+    `perfect_information: bool = False`, whether nothing is hidden, so that `observe` of the player to move tells
+    everything that matters for the rest of the match;
+    `sample_move(rng) -> str`, a random legal move, for games whose moves cannot be listed (`SamplesMoves`);
+    `resample(player, rng)`, redraw all that `player` does not know, so that leaks can be tested exactly (`Resamplable`).
+    """
+
+    num_players: int
+    rules: str
+    """What every player may know before play; may be empty."""
+
+    def reset(self, rng: random.Random) -> None:
+        """Start a match. All chance, now and later, comes from `rng`, never from a global."""
+
+    def current_player(self) -> int | None:
+        """The player to move, or None when the match is over."""
+
+    def observe(self, player: int) -> str:
+        """Everything `player` may know and nothing else; changes nothing."""
+
+    def legal_moves(self) -> list[str] | None:
+        """Every move `play` would take now, [] when the match is over; None when moves are free text."""
+
+    def play(self, move: str) -> None:
+        """Make the current player's move, or raise `IllegalMove(reason)` and leave the match unchanged."""
+
+    def returns(self) -> list[float]:
+        """One number a player, when the match is over."""
+
+
+@runtime_checkable
+class Enumerable(Protocol):
+    """Optional: a game whose deals can be listed, which makes exact theory possible.
+
+    All chance must lie in the deal: after `reset_to` the match is a function of the moves alone.
+    """
+
+    def deals(self) -> Iterable[tuple[float, Any]]:
+        """Every (probability, deal); the probabilities add up to 1."""
+
+    def reset_to(self, deal: Any) -> None:
+        """Start a match from this deal."""
+
+
+@runtime_checkable
+class SamplesMoves(Protocol):
+    """Optional: a game with free-text moves that can draw a legal one."""
+
+    def sample_move(self, rng: random.Random) -> str:
+        """A random legal move of the player to move; all chance from `rng`."""
+
+
+@runtime_checkable
+class Resamplable(Protocol):
+    """Optional: a game that can redraw what one player does not know."""
+
+    def resample(self, player: int, rng: random.Random) -> None:
+        """Redraw everything hidden from `player`, whose observation stays as it is; all chance from `rng`."""
+
+
+def worst_return(game: Game) -> float:
+    """The return of a player who forfeits; see `Game`."""
+    return float(getattr(game, "worst_return", -1.0))
+
+
+def is_zero_sum(game: Game) -> bool:
+    """Whether the game declares that its returns add up to 0."""
+    return bool(getattr(game, "zero_sum", False))
+
+
+def has_perfect_information(game: Game) -> bool:
+    """Whether the game declares that nothing is hidden."""
+    return bool(getattr(game, "perfect_information", False))
+
+
+def try_move(game: Game, move: str) -> bool:
+    """Play a move if it is legal; whether it was."""
+    try:
+        game.play(move)
+    except IllegalMove:
+        return False
+    return True
+
+
+def random_legal_move(game: Game, rng: random.Random) -> str:
+    """A random legal move: uniform where the moves can be listed, else the game's own `sample_move`.
+
+    Raises ValueError for a free-text game without `sample_move`.
+    """
+    moves = game.legal_moves()
+    if moves is not None:
+        return rng.choice(moves)
+    if not isinstance(game, SamplesMoves):
+        raise ValueError(f"{type(game).__name__} lists no legal moves and has no sample_move(rng)")
+    return str(game.sample_move(rng))

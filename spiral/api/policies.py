@@ -1,0 +1,115 @@
+"""The Protocols of bots and opponent samplers, and the view of the pool that a sampler is given."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from spiral.api.games import Game
+from spiral.api.records import PolicyId
+
+
+class Unavailable(Exception):
+    """Raised by a bot whose remote model or person gave no move: the match is voided and trains no player.
+
+    `cause` is a word or two that such failures are counted by, such as `timeout` or `http 429`.
+    """
+
+    def __init__(self, cause: str, detail: str = "") -> None:
+        super().__init__(f"{cause}: {detail}" if detail else cause)
+        self.cause = cause
+
+
+class Bot(Protocol):
+    """A program that plays. It reads nothing that `observe(player)` hides, and never changes the game.
+
+    Optional members, each with the default that holds without it:
+    `max_concurrent: int = 0`, for a bot that waits for something: above 0, `choose` is called in that many threads at
+    once, while other games go on;
+    `state`, see `Stateful`;
+    `external: bool = False`, whether a process or person outside this program decides, who cannot be tested;
+    `tried_on: Sequence[str] = ()`, names of the games that the conformance kit tries it on, instead of all that are
+    installed.
+    """
+
+    def choose(self, game: Game, player: int, rng: random.Random) -> str:
+        """The move to make for `player`, whose turn it is.
+
+        Raises SpiralError for a game it cannot play, Unavailable when the remote model or person does not answer.
+        """
+
+
+def max_concurrent(bot: Bot) -> int:
+    """How many threads may call the bot's `choose` at once; 0 for a bot that is asked where the game is played."""
+    return max(0, int(getattr(bot, "max_concurrent", 0)))
+
+
+def is_external(bot: object) -> bool:
+    """Whether the bot, or the factory of one, declares that a process or person outside this program decides."""
+    return bool(getattr(bot, "external", False))
+
+
+@dataclass(frozen=True)
+class Rating:
+    """A Plackett-Luce skill (openskill; Weng and Lin, JMLR 12, 2011): a normal belief on a scale where a new player
+    has mu 25, sigma 25/3."""
+
+    mu: float = 25.0
+    sigma: float = 25.0 / 3.0
+
+    @property
+    def low(self) -> float:
+        """mu - 3 sigma: what the player is worth with near certainty, as TrueSkill's tables rank."""
+        return self.mu - 3 * self.sigma
+
+
+class ResultsView(Protocol):
+    """What an opponent sampler may read of the results so far."""
+
+    def score(self, game: str, opponent: PolicyId) -> float:
+        """The learner's recent share of wins over `opponent`, draws as halves; 1/2 before any game."""
+
+    def rating(self, game: str, policy: PolicyId) -> Rating:
+        """The policy's rating in a game; that of a new player if it never met another policy there."""
+
+
+class PoolView(Protocol):
+    """What an opponent sampler may read of the run's policies."""
+
+    @property
+    def snapshots(self) -> list[PolicyId]:
+        """The learner's past versions, oldest first."""
+
+    @property
+    def results(self) -> ResultsView:
+        """Scores and ratings."""
+
+    def members(self, game: str) -> list[PolicyId]:
+        """The policies that the config names and that play `game`, in its order."""
+
+    def opponents(self, game: str) -> list[PolicyId]:
+        """All that can play against the learner in `game`: its snapshots, oldest first, then the members."""
+
+    def named(self, name: str) -> PolicyId | None:
+        """The member that the config calls `name`."""
+
+    def bot(self, name: str, **args: Any) -> PolicyId:
+        """The id of a bot, made on first use. Raises PluginError for a name or arguments that do not fit."""
+
+
+class OpponentSampler(Protocol):
+    """Decides which policy plays for which player of the next game.
+
+    Optional members: `record(episode)`, to learn from results; `needs_pool: bool = False`, whether it is of no use
+    while the pool holds the learner alone.
+    """
+
+    def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> Sequence[PolicyId]:
+        """One policy a player, at least one of them the learner; all chance from `rng`."""
+
+
+def needs_pool(sampler: OpponentSampler) -> bool:
+    """Whether the sampler is of no use while the pool holds the learner alone."""
+    return bool(getattr(sampler, "needs_pool", False))

@@ -1,0 +1,118 @@
+"""The Protocols of training: curricula, rewards, estimators, prompts, engines and learners; loads no model library."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from spiral.api.records import Completion, Episode, PolicyId, Request, Trajectory
+
+if TYPE_CHECKING:
+    import torch
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A sampler, curriculum, reward, estimator or bot with a `state`: JSON values, saved with every checkpoint and set
+    again on resume."""
+
+    state: dict[str, Any]
+
+
+@runtime_checkable
+class RecordsEpisodes(Protocol):
+    """An opponent sampler or curriculum that learns from each finished episode, in the order of the games' numbers."""
+
+    def record(self, episode: Episode) -> None: ...
+
+
+class GameSampler(Protocol):
+    """Which game is played next. Optional member: `record(episode)`.
+
+    `choose` changes nothing: each process chooses for its own games. What there is to learn is learnt in `record`.
+    """
+
+    def choose(self, rng: random.Random) -> str:
+        """The name of one of the run's games; all chance from `rng`."""
+
+
+class RewardShaper(Protocol):
+    """Changes rewards before credit is assigned; applied in the order of the config.
+
+    Changes `Trajectory.reward` and `Turn.reward` only: `returns` stays what the game said. A trajectory's reward
+    includes those of its turns.
+    """
+
+    def __call__(self, episode: Episode) -> Episode: ...
+
+
+class AdvantageEstimator(Protocol):
+    """Turns returns into credit. Called once a step with the learner's trajectories, in the order of the games.
+
+    Optional members: `min_group_size: int = 1`, for estimators that compare games of one deal;
+    `order_dependent: bool = False`, for those whose result depends on the order of the trajectories.
+    """
+
+    def __call__(self, trajectories: Sequence[Trajectory]) -> list[list[float]]:
+        """`out[i][k]`: the advantage of turn k of trajectory i, for all i and k."""
+
+
+class PromptFormat(Protocol):
+    """The text around a game: observation -> prompt ids, reply -> move.
+
+    Text from players is encoded as plain text, never as special tokens.
+    """
+
+    stop_ids: tuple[int, ...]
+    """Ids that end a reply."""
+
+    def encode(self, rules: str, observation: str) -> list[int]:
+        """Prompt ids for a decision."""
+
+    def reply(self, move: str) -> list[int] | None:
+        """The one reply that says `move`, its stop id included; None if many replies say it (free thinking)."""
+
+    def read(self, reply: Sequence[int]) -> str | None:
+        """The move in a finished reply, or None if there is none."""
+
+
+class Engine(Protocol):
+    """Continuous batching: requests come and go at any time. Policies it has no weights for are refused."""
+
+    def submit(self, request: Request) -> None:
+        """Queue one request; returns at once. Raises PromptTooLong for a prompt that leaves no room for a reply."""
+
+    def step(self) -> list[Completion]:
+        """Do a bounded amount of work; the replies that it finished, [] while busy or idle."""
+
+    def load_weights(self, policy: PolicyId, weights: Mapping[str, torch.Tensor], version: int) -> None:
+        """Replace the policy's weights. Only when no request of that policy is in flight."""
+
+    def drop(self, policy: PolicyId) -> None:
+        """Forget a policy and free its memory; nothing if it is not known. Only when none of its requests is in
+        flight."""
+
+
+class Learner(Protocol):
+    """Holds the weights that are trained, and what an optimiser needs to go on."""
+
+    def update(self, batch: Any, step: int, num_games: int) -> dict[str, float]:
+        """One optimiser step an epoch on a packed batch; the objective is divided by `num_games`. The metrics."""
+
+    def weights(self) -> Mapping[str, torch.Tensor]:
+        """The live weights by name; not a copy."""
+
+    def averaged(self) -> Mapping[str, torch.Tensor]:
+        """The averaged weights by name, which evaluation uses; not a copy."""
+
+    def state(self) -> dict[str, Any]:
+        """All that an update depends on: groups of tensors by name under `tensors`, the optimiser's own under
+        `optimizer`, plain JSON values under `values`."""
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` gave. Raises KeyError or RunError for the state of another learner."""
+
+    def save_model(self, path: Path) -> None:
+        """Write the averaged model as transformers saves it."""

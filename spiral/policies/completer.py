@@ -1,0 +1,31 @@
+"""How a policy with weights is asked for a move: policies of one model and prompt share a completer and its engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spiral.api.records import Completion, PolicyId, Request, Sampling
+from spiral.api.training import Engine
+from spiral.models.prompt_cache import Prompter
+
+
+@dataclass(frozen=True)
+class Completer:
+    """An engine, a prompt format and the limits of sampling, which belong together."""
+
+    engine: Engine
+    prompter: Prompter
+    sampling: Sampling
+
+    @classmethod
+    def of(cls, engine: Engine, prompter: Prompter, max_new_tokens: int) -> Completer:
+        """Training's sampling, temperature 1 over the full distribution, with the prompt format's stop ids."""
+        return cls(engine, prompter, Sampling(max_new_tokens, prompter.stop_ids))
+
+    def request(self, number: int, policy: PolicyId, rules: str, observation: str, seed: int) -> Request:
+        """The request `number` for one decision of `policy`; `seed` has 64 bits."""
+        return Request(number, policy, self.prompter.encode(rules, observation), self.sampling, seed)
+
+    def read(self, completion: Completion) -> str | None:
+        """The move in a reply, or None for one that was cut off or holds no move."""
+        return self.prompter.read(completion.ids) if completion.finish == "stop" else None

@@ -1,0 +1,139 @@
+"""The texts that name policies, parsed once; checked before any model is loaded.
+
+`NAME`, `NAME:key=value,key=value`: a bot. `run:DIR`, `run:DIR@STEP`: the averaged weights of a run's checkpoint, asked
+with that run's own prompt. `model:PATH`: a model saved by transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from spiral.api.errors import RunError, SpiralError
+from spiral.api.records import PolicyId
+from spiral.config.loading import parse_plugin
+from spiral.plugins.registry import Plugins, label
+from spiral.runs.directory import RunDir, step_of
+
+_RUN, _MODEL, _BOT = "run:", "model:", "bot:"
+
+
+@dataclass(frozen=True)
+class PolicyRef:
+    """What a text names; `str` gives a text that parses to an equal reference."""
+
+    kind: Literal["bot", "run", "model"]
+    name: str = ""
+    """Of a bot."""
+    args: Mapping[str, Any] = field(default_factory=dict)
+    """Of a bot."""
+    path: Path = Path()
+    """Of a run or a saved model."""
+    step: int | None = None
+    """Of a run's checkpoint; None for its newest."""
+
+    @classmethod
+    def parse(cls, text: str) -> PolicyRef:
+        """Read a text; nothing is looked up but whether a directory's own name holds an `@`. Raises SpiralError."""
+        if text.startswith(_RUN):
+            return cls.run(text.removeprefix(_RUN))
+        if text.startswith(_MODEL):
+            return cls("model", path=Path(text.removeprefix(_MODEL)))
+        bot = parse_plugin(text)
+        return cls("bot", bot.name, bot.args)
+
+    @classmethod
+    def run(cls, text: str) -> PolicyRef:
+        """Read `DIR` or `DIR@STEP`; a directory of that whole name comes first. Raises RunError for a step that is no
+        number."""
+        directory, at, step = text.rpartition("@")
+        if not at or Path(text).is_dir():
+            return cls("run", path=Path(text))
+        if not step.isdecimal():
+            raise RunError(f"{text} asks for step '{step}', which is no number; write DIR or DIR@STEP")
+        return cls("run", path=Path(directory), step=int(step))
+
+    @classmethod
+    def of_command_line(cls, word: str) -> PolicyRef:
+        """As `parse`, but a run's directory needs no `run:` before it. Raises SpiralError."""
+        if not word.startswith((_RUN, _MODEL)) and _is_run(word):
+            return cls.run(word)
+        return cls.parse(word)
+
+    def __str__(self) -> str:
+        if self.kind == "model":
+            return f"{_MODEL}{self.path}"
+        if self.kind == "run":
+            return f"{_RUN}{self.path}" + ("" if self.step is None else f"@{self.step}")
+        pairs = ",".join(f"{key}={value}" for key, value in self.args.items())
+        return f"{self.name}:{pairs}" if pairs else self.name
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether an engine plays for it; a bot has none."""
+        return self.kind != "bot"
+
+    @property
+    def policy(self) -> PolicyId:
+        """What episodes call it; of a run, `resolved` comes first."""
+        return f"{_BOT}{label(self.name, dict(self.args))}" if self.kind == "bot" else str(self)
+
+    def resolved(self) -> PolicyRef:
+        """The same with a run's newest step filled in. Raises RunError if the run or its checkpoint is not there."""
+        return replace(self, step=step_of(self.checkpoint())) if self.kind == "run" else self
+
+    def checkpoint(self) -> Path:
+        """The directory of the checkpoint that a run's reference names. Raises RunError if there is none."""
+        run, _ = RunDir.open(self.path)
+        return run.checkpoint(self.step)
+
+    def saved_model(self) -> Path:
+        """The folder of a saved model. Raises RunError if it holds none."""
+        if not (self.path / "config.json").is_file():
+            raise RunError(
+                f"{self}: {self.path} holds no saved model (no config.json); give a folder that save_pretrained wrote"
+            )
+        return self.path
+
+    def problem(self, plugins: Plugins, exact: bool) -> str | None:
+        """What keeps the policy from being loaded, as one sentence; None if nothing does.
+
+        `exact`: whether a checkpoint must be named by its step, as where a run may be resumed later.
+        """
+        try:
+            if self.kind == "bot":
+                return plugins.problem("bot", self.name, dict(self.args))
+            if self.kind == "model":
+                self.saved_model()
+            elif exact and self.step is None:
+                return f"{self} names no step, and the newest changes as that run goes on; write {self.resolved()}"
+            else:
+                self.checkpoint()
+        except SpiralError as error:
+            return str(error)
+        return None
+
+
+def problem_with(text: str, plugins: Plugins, exact: bool) -> str | None:
+    """What is wrong with a text that should name a policy, as one sentence; see `PolicyRef.problem`."""
+    try:
+        return PolicyRef.parse(text).problem(plugins, exact)
+    except SpiralError as error:
+        return str(error)
+
+
+def is_bot_id(policy: PolicyId) -> bool:
+    """Whether a policy's id is that of a bot."""
+    return policy.startswith(_BOT)
+
+
+def short_name(policy: PolicyId) -> str:
+    """What tables and metrics call a policy: a bot by its name alone."""
+    return policy.removeprefix(_BOT)
+
+
+def _is_run(word: str) -> bool:
+    directory = word.rpartition("@")[0]
+    return any((Path(path) / "config.yaml").is_file() for path in (word, directory) if path)
