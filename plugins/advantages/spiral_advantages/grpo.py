@@ -3,8 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from spiral.api.errors import SpiralError
-from spiral.api.records import Trajectory
+from spiral import SpiralError, Trajectory
 
 
 class Grpo:

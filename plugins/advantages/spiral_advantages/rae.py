@@ -7,8 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-from spiral.api.errors import SpiralError
-from spiral.api.records import Trajectory
+from spiral import SpiralError, Trajectory
 
 Order = Literal["batch", "episode", "paper"]
 

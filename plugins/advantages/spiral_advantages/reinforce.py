@@ -4,8 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from spiral.api.errors import SpiralError
-from spiral.api.records import Trajectory
+from spiral import SpiralError, Trajectory
 
 Baseline = Literal["none", "batch"]
 

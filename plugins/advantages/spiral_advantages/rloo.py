@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from spiral.api.records import Trajectory
+from spiral import Trajectory
 from spiral_advantages.grpo import groups
 
 

@@ -9,8 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-from spiral.api.errors import SpiralError
-from spiral.api.records import Trajectory
+from spiral import SpiralError, Trajectory
 
 Normalise = Literal["none", "mean", "std"]
 

@@ -10,8 +10,7 @@ from spiral_advantages.rewards.format_bonus import FormatBonus
 from spiral_advantages.rewards.illegal_penalty import IllegalPenalty
 from spiral_advantages.rewards.length_penalty import LengthPenalty
 
-from spiral.api.errors import SpiralError
-from spiral.api.records import LEARNER, Episode, Trajectory, Turn
+from spiral import LEARNER, Episode, SpiralError, Trajectory, Turn
 from spiral.plugins.registry import Plugins
 from spiral.testing import check_reward
 from spiral.testing.episodes import CHAIRS, random_episode

@@ -12,8 +12,7 @@ from spiral_games.curricula.success import score
 from spiral_games.curricula.success_band import SuccessBand
 from spiral_games.curricula.uniform import Uniform
 
-from spiral.api.errors import SpiralError
-from spiral.api.records import LEARNER, Episode, Trajectory, Turn
+from spiral import LEARNER, Episode, SpiralError, Trajectory, Turn
 from spiral.testing import check_curriculum, make_episode
 
 BOT = "bot:random"

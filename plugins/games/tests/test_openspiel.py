@@ -18,7 +18,7 @@ from spiral_games.openspiel import chance, excluded_names, game_names, open_spie
 from spiral_games.openspiel.resampling import chosen_at_once, resampler, search
 
 from spiral import Enumerable, IllegalMove, SpiralError
-from spiral.theory.game_tree import GameTree
+from spiral.theory import GameTree
 
 
 def dealt(name, deal, *moves, **args):

@@ -10,9 +10,8 @@ import pyspiel
 from spiral_games.openspiel import OpenSpielCFR, open_spiel_game, openspiel_nash_conv
 from spiral_games.openspiel.exploitability import cfr_rows
 
-from spiral import SpiralError
-from spiral.theory import best_response as theory
-from spiral.theory.game_tree import GameTree
+from spiral import SpiralError, theory
+from spiral.theory import GameTree
 
 GAMES = [
     ("kuhn_poker", {}, "full"),

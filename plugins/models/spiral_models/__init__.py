@@ -1,6 +1,6 @@
 """Registers the byte models and the door to local Hugging Face models; importing it loads nothing heavy."""
 
-from spiral.api.hooks import Register, hookimpl
+from spiral import Register, hookimpl
 from spiral_models.byte.presets import MODELS
 
 

@@ -13,7 +13,7 @@ from spiral_models.byte.presets import MODELS, SHAPES, byte_config
 from transformers import AutoModel, AutoModelForCausalLM
 from transformers.cache_utils import Cache, DynamicCache, StaticCache
 
-from spiral.api.errors import SpiralError
+from spiral import SpiralError
 
 NAMED_SIZES = {
     "byte-0.1m": 0.12e6,

@@ -7,7 +7,7 @@ from spiral_models.byte.presets import MODELS
 from spiral_models.byte.tokenizer import ByteTokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from spiral.api.errors import SpiralError
+from spiral import SpiralError
 
 hf = MODELS["hf"]
 

@@ -1,7 +1,6 @@
 """Registers the first-party opponent samplers, and the bots that play any game."""
 
-import spiral
-from spiral.api.hooks import Register
+from spiral import Register, hookimpl
 from spiral_opponents.bots.board_games import PerfectBot, RandomBot
 from spiral_opponents.bots.human import Human
 from spiral_opponents.openai_chat.bot import Remote
@@ -13,7 +12,7 @@ from spiral_opponents.samplers.rated import Pfsp, RatingWindow
 from spiral_opponents.samplers.self_play import Mirror
 
 
-@spiral.hookimpl
+@hookimpl
 def register_opponents(register: Register) -> None:
     register("exploiter", Exploiter)
     register("fixed", Fixed)
@@ -25,7 +24,7 @@ def register_opponents(register: Register) -> None:
     register("uniform_past", UniformPast)
 
 
-@spiral.hookimpl
+@hookimpl
 def register_bots(register: Register) -> None:
     register("human", Human)
     register("perfect", PerfectBot)

@@ -14,8 +14,7 @@ from spiral_opponents.openai_chat import http as remote_http
 from spiral_opponents.openai_chat import messages as remote_chat
 from spiral_opponents.openai_chat.bot import Remote
 
-from spiral import IllegalMove, SpiralError
-from spiral.api.policies import Unavailable
+from spiral import IllegalMove, SpiralError, Unavailable
 from spiral.config.loading import parse_plugin
 from spiral.plugins.registry import Plugins
 from spiral.policies.pool import Pool

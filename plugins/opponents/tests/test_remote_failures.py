@@ -16,8 +16,7 @@ import pytest
 from spiral_opponents.openai_chat import bot as remote
 from spiral_opponents.openai_chat.bot import Remote, back_off_s, retry_after_s
 
-from spiral import SpiralError
-from spiral.api.policies import Unavailable
+from spiral import SpiralError, Unavailable
 from spiral.testing import ChatAnswer, ChatServer
 
 MEGABYTE = 1_000_000

@@ -12,9 +12,7 @@ from spiral_models.byte.tokenizer import ByteTokenizer
 from spiral_opponents.openai_chat import bot as remote
 from spiral_opponents.openai_chat.bot import Remote
 
-from spiral.api.errors import RunError, SpiralError
-from spiral.api.games import IllegalMove
-from spiral.api.records import LEARNER
+from spiral import LEARNER, IllegalMove, RunError, SpiralError
 from spiral.config.loading import RolloutConfig
 from spiral.models.prompts import PlainFormat, Prompter
 from spiral.plugins.registry import Plugins

@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from spiral.api.errors import SpiralError
-from spiral.api.records import Episode, Trajectory
+from spiral import Episode, SpiralError, Trajectory
 
 
 class Discount:

@@ -2,8 +2,7 @@
 
 import math
 
-from spiral.api.errors import SpiralError
-from spiral.api.records import Episode
+from spiral import Episode, SpiralError
 from spiral_advantages.rewards.shaping import paid
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from spiral.api.records import Episode, Turn
+from spiral import Episode, Turn
 
 
 def paid(episode: Episode, for_turn: Callable[[Turn], float], for_player: Sequence[float] | None = None) -> Episode:

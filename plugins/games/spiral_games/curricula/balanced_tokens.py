@@ -6,8 +6,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from spiral.api.errors import SpiralError
-from spiral.api.records import LEARNER, Episode
+from spiral import LEARNER, Episode, SpiralError
 
 
 class BalancedTokens:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spiral.api.records import LEARNER, Episode
+from spiral import LEARNER, Episode
 
 
 def score(episode: Episode, player: int) -> float:

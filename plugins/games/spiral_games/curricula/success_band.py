@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
-from spiral.api.errors import SpiralError
-from spiral.api.records import Episode
+from spiral import Episode, SpiralError
 from spiral_games.curricula.success import learner_chairs, score
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from spiral.api.games import Game, try_move
+from spiral import Game, try_move
 from spiral_games.textarena.messages import BOARD, PROMPT, Message
 from spiral_games.textarena.move_candidates import SHAPES
 

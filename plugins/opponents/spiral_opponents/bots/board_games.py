@@ -4,8 +4,7 @@ import copy
 import random
 from typing import NamedTuple
 
-from spiral import Game, SpiralError
-from spiral.api.games import has_perfect_information, is_zero_sum, random_legal_move
+from spiral import Game, SpiralError, has_perfect_information, is_zero_sum, random_legal_move
 
 
 class RandomBot:

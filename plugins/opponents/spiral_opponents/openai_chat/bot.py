@@ -10,8 +10,7 @@ import random
 import time
 from typing import Any
 
-from spiral import Game, SpiralError
-from spiral.api.policies import Unavailable
+from spiral import Game, SpiralError, Unavailable
 from spiral_opponents.openai_chat.budget import Account
 from spiral_opponents.openai_chat.http import CallFailed, Response, fault, post
 from spiral_opponents.openai_chat.messages import (

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from spiral.models.prompts import last_boxed
+from spiral import last_boxed
 from spiral_opponents.openai_chat.http import CallFailed
 
 Style = Literal["boxed", "direct"]

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from spiral import LEARNER, PolicyId
-
-if TYPE_CHECKING:
-    from spiral.policies.pool import Pool
+from spiral import LEARNER, PolicyId, PoolView
 
 
 class Fixed:
@@ -18,7 +15,7 @@ class Fixed:
         self.opponent = opponent
         self.args = dict(args or {})
 
-    def seat(self, game: str, num_players: int, pool: Pool, rng: random.Random) -> list[PolicyId]:
+    def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> list[PolicyId]:
         chair = rng.randrange(num_players)
         # The pool makes the bot once and answers with the same id from then on.
         bot = pool.bot(self.opponent, **self.args)

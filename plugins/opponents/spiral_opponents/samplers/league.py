@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
-from spiral import LEARNER, PolicyId, SpiralError
+from spiral import LEARNER, PolicyId, PoolView, SpiralError
 from spiral_opponents.samplers.rated import WEIGHTINGS
 from spiral_opponents.samplers.seating import around_learner, weighted
-
-if TYPE_CHECKING:
-    from spiral.policies.pool import Pool
 
 Role = Literal["main", "main_exploiter", "league_exploiter"]
 
@@ -36,7 +33,7 @@ class Exploiter:
             raise SpiralError(f"exploiter got role={role!r}; it is one of {', '.join(get_args(Role))}.")
         self.role = role
 
-    def seat(self, game: str, num_players: int, pool: Pool, rng: random.Random) -> list[PolicyId]:
+    def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> list[PolicyId]:
         known = pool.opponents(game)
         if not known:
             return [LEARNER] * num_players
@@ -45,25 +42,25 @@ class Exploiter:
         return (self._main if self.role == "main" else self._main_exploiter)(game, num_players, pool, known, rng)
 
     def _main(
-        self, game: str, num_players: int, pool: Pool, known: list[PolicyId], rng: random.Random
+        self, game: str, num_players: int, pool: PoolView, known: list[PolicyId], rng: random.Random
     ) -> list[PolicyId]:
         luck = rng.random()
         if luck < 0.35:
             return [LEARNER] * num_players
-        forgotten = [past for past in pool.snapshots if pool.ledger.score(game, past) < FORGOTTEN]
+        forgotten = [past for past in pool.snapshots if pool.results.score(game, past) < FORGOTTEN]
         return self._pfsp(game, num_players, pool, forgotten if luck >= 0.85 and forgotten else known, "squared", rng)
 
     def _main_exploiter(
-        self, game: str, num_players: int, pool: Pool, known: list[PolicyId], rng: random.Random
+        self, game: str, num_players: int, pool: PoolView, known: list[PolicyId], rng: random.Random
     ) -> list[PolicyId]:
         prey = (pool.members(game) or pool.snapshots)[-1]
-        if pool.ledger.score(game, prey) >= 0.2 or not pool.snapshots:
+        if pool.results.score(game, prey) >= 0.2 or not pool.snapshots:
             return around_learner(num_players, rng, lambda: prey)
         return self._pfsp(game, num_players, pool, known, "variance", rng)
 
     @staticmethod
     def _pfsp(
-        game: str, num_players: int, pool: Pool, known: list[PolicyId], weighting: str, rng: random.Random
+        game: str, num_players: int, pool: PoolView, known: list[PolicyId], weighting: str, rng: random.Random
     ) -> list[PolicyId]:
-        weights = [WEIGHTINGS[weighting](pool.ledger.score(game, policy)) for policy in known]
+        weights = [WEIGHTINGS[weighting](pool.results.score(game, policy)) for policy in known]
         return around_learner(num_players, rng, lambda: weighted(known, weights, rng))

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
 
-from spiral import LEARNER, PolicyId, SpiralError
+from spiral import LEARNER, PolicyId, PoolView, SpiralError
 from spiral_opponents.samplers.seating import around_learner
-
-if TYPE_CHECKING:
-    from spiral.policies.pool import Pool
 
 GROUPS = ("learner", "snapshots", "members")
 
@@ -34,7 +30,7 @@ class Mixture:
     def needs_pool(self) -> bool:
         return any(weight > 0 for name, weight in self.weights.items() if name != LEARNER)
 
-    def seat(self, game: str, num_players: int, pool: Pool, rng: random.Random) -> list[PolicyId]:
+    def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> list[PolicyId]:
         shares = [(self._group(name, game, pool), weight) for name, weight in self.weights.items()]
         open_ = [(group, weight) for group, weight in shares if group and weight > 0]
         if not open_:
@@ -44,7 +40,7 @@ class Mixture:
             return [LEARNER] * num_players
         return around_learner(num_players, rng, lambda: rng.choice(group))
 
-    def _group(self, name: str, game: str, pool: Pool) -> list[PolicyId]:
+    def _group(self, name: str, game: str, pool: PoolView) -> list[PolicyId]:
         members = pool.members(game)
         if name in GROUPS:
             return {"learner": [LEARNER], "snapshots": pool.snapshots, "members": members}[name]

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
 
-from spiral import LEARNER, PolicyId, SpiralError
+from spiral import LEARNER, PolicyId, PoolView, SpiralError
 from spiral_opponents.samplers.seating import around_learner
-
-if TYPE_CHECKING:
-    from spiral.policies.pool import Pool
 
 
 class UniformPast:
@@ -25,7 +21,7 @@ class UniformPast:
             raise SpiralError(f"uniform_past got mirror={mirror}; it is a chance, from 0 to 1.")
         self.mirror = mirror
 
-    def seat(self, game: str, num_players: int, pool: Pool, rng: random.Random) -> list[PolicyId]:
+    def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> list[PolicyId]:
         known = pool.opponents(game)
         if not known or rng.random() < self.mirror:
             return [LEARNER] * num_players
@@ -45,7 +41,7 @@ class LatestK:
             raise SpiralError(f"latest_k got k={k} and mirror={mirror}; k is 1 or more, mirror a chance from 0 to 1.")
         self.k, self.mirror = k, mirror
 
-    def seat(self, game: str, num_players: int, pool: Pool, rng: random.Random) -> list[PolicyId]:
+    def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> list[PolicyId]:
         newest = pool.snapshots[-self.k :]
         if not newest or rng.random() < self.mirror:
             return [LEARNER] * num_players

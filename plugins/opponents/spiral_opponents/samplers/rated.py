@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
-from spiral import LEARNER, PolicyId, SpiralError
+from spiral import LEARNER, PolicyId, PoolView, SpiralError
 from spiral_opponents.samplers.seating import around_learner, weighted
-
-if TYPE_CHECKING:
-    from spiral.policies.pool import Pool
 
 Weighting = Literal["squared", "linear", "variance"]
 
@@ -39,11 +36,11 @@ class Pfsp:
             )
         self.weighting, self.mirror = weighting, mirror
 
-    def seat(self, game: str, num_players: int, pool: Pool, rng: random.Random) -> list[PolicyId]:
+    def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> list[PolicyId]:
         known = pool.opponents(game)
         if not known or rng.random() < self.mirror:
             return [LEARNER] * num_players
-        weights = [WEIGHTINGS[self.weighting](pool.ledger.score(game, policy)) for policy in known]
+        weights = [WEIGHTINGS[self.weighting](pool.results.score(game, policy)) for policy in known]
         return around_learner(num_players, rng, lambda: weighted(known, weights, rng))
 
 
@@ -63,11 +60,11 @@ class RatingWindow:
             )
         self.width, self.mirror = width, mirror
 
-    def seat(self, game: str, num_players: int, pool: Pool, rng: random.Random) -> list[PolicyId]:
+    def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> list[PolicyId]:
         known = pool.opponents(game)
         if not known or rng.random() < self.mirror:
             return [LEARNER] * num_players
-        own = pool.ledger.rating(game, LEARNER).mu
-        far = {policy: abs(pool.ledger.rating(game, policy).mu - own) for policy in known}
+        own = pool.results.rating(game, LEARNER).mu
+        far = {policy: abs(pool.results.rating(game, policy).mu - own) for policy in known}
         near = [policy for policy in known if far[policy] <= self.width] or [min(known, key=lambda p: far[p])]
         return around_learner(num_players, rng, lambda: rng.choice(near))

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
 
-from spiral import LEARNER, PolicyId
-
-if TYPE_CHECKING:
-    from spiral.policies.pool import Pool
+from spiral import LEARNER, PolicyId, PoolView
 
 
 class Mirror:
     """Seats the learner everywhere; every trajectory of every game is trained on."""
 
-    def seat(self, game: str, num_players: int, pool: Pool, rng: random.Random) -> list[PolicyId]:
+    def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> list[PolicyId]:
         return [LEARNER] * num_players
