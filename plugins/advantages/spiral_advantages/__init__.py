@@ -1,4 +1,4 @@
-"""Credit: estimators, which turn the return of a finished game into advantages, and shapers, which add to it before."""
+"""Registers the first-party advantage estimators, and the reward shapers that are applied before them."""
 
 from spiral import Register, hookimpl
 from spiral_advantages.grpo import Grpo

@@ -1,4 +1,4 @@
-"""REINFORCE: the return itself, or the return against the batch; it remembers nothing between batches."""
+"""REINFORCE: the return itself as the advantage, or the return minus the mean of its role in the batch."""
 
 import math
 from collections.abc import Sequence

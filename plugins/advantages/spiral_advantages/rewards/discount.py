@@ -1,4 +1,4 @@
-"""Sooner is better: rewards shrink with the number of turns that they took; it knows nothing of a turn's worth."""
+"""A reward shaper that discounts a player's reward by the number of turns that the player took."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ class Discount:
     does not. Illegal replies that were asked again count as turns.
 
     Not zero-sum where the players' numbers of turns differ: in a game won by the first player's third move, +1 and
-    -1 become gamma^2 and -gamma. It also rewards delay: whoever is losing gains by losing later.
+    -1 become gamma^2 and -gamma. It also rewards delay: a losing player gains by losing later.
     """
 
     def __init__(self, gamma: float = 0.99) -> None:

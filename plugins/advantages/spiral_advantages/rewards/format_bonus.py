@@ -1,4 +1,4 @@
-"""A bonus for replies that can be read; it does not care whether the move was legal or good."""
+"""A reward shaper that pays for replies that can be read as a move, legal or not."""
 
 import math
 
