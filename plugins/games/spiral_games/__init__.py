@@ -1,4 +1,4 @@
-"""Registers the first-party games, the bots that know the theory of one of them, and the samplers of games."""
+"""Registers the first-party games, the bots written for one game or family, and the curricula."""
 
 from spiral import Register, hookimpl
 from spiral_games.bots.kuhn_equilibrium import Equilibrium

@@ -9,7 +9,8 @@ import pytest
 import torch
 from spiral_models.byte.config import ByteConfig
 from spiral_models.byte.model import ByteForCausalLM, ByteModel
-from spiral_models.byte.presets import MODELS, SHAPES, byte_config
+from spiral_models import MODELS
+from spiral_models.byte.presets import SHAPES, byte_config
 from transformers import AutoModel, AutoModelForCausalLM
 from transformers.cache_utils import Cache, DynamicCache, StaticCache
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from spiral_models.byte.model import ByteForCausalLM
-from spiral_models.byte.presets import MODELS
+from spiral_models import MODELS
 from spiral_models.byte.tokenizer import ByteTokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -97,7 +97,7 @@ class Remote:
         Raises Unavailable when no call brought a whole reply, SpiralError when the server refuses for a reason that
         will not pass, or the budget is spent.
         """
-        waits = random.Random(rng.getrandbits(64))  # one draw a move, so that the number of retries changes no later draw
+        waits = random.Random(rng.getrandbits(64))  # one draw a move, whatever the number of retries
         moves = game.legal_moves()
         messages = conversation(self._style, game.rules, game.observe(player), moves)
         return move_in(self._reply(messages, waits), moves)
@@ -107,8 +107,8 @@ class Remote:
             try:
                 return self._call(messages)
             except CallFailed as failed:
-                # Three ways to give up at once: no retry can help, the server asks for a longer wait than is allowed (asked
-                # again earlier it would refuse, and may block the key), or the attempts are used up.
+                # Three reasons to give up: no retry can help, the server asks for a longer wait than is allowed (an
+                # earlier call would be refused as well), or the attempts are used up.
                 wait_s = max(failed.wait_s, back_off_s(attempt, waits))
                 hopeless = not failed.again or failed.wait_s > MAX_RETRY_AFTER_S or attempt == self._retries
                 if hopeless:
