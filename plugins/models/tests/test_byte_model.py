@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from spiral_models import MODELS
 from spiral_models.byte.config import ByteConfig
 from spiral_models.byte.model import ByteForCausalLM, ByteModel
-from spiral_models import MODELS
 from spiral_models.byte.presets import SHAPES, byte_config
 from transformers import AutoModel, AutoModelForCausalLM
 from transformers.cache_utils import Cache, DynamicCache, StaticCache

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from spiral_models.byte.model import ByteForCausalLM
 from spiral_models import MODELS
+from spiral_models.byte.model import ByteForCausalLM
 from spiral_models.byte.tokenizer import ByteTokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
