@@ -1,4 +1,4 @@
-"""Registers what this distribution brings: a game, a bot and an advantage estimator."""
+"""Registers a game, a bot and an advantage estimator."""
 
 from acme_nim.expert import NimExpert
 from acme_nim.mean_baseline import MeanBaseline

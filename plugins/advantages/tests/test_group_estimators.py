@@ -80,7 +80,7 @@ def test_the_order_of_the_games_does_not_matter(estimator):
 
 @pytest.mark.parametrize("estimator", [Grpo(), Rloo()])
 def test_a_group_of_one_is_refused(estimator):
-    with pytest.raises(SpiralError, match=r"player 1 of kuhn played deal 9 only once; set rollout\.games_per_deal"):
+    with pytest.raises(SpiralError, match=r"player 1 of kuhn only once in deal 9; set rollout\.group_size"):
         estimator([trajectory(1.0), trajectory(1.0), trajectory(1.0, 1, 9)])
 
 

@@ -57,7 +57,7 @@ def test_random_play_is_uniform():
     assert all(abs(count - 1_000) < 160 for count in counts.values())  # six standard deviations
 
 
-def test_mcts_beats_random_at_tic_tac_toe_from_both_chairs():
+def test_mcts_beats_random_at_tic_tac_toe_as_either_player():
     search, chance = OpenSpielMCTS(simulations=50), OpenSpielRandom()
     game = open_spiel_game("tic_tac_toe")
     first = [play(game, (search, chance), seed)[0] for seed in range(20)]

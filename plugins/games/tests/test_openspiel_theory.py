@@ -65,7 +65,7 @@ def test_uniform_play_is_as_exploitable_as_published(name, params, nash_conv, nu
 
 
 def test_the_second_player_wins_nim_from_a_balanced_position():
-    """1 xor 2 xor 3 is 0, so whoever moves loses (Bouton 1901); CFR+ finds it, one row a history."""
+    """1 xor 2 xor 3 is 0, so the player to move loses (Bouton 1901); CFR+ finds it, one row a history."""
     loaded = open_spiel_game("nim", {"pile_sizes": "1;2;3", "is_misere": False}).loaded
     policy = pyspiel.TabularPolicy(cfr_rows(loaded, 200))
     values = pyspiel.expected_returns(loaded.game.new_initial_state(), policy, -1, True)

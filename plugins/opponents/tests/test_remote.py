@@ -103,16 +103,16 @@ def test_the_key_is_the_environment_variables_and_is_shown_nowhere(monkeypatch):
     with ChatServer(["bet", *(ChatAnswer(status=s, body=echo) for s in (401, 404, 500))]) as server:
         bot = bot_for(server, key_env="MY_KEY")
         assert choose(bot) == "bet"
-        said = []
+        messages = []
         for _ in range(3):
             with pytest.raises((SpiralError, Unavailable)) as error:
                 choose(bot)
-            said.append(str(error.value))
+            messages.append(str(error.value))
     assert server.authorizations == ["Bearer sk-secret"] * 4
-    assert "MY_KEY" in said[0]
-    assert "bad key ***" in said[1]
-    assert "bad key ***" in said[2]
-    assert "sk-secret" not in f"{said} {bot!r} {vars(bot)} {vars(bot._account)} {bot.state}"
+    assert "MY_KEY" in messages[0]
+    assert "bad key ***" in messages[1]
+    assert "bad key ***" in messages[2]
+    assert "sk-secret" not in f"{messages} {bot!r} {vars(bot)} {vars(bot._account)} {bot.state}"
 
 
 @pytest.mark.parametrize(("key", "says"), [("", "is not set"), ("a\nb: c", "no key has"), ("ключ", "no key has")])
@@ -289,7 +289,7 @@ def test_it_keeps_the_promises_of_a_bot():
 
 
 def test_calls_meet_in_no_global_place(monkeypatch):
-    """Ten at once, each with another card: everybody gets the answer to the own question."""
+    """Ten at once, each with another card: each caller gets the answer to its own question."""
     gate = threading.Barrier(10, timeout=20)
 
     def answer(request):

@@ -1,7 +1,7 @@
-"""A remote model at the table of a run: whatever its server does costs at most the game that was waiting for it.
+"""A remote model as an opponent of a run: a failure of its server costs at most the game that was waiting for it.
 
-The match is voided, replaced by another deal and counted by cause; nobody is scored for it, nothing of it is among the
-episodes, and all other games finish meanwhile. What the model says and no rule allows is the model's own fault.
+The match is voided, replaced by another deal and counted by cause; no player is scored for it, nothing of it is among the
+episodes, and all other games finish meanwhile. A reply that no rule allows is an illegal move of the model.
 """
 
 import random
@@ -58,8 +58,8 @@ class Words:
         return [1.0, -1.0] if self.said[-1] == "a" else [-1.0, 1.0]
 
 
-class Seated:
-    """The learner at chair 0, the remote model at chair 1."""
+class LearnerFirst:
+    """The learner as player 0, the remote model as player 1."""
 
     def seat(self, game, num_players, pool, rng):
         return [LEARNER, MODEL]
@@ -71,7 +71,7 @@ def rollouts(bot, game=Words, learner="a", **config):
     engine = ScriptedEngine(lambda request: (*learner.encode(), STOP))
     settings = {"deadline_s": 30.0, "max_turns": 50, **config}
     made = Rollouts(
-        {"words": game}, Weighted({"words": 1.0}), Seated(), pool, engine, PROMPTER, RolloutConfig(**settings)
+        {"words": game}, Weighted({"words": 1.0}), LearnerFirst(), pool, engine, PROMPTER, RolloutConfig(**settings)
     )
     return made, engine
 
@@ -200,7 +200,7 @@ def test_special_tokens_in_a_reply_reach_the_learner_as_characters():
 
 @pytest.mark.parametrize(("max_concurrent", "together"), [(1, 1), (3, 3), (6, 6)])
 def test_slow_answers_are_waited_for_together(max_concurrent, together):
-    """Six games ask at once, as far as the bot allows: nobody is answered before so many wait, and never more do."""
+    """Six games ask at once, as far as the bot allows: no answer is sent before so many wait, and never more do."""
     gate = threading.Barrier(together)
 
     def answer(request):
