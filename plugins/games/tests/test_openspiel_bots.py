@@ -127,7 +127,7 @@ def test_a_bot_that_searches_does_not_foresee_the_dice():
         (OpenSpielCFR(), "hanabi", "no information states"),
         (OpenSpielMCTS(), "hanabi", "cannot be redrawn"),
         (OpenSpielMCTS(), "kriegspiel", "cannot be redrawn"),
-        (OpenSpielMCTS(), "pathfinding", "it pays on the way"),
+        (OpenSpielMCTS(), "pathfinding", "rewards during the match"),
     ],
 )
 def test_a_game_beyond_a_bot_is_refused_in_one_sentence(bot, game, says):

@@ -66,7 +66,7 @@ def choose(bot):
 # What is asked
 
 
-def test_the_model_is_told_rules_observation_and_moves_and_how_to_answer():
+def test_the_model_is_given_rules_observation_and_moves_and_how_to_answer():
     """System: how to answer. User: rules, the observation to the letter, the legal moves. No key is sent unasked."""
     with ChatServer(["bet"]) as server:
         assert ask(server.url, max_tokens=77, temperature=0.5, extra={"seed": 3}) == "bet"
@@ -169,7 +169,7 @@ def test_everything_spent_is_counted_and_priced():
 
 
 @pytest.mark.parametrize("usage", [None, (-1, 5), (1.5, 5), (True, 5)])
-def test_usage_that_is_not_told_counts_as_the_most_it_can_be(usage):
+def test_usage_that_is_not_given_counts_as_the_most_it_can_be(usage):
     """No more tokens than bytes were sent, no more than max_tokens came back."""
     with ChatServer([ChatAnswer("bet", usage=usage)]) as server:
         bot = bot_for(server, max_tokens=1000, reply_price=1.0)
@@ -226,14 +226,14 @@ def test_what_was_spent_survives_a_resume():
         before, after = Pool(Plugins.installed()), Pool(Plugins.installed())
         name = before.bot("remote", **args)
         for _ in range(2):
-            choose(before.bots[name])
+            choose(before.bot_of(name))
         assert after.bot("remote", **args) == name
         after.state = json.loads(json.dumps(before.state))
-        assert after.bots[name].state == before.bots[name].state == before.state["bots"][name]
-        assert choose(after.bots[name]) == "bet"
+        assert after.bot_of(name).state == before.bot_of(name).state == before.state["bots"][name]
+        assert choose(after.bot_of(name)) == "bet"
         with pytest.raises(SpiralError, match="budget"):
-            choose(after.bots[name])
-        assert before.bots[name].state["calls"] == 2
+            choose(after.bot_of(name))
+        assert before.bot_of(name).state["calls"] == 2
 
 
 def in_threads(num_threads, num_calls, call):
@@ -264,21 +264,21 @@ def test_it_keeps_the_promises_of_a_bot():
 
     class Short(Cards):
         def reset(self, rng):
-            self.said = []
+            self.moves_so_far = []
 
         def current_player(self):
-            return None if len(self.said) > 1 else len(self.said)
+            return None if len(self.moves_so_far) > 1 else len(self.moves_so_far)
 
         def legal_moves(self):
-            return [] if len(self.said) > 1 else ["bet", "check"]
+            return [] if len(self.moves_so_far) > 1 else ["bet", "check"]
 
         def observe(self, player):
-            return f"You are player {player}. So far: {self.said}"
+            return f"You are player {player}. So far: {self.moves_so_far}"
 
         def play(self, move):
             if move not in self.moves:
                 raise IllegalMove("bet or check")
-            self.said = [*self.said, move]
+            self.moves_so_far = [*self.moves_so_far, move]
 
         def returns(self):
             return [0.0, 0.0]

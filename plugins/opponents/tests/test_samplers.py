@@ -15,6 +15,7 @@ from spiral_opponents.samplers.self_play import SelfPlay
 from spiral import LEARNER, SpiralError
 from spiral.plugins.registry import Plugins
 from spiral.policies.pool import Pool
+from spiral.testing import ScriptedBot
 
 
 class ScriptedPool:
@@ -92,11 +93,11 @@ def pool_of(*policies, scores=None, ratings=None, games=()):
         if policy.startswith("snapshot:"):
             pool.add_snapshot(int(policy.removeprefix("snapshot:")), 9, "last")
         else:
-            pool.bots[policy] = SelfPlay()
-            pool.admit(policy, games, policy.removeprefix("bot:"))
+            pool.add_bot(policy, ScriptedBot([]))
+            pool.add_member(policy, games, policy.removeprefix("bot:"))
     recent = {policy: [score * 1002 - 1, 1000.0] for policy, score in (scores or {}).items()}
-    pool.ledger.state["recent"]["g"] = recent
-    pool.ledger.state["ratings"]["g"] = {policy: [mu, 1.0] for policy, mu in (ratings or {}).items()}
+    pool.results.state["recent"]["g"] = recent
+    pool.results.state["ratings"]["g"] = {policy: [mu, 1.0] for policy, mu in (ratings or {}).items()}
     return pool
 
 
