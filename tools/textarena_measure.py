@@ -183,7 +183,7 @@ def played(row: Row) -> Row:
         zero_sum=zero_sum,
         worst_return=min(-1.0, lowest),
         perfect_information=bool(note(OPEN_INFORMATION, row.env_id)),
-        broken=row.broken or crash,
+        broken=row.failed or crash,
     )
 
 

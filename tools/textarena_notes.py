@@ -164,6 +164,6 @@ def page(rows: Sequence[Row]) -> str:
             kit = f"({len(remarks)})"
         lines.append(
             f"| {row.env_id} | {players} | {'yes' if row.zero_sum else ''} | {'listed' if row.listed else 'sampled'} | "
-            f"{row.mean_turns or '-'} | {row.max_turns} | {row.steps_s:g} | {row.adapter_us:g} | {kit} | {row.broken} |"
+            f"{row.mean_turns or '-'} | {row.max_turns} | {row.steps_s:g} | {row.adapter_us:g} | {kit} | {row.failed} |"
         )
     return "\n".join([*lines, "\n## What the kit finds\n", *remarks]) + "\n"
