@@ -1,4 +1,4 @@
-"""Writes the pages that are read off the code: docs/config.md from the schema, docs/hooks.md from the hookspecs."""
+"""Writes the pages that are read off the code: docs/reference/config.md from the schema, docs/reference/hooks.md from the hookspecs."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ and checked before a model loads. A name that is taken raises an error that name
 
 
 def config_page() -> str:
-    """docs/config.md."""
+    """docs/reference/config.md."""
     tree = ast.parse(Path(schema.__file__).read_text(encoding="utf-8"))
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     parts = [NOTICE, CONFIG_INTRO.replace("DEFAULTS", DEFAULTS.read_text(encoding="utf-8"))]
@@ -79,7 +79,7 @@ def config_page() -> str:
 
 
 def hooks_page() -> str:
-    """docs/hooks.md."""
+    """docs/reference/hooks.md."""
     parts = [NOTICE, HOOKS_INTRO, "\n## Registration\n"]
     for name, function in _hooks():
         if name == "run_started":

@@ -1,6 +1,6 @@
 """The schema of a run: every key, its default and its meaning, and which values would train something else than asked.
 
-`docs/config.md` is generated from this file.
+`docs/reference/config.md` is generated from this file.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class HealthConfig:
-    """What happens when self-play collapses; `docs/collapse.md` shows what that looks like."""
+    """What happens when self-play collapses; `docs/guides/collapse.md` shows what that looks like."""
 
     action: Literal["note", "stop", "rollback"] = "note"
     """`note` it in events.jsonl and the report; `stop` the run; or go back to the last healthy checkpoint and let

@@ -1,4 +1,4 @@
-"""docs/writing-a-plugin.md does what it says: its blocks run in order as one module, and its plug-ins pass the kit."""
+"""docs/guides/writing-a-plugin.md does what it says: its blocks run in order as one module, and its plug-ins pass the kit."""
 
 import re
 import sys
