@@ -172,9 +172,9 @@ default of `spiral train` is mirror self-play with the magnet.
 200 steps of 256 games are too few to learn to hold a draw ([longer runs](../games/tic_tac_toe.md) reach .945 / .410 of
 draws as X / O with the magnet alone, and .998 / .986 with a pool beside it), but enough to collapse. Without the magnet
 NashConv is 2 from step 50 on, the highest possible: a best response wins every game as either player. Here opponents
-help without curing: these runs draw more against perfect play than mirror, but differ wildly from seed to seed, and illegal
-moves creep in. The detector named 7 of the 9 runs without the magnet, and none of the 6 with it. It missed two mirror
-runs: random play has a NashConv of 1.92 already, so there is little room to see a fall.
+help without curing: these runs draw more against perfect play than mirror, but differ wildly from seed to seed, and
+illegal moves creep in. The detector named 7 of the 9 runs without the magnet, and none of the 6 with it. It missed two
+mirror runs: random play has a NashConv of 1.92 already, so there is little room to see a fall.
 """,
 }
 """What the runs of 2026-11-22 showed; to be written again when they are."""

@@ -2,8 +2,8 @@
 
 `python tools/textarena_page.py` writes the table that ships with the adapter and docs/games/textarena.md. Each
 environment is measured in a process of its own with a time limit, and the table is written after each, so that a run
-that is stopped loses nothing; `--only REGEX` measures some and keeps the other rows, `--quick` measures only refusals and speeds
-again, and `--page` only writes the page.
+that is stopped loses nothing; `--only REGEX` measures some and keeps the other rows, `--quick` measures only refusals
+and speeds again, and `--page` only writes the page.
 """
 
 from __future__ import annotations
