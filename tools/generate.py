@@ -89,6 +89,9 @@ The public names are those of `spiral`, `spiral.theory` and `spiral.testing`, li
 and may change without notice. `import spiral` loads no model library.
 """
 
+API_ORDER = ("games", "policies", "training", "records", "hooks", "errors")
+"""The modules of `spiral.api` in the order of the page; others follow."""
+
 TITLES = {
     "game": "Games",
     "bot": "Bots",
@@ -161,11 +164,13 @@ def api_page() -> str:
     """docs/reference/api.md: the public names by module, for mkdocstrings to fill in."""
     parts = [NOTICE, API_INTRO]
     source = Path(spiral.__file__)
-    for node in ast.parse(source.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [alias.name for alias in node.names if alias.name in spiral.__all__]
-            parts.append(f"\n## {node.module.rsplit('.', 1)[-1].capitalize()}\n\n")
-            parts += [f"::: spiral.{name}\n" for name in names]
+    imports = [n for n in ast.parse(source.read_text(encoding="utf-8")).body if isinstance(n, ast.ImportFrom)]
+    groups = {
+        (n.module or "").rsplit(".", 1)[-1]: [a.name for a in n.names if a.name in spiral.__all__] for n in imports
+    }
+    for group in sorted(groups, key=lambda g: (API_ORDER.index(g) if g in API_ORDER else len(API_ORDER), g)):
+        parts.append(f"\n## {group.capitalize()}\n\n")
+        parts += [f"::: spiral.{name}\n" for name in groups[group]]
     for module in ("theory", "testing"):
         path = source.parent / module / "__init__.py"
         tree = ast.parse(path.read_text(encoding="utf-8"))
