@@ -11,7 +11,7 @@ import pytest
 from spiral.plugins.registry import Plugins
 from spiral.testing import check
 
-PAGE = Path(__file__).parents[2] / "docs" / "writing-a-plugin.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guides" / "writing-a-plugin.md"
 
 
 def blocks(language):

@@ -55,7 +55,7 @@ def outside(text):
     Comments are none, nor addresses within a message, nor the names of XML namespaces.
     """
     text = re.sub(r"/\*.*?\*/", "", text, flags=re.S)
-    found = re.findall(r"""(?<=["'`(=])(?:https?:)?//[\w-]+[.:$][^\s"'`)>]*""", text)
+    found = re.findall(r"""(?:["'`=]|url\()\s*((?:https?:)?//[\w-]+[.:$][^\s"'`)>]*)""", text)
     return [address for address in found if not address.startswith("http://www.w3.org/")]
 
 
