@@ -89,8 +89,8 @@ The public names are those of `spiral`, `spiral.theory` and `spiral.testing`, li
 and may change without notice. `import spiral` loads no model library.
 """
 
-API_ORDER = ("games", "policies", "training", "records", "hooks", "errors")
-"""The modules of `spiral.api` in the order of the page; others follow."""
+API_ORDER = ("runs", "games", "policies", "training", "records", "hooks", "errors")
+"""The order of the page: what is not from `spiral.api`, for notebooks and scripts, then its modules; others follow."""
 
 TITLES = {
     "game": "Games",
@@ -164,11 +164,13 @@ def api_page() -> str:
     """docs/reference/api.md: the public names by module, for mkdocstrings to fill in."""
     parts = [NOTICE, API_INTRO]
     source = Path(spiral.__file__)
-    imports = [n for n in ast.parse(source.read_text(encoding="utf-8")).body if isinstance(n, ast.ImportFrom)]
-    groups = {
-        (n.module or "").rsplit(".", 1)[-1]: [a.name for a in n.names if a.name in spiral.__all__] for n in imports
-    }
-    for group in sorted(groups, key=lambda g: (API_ORDER.index(g) if g in API_ORDER else len(API_ORDER), g)):
+    groups: dict[str, list[str]] = {}
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            light = node.module.startswith("spiral.api.")
+            group = node.module.rsplit(".", 1)[-1] if light else "runs"
+            groups.setdefault(group, []).extend(a.name for a in node.names if a.name in spiral.__all__)
+    for group in sorted(filter(groups.get, groups), key=lambda g: API_ORDER.index(g) if g in API_ORDER else 99):
         parts.append(f"\n## {group.capitalize()}\n\n")
         parts += [f"::: spiral.{name}\n" for name in groups[group]]
     for module in ("theory", "testing"):
