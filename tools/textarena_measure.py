@@ -33,7 +33,7 @@ CHECK_TURNS, NUM_STARTS = 25, 40
 REPLAYS, MAX_REPLAYED = 5, 60
 MAX_GAMES = 20
 MAX_CUT = 2000
-TOO_SLOW = "a match takes longer to set up than anybody waits"
+TOO_SLOW = "a match takes longer to set up than the time limit"
 
 
 class OutOfTime(BaseException):
