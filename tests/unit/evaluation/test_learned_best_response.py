@@ -22,6 +22,7 @@ from spiral.config import loading as config
 from spiral.evaluation import learned_best_response as exploit
 from spiral.evaluation.learned_best_response import Target
 from spiral.evaluation.loaded_policy import LoadedPolicy
+from spiral.evaluation.lower_bound import LowerBound
 from spiral.evaluation.matches import MatchRunner
 from spiral.evaluation.measurements import exact_row
 from spiral.models.prompts import PlainFormat
