@@ -162,7 +162,7 @@ def test_answers_are_a_function_of_the_seed(tokenizer):
 def test_an_engine_that_goes_silent_is_named(tokenizer):
     """No reply for deadline_s: one sentence with what is missing and what to do, not a wait for ever."""
     engine, prompter = thinking(tokenizer, lambda request: ("\\boxed{bet}", True), delay=10**9)
-    with pytest.raises(RunError, match=r"0\.05 s waiting for 24 of 24 replies.*rollout\.deadline_s"):
+    with pytest.raises(RunError, match=r"0\.05 s, waiting for 24 of 24 replies.*rollout\.deadline_s"):
         ask(engine, prompter, 2, deadline_s=0.05)
 
 

@@ -653,7 +653,7 @@ def test_a_game_that_loops_for_ever_costs_only_itself():
 def test_a_silent_engine_stops_the_run():
     """Nothing hangs without saying why: after deadline_s without a reply the run stops and counts the requests."""
     silent = Engine(latency=lambda request: 10**9)
-    with pytest.raises(RunError, match=r"finished no reply for 0\.05 s waiting for 3 requests"):
+    with pytest.raises(RunError, match=r"finished no reply for 0\.05 s, waiting for 3 requests"):
         play(3, engine=silent, deadline_s=0.05)
 
 
