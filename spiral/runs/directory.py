@@ -140,7 +140,7 @@ def step_of(checkpoint: Path) -> int:
 
 def _is_unfinished(file: Path) -> bool:
     """Whether a start that was killed may have left this file: a directory without a config is no run yet."""
-    return file.name == "plugins.json" or file.name.startswith((".plugins.json.", ".config.yaml."))
+    return file.name in ("plugins.json", ".plugins.json.tmp", ".config.yaml.tmp")
 
 
 def _step(line: str) -> float:

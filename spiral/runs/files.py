@@ -13,9 +13,14 @@ def write_atomic(path: Path, text: str) -> None:
     replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Replace a file by what `write` puts at the path that it is given, in the same directory."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # a rename across file systems is not atomic
+def replace_file(path: Path, write: Callable[[Path], object], shared: bool = False) -> None:
+    """Replace a file by what `write` puts at the path that it is given, in the same directory.
+
+    `shared`: whether several processes may write it at once. Otherwise the unfinished file has one name, so that what a
+    killed process left is overwritten by the process that resumes.
+    """
+    own = f".{os.getpid()}" if shared else ""
+    temporary = path.with_name(f".{path.name}{own}.tmp")  # beside it: a rename across file systems is not atomic
     try:
         write(temporary)
         _sync(temporary)

@@ -15,9 +15,8 @@ from spiral import hookimpl
 from spiral.commands.main import main
 from spiral.config import loading as config
 from spiral.plugins.registry import Plugins
-from spiral.runs import checkpoints as checkpoint
 from spiral.runs.directory import RunDir
-from spiral.selfplay import setup as assemble
+from spiral.selfplay.validation import check
 from spiral.training.loop import train
 
 ROOT = Path(__file__).parents[2]
@@ -117,7 +116,7 @@ def plugins():
 
 def run(path, plugins, words, resume=False):
     asked = config.load(None, [*SMALL, *words])
-    assemble.check(asked, plugins)
+    check(asked, plugins)
     opened = RunDir.open(path)[0] if resume else RunDir.create(path, asked, plugins.distributions)
     train(asked, opened, plugins, lambda *_: None, resume)
     return opened
@@ -160,7 +159,7 @@ def test_a_plug_ins_state_goes_on_after_a_resume(tmp_path, plugins):
     """Two steps, then one more: the estimator was called three times, and says so."""
     run(tmp_path / "r", plugins, ["advantage=counting", "steps=2"])
     opened = run(tmp_path / "r", plugins, ["advantage=counting", "steps=3"], resume=True)
-    state = json.loads((checkpoint.latest(opened.path) / "state.json").read_text())
+    state = json.loads((opened.checkpoint() / "state.json").read_text())
     assert state["plugins"]["advantage"]["calls"] == 3
     assert [line["step"] for line in opened.metrics()] == [0, 1, 2, 3]
 
@@ -169,7 +168,7 @@ def test_the_pool_remembers_results(tmp_path, plugins):
     """24 games against the bot: one tally for each chair, 24 results in all."""
     opened = run(tmp_path / "r", plugins, ["opponents=fixed"])
     pool = json.loads((opened.checkpoints / "step-000003" / "state.json").read_text())["plugins"]["pool"]
-    mine = pool["ledger"]["tallies"]["kuhn_poker"]["learner"]["bot:random"]
+    mine = pool["results"]["tallies"]["kuhn_poker"]["learner"]["bot:random"]
     assert {*mine} == {"0", "1"}
     assert sum(sum(tally) for tally in mine.values()) == 24
 

@@ -28,7 +28,7 @@ POOLED = [
 ]  # fmt: skip
 MIXED = [
     *CONFIG, "rollout.episodes=200", "games=[kuhn_poker,tic_tac_toe]", "engine.args.max_rows=24",
-    "rollout.max_concurrent=90", "checkpoint.every=2", "learner.ema=0.9", "opponents=exploiter", "curriculum=balanced_tokens",
+    "rollout.max_concurrent=90", "checkpoint.every=2", "learner.ema=0.9", "opponents=league", "curriculum=balanced_tokens",
     "advantage=turn_gae", "pool={every: 1, size: 2, keep: best, members: [random]}",
 ]  # fmt: skip
 
