@@ -1,4 +1,4 @@
-"""The kit for game samplers and reward shapers: good ones pass, and each deliberately broken one is caught."""
+"""The checks of game samplers and reward shapers: good ones pass, and each deliberately wrong one is reported."""
 
 import random
 from dataclasses import replace
@@ -9,23 +9,23 @@ from spiral.api.records import LEARNER
 from spiral.api.training import RecordsEpisodes, Stateful
 from spiral.plugins.registry import Plugins
 from spiral.testing import CHECKED_KINDS, check, check_curriculum, check_reward
-from spiral.testing.episodes import CHAIRS, random_episode, unpaid
+from spiral.testing.episodes import GAMES, random_episode, unpaid
 
 
-def caught(found, *words):
-    """Whether one sentence has all the words."""
-    assert any(all(word in sentence for word in words) for sentence in found), found or "nothing was found"
+def assert_reported(violations, *words):
+    """One of the violations has all the words."""
+    assert any(all(word in text for word in words) for text in violations), violations or "no violation was reported"
 
 
-# The made-up episodes.
+# The random episodes.
 
 
 def test_episodes_are_what_rollouts_give():
     """One trajectory a player with the turns that `players` tells, rewards that include those of turns, an offender
-    only if its last turn was illegal; and every kind that the kit promises to try comes up."""
+    only if its last turn was illegal; and every kind that the docstrings of the checks list comes up."""
     rng, kinds = random.Random(0), set()
     for _ in range(200):
-        for game, num in CHAIRS.items():
+        for game, num in GAMES.items():
             e = random_episode(rng, game)
             assert len(e.policies) == len(e.returns) == len(e.trajectories) == num
             assert LEARNER in e.policies
@@ -33,7 +33,7 @@ def test_episodes_are_what_rollouts_give():
                 assert (t.game, t.player, t.policy, t.deal) == (game, player, e.policies[player], e.deal)
                 assert len(t.turns) == e.players.count(player)
                 assert t.reward == pytest.approx(e.returns[player] + sum(turn.reward for turn in t.turns))
-                kinds |= {("turns", len(t.turns)), ("seat", t.policy)}
+                kinds |= {("turns", len(t.turns)), ("policy", t.policy)}
                 kinds |= {("turn", turn.move is None, turn.legal, bool(turn.reply)) for turn in t.turns}
             assert (e.ending == "illegal") == (e.offender is not None)
             if e.offender is not None:
@@ -41,7 +41,7 @@ def test_episodes_are_what_rollouts_give():
             kinds |= {("ending", e.ending), ("mirror", num > 1 and set(e.policies) == {LEARNER})}
             kinds |= {("sum", sum(e.returns) == 0), ("shaped", any(u.reward for t in e.trajectories for u in t.turns))}
             assert all(t.reward == 0 for t in unpaid(e).trajectories)
-    expected = {("turns", n) for n in range(4)} | {("seat", s) for s in (LEARNER, "bot:random", "snapshot:10")}
+    expected = {("turns", n) for n in range(4)} | {("policy", s) for s in (LEARNER, "bot:random", "snapshot:10")}
     expected |= {("turn", False, True, True), ("turn", True, False, True), ("turn", False, False, True)}
     expected |= {("turn", False, True, False), ("ending", "finished"), ("ending", "illegal")}
     expected |= {(what, value) for what in ("mirror", "sum", "shaped") for value in (True, False)}
@@ -73,18 +73,18 @@ class Learns(Plain):
         self.state = self.state | {episode.game: self.state[episode.game] + (min(episode.returns) < 0)}
 
 
-class Crashes(Plain):
+class CannotBeMade(Plain):
     def __init__(self, games):
         raise ValueError("no games today")
 
 
-class Grabs(Plain):
+class ChangesArgument(Plain):
     def __init__(self, games):
         super().__init__(games)
         games.pop("duel")
 
 
-class Elsewhere(Plain):
+class OtherGame(Plain):
     def choose(self, rng):
         return "chess"
 
@@ -94,7 +94,7 @@ class Index(Plain):
         return rng.randrange(len(self.names))
 
 
-class GlobalDice(Plain):
+class GlobalGenerator(Plain):
     def choose(self, rng):
         return super().choose(random)
 
@@ -111,19 +111,19 @@ class Rotates(Plain):
         return self.names[self.state["next"] % len(self.names)]
 
 
-class Duellist(Learns):
-    """Takes it that there is an opponent."""
+class AssumesTwoPlayers(Learns):
+    """Reads the return of an opponent, also where there is none."""
 
     def record(self, episode):
         super().record(replace(episode, returns=(*episode.returns[:1], -episode.returns[1])))
 
 
-class NeedsTurns(Learns):
+class AssumesTurns(Learns):
     def record(self, episode):
         assert all(t.turns[-1].move is None or t.reward is not None for t in episode.trajectories)
 
 
-class Forgets(Learns):
+class OmitsState(Learns):
     """Remembers in another place than `state`."""
 
     def __init__(self, games):
@@ -170,24 +170,24 @@ def test_good_game_samplers_pass(sampler):
 @pytest.mark.parametrize(
     ("sampler", "words"),
     [
-        (Crashes, ["making the game sampler", "raised ValueError: no games today"]),
-        (Grabs, ["changed the games it was given", "work on a copy"]),
-        (Elsewhere, ["choose gave 'chess', which is none of the run's games: solo, duel, trio"]),
-        (Index, ["which is none of the run's games"]),
-        (GlobalDice, ["for one state of rng and one past", "draw from rng alone"]),
+        (CannotBeMade, ["making the game sampler", "raised ValueError: no games today"]),
+        (ChangesArgument, ["changed the games it was given", "work on a copy"]),
+        (OtherGame, ["choose returned 'chess', which is no game of the run; return one of solo, duel, trio"]),
+        (Index, ["which is no game of the run"]),
+        (GlobalGenerator, ["for one state of rng and one past", "draw from rng alone"]),
         (Rotates, ["choose changes what is chosen later", "learn in record alone"]),
-        (Duellist, ["record(episode)", "raised IndexError"]),
-        (NeedsTurns, ["record(episode)", "raised IndexError"]),
-        (Forgets, ["its state restored, chose", "keep all that it remembers in `state`"]),
+        (AssumesTwoPlayers, ["record(episode)", "raised IndexError"]),
+        (AssumesTurns, ["record(episode)", "raised IndexError"]),
+        (OmitsState, ["with the restored state chose", "keep all that it remembers in `state`"]),
         (RestoresHalf, ["came to another state"]),
         (NumberKeys, ["comes back from JSON as", "text keys"]),
     ],
 )
-def test_a_broken_game_sampler_is_caught(sampler, words):
-    caught(check_curriculum(sampler), *words)
+def test_the_violation_of_a_game_sampler_is_reported(sampler, words):
+    assert_reported(check_curriculum(sampler), *words)
 
 
-def test_the_fakes_of_the_kit_are_what_they_claim():
+def test_the_samplers_of_this_file_are_told_apart_by_their_members():
     """A sampler without `record` and one with: the Protocols tell them apart as training does."""
     assert not isinstance(Plain({"a": 1.0}), RecordsEpisodes)
     assert isinstance(Learns({"a": 1.0}), RecordsEpisodes)
@@ -218,7 +218,7 @@ def per_turn(episode, amount, total=True):
     )
 
 
-def nothing(episode):
+def unchanged(episode):
     return episode
 
 
@@ -231,11 +231,11 @@ def pays_turns(episode):
 
 
 def moves_the_return_to_turns(episode):
-    """The total is as it was; what stood for the game now stands at the turns, as much at each."""
+    """The total is as it was; the return is paid in equal parts at the turns."""
     moved = []
     for t in episode.trajectories:
-        left = t.reward - sum(turn.reward for turn in t.turns)
-        turns = tuple(replace(turn, reward=turn.reward + left / len(t.turns)) for turn in t.turns)
+        game_reward = t.reward - sum(turn.reward for turn in t.turns)
+        turns = tuple(replace(turn, reward=turn.reward + game_reward / len(t.turns)) for turn in t.turns)
         moved.append(replace(t, turns=turns))
     return replace(episode, trajectories=tuple(moved))
 
@@ -247,7 +247,7 @@ def centred_bonus(episode):
 
 
 class RunningMean:
-    """Takes the mean of the first player's returns so far from everybody; keeps it in its state."""
+    """Takes the mean of the first player's returns so far from every player; keeps it in its state."""
 
     def __init__(self):
         self.state = {"sum": 0.0, "num": 0}
@@ -258,7 +258,7 @@ class RunningMean:
         return rewarded(episode, [-total / num] * len(episode.returns))
 
 
-class KeepsNothing(RunningMean):
+class NoState(RunningMean):
     """Remembers, and saves nothing."""
 
     def __init__(self):
@@ -269,7 +269,7 @@ class KeepsNothing(RunningMean):
         return rewarded(episode, [-sum(self.seen)] * len(episode.returns))
 
 
-class SavesLess(KeepsNothing):
+class SavesLess(NoState):
     def __init__(self):
         super().__init__()
         self.state = {}
@@ -304,13 +304,13 @@ def reverses(episode):
 
 
 def drops_illegal_turns(episode):
-    kept = [replace(t, turns=tuple(turn for turn in t.turns if turn.legal)) for t in episode.trajectories]
-    return replace(episode, trajectories=tuple(kept))
+    trajectories = [replace(t, turns=tuple(turn for turn in t.turns if turn.legal)) for t in episode.trajectories]
+    return replace(episode, trajectories=tuple(trajectories))
 
 
-def mends_moves(episode):
-    mended = [replace(t, turns=tuple(replace(turn, legal=True) for turn in t.turns)) for t in episode.trajectories]
-    return replace(episode, trajectories=tuple(mended))
+def makes_moves_legal(episode):
+    changed = [replace(t, turns=tuple(replace(turn, legal=True) for turn in t.turns)) for t in episode.trajectories]
+    return replace(episode, trajectories=tuple(changed))
 
 
 def not_finite(episode):
@@ -337,14 +337,14 @@ def forgets_the_total(episode):
 
 @pytest.mark.parametrize(
     "factory",
-    [lambda: nothing, lambda: winner_takes_more, lambda: pays_turns, lambda: centred_bonus, RunningMean],
+    [lambda: unchanged, lambda: winner_takes_more, lambda: pays_turns, lambda: centred_bonus, RunningMean],
 )
 def test_good_shapers_pass(factory):
     assert check_reward(factory) == []
 
 
 def test_a_shaper_may_move_the_return_to_the_turns():
-    """The total is as it was, as with one that forgets it; the kit tells them apart where nothing is at stake."""
+    """The total is as it was, as with a shaper that forgets it; the two differ where all returns are 0."""
     assert check_reward(lambda: moves_the_return_to_turns) == []
 
 
@@ -354,34 +354,34 @@ def test_a_shaper_may_move_the_return_to_the_turns():
         (lambda: crashes, ["the shaper, called with a game of", "raised IndexError"]),
         (lambda: gives_numbers, ["not an Episode"]),
         (lambda: changes_returns, ["the shaper changed Episode.returns", "Trajectory.reward and Turn.reward only"]),
-        (lambda: drops_bots, ["the shaper gave 1 trajectories for", "one a player"]),
+        (lambda: drops_bots, ["the shaper returned 1 trajectories for", "one a player"]),
         (lambda: reverses, ["the shaper changed Trajectory.player from 0 to 1"]),
         (lambda: drops_illegal_turns, ["turns where", "keep them all"]),
-        (lambda: mends_moves, ["the shaper changed Turn.legal from False to True"]),
+        (lambda: makes_moves_legal, ["the shaper changed Turn.legal from False to True"]),
         (lambda: not_finite, ["set a Trajectory.reward to inf", "finite floats"]),
         (lambda: not_finite_turns, ["set a Turn.reward to nan"]),
         (lambda: in_place, ["changed the episode it was given", "dataclasses.replace"]),
         (lambda: noisy, ["use no chance"]),
         (lambda: forgets_the_total, ["left the rewards of their trajectories as they were", "add their sum"]),
-        (KeepsNothing, ["has no `state`", "as if it had not been stopped"]),
-        (SavesLess, ["its state restored, gave other rewards"]),
+        (NoState, ["has no `state`", "as if it had not been stopped"]),
+        (SavesLess, ["with the restored state gave other rewards"]),
         (SavesNan, ["which JSON cannot hold"]),
     ],
 )
-def test_a_broken_shaper_is_caught(factory, words):
-    caught(check_reward(factory), *words)
+def test_the_violation_of_a_shaper_is_reported(factory, words):
+    assert_reported(check_reward(factory), *words)
 
 
 # By kind and name.
 
 
-def test_check_finds_the_kit_of_both_kinds():
+def test_check_runs_the_check_of_both_kinds():
     class Both:
         from spiral import hookimpl
 
         @hookimpl
         def register_curricula(self, register):
-            register("elsewhere", Elsewhere)
+            register("other_game", OtherGame)
             register("learns", Learns)
 
         @hookimpl
@@ -393,5 +393,5 @@ def test_check_finds_the_kit_of_both_kinds():
     plugins.add(Both(), "acme")
     assert {"curriculum", "reward"} <= set(CHECKED_KINDS)
     assert check(plugins, "curriculum", "learns") == check(plugins, "reward", "paying") == []
-    caught(check(plugins, "curriculum", "elsewhere"), "none of the run's games")
-    caught(check(plugins, "reward", "forgetful"), "add their sum")
+    assert_reported(check(plugins, "curriculum", "other_game"), "no game of the run")
+    assert_reported(check(plugins, "reward", "forgetful"), "add their sum")

@@ -1,4 +1,4 @@
-"""The conformance kit on whatever is installed, and its public fakes."""
+"""The conformance checks of everything that is installed, and the public fakes."""
 
 import random
 import subprocess
@@ -20,11 +20,11 @@ from spiral.testing import (
 )
 
 PLUGINS = Plugins.installed()
-WITH_A_KIT = [r for r in PLUGINS.registrations() if r.kind in CHECKED_KINDS and not r.members]
+CHECKED = [r for r in PLUGINS.registrations() if r.kind in CHECKED_KINDS and not r.members]
 
 
-@pytest.mark.parametrize("plugin", WITH_A_KIT, ids=lambda r: f"{r.kind}-{r.name}")
-def test_everything_installed_keeps_its_promises(plugin):
+@pytest.mark.parametrize("plugin", CHECKED, ids=lambda r: f"{r.kind}-{r.name}")
+def test_everything_installed_is_without_violations(plugin):
     assert check(PLUGINS, plugin.kind, plugin.name) == []
 
 
@@ -33,14 +33,14 @@ def test_a_plugin_that_cannot_be_made_by_itself_says_so():
     plugins._table["game", "needy"] = PLUGINS.find("game", "kuhn_poker").__class__(
         "game", "needy", lambda rounds: None, "acme", "1"
     )
-    (fault,) = check(plugins, "game", "needy")
-    assert "default arguments" in fault
-    assert "rounds" in fault
+    (violation,) = check(plugins, "game", "needy")
+    assert "default arguments" in violation
+    assert "rounds" in violation
 
 
-def test_an_unknown_name_is_the_users_fault():
-    with pytest.raises(SpiralError, match="no bot named 'nobody'"):
-        check(PLUGINS, "bot", "nobody")
+def test_an_unknown_name_is_an_error_of_the_user():
+    with pytest.raises(SpiralError, match="no bot named 'unknown'"):
+        check(PLUGINS, "bot", "unknown")
 
 
 # The fakes.
@@ -51,17 +51,17 @@ def request(number, policy=LEARNER, prompt=(1, 2), max_new_tokens=8):
 
 
 def test_the_scripted_engine_answers_and_remembers():
-    engine = ScriptedEngine(lambda asked: [*asked.prompt, 9], logprob=-0.25)
-    asked = [request(0), request(1, prompt=(3,))]
-    for one in asked:
-        engine.submit(one)
+    engine = ScriptedEngine(lambda request: [*request.prompt, 9], logprob=-0.25)
+    requests = [request(0), request(1, prompt=(3,))]
+    for each in requests:
+        engine.submit(each)
     done = engine.step()
     assert [(c.request_id, c.ids, c.finish, c.version) for c in done] == [
         (0, (1, 2, 9), "stop", 0),
         (1, (3, 9), "stop", 0),
     ]
     assert done[0].logprobs == (-0.25, -0.25, -0.25)
-    assert engine.requests == asked
+    assert engine.requests == requests
     assert engine.step() == []
 
 
@@ -74,8 +74,8 @@ def test_the_scripted_engine_can_be_late_and_cuts_long_replies():
     assert (done.ids, done.finish) == ((5, 6), "length")
 
 
-def test_the_scripted_engine_keeps_the_promises_of_an_engine():
-    engine = ScriptedEngine(lambda asked: [9])
+def test_the_scripted_engine_raises_what_an_engine_raises():
+    engine = ScriptedEngine(lambda request: [9])
     with pytest.raises(SpiralError, match="no weights for 'snapshot:1'"):
         engine.submit(request(0, policy="snapshot:1"))
     engine.load_weights("snapshot:1", {}, version=7)
@@ -97,13 +97,14 @@ def test_the_scripted_bot():
         bot.choose(game, 0, random.Random(0))
 
 
-def test_made_episodes_fit_the_pool():
+def test_made_episodes_can_be_recorded():
     pool = Pool(PLUGINS)
     pool.results.record([make_episode((1.0, -1.0), policies=[LEARNER, "bot:random"])])
-    assert pool.results.tally("game", LEARNER, ["bot:random"], 0) == (1, 0, 0)
+    assert pool.results.score("game", "bot:random") > 0.5
+    assert pool.results.num_recent("game", "bot:random") == 1.0
     assert make_trajectory(2.0, num_turns=3).reward == 2.0
 
 
-def test_the_kit_needs_neither_pytest_nor_torch():
+def test_the_checks_need_neither_pytest_nor_torch():
     code = "import sys, spiral.testing; print([m for m in ('torch', 'transformers', 'pytest') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

@@ -1,4 +1,4 @@
-"""The kit for bots, samplers and estimators: good ones pass, and each deliberately broken one is caught."""
+"""The checks of bots, samplers and estimators: good ones pass, and each deliberately wrong one is reported."""
 
 import itertools
 import random
@@ -12,9 +12,9 @@ from spiral.testing import check_bot, check_estimator, check_sampler
 PLUGINS = Plugins.installed()
 
 
-def caught(found, *words):
-    """Whether one sentence has all the words."""
-    assert any(all(word in sentence for word in words) for sentence in found), found or "nothing was found"
+def assert_reported(violations, *words):
+    """One of the violations has all the words."""
+    assert any(all(word in text for word in words) for text in violations), violations or "no violation was reported"
 
 
 # Bots. The game: two of four cards are dealt, and each player says low or high once.
@@ -31,21 +31,21 @@ class Cards:
         self.reset_to(tuple(rng.sample(range(4), 2)))
 
     def reset_to(self, deal):
-        self.deal, self.said = deal, []
+        self.deal, self.moves = deal, []
 
     def current_player(self):
-        return None if len(self.said) == 2 else len(self.said)
+        return None if len(self.moves) == 2 else len(self.moves)
 
     def observe(self, player):
-        return f"p{player} {self.deal[player]} {self.said}"
+        return f"p{player} {self.deal[player]} {self.moves}"
 
     def legal_moves(self):
-        return ["low", "high"] if len(self.said) < 2 else []
+        return ["low", "high"] if len(self.moves) < 2 else []
 
     def play(self, move):
         if move not in self.legal_moves():
             raise IllegalMove("say low or high")
-        self.said.append(move)
+        self.moves.append(move)
 
     def returns(self):
         return [0.0, 0.0]
@@ -57,22 +57,22 @@ class Redrawn(Cards):
     deals = None
 
     def resample(self, player, rng):
-        mine = self.deal[player]
-        other = rng.choice([card for card in range(4) if card != mine])
-        self.deal = (mine, other) if player == 0 else (other, mine)
+        own = self.deal[player]
+        other = rng.choice([card for card in range(4) if card != own])
+        self.deal = (own, other) if player == 0 else (other, own)
 
 
-class Honest:
+class ReadsObservation:
     def choose(self, game, player, rng):
         return "high" if " 3 " in game.observe(player) else rng.choice(game.legal_moves())
 
 
-class Cheat:
+class ReadsDeal:
     def choose(self, game, player, rng):
         return "high" if game.deal[player] > game.deal[1 - player] else "low"
 
 
-class Mumbler:
+class Illegal:
     def choose(self, game, player, rng):
         return "mumble"
 
@@ -82,12 +82,12 @@ class Number:
         return 1
 
 
-class Careless:
+class GlobalGenerator:
     def choose(self, game, player, rng):
         return random.choice(game.legal_moves())
 
 
-class Moody:
+class CountsCalls:
     num_calls = 0
 
     def choose(self, game, player, rng):
@@ -95,93 +95,93 @@ class Moody:
         return game.legal_moves()[self.num_calls % 2]
 
 
-class Grabber:
+class ChangesGame:
     def choose(self, game, player, rng):
         game.deal = game.deal[::-1]
         return "low"
 
 
-class Crasher:
+class Raises:
     def choose(self, game, player, rng):
         raise KeyError("strategy")
 
 
-class Quitter:
+class RefusesLate:
     def choose(self, game, player, rng):
-        if game.said:
+        if game.moves:
             raise SpiralError("I only know the opening.")
         return "low"
 
 
-class Picky:
+class RefusesAll:
     def choose(self, game, player, rng):
         raise SpiralError("I play chess only.")
 
 
 @pytest.mark.parametrize("game", [Cards, Redrawn])
 def test_a_good_bot_passes(game):
-    assert check_bot(Honest, {"cards": game}) == []
+    assert check_bot(ReadsObservation, {"cards": game}) == []
 
 
 @pytest.mark.parametrize(
     ("bot", "words"),
     [
-        (Cheat, ["cards: choose reads what observe(", "hides"]),
-        (Mumbler, ["cards: choose gave the illegal move 'mumble' (say low or high); legal were"]),
-        (Number, ["choose gave 1, not a str"]),
-        (Careless, ["for one position and one state of rng", "draw from rng alone"]),
-        (Moody, ["remember nothing between calls"]),
-        (Grabber, ["choose changes the game"]),
-        (Crasher, ["choose raised KeyError: 'strategy'"]),
-        (Quitter, ["choose raised SpiralError: I only know the opening."]),
-        (Picky, ["plays none of the games tried", "I play chess only."]),
+        (ReadsDeal, ["cards: choose reads what observe(", "hides", "decide from observe("]),
+        (Illegal, ["cards: choose returned the illegal move 'mumble' (say low or high); return one of"]),
+        (Number, ["choose returned 1; return the move as a str"]),
+        (GlobalGenerator, ["for one position and one state of rng", "draw from rng alone"]),
+        (CountsCalls, ["remember nothing between calls"]),
+        (ChangesGame, ["choose changes the game", "work on a copy.deepcopy"]),
+        (Raises, ["choose raised KeyError: 'strategy'"]),
+        (RefusesLate, ["choose raised SpiralError: I only know the opening.", "at the first move of a game"]),
+        (RefusesAll, ["plays none of the games tried: cards (I play chess only.)", "`tried_on`"]),
     ],
 )
-def test_a_broken_bot_is_caught(bot, words):
+def test_the_violation_of_a_bot_is_reported(bot, words):
     for game in (Cards, Redrawn):
-        caught(check_bot(bot, {"cards": game}), *words)
+        assert_reported(check_bot(bot, {"cards": game}), *words)
 
 
 def test_a_bot_may_refuse_a_game_but_not_all():
-    class Loyal(Honest):
+    class RefusesOne(ReadsObservation):
         def choose(self, game, player, rng):
             if isinstance(game, Redrawn):
                 raise SpiralError("not this one")
             return super().choose(game, player, rng)
 
-    assert check_bot(Loyal, {"cards": Cards, "other": Redrawn}) == []
-    caught(check_bot(Loyal, {"other": Redrawn}), "other (not this one)")
+    assert check_bot(RefusesOne, {"cards": Cards, "other": Redrawn}) == []
+    assert_reported(check_bot(RefusesOne, {"other": Redrawn}), "other (not this one)")
 
 
 # Opponent samplers.
 
 
 class Even:
-    """The learner at a random chair, the bot random at the others; harder opponents as it wins: `state`."""
+    """The learner as a random player, `random` as the others, or the learner as all of them, the more it wins."""
 
     def __init__(self):
         self.state = {"wins": 0}
 
     def seat(self, game, num_players, pool, rng):
-        chair = rng.randrange(num_players)
+        learner = rng.randrange(num_players)
         share = min(0.9, self.state["wins"] / 100)
         bot = LEARNER if rng.random() < share else pool.bot("random")
-        return [LEARNER if player == chair else bot for player in range(num_players)]
+        return [LEARNER if player == learner else bot for player in range(num_players)]
 
     def record(self, episode):
         self.state = {"wins": self.state["wins"] + (episode.returns[0] > 0)}
 
 
-class Duellist(Even):
+class RefusesOthers(Even):
     def seat(self, game, num_players, pool, rng):
         if num_players != 2:
             raise SpiralError("two only")
         return super().seat(game, num_players, pool, rng)
 
 
-class NoTable(Even):
+class RefusesTwo(Even):
     def seat(self, game, num_players, pool, rng):
-        raise SpiralError("no table today")
+        raise SpiralError("not this game")
 
 
 class TooFew(Even):
@@ -189,17 +189,17 @@ class TooFew(Even):
         return [LEARNER]
 
 
-class Ghost(Even):
+class Unknown(Even):
     def seat(self, game, num_players, pool, rng):
-        return [LEARNER, "bot:ghost"][:num_players] + [LEARNER] * (num_players - 2)
+        return [LEARNER, "bot:unknown"][:num_players] + [LEARNER] * (num_players - 2)
 
 
-class Spectator(Even):
+class NoLearner(Even):
     def seat(self, game, num_players, pool, rng):
         return [pool.bot("random")] * num_players
 
 
-class GlobalDice(Even):
+class SeatsGlobally(Even):
     def seat(self, game, num_players, pool, rng):
         return super().seat(game, num_players, pool, random)
 
@@ -214,7 +214,7 @@ class TwoOnly(Even):
         return [LEARNER, pool.bot("random")][:: rng.choice((1, -1))] if num_players < 4 else [][1]
 
 
-class Forgetful(Duellist):
+class OmitsState(RefusesOthers):
     """What it remembers is not in its `state`."""
 
     def __init__(self):
@@ -223,9 +223,9 @@ class Forgetful(Duellist):
 
     def seat(self, game, num_players, pool, rng):
         self.state = {"wins": 90 if self.wins > 20 else 0}
-        seats = super().seat(game, num_players, pool, rng)
+        policies = super().seat(game, num_players, pool, rng)
         self.state = {"wins": 0}
-        return seats
+        return policies
 
     def record(self, episode):
         self.wins += 1
@@ -241,10 +241,10 @@ class TupleKeys(Even):
 
 class NumberKeys(TupleKeys):
     def __init__(self):
-        self.state = {"wins": 0, "by_chair": {0: 1}}
+        self.state = {"wins": 0, "by_player": {0: 1}}
 
 
-@pytest.mark.parametrize("sampler", [Even, Duellist])
+@pytest.mark.parametrize("sampler", [Even, RefusesOthers])
 def test_good_samplers_pass(sampler):
     assert check_sampler(sampler, PLUGINS) == []
 
@@ -252,20 +252,26 @@ def test_good_samplers_pass(sampler):
 @pytest.mark.parametrize(
     ("sampler", "words"),
     [
-        (NoTable, ["seat refused a table for 2: no table today"]),
-        (TooFew, ["seat gave ['learner'] for 2 players"]),
-        (Ghost, ["'bot:ghost', which is not in the pool"]),
-        (Spectator, ["without 'learner'"]),
-        (GlobalDice, ["for one state of rng and one past"]),
-        (AlwaysFirst, ["the chairs are not balanced", "only one side"]),
-        (TwoOnly, ["for 1 players", "one policy a chair"]),
-        (Forgetful, ["keep all that it remembers in `state`"]),
+        (RefusesTwo, ["seat refused a game of 2 players: not this game"]),
+        (TooFew, ["seat returned ['learner'] for 2 players"]),
+        (Unknown, ["'bot:unknown', which is not in the pool"]),
+        (NoLearner, ["without 'learner'"]),
+        (SeatsGlobally, ["for one state of rng and one past"]),
+        (AlwaysFirst, ["the players are not balanced", "players 0 to 1 [2000, 0] times", "only one side"]),
+        (TwoOnly, ["for 1 players", "one policy a player"]),
+        (OmitsState, ["keep all that it remembers in `state`"]),
         (TupleKeys, ["which JSON cannot hold"]),
         (NumberKeys, ["comes back from JSON as", "text keys"]),
     ],
 )
-def test_a_broken_sampler_is_caught(sampler, words):
-    caught(check_sampler(sampler, PLUGINS), *words)
+def test_the_violation_of_a_sampler_is_reported(sampler, words):
+    assert_reported(check_sampler(sampler, PLUGINS), *words)
+
+
+def test_a_sampler_draws_from_the_installed_bots_by_default():
+    """The bot `random` is installed, and an empty registry has none."""
+    assert check_sampler(Even) == []
+    assert_reported(check_sampler(Even, Plugins()), "seat refused a game of 2 players: no bot named 'random'")
 
 
 # Advantage estimators.
@@ -320,7 +326,7 @@ class Running(Plain):
         return [[t.reward - before[i]] * len(t.turns) for i, t in enumerate(trajectories)]
 
 
-class RunningAndSaysSo(Running):
+class RunningDeclared(Running):
     order_dependent = True
 
 
@@ -354,7 +360,7 @@ class SavesNan(Plain):
         self.state = {"mean": float("nan")}
 
 
-@pytest.mark.parametrize("estimator", [Plain, RunningAndSaysSo, SavesAll])
+@pytest.mark.parametrize("estimator", [Plain, RunningDeclared, SavesAll])
 def test_good_estimators_pass(estimator):
     assert check_estimator(estimator) == []
 
@@ -363,17 +369,17 @@ def test_good_estimators_pass(estimator):
     ("estimator", "words"),
     [
         (OneNumber, ["out[0] is", "one number a turn"]),
-        (Short, ["give one list a trajectory"]),
-        (AtLeastOne, ["for a trajectory of 0 turns", "none for a trajectory without turns"]),
-        (NotFinite, ["must be finite floats"]),
+        (Short, ["return one list a trajectory"]),
+        (AtLeastOne, ["for a trajectory of 0 turns", "[] for a trajectory without turns"]),
+        (NotFinite, ["return finite floats"]),
         (Divides, ["raised ZeroDivisionError"]),
         (Sorts, ["changed the list of trajectories"]),
-        (Noisy, ["two new estimators gave different advantages"]),
+        (Noisy, ["two new estimators returned different advantages"]),
         (Running, ["depend on the order", "declare order_dependent = True"]),
         (Remembers, ["has no `state`", "as if it had not been stopped"]),
-        (SavesHalf, ["its state restored, gave other advantages"]),
+        (SavesHalf, ["with the restored state returned other advantages"]),
         (SavesNan, ["which JSON cannot hold"]),
     ],
 )
-def test_a_broken_estimator_is_caught(estimator, words):
-    caught(check_estimator(estimator), *words)
+def test_the_violation_of_an_estimator_is_reported(estimator, words):
+    assert_reported(check_estimator(estimator), *words)
