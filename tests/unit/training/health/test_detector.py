@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spiral.api.records import LEARNER, Episode, Trajectory, Turn
-from spiral.testing.episodes import CHAIRS, random_episode
+from spiral.testing.episodes import GAMES, random_episode
 from spiral.training.health.detector import Detector
 from spiral.training.health.indicators import vital_signs
 from spiral.training.health.rules import RULES
@@ -178,7 +178,7 @@ class TestScores:
 @given(st.integers(0, 2**32))
 def test_signs_of_any_episodes_are_finite_and_shares_are_shares(seed):
     rng = random.Random(seed)
-    episodes = [random_episode(rng, game) for game in CHAIRS for _ in range(rng.randrange(6))]
+    episodes = [random_episode(rng, game) for game in GAMES for _ in range(rng.randrange(6))]
     trajectories = [t for e in episodes for t in e.trajectories if t.policy == LEARNER]
     metrics = vital_signs(episodes, trajectories, [[rng.gauss(0, 1) for _ in t.turns] for t in trajectories])
     assert all(math.isfinite(value) for value in metrics.values())
