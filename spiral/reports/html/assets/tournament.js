@@ -22,7 +22,7 @@ function range(low, high, show) {
 }
 const points = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(0)}`;
 const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
-const named = (n) => el("div", { class: "who" }, el("span", { class: "place" }, String(place.get(n))), el("span", null, players[n].name));
+const named = (n) => el("div", { class: "player" }, el("span", { class: "place" }, String(place.get(n))), el("span", null, players[n].name));
 
 function section(id, title, lead, ...content) {
   return el("section", { id }, el("h2", null, title), lead ? el("p", { class: "lead" }, lead) : null, content);
@@ -59,18 +59,18 @@ function headline() {
       ? tell(`Wins most: ${players[first].name}`, worth(players[first].worth), `a game, ${range(players[first].worth_low, players[first].worth_high, small)}`)
       : tell(`Highest rating: ${players[first].name}`, points(players[first].elo), `Elo, ${range(players[first].elo_low, players[first].elo_high, points)}`),
     tell("Players in the Nash average", String(holders.length), holders.slice(0, 6).map((n) => players[n].name).join(", ")),
-    tell("Cycles", String(data.num_cycles), data.num_cycles ? "who beats whom is no ladder" : "none that the intervals show"),
+    tell("Cycles", String(data.num_cycles), data.num_cycles ? "wins do not order the players" : "none that the intervals show"),
   ];
 }
 
 function voidedGames() {
-  return data.voided.map((fault) => el("li", null, el("span", { class: "muted" }, `voided, deal ${fault.deal}, after ${count(fault.moves.length, "move")}: `), fault.reason));
+  return data.voided.map((game) => el("li", null, el("span", { class: "muted" }, `voided, deal ${game.deal}, after ${count(game.moves.length, "move")}: `), game.reason));
 }
 
 // ---- Cross-play
 
 function describe(cell) {
-  const byPlayer = cell.by_player.map((chair, i) => `as player ${i}: score ${score(chair.score)}, return ${signed(chair.return)}, illegal ${percent(chair.illegal)} (${count(chair.games, "game")})`);
+  const byPlayer = cell.by_player.map((result, i) => `as player ${i}: score ${score(result.score)}, return ${signed(result.return)}, illegal ${percent(result.illegal)} (${count(result.games, "game")})`);
   return [`${players[cell.row].name} against ${players[cell.column].name}`,
     `score ${score(cell.score)}, 95% ${range(cell.score_low, cell.score_high, score)}`,
     `margin ${signed(cell.margin)}, 95% ${range(cell.margin_low, cell.margin_high, signed)}`,
@@ -86,9 +86,9 @@ function crossed(row, column) {
   if (row === column) return el("td", { class: "self" }, el("div", null, "·"));
   const cell = cells.get(`${row} ${column}`);
   if (!cell) return el("td", { class: "self" }, el("div", null, "–"));
-  const byPlayer = cell.by_player.map((chair) => small(graded ? chair.return : chair.score)).join(" | ");
+  const byPlayer = cell.by_player.map((result) => small(graded ? result.return : result.score)).join(" | ");
   const box = el("div", { title: describe(cell) }, el("b", null, worth(cell[means])),
-    el("small", null, range(cell[`${means}_low`], cell[`${means}_high`], small)), split ? el("small", { class: "chairs" }, byPlayer) : null);
+    el("small", null, range(cell[`${means}_low`], cell[`${means}_high`], small)), split ? el("small", null, byPlayer) : null);
   const beyond = graded ? cell.margin : cell.score - 0.5;
   box.style.setProperty("--far", (Math.abs(beyond) / largest).toFixed(3));
   box.style.setProperty("--side", beyond < 0 ? "var(--lose)" : "var(--win)");
@@ -101,8 +101,8 @@ function cross() {
     ? "Margin of the row over the column, half the difference of their mean returns a game"
     : "Score of the row against the column: 1 for a win, 1/2 for a draw";
   const byPlayer = split ? ` Last line: the ${graded ? "return" : "score"} as player 0, 1 and so on.` : "";
-  const lead = `${what}. Below it the 95% interval; bold where that tells who is better.${byPlayer} Point at a cell for more.`;
-  return section("cross", "Who beats whom", lead,
+  const lead = `${what}. Below it the 95% interval; bold where that tells which is better.${byPlayer} Point at a cell for more.`;
+  return section("cross", "Cross-play", lead,
     el("div", { class: "table" }, el("table", { class: "cross" },
       el("thead", null, el("tr", null, el("th", null), order.map((n) => el("th", { title: players[n].name, scope: "col" }, String(place.get(n)))))),
       el("tbody", null, order.map((row) => el("tr", null, el("td", null, named(row)), order.map((column) => crossed(row, column))))))),
@@ -186,7 +186,7 @@ function pairs() {
   const interval = (cell, key, show) => `${show(cell[key])} (${range(cell[`${key}_low`], cell[`${key}_high`], show)})`;
   const rows = sorted.map((cell) => [named(cell.row), named(cell.column), ...[cell.games, cell.wins, cell.draws, cell.losses].map(String),
     interval(cell, "score", score), interval(cell, "margin", signed), interval(cell, "return", signed), percent(cell.illegal),
-    ...cell.by_player.map((chair) => `score ${score(chair.score)}, return ${signed(chair.return)}`)]);
+    ...cell.by_player.map((result) => `score ${score(result.score)}, return ${signed(result.return)}`)]);
   return section("pairs", "Every pair", null, el("details", null, el("summary", null, `${rows.length} rows`), table("wideplain num", heads, rows)));
 }
 
