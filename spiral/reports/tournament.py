@@ -25,10 +25,15 @@ def progress(console: Console) -> Iterator[Callable[[int, int, str], None]]:
     if not console.is_terminal:
         yield _plain(console)
         return
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[match]}", markup=False))
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[pair]}", markup=False),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("games", total=None, match="")
-        yield lambda done, total, match: bar.update(task, completed=done, total=total, match=shown(match))
+        task = bar.add_task("games", total=None, pair="")
+        yield lambda done, total, pair: bar.update(task, completed=done, total=total, pair=shown(pair))
 
 
 def print_record(record: Json, console: Console) -> None:
@@ -58,11 +63,11 @@ def in_order(record: Json) -> list[int]:
 def _plain(console: Console) -> Callable[[int, int, str], None]:
     last = -PLAIN_EVERY_S
 
-    def show(done: int, total: int, match: str) -> None:
+    def show(done: int, total: int, pair: str) -> None:
         nonlocal last
         if time.monotonic() - last >= PLAIN_EVERY_S or done == total:
             last = time.monotonic()
-            console.print(Text(f"{done} of {total} games  {shown(match)}".rstrip()), soft_wrap=True)
+            console.print(Text(f"{done} of {total} games  {shown(pair)}".rstrip()), soft_wrap=True)
 
     return show
 

@@ -19,7 +19,7 @@ VOIDED = "play/voided"
 REFUSED = "learner/refused"
 STEP_SECONDS = "time/step_s"
 
-# The first `/vs/` ends the game, since an escaped game holds none; the last `/pN/` ends the opponent, which may hold one.
+# The first `/vs/` ends the game, since an escaped game holds none; the last `/pN/` ends the opponent, which may.
 _MATCH = re.compile(r"eval/(.+?)/vs/(.+)/p([0-9]+)/([^/]+)", re.DOTALL)
 # The last slash ends the game, since a quantity holds none.
 _OF_GAME = re.compile(r"(eval|play|health|pool)/(.+)/([^/]+)", re.DOTALL)
