@@ -76,9 +76,9 @@ function matchCharts(match) {
     { colour: player, low: take(ofPlayer(match, "win_low", player)), high: take(ofPlayer(match, "win_high", player)) }]));
   return [
     { title: `Won against ${match.opponent}`, unit: "share of games", zero: true, percent: true, lines: won,
-      caption: "By the player that the policy is. The band is the interval of the measurement: two curves whose bands overlap may be equal." },
+      caption: "A curve for each player that the policy plays as. The band is the interval of the measurement: two curves whose bands overlap may be equal." },
     { title: `Return against ${match.opponent}`, unit: "points a game", lines: byPlayer(match, "return"),
-      caption: "Mean return by the player that the policy is. Winning often and winning much are not the same." },
+      caption: "Mean return as each player. Winning often and winning much are not the same." },
     rows(match, "draw").some(({ name }) => ever(name)) ? { title: `Drawn against ${match.opponent}`, unit: "share of games", zero: true, percent: true,
       lines: byPlayer(match, "draw"), caption: "The games that are neither won nor drawn were lost." } : null,
   ];

@@ -90,7 +90,8 @@ function turnCard(turn, episode) {
 }
 
 function result(episode) {
-  const how = episode.ending === "illegal" ? `Ended by an illegal move of ${player(episode.offender)}.` : `Ended: ${episode.ending || "unknown"}.`;
+  const how = episode.ending === "illegal" ? `Ended by an illegal move of ${player(episode.offender)}.`
+    : episode.ending === "finished" ? "The game was played to its end." : `Ended: ${episode.ending || "unknown"}.`;
   const left = episode.num_turns - episode.turns.length;
   return el("div", { class: "result" }, el("p", null, how, left ? ` ${count(left, "turn")} in the middle are left out here.` : ""),
     el("div", { class: "players" }, episode.returns.map((value, p) => el("span", { class: `chip c${p % 8}` }, el("b", null, `player ${p}`),

@@ -11,7 +11,11 @@ const place = new Map(order.map((n, i) => [n, i + 1]));
 const cells = new Map(data.cells.map((cell) => [`${cell.row} ${cell.column}`, cell]));
 
 const score = (value) => (typeof value === "number" ? value.toFixed(3) : "–");
-const fixed = (value, digits) => (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toFixed(digits);
+// The sign of what is shown: a value that rounds to 0 has none.
+function fixed(value, digits) {
+  const text = Math.abs(value).toFixed(digits);
+  return (Number(text) === 0 ? "" : value > 0 ? "+" : "−") + text;
+}
 const small = (value) => (typeof value === "number" ? (graded ? fixed(value, 2) : value.toFixed(2)) : "–");
 const worth = (value) => (graded ? fixed(value, 3) : score(value));
 // An end that is not known is null.
@@ -20,7 +24,7 @@ function range(low, high, show) {
   if (low === null) return `at most ${show(high)}`;
   return high === null ? `at least ${show(low)}` : `${show(low)} to ${show(high)}`;
 }
-const points = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(0)}`;
+const points = (value) => fixed(value, 0);
 const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 const named = (n) => el("div", { class: "player" }, el("span", { class: "place" }, String(place.get(n))), el("span", null, players[n].name));
 
@@ -111,7 +115,7 @@ function cross() {
 
 // ---- Ratings and Nash average: a point or bar with its interval on one scale for all.
 
-const WIDTH = 260, TALL = 22;
+const WIDTH = matchMedia("(max-width: 760px)").matches ? 110 : 260, TALL = 22;
 function plotted(at, low, high, from, to, bar) {
   const x = (value) => 6 + ((value - from) / (to - from || 1)) * (WIDTH - 12);
   const [a, b] = [low === null ? 0 : x(low), high === null ? WIDTH : x(high)];
@@ -169,7 +173,7 @@ function nash() {
 // ---- Cycles, all pairs, how it was played
 
 function rings() {
-  const lead = "Rings of players of whom each beats the next beyond the 95% interval; the strongest first, by its weakest win.";
+  const lead = "Rings of players in which each beats the next beyond the 95% interval; the strongest first, by its weakest win.";
   if (!data.cycles.length) return section("cycles", "Cycles", lead, el("p", { class: "rings" }, "None."));
   const steps = (ring) => ring.players.flatMap((n, i) => [el("b", null, players[n].name), ` beats (${small(ring.steps[i])}) `]);
   const more = data.num_cycles - data.cycles.length;
