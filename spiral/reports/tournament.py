@@ -92,11 +92,11 @@ def _cell(cell: Json | None, graded: bool, same: bool) -> Text:
         return Text("" if same else "-", style="dim")
     star, style = ("*", "bold") if cell["beats"] else ("", "")
     if graded:
-        ends = _ends(cell["margin_low"], cell["margin_high"], "+.2f")
-        first, below = f"{cell['margin']:+.3f}{star}", f"{ends}\nscore {cell['score']:.3f}"
+        ends = _ends(cell["margin_low"], cell["margin_high"], "+z.2f")
+        first, below = f"{cell['margin']:+z.3f}{star}", f"{ends}\nscore {cell['score']:.3f}"
     else:
         ends = _ends(cell["score_low"], cell["score_high"], ".2f")
-        first, below = f"{cell['score']:.3f}{star}", f"{ends}\n{cell['return']:+.3f}"
+        first, below = f"{cell['score']:.3f}{star}", f"{ends}\n{cell['return']:+z.3f}"
     return Text.assemble((f"{first}\n", style), (below, "dim"))
 
 
@@ -114,11 +114,11 @@ def _ratings(record: Json) -> Table:
         if "elo" not in p:
             table.add_row(name, *["-"] * (len(table.columns) - 3), "0", voided)
             continue
-        worth = [f"{p['worth']:+.3f}\n{_ends(p['worth_low'], p['worth_high'], '+.2f')}"] if graded else []
+        worth = [f"{p['worth']:+z.3f}\n{_ends(p['worth_low'], p['worth_high'], '+z.2f')}"] if graded else []
         table.add_row(
             name,
             *worth,
-            f"{p['elo']:+.0f}\n{_ends(p['elo_low'], p['elo_high'], '+.0f')}",
+            f"{p['elo']:+z.0f}\n{_ends(p['elo_low'], p['elo_high'], '+z.0f')}",
             f"{p['mu']:.1f}, {p['sigma']:.1f}",
             f"{p['nash']:.3f}\n{_ends(p['nash_low'], p['nash_high'], '.2f')}",
             "-" if p["score"] is None else f"{p['score']:.3f}",

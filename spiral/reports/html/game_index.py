@@ -44,7 +44,7 @@ def _names_a_game(found: MetricName) -> bool:
 
 
 def _entry(name: str) -> Json:
-    groups = {group: {"whole": {}, "by_player": {}} for group in GROUPS.values()}
+    groups: Json = {group: {"whole": {}, "by_player": {}} for group in GROUPS.values()}
     return {"name": name, **groups, "matches": []}
 
 
