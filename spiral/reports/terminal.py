@@ -107,7 +107,7 @@ class Terminal:
             table.add_row(escape(name), _by_player(first), f"[bold]{_by_player(values)}[/bold]")
         for name in (metric_names.ILLEGAL_RATE, "learner/entropy", "learner/kl", "speed/games_per_s"):
             if name in self._latest:
-                table.add_row(name, "", f"{self._latest[name]:.3g}")
+                table.add_row(name, "", _figure(self._latest[name]))
         return table
 
     def _left(self, step: int) -> str:
@@ -142,6 +142,10 @@ def alone(metrics: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
 
 def _of_games(metrics: Mapping[str, float]) -> list[tuple[MetricName, float]]:
     return [(parsed, value) for name, value in metrics.items() if (parsed := metric_names.parse(name))]
+
+
+def _figure(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"  # 1235 games a second, and not 1.23e+03
 
 
 def _by_player(values: tuple[float, ...]) -> str:

@@ -51,6 +51,18 @@ def test_without_a_terminal_each_line_stands_by_itself_and_the_last_step_has_one
     assert len(lines) == 4
 
 
+def test_a_terminal_has_one_table_that_is_drawn_anew():
+    out = io.StringIO()
+    shown = Terminal(Console(file=out, width=60, force_terminal=True, color_system=None))
+    shown.run_started(asdict(config.load(None, ["steps=3"])), "run")
+    shown.step_finished(0, {**WINS, "play/illegal_rate": 0.125, "speed/games_per_s": 12345.6})
+    shown.run_finished(3)
+    last = out.getvalue().split("step 0 of 3")[-1]
+    assert "wins nim vs random" in last
+    assert "0.250/0.500" in last
+    assert "12346" in last
+
+
 def test_plugins_are_listed_a_line_each_and_one_by_name_with_its_arguments():
     run = CliRunner().invoke
     listed = run(main, ["plugins"]).output.splitlines()
