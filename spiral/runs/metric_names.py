@@ -1,7 +1,8 @@
 """The names of metrics, built and parsed here only, since files of runs, reports and trackers all read them.
 
-A name is `stage/quantity`, `stage/GAME/quantity` or `eval/GAME/vs/OPPONENT/pPLAYER/quantity`. Games and opponents may
-hold slashes. Only the mark `/vs/` would be ambiguous inside one, so it is escaped there as a URL escapes it.
+A name is `stage/quantity`, `stage/GAME/quantity` or `eval/GAME/vs/OPPONENT/pPLAYER/quantity`. A quantity that a game
+has once for each of its players ends in `_pPLAYER`. Games and opponents may hold slashes, quantities hold none. Only a
+part `vs` of a game would be ambiguous, so the slash before it is escaped as a URL escapes it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,13 @@ VOIDED = "play/voided"
 REFUSED = "learner/refused"
 STEP_SECONDS = "time/step_s"
 
-_MATCH = re.compile(r"eval/(.+?)/vs/(.+)/p(\d+)/([^/]+)")
-_OF_GAME = re.compile(r"(eval|play|health|pool)/(.+)/([^/]+)")
+# The first `/vs/` ends the game, since an escaped game holds none; the last `/pN/` ends the opponent, which may.
+_MATCH = re.compile(r"eval/(.+?)/vs/(.+)/p([0-9]+)/([^/]+)", re.DOTALL)
+# The last slash ends the game, since a quantity holds none.
+_OF_GAME = re.compile(r"(eval|play|health|pool)/(.+)/([^/]+)", re.DOTALL)
+_OF_PLAYER = re.compile(r"(.+)_p([0-9]+)", re.DOTALL)
+# At the end too: the mark that follows a game `x/vs` would make it `x/vs/vs/...`.
+_VS = re.compile(r"/vs(?=/|\Z)")
 
 
 @dataclass(frozen=True)
@@ -58,14 +64,32 @@ def rating_low(game: str) -> str:
     return of_game("pool", game, "rating_low")
 
 
+def of_player(quantity: str, player: int) -> str:
+    """A quantity of one player of a game, such as `return_p0`: a part of `of_game`'s name."""
+    return f"{quantity}_p{player}"
+
+
+def split_player(quantity: str) -> tuple[str, int | None]:
+    """`return_p0` -> (`return`, 0); a quantity of the whole game comes with None."""
+    if found := _OF_PLAYER.fullmatch(quantity):
+        return found[1], int(found[2])
+    return quantity, None
+
+
 def seconds(part: str) -> str:
     """Wall time of one part of a step."""
     return f"time/{part}_s"
 
 
 def voided_by(cause: str) -> str:
-    """Games of a step voided by one cause."""
-    return f"{VOIDED}: {cause}"
+    """Games of a step voided by one cause; its slashes are escaped, or the name would parse as one of a game."""
+    return f"{VOIDED}: {cause.replace('%', '%25').replace('/', '%2F')}"
+
+
+def voided_cause(name: str) -> str | None:
+    """The cause in a name of `voided_by`; None for another metric."""
+    start = f"{VOIDED}: "
+    return _plain(name.removeprefix(start)) if name.startswith(start) and "/" not in name[len(start) :] else None
 
 
 def is_evaluation(name: str) -> bool:
@@ -86,8 +110,9 @@ def parse(name: str) -> MetricName | None:
 
 
 def _escaped(name: str) -> str:
-    return name.replace("%", "%25").replace("/vs/", "/vs%2F") if "/vs/" in name or "%" in name else name
+    return _VS.sub("%2Fvs", name.replace("%", "%25"))
 
 
 def _plain(name: str) -> str:
-    return name.replace("/vs%2F", "/vs/").replace("%25", "%") if "%" in name else name
+    # In this order: a `%2F` of the name itself stands as `%252F`, which holds no `%2F`.
+    return name.replace("%2F", "/").replace("%25", "%")
