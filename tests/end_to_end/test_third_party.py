@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 ACME = ROOT / "examples" / "third_party_plugin"
 FIRST_PARTY = [ROOT, *(ROOT / "plugins" / name for name in ("games", "opponents", "advantages", "models"))]
 TRAIN = [
-    *("games=nim", "advantage=mean_baseline", "steps=2", "rollout.games=16"),
+    *("games=nim", "advantage=mean_baseline", "steps=2", "rollout.episodes=16"),
     *("warm_start.max_steps=5", "warm_start.cache=false", "evaluate.every=0", "checkpoint.every=2"),
 ]
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from spiral_models import MODELS
 from spiral_models.byte.config import ByteConfig
 from spiral_models.byte.model import ByteForCausalLM, ByteModel
-from spiral_models.byte.presets import MODELS, SHAPES, byte_config
+from spiral_models.byte.presets import SHAPES, byte_config
 from transformers import AutoModel, AutoModelForCausalLM
 from transformers.cache_utils import Cache, DynamicCache, StaticCache
 
-from spiral.api.errors import SpiralError
+from spiral import SpiralError
 
 NAMED_SIZES = {
     "byte-0.1m": 0.12e6,
@@ -263,7 +264,7 @@ def test_presets_have_the_size_their_name_says(name):
 
 
 def test_the_documented_table_is_true():
-    text = (Path(__file__).parents[3] / "docs" / "models.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "guides" / "models.md").read_text()
     rows = {r[1].strip(" `"): r for r in (line.split("|") for line in re.findall(r"^\| `byte-.*", text, re.M))}
     assert list(rows) == list(SHAPES)
     for name, row in rows.items():
