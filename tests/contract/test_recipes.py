@@ -12,7 +12,7 @@ import yaml
 
 from spiral.config.loading import load
 from spiral.plugins.registry import Plugins
-from spiral.selfplay.setup import check
+from spiral.selfplay.validation import check
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
