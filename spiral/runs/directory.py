@@ -14,11 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from spiral.config.loading import dump, load
 from spiral.api.errors import ConfigError, RunError
+from spiral.api.records import VoidedGame
+from spiral.config.loading import dump, load
 from spiral.config.schema import Config
 from spiral.runs.files import write_atomic
-from spiral.api.records import VoidedGame
 
 _LOGS = ("metrics.jsonl", "episodes.jsonl", "voided.jsonl")
 

@@ -25,6 +25,7 @@ from spiral.config import loading as config
 from spiral.evaluation.tournament import crosstable
 from spiral.evaluation.tournament import tournament as module
 from spiral.evaluation.tournament.crosstable import Extent, PairResults, Result, cells
+from spiral.evaluation.tournament.entrants import load_participants, parse_entrants, tournament_game
 from spiral.evaluation.tournament.pairing import head_to_head, next_pair, round_robin
 from spiral.evaluation.tournament.tournament import Tournament, TournamentConfig
 from spiral.models.logits import parameters
@@ -153,7 +154,9 @@ def quiet(done, total, who):
 
 def start(words, game, **terms):
     found = parse_entrants(words, plugins := Plugins.installed())
-    return Tournament(load_participants(found, tournament_game(game, found, plugins), plugins), TournamentConfig(**terms))
+    return Tournament(
+        load_participants(found, tournament_game(game, found, plugins), plugins), TournamentConfig(**terms)
+    )
 
 
 def played(words, game, **terms):

@@ -56,7 +56,7 @@ class TestEdge:
         """Leads 2, 2, -2, 2: mean 1; deviations 1, 1, -3, 1, so the variance of the mean is 12 / 3 / 4 = 1."""
         found = signs([played(r) for r in [(1, -1), (1, -1), (-1, 1), (1, -1)]])
         assert found["edge"] == pytest.approx(1)
-        assert (found["edge_low"], found["edge_high"]) == pytest.approx((1 - 1.96, 1 + 1.96))
+        assert (found["edge_low"], found["edge_high"]) == pytest.approx((1 - 1.959964, 1 + 1.959964))
         assert (found["win_p0"], found["win_p1"]) == pytest.approx((0.75, 0.25))
         assert "edge_mirror" not in found
 
