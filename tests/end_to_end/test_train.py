@@ -173,12 +173,12 @@ def test_the_pool_remembers_results(tmp_path, plugins):
     assert sum(sum(tally) for tally in mine.values()) == 24
 
 
-@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.stem)
-def test_every_example_runs(example, tmp_path):
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*/config.yaml")), ids=lambda p: p.parent.name)
+def test_every_recipe_runs(recipe, tmp_path):
     """The real command, shrunk."""
     words = [word for word in SMALL if not word.startswith(("steps", "evaluate.every"))]
     shrunk = [*words, "steps=1", "evaluate.every=0", "model=byte-0.1m", "--run-dir", str(tmp_path / "r")]
-    result = CliRunner().invoke(main, ["train", str(example), *shrunk], catch_exceptions=False)
+    result = CliRunner().invoke(main, ["train", str(recipe), *shrunk], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "r" / "report.html").exists()
 
