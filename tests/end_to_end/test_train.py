@@ -165,12 +165,13 @@ def test_a_plug_ins_state_goes_on_after_a_resume(tmp_path, plugins):
 
 
 def test_the_pool_remembers_results(tmp_path, plugins):
-    """24 games against the bot: one tally for each chair, 24 results in all."""
+    """24 games against the bot: as many recent results, and a rating of both."""
     opened = run(tmp_path / "r", plugins, ["opponents=fixed"])
     pool = json.loads((opened.checkpoints / "step-000003" / "state.json").read_text())["plugins"]["pool"]
-    mine = pool["results"]["tallies"]["kuhn_poker"]["learner"]["bot:random"]
-    assert {*mine} == {"0", "1"}
-    assert sum(sum(tally) for tally in mine.values()) == 24
+    total, weight = pool["results"]["recent"]["kuhn_poker"]["bot:random"]
+    assert 0 <= total <= weight
+    assert weight == pytest.approx(sum((1 - 1 / 200) ** n for n in range(24)))
+    assert {*pool["results"]["ratings"]["kuhn_poker"]} == {"learner", "bot:random"}
 
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*/config.yaml")), ids=lambda p: p.parent.name)
