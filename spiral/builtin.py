@@ -1,4 +1,4 @@
-"""What the core ships, registered through the same hooks as everybody's; heavy imports wait for the factories."""
+"""The plug-ins of the core itself, registered through the public hooks; heavy imports wait for the factories."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frozen records that flow from stage to stage; they know nothing of games, engines or tensors."""
+"""The frozen records that pass between the stages: requests, completions, turns, trajectories, episodes."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -96,11 +96,11 @@ class Episode:
     deal: int
     """The seed of the game's own random generator."""
     policies: tuple[PolicyId, ...]
-    """Who sat at each chair."""
+    """One a player: the policy that decided for it."""
     returns: tuple[float, ...]
     """One a player."""
     trajectories: tuple[Trajectory, ...]
-    """One a player, in the order of the chairs."""
+    """One a player, in the order of the players."""
     players: tuple[int, ...]
     """Who made each turn, in the order of play; zip with each trajectory's turns to replay the game."""
     ending: Ending
@@ -117,7 +117,7 @@ class VoidedGame:
     moves: tuple[str, ...]
     reason: str
     cause: str = "game"
-    """`game` if the game itself misbehaved, else what somebody outside this process failed by, such as `timeout`."""
+    """`game` if the game itself misbehaved, else how a remote policy failed, such as `timeout`."""
 
 
 def outcome(own: float, other: float) -> float:

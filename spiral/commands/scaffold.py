@@ -1,4 +1,4 @@
-"""Writes a new plug-in distribution from the templates beside this file; it installs nothing and knows no plug-in."""
+"""Writes a new plug-in distribution from the templates beside this file."""
 
 from __future__ import annotations
 

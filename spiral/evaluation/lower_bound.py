@@ -21,19 +21,19 @@ class FrozenOpponents:
     num_players: int
     frozen: PolicyId
 
-    def play(self, policy: PolicyId, chair: int, num_games: int, seed: Sequence[int | str]) -> list[Episode]:
-        """Games with `policy` at one chair. Equal seeds are equal deals, whoever sits where."""
-        seats = [policy if player == chair else self.frozen for player in range(self.num_players)]
-        return self.runner.play(self.game, seats, num_games, seed)
+    def play(self, policy: PolicyId, player: int, num_games: int, seed: Sequence[int | str]) -> list[Episode]:
+        """Games with `policy` as one player. Equal seeds give equal deals, whatever the line-up."""
+        policies = [policy if other == player else self.frozen for other in range(self.num_players)]
+        return self.runner.play(self.game, policies, num_games, seed)
 
     def choose(self, candidates: Sequence[PolicyId], num_games: int, seed: Sequence[int | str]) -> list[PolicyId]:
-        """For each chair, the candidate with the highest mean return there; a later one where they tie."""
+        """For each player, the candidate with the highest mean return; a later one where they tie."""
         if len(candidates) == 1:
             return [candidates[0]] * self.num_players
         chosen = []
-        for chair in range(self.num_players):
+        for player in range(self.num_players):
             means = [
-                fmean(e.returns[chair] for e in self.play(candidate, chair, num_games, seed))
+                fmean(e.returns[player] for e in self.play(candidate, player, num_games, seed))
                 for candidate in candidates
             ]
             chosen.append(max(zip(means, range(len(means)), candidates, strict=True))[2])
@@ -42,14 +42,14 @@ class FrozenOpponents:
     def measure(
         self, responders: Sequence[PolicyId], num_games: int, seed: Sequence[int | str]
     ) -> tuple[list[Episode], list[list[Episode]]]:
-        """The frozen policy among itself, and each chair's responder against it, all from the same deals."""
+        """The frozen policy against itself, and each player's responder against it, all from the same deals."""
         own = self.play(self.frozen, 0, num_games, seed)
-        return own, [self.play(policy, chair, num_games, seed) for chair, policy in enumerate(responders)]
+        return own, [self.play(policy, player, num_games, seed) for player, policy in enumerate(responders)]
 
 
 @dataclass(frozen=True)
 class Response:
-    """What a responder gets at one chair; errors are half the widths of 95% intervals (normal approximation)."""
+    """What a responder gets as one player; errors are half the widths of 95% intervals (normal approximation)."""
 
     player: int
     mean_return: float
@@ -66,7 +66,7 @@ class LowerBound:
     """The lower bound on NashConv that responders prove.
 
     NashConv is the sum over players of (best response value - own value), and no responder is worth more than a best
-    response: the sum over chairs of the responders' gains is at most NashConv, for any number of players and any sum.
+    response: the sum over players of the responders' gains is at most NashConv, for any number of players and any sum.
     With two players and zero sum the own values cancel, and what remains is the sum of the responders' returns.
     """
 
@@ -83,8 +83,8 @@ class LowerBound:
     def of(cls, own: Sequence[Episode], against: Sequence[Sequence[Episode]], worst: float | None) -> LowerBound:
         """From games that began from the same deals. `worst`: the lowest return of a two-player zero-sum game."""
         gains = [
-            [theirs.returns[chair] - mine.returns[chair] for theirs, mine in zip(games, own, strict=True)]
-            for chair, games in enumerate(against)
+            [response.returns[player] - frozen.returns[player] for response, frozen in zip(games, own, strict=True)]
+            for player, games in enumerate(against)
         ]
         sums = [sum(deal) for deal in zip(*gains, strict=True)]
         responses = tuple(_response(player, own, games, gains[player]) for player, games in enumerate(against))

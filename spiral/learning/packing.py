@@ -1,4 +1,4 @@
-"""Trajectories and advantages -> packed tensors; knows nothing of models or of how advantages came about.
+"""Packs trajectories and advantages into the tensors of an update.
 
 Two savings, both exact. Equal (prompt, reply) pairs become one sample whose advantages are added, positive and
 negative ones apart so that a clipped objective stays the same. Sequences that share a beginning become branches of a
@@ -103,10 +103,12 @@ def merge(trajectories: Sequence[Trajectory], advantages: Sequence[Sequence[floa
             if sample is None:
                 sample = samples[key] = Sample(turn.prompt, turn.reply, turn.logprobs)
             sample.count += 1
+            # Apart, since a clipped objective treats the two signs differently: see `loss_terms`.
             if advantage > 0:
                 sample.positive += advantage
             else:
                 sample.negative += advantage
+    # Sorted, so that equal beginnings are neighbours, and float sums do not depend on the order of the episodes.
     return [samples[key] for key in sorted(samples)]
 
 
@@ -118,7 +120,8 @@ def pack(
     world: int = 1,
 ) -> Batch:
     """The batch of one update, or the `rank`-th of `world` parts of it."""
-    samples = [s for s in merge(trajectories, advantages) if s.reply]
+    # Every process merges all samples and takes every world-th: what one sample sums up is never split over processes.
+    samples = [s for s in merge(trajectories, advantages) if s.reply]  # a bot's turn has no reply
     micro_batches = pack_samples(samples[rank::world], micro_batch_tokens)
     return Batch(
         micro_batches,
@@ -158,6 +161,7 @@ class _Row:
         self.ids += ids[shared:]
         self.positions += range(shared, len(ids))
         first = len(sample.prompt)
+        # The token that predicts the first reply id is the prompt's last one, which may stand in another segment.
         for offset, (token, logprob) in enumerate(zip(sample.reply, sample.logprobs, strict=True)):
             source = path[first + offset - 1]
             sums = (sample.positive, sample.negative, sample.count)
@@ -170,6 +174,7 @@ class _Row:
         mask.flat[:: width + 1] = True
         triangle = np.tri(max(end - start for start, end, _ in self.segments), dtype=bool)
         for start, end, parent in self.segments:
+            # A segment sees what its parent saw, which is complete: parents come before their children.
             if parent >= 0:
                 mask[start:end] = mask[parent]
             mask[start:end, start:end] = triangle[: end - start, : end - start]
@@ -186,6 +191,7 @@ def _rows(samples: Sequence[Sample]) -> list[_Row]:
     shared = [0, *(_common(a, b) for a, b in pairwise(sequences))][: len(sequences)]
     total = sum(map(len, sequences))
     rows: list[_Row] = []
+    # Trees need a mask of (T, T) a row and attention without the fast causal kernel: not for a saving of a few tokens.
     share = total - sum(shared) <= WORTH_SHARING * total
     for number, (sample, sequence, common) in enumerate(zip(samples, sequences, shared, strict=True)):
         if not share or not rows or len(rows[-1].ids) + len(sequence) - common > max(ROW_TOKENS, len(sequence)):
@@ -198,6 +204,7 @@ def _rows(samples: Sequence[Sample]) -> list[_Row]:
 def _micro_batches(rows: list[_Row], max_tokens: int) -> list[MicroBatch]:
     """Rows of like length together, at most `max_tokens` with padding, or one row."""
     batches: list[list[_Row]] = []
+    # By length, so that little is padded; by ids too, so that the cut does not depend on the order of the samples.
     for row in sorted(rows, key=lambda r: (len(r.ids), r.ids)):
         if batches and len(row.ids) * (len(batches[-1]) + 1) <= max_tokens:
             batches[-1].append(row)

@@ -72,7 +72,7 @@ def _match(
         while player is not None:
             with limited(GAME_DEADLINE_S):
                 move, observation, copy = random_legal_move(game, rng), game.observe(player), deepcopy(game)
-            # Outside the time limit: whoever takes the decision may train on it before asking for the next.
+            # Outside the time limit: the caller may train on the decision before it asks for the next.
             yield RandomDecision(prompter.encode(game.rules, observation), move, copy)
             with limited(GAME_DEADLINE_S):
                 game.play(move)

@@ -1,4 +1,4 @@
-"""Exact best responses and NashConv by enumeration; it knows no model, only a table of move probabilities.
+"""Exact best responses and NashConv by enumeration, from a table of move probabilities.
 
 A table has one row an observation, because a language policy sees its prompt and nothing else. The adversary
 is stronger: a best response remembers all its player saw and did, so NashConv is right even where an

@@ -1,4 +1,4 @@
-"""Unfolds an `Enumerable` game into a tree of decisions, once; it knows no policy and computes no value.
+"""Unfolds an `Enumerable` game into a tree of decisions, once for all policies.
 
 `spiral.theory.best_response` evaluates policies on the tree, as often as they change.
 """

@@ -36,7 +36,7 @@ def score_interval(deals: Sequence[float] | Floats, z: float = TWO_SIDED_95) -> 
     """(mean, low, high) of the mean score, from one mean score a deal, each from 0 to 1; (1/2, 0, 1) without deals.
 
     Wilson's interval (1927) with the observed variance in the place of p(1 - p): for deals that are won or lost it is
-    Wilson's, draws and chairs that cancel make it narrower, and it stays wider than 0 where all deals agree.
+    Wilson's, draws and players that cancel make it narrower, and it stays wider than 0 where all deals agree.
     """
     scores = np.asarray(deals, dtype=float)
     n = len(scores)

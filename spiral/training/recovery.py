@@ -80,14 +80,14 @@ class Recovery:
         healthy = self._monitor.last_healthy(step)
         kept = [path for path in paths if step_of(path) <= healthy] or paths[:1]
         back = self.restore(kept[-1])
-        # The checkpoint is from before the collapse and knows nothing of it: count and events are put back by hand.
+        # The checkpoint is from before the collapse, so it holds neither count nor event: both are put back by hand.
         self._count_rollbacks(num_rollbacks)
         events[-1]["back_to"] = back
         self._monitor.events = events
         self._components.processes.wait()
-        # What follows may be killed at any moment. The abandoned metrics are copied first; then the checkpoints that
-        # know the collapse go, newest first, so that the newest one is always whole and a resumed run comes to the
-        # same collapse and the same rollback; the checkpoint that knows of the rollback stands before a line is cut.
+        # What follows may be killed at any moment. The abandoned metrics are copied first. Then the checkpoints from
+        # after the collapse go, newest first: a resumed run starts from the newest that is left, and comes to the same
+        # collapse and the same rollback. The checkpoint that counts the rollback stands before any line is cut.
         if main:
             run.set_aside(back, f"abandoned-{num_rollbacks}.jsonl")
             checkpoints.drop([path for path in reversed(paths) if path not in kept])

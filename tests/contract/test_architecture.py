@@ -57,9 +57,7 @@ def test_the_top_of_the_package_holds_rooms():
     assert {path.name for path in CORE.iterdir() if path.is_dir() and path.name != "__pycache__"} == ROOMS
 
 
-@pytest.mark.parametrize(
-    ("library", "file"), [("omegaconf", "config/loading.py"), ("openskill", "theory/ratings.py")]
-)
+@pytest.mark.parametrize(("library", "file"), [("omegaconf", "config/loading.py"), ("openskill", "theory/ratings.py")])
 def test_one_library_one_file(library, file):
     """What may have to be replaced one day is imported in one place."""
     importers = [
@@ -78,7 +76,12 @@ def test_no_import_is_relative():
 
 @pytest.mark.parametrize(
     "words",
-    ["import spiral", "import spiral.theory, spiral.testing", "import spiral.commands.main", "import spiral.config.loading"],
+    [
+        "import spiral",
+        "import spiral.theory, spiral.testing",
+        "import spiral.commands.main",
+        "import spiral.config.loading",
+    ],
 )
 def test_importing_the_core_is_light(words):
     """Neither torch nor transformers or accelerate comes with it: measured, since a static graph sees no lazy import."""

@@ -1,9 +1,9 @@
-"""The engine that needs nothing but torch: continuous batching over a static key-value cache, in this process.
+"""An engine in plain torch: continuous batching over a static key-value cache, in this process.
 
 Three savings, all exact: prompts that are equal share one row of the batch until their replies differ; prefixes that
 several prompts share are computed once, until nothing is in flight; a finished reply leaves the batch at once. What is
 sampled depends on the request's seed and the weights, and on the other requests by rounding only; the same requests
-give the same bits, whatever an idle engine did before. Knows nothing of games or of text.
+give the same bits, whatever an idle engine did before.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class _Lane:
         """Give each text a row and compute its keys and values; the logits after each, (n, V)."""
         first = len(self._texts)
         for prefix in self._prefixes.missing(texts):
-            # A shared prefix is computed on the row after the last, kept, and copied to whoever starts with it.
+            # A shared prefix is computed on the row after the last, kept, and copied to each text that starts with it.
             self._extend([prefix], [self._prefixes.longest(prefix)], first)
             self._prefixes.keep(prefix, self._keys.read(first, len(prefix)))
         logits = self._extend(texts, [self._prefixes.longest(t) for t in texts], first)
@@ -247,7 +247,7 @@ class _Lane:
         return done
 
     def _regroup(self, first: int, slots: np.ndarray, ids: np.ndarray) -> None:
-        """Give replies that differ rows of their own; drop rows (from `first` on) that nobody stands on."""
+        """Give replies that differ rows of their own; drop rows (from `first` on) that no slot stands on."""
         texts: list[list[int] | None] = [*self._texts[:first], *[None] * (len(self._texts) - first)]
         copies: list[tuple[int, int]] = []
         # One number for (row, id): sorting pairs would cost more than the model on a small batch.

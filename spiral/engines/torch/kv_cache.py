@@ -1,6 +1,6 @@
 """Keys and values of the texts in flight in two preallocated buffers, and of prefixes worth keeping.
 
-Knows of rows and positions only; which request stands on which row is `torch.py`'s business.
+Separate from the engine, which decides which request stands on which row.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Window(Cache):
         return k, v
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Positions are always given, so nobody needs this but the signature."""
+        """Never read, since positions are always given; transformers' interface asks for it."""
         return int(self._data.shape[4])
 
 

@@ -91,7 +91,7 @@ class Slots:
         return done
 
     def move(self, source: int, target: int) -> None:
-        """Everybody on one row now stands on another."""
+        """All slots of one row now stand on another."""
         self.row[self.row == source] = target
 
     def _make_room(self, num: int, samplings: Sequence[Sampling]) -> None:

@@ -123,7 +123,7 @@ def number_of(name: str, entrants: Sequence[Entrant]) -> int:
     for numbers in (exact, of_run):
         if len(numbers) == 1:
             return numbers[0]
-    raise SpiralError(f"no one player is called {name}; the players are: {', '.join(one.name for one in entrants)}")
+    raise SpiralError(f"no single player is called {name}; the players are: {', '.join(one.name for one in entrants)}")
 
 
 def untrained(name: str, entrants: Sequence[Entrant]) -> str | None:

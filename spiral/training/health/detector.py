@@ -1,4 +1,4 @@
-"""Steps of metrics -> what collapsed, when, and when all was last well; knows nothing of a run or of what is done."""
+"""The collapse detector: from the metrics of each step to what collapsed, when, and when all was last well."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Collapse:
     step: int
     """When it was certain."""
     kind: str
-    """What, in a few words, such as `one seat wins`; the keys of `RULES` name them all."""
+    """What, in a few words, such as `one player wins`; the keys of `RULES` name them all."""
     game: str
     """Where; empty for the whole run."""
     sentence: str
@@ -51,7 +51,7 @@ class Detector:
     """Names a collapse once it lasted, and again only after it had cleared. Deterministic.
 
     `window`: about how many steps something must be wrong; a quarter of them smooths, half of them must all be bad.
-    `match_games`: games of an evaluation's match, by chair, for the intervals of its results.
+    `match_games`: matches of an evaluation as each player, for the intervals of its results.
     `perfect_information`: the games, as the metrics name them, in which nothing is hidden: there a fall in matches is a
     collapse, elsewhere it may be progress and is a warning.
     """

@@ -1,4 +1,4 @@
-"""What a collapse looks like: a rule each, over smoothed signs; knows neither files, nor when a rule last spoke.
+"""The rules by which a collapse is recognised, over smoothed health indicators.
 
 Numbers in the comments: Kuhn and tic-tac-toe with `byte-0.1m`, 512 games a step. Healthy: fifteen runs with the magnet;
 collapsed: runs without it, or with one too weak.
@@ -78,8 +78,8 @@ class View:
         return "unknown"
 
 
-def one_seat_wins(view: View) -> Finding | None:
-    """One chair wins all that is decided, and did not before; a published tic-tac-toe run did so before it died
+def one_player_wins(view: View) -> Finding | None:
+    """One player wins all that is decided, and did not before; a published tic-tac-toe run did so before it died
     (tinker-cookbook: steps 80 to 110). Healthy tic-tac-toe stays under 0.85, and decides few games once it is good."""
     wins = view.players("win")
     if len(wins) < 2:
@@ -107,9 +107,9 @@ def entropy_gone(view: View) -> Finding | None:
     harm = view.harm()
     if back or harm == "no" or view.mean("draw_rate", 0.0) > 0.95:
         return CLEAR
-    who = ", ".join(f"player {p} from {t.high:.2g} to {t.mean:.2g}" for p, t in gone.items())
+    players = ", ".join(f"player {p} from {t.high:.2g} to {t.mean:.2g}" for p, t in gone.items())
     unknown = "; no evaluation tells whether the game is solved or play is stuck"
-    clause = f"there is no randomness left in play (nats a turn: {who}){unknown if harm == 'unknown' else ''}"
+    clause = f"there is no randomness left in play (nats a turn: {players}){unknown if harm == 'unknown' else ''}"
     return Finding(bool(gone), False, clause, "collapse" if harm == "yes" else "warning")
 
 
@@ -242,7 +242,7 @@ RULES: Mapping[str, Rule] = {
     "exploitable": Rule("exploitable", exploitable, patience=3),
     "worse against bots": Rule("worse against bots", worse_against_bots, patience=2),
     "forgot": Rule("forgot", forgot),
-    "one seat wins": Rule("one seat wins", one_seat_wins),
+    "one player wins": Rule("one player wins", one_player_wins),
     "entropy gone": Rule("entropy gone", entropy_gone),
     "illegal moves": Rule("illegal moves", illegal_moves),
     "replies cut off": Rule("replies cut off", replies_cut_off),

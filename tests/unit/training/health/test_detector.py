@@ -255,7 +255,7 @@ class TestOneSeatWins:
     def test_a_seat_that_takes_everything_is_named_with_its_numbers(self):
         win = fall(0.55, 1.0)
         [event] = watch(150, win_p0=win, win_p1=lambda s: 1 - win(s), **ZERO_SUM)
-        assert (event.kind, event.severity, event.game) == ("one seat wins", "collapse", KUHN)
+        assert (event.kind, event.severity, event.game) == ("one player wins", "collapse", KUHN)
         assert event.sentence.startswith(
             "kuhn_poker: player 0 wins 99% of the games that are not drawn, where it once won 55%, since step "
         )
@@ -271,7 +271,7 @@ class TestOneSeatWins:
     def test_a_solved_first_player_win_is_a_warning_when_matches_are_as_good_as_ever(self):
         win = fall(0.55, 1.0)
         found = watch(150, win_p0=win, win_p1=lambda s: 1 - win(s), vs=fall(0.5, 0.9), **ZERO_SUM)
-        only(found, "one seat wins", "warning")
+        only(found, "one player wins", "warning")
 
     def test_a_few_steps_are_noise(self):
         win = lambda s: 1.0 if 40 <= s < 45 else 0.55  # noqa: E731
