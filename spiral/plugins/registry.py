@@ -159,7 +159,8 @@ class Plugins:
         if found and found.members:
             raise PluginError(f"{kind} '{family}' is a family; name one of it, such as {self._some(found)}")
         installed = ", ".join(self.names(kind)) or "none"
-        raise PluginError(f"no {kind} named '{name}' (installed: {installed}); {self._remedy(kind, name)}" + self.lost())
+        remedy = self._remedy(kind, name) + self.lost()
+        raise PluginError(f"no {kind} named '{name}' (installed: {installed}); {remedy}")
 
     def _remedy(self, kind: str, name: str) -> str:
         """What to do about a name that is not there."""

@@ -4,7 +4,6 @@ import ast
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -318,13 +317,3 @@ def test_hookspecs_fits_on_a_screen_and_registers_every_kind():
     specified = {name for name in vars(hookspecs) if name.startswith("register_")}
     assert specified == set(HOOKS.values())
     assert len((CORE / "hookspecs.py").read_text().splitlines()) <= 100
-
-
-def test_every_distribution_has_its_own_name_and_the_one_group():
-    """Five distributions, one entry-point group named `spiral`, none that takes the name of the other project."""
-    names = set()
-    for path in [ROOT / "pyproject.toml", *sorted(ROOT.glob("plugins/*/pyproject.toml"))]:
-        project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
-        names.add(project["name"])
-        assert list(project["entry-points"]) == ["spiral"], path
-    assert names == {"spiral-selfplay", "spiral-games", "spiral-opponents", "spiral-advantages", "spiral-models"}
