@@ -4,6 +4,8 @@ The public names: what a plug-in imports, and what a notebook calls. With `spira
 all that is public; every other module is private. Importing this loads no model library.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from spiral.api.answers import last_boxed
 from spiral.api.errors import ConfigError, PluginError, PromptTooLong, RunError, SpiralError
 from spiral.api.games import (
@@ -41,11 +43,24 @@ from spiral.api.training import (
     Stateful,
 )
 
+if TYPE_CHECKING:
+    from spiral.learning.packing import pack
+    from spiral.training.components import Components
+    from spiral.training.session import Policy, Run, build, configure, load, train
+
+_LAZY = {
+    "Components": "spiral.training.components",
+    "pack": "spiral.learning.packing",
+    **dict.fromkeys(("Policy", "Run", "build", "configure", "load", "train"), "spiral.training.session"),
+}
+"""Names that bring a model library -> the module they come from, imported when they are first used."""
+
 __all__ = [
     "LEARNER",
     "AdvantageEstimator",
     "Bot",
     "Completion",
+    "Components",
     "ConfigError",
     "Engine",
     "Enumerable",
@@ -56,6 +71,7 @@ __all__ = [
     "Learner",
     "OpponentSampler",
     "PluginError",
+    "Policy",
     "PolicyId",
     "PoolView",
     "PromptFormat",
@@ -66,6 +82,7 @@ __all__ = [
     "Request",
     "ResultsView",
     "RewardShaper",
+    "Run",
     "RunError",
     "Sampling",
     "SpiralError",
@@ -74,12 +91,29 @@ __all__ = [
     "Turn",
     "Unavailable",
     "VoidedGame",
+    "build",
+    "configure",
     "has_perfect_information",
     "hookimpl",
     "is_zero_sum",
     "last_boxed",
+    "load",
     "outcome",
+    "pack",
     "random_legal_move",
+    "train",
     "try_move",
     "worst_return",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'spiral' has no attribute '{name}'")
+    import importlib
+
+    return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

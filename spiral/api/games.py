@@ -26,7 +26,7 @@ class Game(Protocol):
     `perfect_information: bool = False`, whether nothing is hidden, so that `observe` of the player to move tells
     everything that matters for the rest of the match;
     `sample_move(rng) -> str`, a random legal move, for games whose moves cannot be listed (`SamplesMoves`);
-    `resample(player, rng)`, redraw all that `player` does not know, so that leaks can be tested exactly (`Resamplable`).
+    `resample(player, rng)`, redraw all that `player` does not know, to test exactly for leaks (`Resamplable`).
     """
 
     num_players: int

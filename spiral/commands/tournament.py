@@ -1,4 +1,4 @@
-"""`spiral tournament`: its options, and where its results go; knows nothing of how a tournament is played."""
+"""`spiral tournament`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from typing import Any
 import click
 
 from spiral.api.errors import SpiralError
+from spiral.runs.files import write_atomic
 
 
 @click.command()
 @click.argument("players", nargs=-1, metavar="PLAYER PLAYER...")
 @click.option("--game", metavar="NAME", help="Any game, NAME or NAME:key=value.  [default: the first run's only one]")
 @click.option(
-    "--games", type=click.IntRange(min=1), default=100, show_default=True, help="Games of every pair, over all chairs."
+    "--games",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Games of every pair, in all line-ups.",
 )
 @click.option(
     "--schedule", type=click.Choice(["round-robin", "rating-matched"]), default="round-robin", show_default=True
@@ -35,12 +40,17 @@ def tournament(players: tuple[str, ...], out: Path | None, as_json: bool, **aske
     """
     from rich.console import Console
 
-    from spiral.evaluation.tournament.tournament import Terms, hold
+    from spiral.evaluation.tournament.record import run_tournament
+    from spiral.evaluation.tournament.tournament import TournamentConfig
+    from spiral.reports.html.tournament_page import tournament_page
     from spiral.reports.tournament import print_record, progress
 
-    terms = Terms(asked["schedule"], asked["games"], asked["budget"], None, asked["seed"])
+    config = TournamentConfig(asked["schedule"], asked["games"], asked["budget"], None, asked["seed"])
     with progress(Console(stderr=True)) as show:
-        record, kept = hold(players, asked["game"], terms, asked["anchor"], _command(players, asked), out, show)
+        record, kept = run_tournament(
+            players, asked["game"], config, asked["anchor"], _command(players, asked), out, show
+        )
+    write_atomic(kept / "tournament.html", tournament_page(record))
     if as_json:
         click.echo(json.dumps(record, indent=1))
     else:

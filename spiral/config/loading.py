@@ -1,4 +1,4 @@
-"""How the configuration of a run is read; the only file that touches OmegaConf.
+"""Reads the configuration of a run; the only file that imports OmegaConf.
 
 Layers, each over the one before: `defaults.yaml` (the demo), the user's file, `key=value` overrides. Every fault of
 every layer is reported at once, before a plug-in is made or a model loads.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import re
+import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,61 +20,38 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from spiral.api.errors import ConfigError
-from spiral.config.schema import (
-    CheckpointConfig,
-    Config,
-    EvaluateConfig,
-    GameConfig,
-    HealthConfig,
-    LearnerConfig,
-    MemberConfig,
-    PluginConfig,
-    PoolConfig,
-    RolloutConfig,
-    WarmStartConfig,
-    unsound,
-)
+from spiral.config.schema import Config, PluginConfig
+from spiral.config.validation import validate
 
 DEFAULTS = Path(__file__).with_name("defaults.yaml")
 """The one file of the core that names first-party plug-ins: the demo that `spiral train` runs by itself."""
 
-SINGLE = ("curriculum", "opponents", "advantage", "model", "engine", "prompt")
-SEVERAL = ("games", "rewards", "loggers")
+Override = str | Mapping[str, Any]
+"""`key=value` as the command line writes it, or keys and values, nested or dotted."""
 
 
-_GROUPS: dict[str, type] = {
-    "pool": PoolConfig,
-    "health": HealthConfig,
-    "rollout": RolloutConfig,
-    "learner": LearnerConfig,
-    "warm_start": WarmStartConfig,
-    "evaluate": EvaluateConfig,
-    "checkpoint": CheckpointConfig,
-}
-
-
-def load(path: Path | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Read a run's configuration. Raises ConfigError with every fault found."""
-    config, faults = read(path, overrides)
-    if faults:
-        raise ConfigError("\n".join(faults))
+def load(path: Path | None = None, overrides: Sequence[Override] = ()) -> Config:
+    """Read a run's configuration. Raises ConfigError with every problem found."""
+    config, problems = read(path, overrides)
+    if problems:
+        raise ConfigError("\n".join(problems))
     return config
 
 
-def read(path: Path | None = None, overrides: Sequence[str] = ()) -> tuple[Config, list[str]]:
-    """A run's configuration and every fault found, a sentence each; what is faulty keeps its default."""
-    faults: list[str] = []
-    tree = _read(DEFAULTS, faults)
+def read(path: Path | None = None, overrides: Sequence[Override] = ()) -> tuple[Config, list[str]]:
+    """A run's configuration and every problem found, a sentence each; what is faulty keeps its default."""
+    problems: list[str] = []
+    tree = _read(DEFAULTS, problems)
     node = OmegaConf.structured(Config)
-    _fill(node, Config, tree, "", faults)
+    _fill(node, Config, tree, "", problems)
     if path is not None:
-        tree = _merge(tree, _read(path, faults))
+        tree = _merge(tree, _read(path, problems))
     for override in overrides:
-        tree = _merge(tree, _override(override, faults))
-    _fill(node, Config, tree, "", faults)
+        tree = _merge(tree, _override(override, problems))
+    _fill(node, Config, tree, "", problems)
     config = OmegaConf.to_object(node)
     assert isinstance(config, Config)
-    return config, faults + unsound(config)
+    return config, problems + validate(config)
 
 
 def dump(config: Config) -> str:
@@ -93,59 +72,95 @@ def parse_plugin(text: str) -> PluginConfig:
     return PluginConfig(name, {str(key): value for key, value in args.items()})
 
 
-def _read(path: Path, faults: list[str]) -> dict[str, Any]:
+def _read(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
         tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except OSError as error:
-        faults.append(f"config {path} cannot be read ({error.strerror}); give the path of a YAML file")
+        problems.append(f"config {path} cannot be read ({error.strerror}); give the path of a YAML file")
         return {}
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else str(error).splitlines()[0]
-        faults.append(f"config {path} is not valid YAML: {where}")
+        problems.append(f"config {path} is not valid YAML: {where}")
         return {}
     if not isinstance(tree, dict):
-        faults.append(f"config {path} holds a {type(tree).__name__}, not keys and values")
+        problems.append(f"config {path} holds a {type(tree).__name__}, not keys and values")
         return {}
     return _long_form({str(k): v for k, v in tree.items()})
 
 
-def _override(text: str, faults: list[str]) -> dict[str, Any]:
+def _override(override: Override, problems: list[str]) -> dict[str, Any]:
+    if isinstance(override, str):
+        return _override_text(override, problems)
+    tree: dict[str, Any] = {}
+    for key, value in override.items():
+        nested = value
+        for part in reversed(str(key).split(".")):
+            nested = {part: nested}
+        tree = _merge(tree, nested)
+    return _long_form(tree)
+
+
+def _override_text(text: str, problems: list[str]) -> dict[str, Any]:
     # One at a time: from_dotlist loses `advantage=x` when `advantage.args.k=1` follows in the same list.
     if "=" not in text:
-        faults.append(f"override '{text}' is not key=value")
+        problems.append(f"override '{text}' is not key=value")
         return {}
     try:
         tree = OmegaConf.to_container(OmegaConf.from_dotlist([text]))
     except (OmegaConfBaseException, YAMLError) as error:
-        faults.append(f"override '{text}': {str(error).splitlines()[0]}")
+        problems.append(f"override '{text}': {str(error).splitlines()[0]}")
         return {}
     assert isinstance(tree, dict)
     return _long_form({str(k): v for k, v in tree.items()})
 
 
-def _long_form(tree: dict[str, Any]) -> dict[str, Any]:
-    """Names alone become {name: ...}; a single game, reward or logger becomes a list of one."""
-    tree = dict(tree)
-    for key in (*SINGLE, *SEVERAL):
-        if key not in tree:
+def _long_form(tree: Mapping[str, Any], schema: type = Config) -> dict[str, Any]:
+    """Short forms written out: a name alone becomes {name: ...}, a single entry of a list becomes a list of one."""
+    long = dict(tree)
+    for key, field_type in _types(schema).items():
+        if key not in long:
             continue
-        value = tree[key]
-        if key in SEVERAL:
-            if isinstance(value, str) or (isinstance(value, dict) and "name" in value):
-                value = [value]
-            if isinstance(value, list):
-                value = [{"name": v} if isinstance(v, str) else v for v in value]
-        elif isinstance(value, str):
-            value = {"name": value}
-        tree[key] = value
-    if isinstance(pool := tree.get("pool"), dict) and "members" in pool:
-        given = pool["members"]
-        listed = given if isinstance(given, list) else [given]
-        tree["pool"] = {**pool, "members": [{"policy": m} if isinstance(m, str) else m for m in listed]}
-    if isinstance(health := tree.get("health"), dict) and isinstance(health.get("widen"), str):
-        tree["health"] = {**health, "widen": {"name": health["widen"]}}
-    return tree
+        value, entry = long[key], _entry(field_type)
+        if entry is None:
+            nested = dataclasses.is_dataclass(field_type) and isinstance(value, Mapping)
+            long[key] = _long_form(value, field_type) if nested else value
+        elif typing.get_origin(field_type) is list:
+            several = [value] if isinstance(value, str) or _is_entry(value, entry) else value
+            long[key] = [_named(item, entry) for item in several] if isinstance(several, list) else several
+        else:
+            long[key] = _named(value, entry)
+    return long
+
+
+def _named(value: Any, entry: type) -> Any:
+    """An entry that is written as its name alone, in full."""
+    return {_key_of(entry): value} if isinstance(value, str) else value
+
+
+def _is_entry(value: Any, entry: type) -> bool:
+    return isinstance(value, Mapping) and _key_of(entry) in value
+
+
+def _key_of(entry: type) -> str:
+    """The key that a name alone stands for: the first one, which has no default."""
+    return dataclasses.fields(entry)[0].name
+
+
+@functools.cache
+def _types(schema: type) -> dict[str, Any]:
+    """Field -> its type."""
+    return typing.get_type_hints(schema)
+
+
+def _entry(field_type: Any) -> type | None:
+    """The dataclass of a field that holds named things, one or a list of them; None for any other field."""
+    inside = [t for t in (field_type, *typing.get_args(field_type)) if dataclasses.is_dataclass(t)]
+    return next((t for t in inside if isinstance(t, type) and _has_no_default(dataclasses.fields(t)[0])), None)
+
+
+def _has_no_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _merge(base: Any, layer: Any) -> Any:
@@ -165,42 +180,42 @@ def _merge(base: Any, layer: Any) -> Any:
     return {**base, **{k: _merge(base[k], v) if k in base else v for k, v in layer.items()}}
 
 
-def _fill(node: Any, schema: type, tree: Mapping[str, Any], prefix: str, faults: list[str]) -> None:
-    """Assign leaf by leaf, so that every fault is found and each names its key."""
-    names = {f.name: f for f in dataclasses.fields(schema)}
+def _fill(node: Any, schema: type, tree: Mapping[str, Any], prefix: str, problems: list[str]) -> None:
+    """Assign leaf by leaf, so that every problem is found and each names its key."""
+    field_types = _types(schema)
     for key, value in tree.items():
         path = f"{prefix}{key}"
-        if key not in names:
-            near = difflib.get_close_matches(key, names, n=1)
-            hint = f"; did you mean '{prefix}{near[0]}'?" if near else f"; known keys: {', '.join(sorted(names))}"
-            faults.append(f"unknown key '{path}'{hint}")
+        if key not in field_types:
+            near = difflib.get_close_matches(key, field_types, n=1)
+            hint = f"; did you mean '{prefix}{near[0]}'?" if near else f"; known keys: {', '.join(sorted(field_types))}"
+            problems.append(f"unknown key '{path}'{hint}")
             continue
-        nested = _GROUPS.get(key) if schema is Config else None
-        if nested is not None:
+        entry = _entry(field_types[key])
+        if entry is None and dataclasses.is_dataclass(field_types[key]):
             if isinstance(value, Mapping):
-                _fill(node[key], nested, value, f"{path}.", faults)
+                _fill(node[key], field_types[key], value, f"{path}.", problems)
             else:
-                faults.append(f"{path} is {value!r}, not a group of keys")
+                problems.append(f"{path} is {value!r}, not a group of keys")
             continue
         try:
             with flag_override(node, "readonly", False):  # frozen dataclasses make read-only nodes
-                if not prefix and key in (*SINGLE, *SEVERAL):
-                    node[key] = _plugin_nodes(key, value)
-                elif path == "health.widen":
-                    node[key] = None if value is None else _plugin_nodes(key, value)
-                elif path == "pool.members" and not all(isinstance(i, Mapping) and i.get("policy") for i in value):
-                    raise ValueError("each member is a name, or a mapping with a policy, such as {policy: random}")
-                elif path == "pool.members":
-                    node[key] = [OmegaConf.merge(OmegaConf.structured(MemberConfig), item) for item in value]
+                if entry is not None and value is not None:
+                    node[key] = _entries(value, entry)
                 else:
                     OmegaConf.update(node, key, value)
         except (OmegaConfBaseException, ValueError, TypeError) as error:
-            faults.append(f"{path} is {value!r}: {str(error).splitlines()[0]}")
+            problems.append(f"{path} is {value!r}: {str(error).splitlines()[0]}")
 
 
-def _plugin_nodes(key: str, value: Any) -> Any:
-    """Plain mappings of plug-ins as typed nodes, so that a wrong key inside one is found here."""
-    schema = OmegaConf.structured(GameConfig if key == "games" else PluginConfig)
-    if key not in SEVERAL:
+def _entries(value: Any, entry: type) -> Any:
+    """Plain mappings as typed nodes, so that a wrong key inside one is found here."""
+    schema = OmegaConf.structured(entry)
+    if not isinstance(value, list):
         return OmegaConf.merge(schema, value)
-    return [OmegaConf.merge(schema, item) for item in value]
+    return [OmegaConf.merge(schema, _checked(item, entry)) for item in value]
+
+
+def _checked(item: Any, entry: type) -> Any:
+    if not _is_entry(item, entry) or not item[_key_of(entry)]:
+        raise ValueError(f"each entry is a name, or a mapping with a {_key_of(entry)}")
+    return item

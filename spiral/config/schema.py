@@ -1,13 +1,8 @@
-"""The schema of a run: every key, its default and its meaning, and which values would train something else than asked.
-
-`docs/config.md` is generated from this file.
-"""
+"""The schema of a run: every key, its default and its meaning; the page of the configuration is generated from it."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from functools import reduce
 from typing import Any, Literal
 
 
@@ -31,7 +26,7 @@ class GameConfig(PluginConfig):
 
 @dataclass(frozen=True)
 class MemberConfig:
-    """Somebody who may sit opposite the learner for the whole run."""
+    """A fixed opponent for the whole run: a bot, a checkpoint of another run or a saved model."""
 
     policy: str
     """A bot, `NAME` or `NAME:key=value`; a checkpoint of a run, `run:DIR` or `run:DIR@STEP`; a saved model,
@@ -42,7 +37,7 @@ class MemberConfig:
 
 @dataclass(frozen=True)
 class PoolConfig:
-    """Who samplers of opponents may choose from, beside the learner as it is."""
+    """The policies that opponent samplers may choose from, beside the learner as it is."""
 
     members: list[MemberConfig] = field(default_factory=list)
     """Bots and other models; a name alone is short for {policy: name}."""
@@ -58,11 +53,11 @@ class PoolConfig:
 class RolloutConfig:
     """How games are played."""
 
-    games: int = 512
+    episodes: int = 512
     """Finished games a step trains on."""
-    games_per_deal: int = 1
-    """Games that start from the same deal; group estimators need at least 2."""
-    concurrent: int = 1024
+    group_size: int = 1
+    """Games that start from the same deal (GRPO's group); group estimators need at least 2."""
+    max_concurrent: int = 1024
     """Games in play at once, at most."""
     max_new_tokens: int = 16
     """The longest reply."""
@@ -77,7 +72,7 @@ class RolloutConfig:
     retries: int = 0
     """Illegal replies of a turn that are asked again before the move counts as illegal."""
     turn_deadline_s: float = 60.0
-    """Longest that a game, with the quick bots at its table, may take from one reply to the next question, half of it
+    """Longest that a game, with the quick bots that play it, may take from one reply to the next question, half of it
     at least; one that takes more is voided."""
     deadline_s: float = 600.0
     """Longest wait for an engine that finishes no reply, before the run stops and says so."""
@@ -152,9 +147,9 @@ class EvaluateConfig:
     max_nodes: int = 20_000
     """Largest game tree that is enumerated in training."""
     opponents: tuple[str, ...] = ()
-    """Who to play matches against, each written as a pool's member."""
-    games: int = 100
-    """Games per bot, game and chair."""
+    """The policies to play matches against, each written as a pool's member."""
+    matches: int = 100
+    """Matches against each opponent, in each game and as each player."""
 
 
 @dataclass(frozen=True)
@@ -163,10 +158,10 @@ class HealthConfig:
 
     action: Literal["note", "stop", "rollback"] = "note"
     """`note` it in events.jsonl and the report; `stop` the run; or go back to the last healthy checkpoint and let
-    `widen` choose a part of the opponents from then on."""
-    widen: PluginConfig | None = None
+    `fallback` choose a part of the opponents from then on."""
+    fallback: PluginConfig | None = None
     """The sampler of opponents that takes over in part after a rollback, such as `uniform_past`."""
-    share: float = 0.5
+    fallback_share: float = 0.5
     """How much of the games it gets; after each further rollback that much of the rest."""
     max_rollbacks: int = 2
     """A collapse after that many is noted only."""
@@ -193,7 +188,7 @@ class Config:
     games: list[GameConfig]
     """The mixture that is played."""
     opponents: PluginConfig
-    """Who sits opposite."""
+    """Which policies the learner plays against."""
     advantage: PluginConfig
     """How credit is assigned."""
     model: PluginConfig
@@ -236,75 +231,3 @@ FIXED_IN_A_RUN = (
     "seed",
 )
 """Keys that a resumed run cannot change: its checkpoints would belong to something else."""
-
-
-_RANGES: dict[str, tuple[float, float, str]] = {
-    "at least 1": (
-        1,
-        math.inf,
-        "steps threads rollout.games rollout.games_per_deal rollout.concurrent rollout.max_new_tokens "
-        "rollout.max_turns learner.epochs learner.reference_every learner.micro_batch_tokens checkpoint.every "
-        "warm_start.check_every warm_start.batch evaluate.games evaluate.max_nodes pool.size "
-        "health.window",
-    ),
-    "at least 0": (
-        0,
-        math.inf,
-        "rollout.retries rollout.max_voided pool.every health.max_rollbacks evaluate.every warm_start.max_steps "
-        "checkpoint.keep checkpoint.episodes learner.warmup_steps learner.kl learner.weight_decay learner.clip",
-    ),
-    "positive": (
-        1e-300,
-        1e300,
-        "learner.lr learner.max_grad_norm learner.ratio_tolerance warm_start.lr rollout.deadline_s "
-        "rollout.turn_deadline_s",
-    ),
-    "from 0 to 1": (0, 1, "learner.lr_end learner.kl_end warm_start.legal health.share"),
-    "at least 0 and below 1": (0, 1 - 1e-12, "learner.ema learner.reference_ema"),
-    "a finite number": (-1e300, 1e300, "learner.entropy"),
-}
-"""What a value must be -> (lowest, highest, the keys it is asked of)."""
-
-
-def unsound(config: Config) -> list[str]:
-    """Values of the right type that would train something else than asked, a sentence each."""
-    c = config
-    faults = [
-        f"{key} is {value}, and must be {said}"
-        for said, (low, high, keys) in _RANGES.items()
-        for key in keys.split()
-        if (value := _value(c, key)) is not None and not low <= value <= high  # so that nan is caught
-    ]
-    if not c.games:
-        faults.append("games is empty; name at least one, such as games=kuhn_poker")
-    faults += [f"games: weight of {g.name} is {g.weight}, and must be positive" for g in c.games if not g.weight > 0]
-    faults += [
-        f"warm_start.dropout has a rate of {rate}, and must be at least 0 and below 1"
-        for _, rate in c.warm_start.dropout
-        if not 0 <= rate < 1
-    ]
-    if (c.health.action == "rollback") != (c.health.widen is not None):
-        faults.append(
-            f"health.action is {c.health.action} and health.widen is {'given' if c.health.widen else 'not given'}; a "
-            "rollback, and nothing else, needs a sampler to widen the opponents with, such as health.widen=uniform_past"
-        )
-    if c.rollout.games % max(1, c.rollout.games_per_deal):
-        faults.append(
-            f"rollout.games is {c.rollout.games}, and must be a multiple of rollout.games_per_deal "
-            f"({c.rollout.games_per_deal})"
-        )
-    if c.learner.dropout:
-        faults.append(
-            f"learner.dropout is {c.learner.dropout}, and must be 0: the update would score another policy than the "
-            "one that played, so every probability ratio would be wrong; use warm_start.dropout instead"
-        )
-    if c.learner.epochs > 1 and c.learner.clip is None:
-        faults.append(
-            f"learner.epochs is {c.learner.epochs} without learner.clip: later passes are off-policy; set "
-            "learner.clip=0.2 or learner.epochs=1"
-        )
-    return faults
-
-
-def _value(config: Config, key: str) -> Any:
-    return reduce(getattr, key.split("."), config)

@@ -10,19 +10,20 @@ from torch import Tensor
 from spiral.api.errors import SpiralError
 from spiral.learning.packing import MicroBatch, Sample, pack_samples
 from spiral.models.logits import TokenLogits
-from spiral.models.prompts import Prompter
+from spiral.models.prompt_cache import Prompter
 from spiral.theory.game_tree import Decision
 
-Table = dict[str, dict[str, float]]
+Probabilities = dict[str, dict[str, float]]
+"""observation -> {legal move: probability}"""
 
 
-def move_table(
+def move_probabilities(
     lm: TokenLogits,
     prompter: Prompter,
     rules: str,
     decisions: Sequence[Decision],
     micro_batch_tokens: int = 8192,
-) -> tuple[Table, dict[str, float]]:
+) -> tuple[Probabilities, dict[str, float]]:
     """Probabilities of the legal moves at temperature 1, and the mass of all other replies, by observation.
 
     A move's probability is that of its one reply, the stop id included, renormalised over the legal moves. Raises
@@ -41,7 +42,7 @@ def move_table(
             samples[prompt, reply] = decision.observation, move
     keys = sorted(samples)
     logprobs = sequence_logprobs(lm, [Sample(p, r, (0.0,) * len(r), count=1) for p, r in keys], micro_batch_tokens)
-    raw: Table = {}
+    raw: Probabilities = {}
     for key, logprob in zip(keys, logprobs.double().exp().tolist(), strict=True):
         observation, move = samples[key]
         raw.setdefault(observation, {})[move] = logprob

@@ -1,29 +1,25 @@
-"""What a policy that thinks before it moves would do, by sampling: move probabilities and NashConv, with intervals.
+"""Move probabilities and NashConv by sampling, with intervals: for policies in which many replies say one move.
 
-Every decision of an unfolded game is asked many times; it knows of the policy only the replies that an engine gives.
+Every decision of an unfolded game is asked many times.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
-from spiral.api.errors import RunError, SpiralError
-from spiral.api.training import Engine
-from spiral.api.records import Completion, PolicyId, Request, Sampling
-from spiral.models.prompts import Prompter
+from spiral.api.errors import SpiralError
+from spiral.api.records import PolicyId
+from spiral.engines.waiting import Deadline, completions
+from spiral.evaluation.move_probabilities import Probabilities
+from spiral.policies.completer import Completer
 from spiral.seeds import child, derive
-from spiral.theory.best_response import NashConv, nash_conv, respond, table_rows
+from spiral.theory.best_response import NashConv, PolicyTable, nash_conv, respond, table_rows
 from spiral.theory.game_tree import Decision, GameTree
-from spiral.theory.intervals import wilson
+from spiral.theory.intervals import TWO_SIDED_95, wilson_interval
 
-Table = dict[str, dict[str, float]]
 Interval = tuple[float, float]
-
-Z = NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ class Sampled:
         """Replies that were no legal move."""
         return sum(answer is None for answer in self.answers[observation])
 
-    def table(self) -> Table:
+    def table(self) -> Probabilities:
         """The shares of the legal moves among the legal replies; all alike where no reply was legal."""
         return {observation: _shares(self.counts(observation)) for observation in self.moves}
 
@@ -54,19 +50,19 @@ class Sampled:
         for observation in self.moves:
             counts = self.counts(observation)
             total = sum(counts.values())
-            found[observation] = {move: wilson(count, total) for move, count in counts.items()}
+            found[observation] = {move: wilson_interval(count, total) for move, count in counts.items()}
         return found
 
     def illegal_mass(self) -> dict[str, Interval]:
         """Wilson's 95% interval of the chance of a reply that is no legal move, by observation."""
-        return {o: wilson(self.illegal(o), len(answers)) for o, answers in self.answers.items()}
+        return {o: wilson_interval(self.illegal(o), len(answers)) for o, answers in self.answers.items()}
 
     def mean_illegal_mass(self) -> tuple[float, float, float]:
         """(mean over the observations, low, high). Wilson's interval of the pooled share: wide enough, since replies of
         unequal decisions vary less in sum than those of equal ones would."""
         illegal = sum(map(self.illegal, self.answers))
         total = sum(map(len, self.answers.values()))
-        return (illegal / total, *wilson(illegal, total))
+        return (illegal / total, *wilson_interval(illegal, total))
 
     def halves(self) -> tuple[Sampled, Sampled]:
         """Every other legal answer of each decision, and the rest: two independent samples."""
@@ -100,10 +96,8 @@ class NashConvEstimate:
 
 
 def sample_moves(
-    engine: Engine,
+    completer: Completer,
     policy: PolicyId,
-    prompter: Prompter,
-    sampling: Sampling,
     rules: str,
     decisions: Sequence[Decision],
     num_samples: int,
@@ -118,31 +112,18 @@ def sample_moves(
     moves = {decision.observation: decision.moves for decision in decisions}
     places: list[tuple[str, int]] = []
     for observation in moves:
-        prompt, place = prompter.encode(rules, observation), derive(*seed, observation)
+        place = derive(*seed, observation)
         for index in range(num_samples):
-            engine.submit(Request(len(places), policy, prompt, sampling, child(place, index)))
+            request = completer.request(len(places), policy, rules, observation, child(place, index))
+            completer.engine.submit(request)
             places.append((observation, index))
     answers: dict[str, list[str | None]] = {observation: [None] * num_samples for observation in moves}
-    for completion in _finished(engine, len(places), deadline_s):
+    deadline = Deadline(deadline_s, "raise rollout.deadline_s, or ask for fewer --samples")
+    for completion in completions(completer.engine, len(places), deadline):
         observation, index = places[completion.request_id]
-        move = prompter.read(completion.ids) if completion.finish == "stop" else None
+        move = completer.read(completion)
         answers[observation][index] = move if move in moves[observation] else None
     return Sampled(moves, {observation: tuple(given) for observation, given in answers.items()})
-
-
-def _finished(engine: Engine, num: int, deadline_s: float) -> list[Completion]:
-    done: list[Completion] = []
-    last_answer = time.monotonic()
-    while len(done) < num:
-        if found := engine.step():
-            done += found
-            last_answer = time.monotonic()
-        elif time.monotonic() - last_answer > deadline_s:
-            raise RunError(
-                f"the engine finished no reply for {deadline_s:g} s with {num - len(done)} of {num} samples missing; "
-                "see its log, raise rollout.deadline_s, or ask for fewer --samples"
-            )
-    return done
 
 
 def estimate(tree: GameTree, sampled: Sampled) -> NashConvEstimate:
@@ -154,8 +135,8 @@ def estimate(tree: GameTree, sampled: Sampled) -> NashConvEstimate:
     plug_in = nash_conv(tree, whole)
     split, error = 0.0, 0.0
     first, second = sampled.halves()
-    for mine, other in ((first, second), (second, first)):
-        gain, deviation = Responses.to(tree, mine.table()).gain(other)
+    for chosen_on, measured_on in ((first, second), (second, first)):
+        gain, deviation = Responses.to(tree, chosen_on.table()).gain(measured_on)
         split, error = split + gain / 2, error + deviation / 2
     high = plug_in.nash_conv + _quantile(sampled) * full.gain(sampled)[1]
     return NashConvEstimate(plug_in, split, max(0.0, split - _quantile(first, second) * error), high)
@@ -170,7 +151,7 @@ class Responses:
     """For each player, information state -> index of the move."""
 
     @classmethod
-    def to(cls, tree: GameTree, table: Table) -> Responses:
+    def to(cls, tree: GameTree, table: PolicyTable) -> Responses:
         """Best responses to a table."""
         rows = table_rows(tree, table)
         return cls(tree, tuple(respond(tree, rows, player)[1] for player in range(tree.num_players)))
@@ -239,7 +220,8 @@ def _quantile(*samples: Sampled) -> float:
     the variances are estimates too."""
     fewest = min(sum(sampled.counts(o).values()) for sampled in samples for o in sampled.moves)
     freedom = max(1, fewest - 1)
-    return Z + (Z**3 + Z) / (4 * freedom) + (5 * Z**5 + 16 * Z**3 + 3 * Z) / (96 * freedom**2)
+    z = TWO_SIDED_95
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
 def _row_variance(counts: Mapping[str, int], slopes: Mapping[str, float]) -> float:

@@ -1,7 +1,6 @@
-"""One optimiser step: holds the weights that are trained, their average, and the reference; through accelerate.
+"""The learner that trains every weight of a model, in one process or several, through accelerate.
 
-Knows nothing of games. The model stays in eval mode: dropout in an update would score another policy than the one
-that played.
+The model stays in eval mode: dropout in an update would score another policy than the one that played.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from spiral.api.errors import RunError
 from spiral.config.schema import LearnerConfig
+from spiral.learning.averaging import ModelAverage, Reference
 from spiral.learning.loss import LossTerms, loss_terms
 from spiral.learning.packing import Batch, MicroBatch
 from spiral.models.logits import TokenLogits, load_parameters, parameters
@@ -27,7 +28,7 @@ MAX_REFUSED = 5
 """Steps in a row whose loss or gradient was not finite, before the run stops."""
 
 
-class Learner:
+class FullLearner:
     """Updates `model` in place. `num_steps` fixes the learning-rate schedule."""
 
     def __init__(self, model: Any, config: LearnerConfig, num_steps: int, accelerator: Accelerator) -> None:
@@ -47,12 +48,14 @@ class Learner:
                 foreach=True,
             )
         )
-        self.averaged_model = copy.deepcopy(self.model).requires_grad_(False)
-        self._num_averaged = 0
-        self._reference = TokenLogits(copy.deepcopy(self.averaged_model)) if config.kl else None
-        # Where the reference moves to next: a shorter average than the one that is measured.
-        self._trail = {name: weight.clone() for name, weight in self.weights().items()} if config.kl else {}
+        self._average = ModelAverage(self.model, config.ema)
+        self._reference = Reference(self.model, config.reference_ema, config.reference_every) if config.kl else None
         self._num_refused = 0
+
+    @property
+    def averaged_model(self) -> Any:
+        """The model with the averaged weights, which evaluation scores."""
+        return self._average.model
 
     def weights(self) -> Weights:
         """The live weights by name, a tied one once; not a copy."""
@@ -60,7 +63,7 @@ class Learner:
 
     def averaged(self) -> Weights:
         """The exponential moving average of the weights, which evaluation uses; not a copy."""
-        return parameters(self.averaged_model)
+        return parameters(self._average.model)
 
     def update(self, batch: Batch, step: int, num_games: int) -> dict[str, float]:
         """One pass per epoch over `batch`, an optimiser step each; the metrics of the update.
@@ -78,6 +81,7 @@ class Learner:
         for epoch in range(self._config.epochs):
             terms = self._backward(batch, num_games, kl_weight)
             norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._config.max_grad_norm))
+            # Known only after the whole backward pass, and before any weight moved: nothing has to be undone.
             refused = not math.isfinite(norm) or not math.isfinite(terms["objective"])
             if not refused and epoch == 0:
                 self._check_ratio(terms["gap"])
@@ -89,12 +93,15 @@ class Learner:
                 stats = self._stats(terms, norm, batch, num_games)
             stats["learner/clipped"] = terms["clipped"] / max(1, batch.num_reply_tokens)
         self._optimizer.zero_grad()
-        if refused and before is not None:
+        if refused and before is not None:  # a later epoch was refused: those before it stepped on the same batch
             with torch.no_grad():
                 load_parameters(self.model, before[0])
             self._optimizer.load_state_dict(before[1])
         self._count_refused(refused, step)
-        self._follow(step)
+        # After a refused step too: the averages' decay and the reference's schedule count steps, not accepted updates.
+        self._average.update(self.model)
+        if self._reference is not None:
+            self._reference.update(self.model, step)
         return {**stats, "learner/lr": rate, "learner/kl_weight": kl_weight, "learner/refused": float(refused)}
 
     def learning_rate(self, step: int) -> float:
@@ -111,28 +118,27 @@ class Learner:
         return c.kl * (1 - (1 - c.kl_end) * step / max(1, self._num_steps - 1))
 
     def state(self) -> dict[str, Any]:
-        """All that an update depends on, as tensors and plain values; `load_state` takes it back."""
+        """All that an update depends on; `load_state` takes it back."""
+        reference = {} if self._reference is None else self._reference.tensors()
         return {
-            "model": self.weights(),
-            "average": self.averaged(),
-            "reference": None if self._reference is None else parameters(self._reference.model),
+            "tensors": {"live": self.weights(), "averaged": self.averaged(), **reference},
             "optimizer": self._optimizer.state_dict(),
-            "trail": self._trail,
-            "num_averaged": self._num_averaged,
-            "num_refused": self._num_refused,
+            "values": {"num_averaged": self._average.num_updates, "num_refused": self._num_refused},
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` gave."""
-        load_parameters(self.model, state["model"])
-        load_parameters(self.averaged_model, state["average"])
+        """Continue from what `state` gave; a reference that it lacks starts from the averaged weights."""
+        tensors, values = state["tensors"], state["values"]
+        load_parameters(self.model, tensors["live"])
+        self._average.load(tensors["averaged"], values["num_averaged"])
         if self._reference is not None:
-            load_parameters(self._reference.model, state["reference"] or state["average"])
-            trail = state["trail"] or state["average"]
-            for name, weight in self._trail.items():  # into our own: files lie on the CPU and keep no order
-                weight.copy_(trail[name])
+            self._reference.load(tensors, tensors["averaged"], values["num_averaged"])
         self._optimizer.load_state_dict(state["optimizer"])
-        self._num_averaged, self._num_refused = state["num_averaged"], state["num_refused"]
+        self._num_refused = values["num_refused"]
+
+    def save_model(self, path: Path) -> None:
+        """Write the averaged model as transformers saves it."""
+        self.averaged_model.save_pretrained(path)
 
     def _backward(self, batch: Batch, num_games: int, kl_weight: float) -> dict[str, float]:
         """Gradients of the whole batch, summed over micro-batches and processes; sums of the loss terms."""
@@ -157,7 +163,7 @@ class Learner:
         reference = None
         if self._reference is not None:
             with torch.no_grad():
-                reference = self._reference(*inputs)
+                reference = self._reference.logits(*inputs)
         c = self._config
         return loss_terms(self._lm(*inputs), reference, batch, c.clip, c.entropy, kl_weight)
 
@@ -176,21 +182,6 @@ class Learner:
                 f"the loss or gradient was not finite for {MAX_REFUSED} steps in a row up to step {step}; the weights "
                 "are those before; lower learner.lr or learner.max_grad_norm"
             )
-
-    @torch.no_grad()
-    def _follow(self, step: int) -> None:
-        """Move the averages towards the weights, and the reference to its own average when it is due."""
-        self._num_averaged += 1
-        self._average(list(self.averaged_model.parameters()), self._config.ema)
-        if self._reference is not None:
-            self._average(list(self._trail.values()), self._config.reference_ema)
-            if (step + 1) % self._config.reference_every == 0:
-                load_parameters(self._reference.model, self._trail)
-
-    def _average(self, average: list[Tensor], decay: float) -> None:
-        """One step of an average: a plain mean at first, since the first weights would otherwise weigh too long."""
-        decay = min(decay, 1 - 1 / self._num_averaged)
-        torch._foreach_lerp_(average, list(self.weights().values()), 1 - decay)
 
     @staticmethod
     def _stats(terms: Mapping[str, float], norm: float, batch: Batch, num_games: int) -> dict[str, float]:

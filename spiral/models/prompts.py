@@ -11,6 +11,7 @@ from typing import Any
 from spiral.api.answers import last_boxed
 from spiral.api.errors import SpiralError
 
+
 class PlainFormat:
     """The observation alone, then the move alone: for tiny models, whose prompt bytes are their budget."""
 

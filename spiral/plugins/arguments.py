@@ -1,26 +1,51 @@
-"""Whether a value from a config fits a parameter's annotation; unknown annotations admit everything."""
+"""Checks arguments from a config against a factory's annotations; unknown annotations admit everything."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import types
 import typing
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 
-def misfit(value: Any, hint: Any) -> str | None:
+def mismatches(factory: Callable[..., Any], args: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(argument, what is wrong) for each value that its annotation does not admit."""
+    hints = _hints(factory)
+    for argument, value in args.items():
+        if argument in hints and (reason := type_mismatch(value, hints[argument])):
+            yield argument, reason
+
+
+def type_mismatch(value: Any, hint: Any) -> str | None:
     """What is wrong with `value`, such as "is 'abc', not a float"; None when it fits."""
     if _fits(value, hint):
         return None
     return f"is {value!r}, not {_say(hint)}"
 
 
-def evaluated(annotation: Any, scope: dict[str, Any]) -> Any:
-    """An annotation written as text, as an object; `Any` where a name exists for type checkers only."""
+def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of a factory's parameters as objects; without those that exist for type checkers only."""
+    made_by = factory.func if isinstance(factory, functools.partial) else factory  # of a family
+    function = made_by.__init__ if inspect.isclass(made_by) else made_by
+    try:
+        return typing.get_type_hints(function)
+    except Exception:
+        # One name that only a type checker sees spoils them all: take what stands there as an object.
+        annotations = {name: p.annotation for name, p in inspect.signature(made_by).parameters.items()}
+        return {name: _evaluated(hint, function) for name, hint in annotations.items()}
+
+
+def _evaluated(annotation: Any, function: Any) -> Any:
+    """One annotation by itself; `Any` where its name exists for type checkers only."""
     if not isinstance(annotation, str):
         return annotation
+    alone = types.FunctionType(compile("None", "annotation", "eval"), getattr(function, "__globals__", {}))
+    alone.__annotations__ = {"value": annotation}
     try:
-        return eval(annotation, scope)
-    except NameError:
+        return typing.get_type_hints(alone)["value"]
+    except Exception:
         return Any
 
 

@@ -11,7 +11,7 @@ import functools
 import importlib.metadata
 import inspect
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,29 +19,13 @@ import pluggy
 
 from spiral.api import hooks as hookspecs
 from spiral.api.errors import PluginError
-from spiral.plugins.arguments import evaluated, misfit
+from spiral.plugins.arguments import mismatches
+from spiral.plugins.kinds import BY_NAME, KINDS
 
 GROUP = "spiral"
 
 FIRST_PARTY = "spiral-selfplay[all]"
 """What brings the games, opponents, estimators and models that spiral's own authors wrote."""
-
-HOOKS = {
-    "game": "register_games",
-    "bot": "register_bots",
-    "opponents": "register_opponents",
-    "curriculum": "register_curricula",
-    "reward": "register_rewards",
-    "advantage": "register_advantages",
-    "model": "register_models",
-    "engine": "register_engines",
-    "prompt": "register_prompts",
-    "logger": "register_loggers",
-}
-"""Kind of plug-in -> the hook that registers it."""
-
-NUM_CORE_ARGS = {"curriculum": 1, "engine": 2, "prompt": 1, "logger": 1}
-"""How many leading arguments of a factory the core fills; the config fills the rest."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +53,7 @@ class Registration:
 
 
 @dataclass(frozen=True)
-class Broken:
+class FailedDistribution:
     """A distribution whose plug-in could not be loaded, and why."""
 
     distribution: str
@@ -85,7 +69,7 @@ class Plugins:
         self._manager = pluggy.PluginManager(GROUP)
         self._manager.add_hookspecs(hookspecs)
         self._table: dict[tuple[str, str], Registration] = {}
-        self.broken: list[Broken] = []
+        self.failed: list[FailedDistribution] = []
         self.distributions: dict[str, str] = {}
         """Distribution -> version, of all that loaded."""
 
@@ -100,11 +84,11 @@ class Plugins:
             version = point.dist.version if point.dist else "?"
             try:
                 plugins.add(point.load(), _dist(point), version)
-            except PluginError:
+            except PluginError:  # a clash of names, which no run can be right about
                 raise
             except Exception as error:
                 reason = " ".join(f"{type(error).__name__}: {error}".split())
-                plugins.broken.append(Broken(_dist(point), version, point.value, reason))
+                plugins.failed.append(FailedDistribution(_dist(point), version, point.value, reason))
         return plugins
 
     def add(self, plugin: object, distribution: str, version: str = "0") -> None:
@@ -132,7 +116,7 @@ class Plugins:
 
     def registrations(self) -> list[Registration]:
         """All of them, by kind and then name."""
-        order = list(HOOKS)
+        order = list(BY_NAME)
         return sorted(self._table.values(), key=lambda r: (order.index(r.kind), r.name))
 
     def names(self, kind: str) -> list[str]:
@@ -159,7 +143,7 @@ class Plugins:
         if found and found.members:
             raise PluginError(f"{kind} '{family}' is a family; name one of it, such as {self._some(found)}")
         installed = ", ".join(self.names(kind)) or "none"
-        remedy = self._remedy(kind, name) + self.lost()
+        remedy = self._remedy(kind, name) + self.failures()
         raise PluginError(f"no {kind} named '{name}' (installed: {installed}); {remedy}")
 
     def _remedy(self, kind: str, name: str) -> str:
@@ -168,7 +152,7 @@ class Plugins:
         only = os.environ.get("SPIRAL_PLUGINS")
         if near:
             hint = f"did you mean '{near[0]}'?"
-        elif self.names(kind) or self.broken or only:
+        elif self.names(kind) or self.failed or only:
             hint = "pip install a distribution that provides it"
         else:  # nothing of the kind, and nothing that failed or was left out: spiral was installed bare
             hint = f'pip install "{FIRST_PARTY}" brings the first-party ones'
@@ -180,37 +164,36 @@ class Plugins:
         first = [f"{family.name}/{member}" for _, member in zip(range(3), family.members(), strict=False)]
         return ", ".join(first) or "none is known"
 
-    def lost(self) -> str:
-        """What to add to a complaint that a name is missing: the distributions that might have brought it."""
-        lost = "; ".join(f"{b.distribution} {b.version} failed to load: {b.reason}" for b in self.broken)
-        return f" [{lost}]" if lost else ""
+    def failures(self) -> str:
+        """What to add to an error that a name is missing: the distributions that might have brought it."""
+        failed = "; ".join(f"{f.distribution} {f.version} failed to load: {f.reason}" for f in self.failed)
+        return f" [{failed}]" if failed else ""
 
-    def fault(self, kind: str, name: str, args: dict[str, Any]) -> str | None:
+    def problem(self, kind: str, name: str, args: Mapping[str, Any]) -> str | None:
         """What is wrong with a name and its arguments, as one sentence, without making anything; None if nothing."""
         try:
             factory = self.find(kind, name).factory
         except PluginError as error:
             return str(error)
-        signature = inspect.signature(factory)
+        signature, num_core_args = inspect.signature(factory), BY_NAME[kind].num_core_args
         try:
-            bound = signature.bind(*[None] * NUM_CORE_ARGS.get(kind, 0), **args)
+            bound = signature.bind(*[None] * num_core_args, **args)
         except TypeError as error:
-            taken = ", ".join(list(signature.parameters)[NUM_CORE_ARGS.get(kind, 0) :]) or "none"
+            taken = ", ".join(list(signature.parameters)[num_core_args:]) or "none"
             return f"{kind} '{name}': {error}; its arguments are: {taken}"
-        for argument, reason in misfits(factory, {k: v for k, v in bound.arguments.items() if k in args}):
+        for argument, reason in mismatches(factory, {k: v for k, v in bound.arguments.items() if k in args}):
             return f"{kind} '{name}': argument {argument} {reason}"
         return None
 
     def make(self, kind: str, name: str, *core: Any, **args: Any) -> Any:
         """Call the factory. Raises PluginError for a name or arguments that do not fit."""
-        fault = self.fault(kind, name, args)
-        if fault:
-            raise PluginError(fault)
+        if problem := self.problem(kind, name, args):
+            raise PluginError(problem)
         return self.find(kind, name).factory(*core, **args)
 
     def _collect(self, plugin: object, distribution: str, version: str) -> Iterable[Registration]:
         taken = dict(self._table)
-        for kind, hook_name in HOOKS.items():
+        for kind, hook_name in ((kind.name, kind.hook) for kind in KINDS):
             hook = getattr(self._manager.hook, hook_name)
             for impl in hook.get_hookimpls():
                 if impl.plugin is not plugin:
@@ -229,20 +212,7 @@ class Plugins:
                     yield taken[kind, name]
 
 
-def misfits(factory: Callable[..., Any], args: dict[str, Any]) -> Iterable[tuple[str, str]]:
-    """(argument, what is wrong) for each value that its annotation does not admit."""
-    parameters = inspect.signature(factory).parameters
-    made_by = factory.func if isinstance(factory, functools.partial) else factory  # of a family
-    scope = vars(inspect.getmodule(made_by) or inspect)
-    for argument, value in args.items():
-        if argument not in parameters:
-            continue
-        reason = misfit(value, evaluated(parameters[argument].annotation, scope))
-        if reason:
-            yield argument, reason
-
-
-def label(name: str, args: dict[str, Any]) -> str:
+def label(name: str, args: Mapping[str, Any]) -> str:
     """How a plug-in with arguments is called in records and tables: `kuhn_poker(rounds=5)`."""
     inside = ",".join(f"{key}={value}" for key, value in sorted(args.items()))
     return f"{name}({inside})" if inside else name

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class PolicyLoader:
-    """Loads policies into `pool`; `config` is the run's own, whose completer they share where their model is the same."""
+    """Loads policies into `pool`; `config` is the run's own, whose completer policies of its model share."""
 
     def __init__(self, config: Config, plugins: Plugins, pool: Pool) -> None:
         self._config, self._plugins, self._pool = config, plugins, pool
@@ -67,7 +67,8 @@ class PolicyLoader:
         if ref.policy not in self._pool:
             from spiral.models.logits import parameters
 
-            model, tokenizer = _pretrained(ref.saved_model(), self._plugins)
+            plugin = pretrained_plugin(ref.saved_model(), self._plugins)
+            model, tokenizer = self._plugins.make("model", plugin.name, **plugin.args)
             completer = make_completer(model, tokenizer, self._config, self._plugins)
             _load_weights(completer, ref, parameters(model), 0)
             self._pool.add_weights(ref.policy, completer)
@@ -75,7 +76,7 @@ class PolicyLoader:
 
 
 def make_completer(model: Any, tokenizer: Any, config: Config, plugins: Plugins) -> Completer:
-    """A new engine and prompt format for a model, as `config` asks for them; the model moves to this process's device."""
+    """A new engine and prompt format for a model, as `config` says; the model moves to this process's device."""
     from accelerate import PartialState
 
     model.to(PartialState().device).eval()
@@ -91,12 +92,11 @@ def _same_completer(one: Config, other: Config) -> bool:
     return asked(one) == asked(other)
 
 
-def _pretrained(path: Path, plugins: Plugins) -> tuple[Any, Any]:
-    """A model and its tokenizer, by the installed model plug-in that takes a path."""
+def pretrained_plugin(path: Path, plugins: Plugins) -> PluginConfig:
+    """The installed model plug-in that takes a path, with `path` as its argument. Raises RunError without one."""
     for registration in plugins.registrations():
         if registration.kind == "model" and "path" in inspect.signature(registration.factory).parameters:
-            model, tokenizer = plugins.make("model", registration.name, path=str(path))
-            return model, tokenizer
+            return PluginConfig(registration.name, {"path": str(path)})
     raise RunError(f"model:{path} cannot be loaded: no installed model plug-in takes a path; install one that does")
 
 

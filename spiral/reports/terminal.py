@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from spiral.api.hooks import hookimpl
-from spiral.config.schema import Config
+from spiral.runs import metric_names
 
-EXACT = re.compile(r"eval/(.+)/nash_conv")
-WINS = re.compile(r"eval/(.+)/vs/(.+)/p\d+/win")
-RETURNS = re.compile(r"play/(.+)/return_p(\d+)")
 DONE = {"note": "(noted)", "stop": "(stopping)", "rollback": "(going back to the last healthy checkpoint)"}
 """What is done about a health event, for a person."""
 PLAIN_EVERY_S = 10.0
@@ -50,13 +46,13 @@ class Terminal:
         self._live.update(Group(text, ProgressBar(total=1.0, completed=done, width=60)))
 
     @hookimpl
-    def run_started(self, config: Config, run_dir: Path) -> None:
-        self._steps = config.steps
-        self._last_step = config.steps - (not config.evaluate.every)  # a last evaluation is reported by itself
-        games = ", ".join(game.name for game in config.games)
+    def run_started(self, config: Mapping[str, Any], run_dir: Path) -> None:
+        self._steps = config["steps"]
+        self._last_step = self._steps - (not config["evaluate"]["every"])  # a last evaluation is reported by itself
+        games = ", ".join(game["name"] for game in config["games"])
         self._console.print(
-            f"{config.model.name} learns {games}: {config.opponents.name} opponents, {config.advantage.name}, "
-            f"{config.rollout.games} games a step, run {run_dir}",
+            f"{config['model']['name']} learns {games}: {config['opponents']['name']} opponents, "
+            f"{config['advantage']['name']}, {config['rollout']['episodes']} games a step, run {run_dir}",
             highlight=False,
             markup=False,
             soft_wrap=True,
@@ -96,8 +92,8 @@ class Terminal:
     def _line(self, step: int) -> str:
         m = self._latest
         parts = [f"step {step:>5}/{self._steps}"]
-        parts += [f"{name} {_by_chair(values)}" for name, values in (headline(m) or alone(m)).items()]
-        parts += [f"illegal {m['play/illegal_rate']:.1%}"] if "play/illegal_rate" in m else []
+        parts += [f"{name} {_by_player(values)}" for name, values in (headline(m) or alone(m)).items()]
+        parts += [f"illegal {m[metric_names.ILLEGAL_RATE]:.1%}"] if metric_names.ILLEGAL_RATE in m else []
         return "  ".join([*parts, f"{self._left(step)} left"])
 
     def _table(self, step: int) -> Table:
@@ -107,8 +103,8 @@ class Terminal:
         table.add_column("now", justify="right")
         for name, values in (headline(self._latest) or alone(self._latest)).items():
             first = self._first_headline.setdefault(name, values)
-            table.add_row(escape(name), _by_chair(first), f"[bold]{_by_chair(values)}[/bold]")
-        for name in ("play/illegal_rate", "learner/entropy", "learner/kl", "speed/games_per_s"):
+            table.add_row(escape(name), _by_player(first), f"[bold]{_by_player(values)}[/bold]")
+        for name in (metric_names.ILLEGAL_RATE, "learner/entropy", "learner/kl", "speed/games_per_s"):
             if name in self._latest:
                 table.add_row(name, "", f"{self._latest[name]:.3g}")
         return table
@@ -122,22 +118,24 @@ class Terminal:
 
 
 def headline(metrics: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
-    """What a run is judged by, under the names a person is shown: NashConv, or wins by chair where it is unknown."""
-    exact = {m[1]: value for name, value in metrics.items() if (m := EXACT.fullmatch(name))}
+    """What a run is judged by, under the names a person is shown: NashConv, or wins where it is unknown."""
+    named = [(parsed, value) for name, value in metrics.items() if (parsed := metric_names.parse(name))]
+    exact = {name.game: value for name, value in named if (name.stage, name.quantity) == ("eval", "nash_conv")}
     found: dict[str, tuple[float, ...]] = {f"NashConv {game}": (value,) for game, value in exact.items()}
-    for name, value in metrics.items():
-        if (m := WINS.fullmatch(name)) and m[1] not in exact:
-            title = f"wins {m[1]} vs {m[2]}"
+    for name, value in named:
+        if name.opponent is not None and name.quantity == "win" and name.game not in exact:
+            title = f"wins {name.game} vs {name.opponent}"
             found[title] = (*found.get(title, ()), value)
     return found
 
 
 def alone(metrics: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
-    """Mean returns of the games for one player: with more, self-play's returns tell chairs apart and not progress."""
-    games = [(m[1], m[2], value) for name, value in metrics.items() if (m := RETURNS.fullmatch(name))]
-    several = {game for game, player, _ in games if player != "0"}
-    return {f"return {game}": (value,) for game, _, value in games if game not in several}
+    """Mean returns of the games for one player: with more, self-play's returns tell players apart and not progress."""
+    named = [(parsed, value) for name, value in metrics.items() if (parsed := metric_names.parse(name))]
+    returns = [(name, value) for name, value in named if name.stage == "play" and name.quantity.startswith("return_p")]
+    several = {name.game for name, _ in returns if name.quantity != "return_p0"}
+    return {f"return {name.game}": (value,) for name, value in returns if name.game not in several}
 
 
-def _by_chair(values: tuple[float, ...]) -> str:
+def _by_player(values: tuple[float, ...]) -> str:
     return "/".join(f"{value:.3f}" for value in values)

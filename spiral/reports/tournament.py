@@ -1,4 +1,4 @@
-"""A tournament on the terminal: a bar while it is played, tables when it is over; it draws no conclusion of its own."""
+"""A tournament on the terminal: a progress bar while it is played, tables when it is over."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def print_record(record: Json, console: Console) -> None:
     """Results, ratings, Nash average and cycles."""
     players = record["players"]
     console.print(
-        Text(f"{record['game']}: {record['games']} games, {len(players)} players, {record['terms']['schedule']}\n"),
+        Text(f"{record['game']}: {record['games']} games, {len(players)} players, {record['config']['schedule']}\n"),
         soft_wrap=True,
     )
     console.print(_matrix(record), _ratings(record), sep="\n")
@@ -141,7 +141,7 @@ def _remarks(record: Json) -> Iterator[str]:
         yield f"and {record['num_cycles'] - len(record['cycles'])} more cycles"
     if not record["cycles"]:
         yield "no cycle: no ring of players each of whom beats the next beyond the interval"
-    if record["num_faults"]:
-        last = record["faults"][-1]
-        yield f"{record['num_faults']} games misbehaved and were replaced, as did deal {last['deal']}: {last['reason']}"
+    if record["num_voided"]:
+        last = record["voided"][-1]
+        yield f"{record['num_voided']} games misbehaved and were replaced, as did deal {last['deal']}: {last['reason']}"
     yield from (f"note: {note}" for note in record["notes"])

@@ -1,4 +1,4 @@
-"""Asks bots that wait for something in threads of their own, so that other games go on; knows no game's rules."""
+"""Threads for bots that wait for something, such as a remote model, so that other games go on."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import threading
 from typing import Generic, TypeVar
 
 from spiral.api.games import Game
-from spiral.api.policies import Bot
+from spiral.api.policies import Bot, max_concurrent
 
 Key = TypeVar("Key")
 
 
-class Thinkers(Generic[Key]):
-    """Bots at work. `len` is the number of answers that are still to come."""
+class BotThreads(Generic[Key]):
+    """Calls of `choose` in threads. `len` is the number of answers that are still to come."""
 
     def __init__(self) -> None:
         self._questions: dict[int, queue.SimpleQueue[tuple[Key, Game, int, random.Random] | None]] = {}
@@ -26,8 +26,8 @@ class Thinkers(Generic[Key]):
     def __len__(self) -> int:
         return self._pending
 
-    def ask(self, key: Key, bot: Bot, game: Game, player: int, rng: random.Random) -> None:
-        """Have `bot.choose(game, player, rng)` called soon; nobody may touch game or rng until the answer is there."""
+    def submit(self, key: Key, bot: Bot, game: Game, player: int, rng: random.Random) -> None:
+        """Have `bot.choose(game, player, rng)` called soon; the caller leaves game and rng alone until the answer."""
         questions = self._questions.setdefault(id(bot), queue.SimpleQueue())
         questions.put((key, game, player, rng))
         self._pending += 1
@@ -36,8 +36,8 @@ class Thinkers(Generic[Key]):
             # Not an executor's threads: the interpreter would wait for them at its end, however long one hangs.
             threading.Thread(target=self._work, args=(bot, questions), daemon=True).start()
 
-    def answers(self, wait_s: float) -> list[tuple[Key, str | Exception]]:
-        """(key, the move or what was raised) of those that are done; waits up to `wait_s` seconds for the first."""
+    def completed(self, wait_s: float) -> list[tuple[Key, str | Exception]]:
+        """(key, the move or what was raised) of the calls that ended; waits up to `wait_s` seconds for the first."""
         found: list[tuple[Key, str | Exception]] = []
         while self._pending:
             try:
@@ -48,7 +48,7 @@ class Thinkers(Generic[Key]):
         return found
 
     def close(self) -> None:
-        """Let the threads end when they have done what they are at; what was not begun is not asked any more."""
+        """Let each thread end after its present call; calls that were not begun are dropped."""
         for bot, questions in self._questions.items():
             with contextlib.suppress(queue.Empty):
                 while True:
@@ -66,10 +66,7 @@ class Thinkers(Generic[Key]):
                 self._answers.put((key, move))
             except Exception as error:
                 self._answers.put((key, error))
-            except BaseException as error:  # such as sys.exit: it would end the thread, and nobody would be told
+            except (
+                BaseException
+            ) as error:  # such as sys.exit: it would end the thread, and the match would wait for ever
                 self._answers.put((key, RuntimeError(f"choose raised {type(error).__name__}: {error}")))
-
-
-def max_concurrent(bot: Bot) -> int:
-    """How many threads may ask the bot at once; 0 for a bot that is asked where the game is played."""
-    return max(0, int(getattr(bot, "max_concurrent", 0)))

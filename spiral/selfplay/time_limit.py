@@ -1,4 +1,4 @@
-"""Interrupts code of others that does not come back; knows nothing of what it does."""
+"""Time limits for the code of games and bots: TimeoutError in the main thread when a block runs too long."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
-class Watchdog:
-    """After `start`, `with watchdog:` raises TimeoutError inside the block once it took more than `seconds`.
+class TimeLimit:
+    """After `start`, `with time_limit:` raises TimeoutError inside the block once it took more than `seconds`.
 
     Only in the main thread of a process whose system has interval timers (not Windows), and between two instructions
     of Python; elsewhere it does nothing. Blocks may not be nested. One timer ticks for all blocks, since they are many
@@ -47,17 +47,18 @@ class Watchdog:
     def _tick(self, number: int, frame: FrameType | None) -> None:
         if self._inside:
             self._ticks += 1
+            # The first tick may come just after the block began; only the second proves that it took long.
             if self._ticks > 1:
                 raise TimeoutError(f"no end after {self._seconds:g} s")
 
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """One block under a watchdog of its own."""
-    watchdog = Watchdog(seconds)
-    watchdog.start()
+    """One block under a time limit of its own."""
+    time_limit = TimeLimit(seconds)
+    time_limit.start()
     try:
-        with watchdog:
+        with time_limit:
             yield
     finally:
-        watchdog.close()
+        time_limit.close()

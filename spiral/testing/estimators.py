@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from spiral.api.training import AdvantageEstimator, Stateful
 from spiral.api.records import Trajectory
+from spiral.api.training import AdvantageEstimator, Stateful
 from spiral.testing.fakes import make_trajectory
 from spiral.testing.state import restore, saved
 from spiral.testing.violations import Broken, doing, findings, global_chance, is_finite, short

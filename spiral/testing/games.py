@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from spiral.api.games import IllegalMove
-from spiral.api.games import is_zero_sum, worst_return
+from spiral.api.games import IllegalMove, is_zero_sum, worst_return
 from spiral.testing import information as hidden
 from spiral.testing.playing import MAX_COMPARED, GameFactory, Start, Table, difference, play_out, same_future, seeded
 from spiral.testing.violations import Broken, doing, findings, global_chance, is_finite, short

@@ -11,8 +11,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from spiral.api.games import IllegalMove
-from spiral.api.games import Game
+from spiral.api.games import Game, IllegalMove
 from spiral.testing.violations import Broken, doing, is_finite, short
 
 GameFactory = Callable[[], Game]

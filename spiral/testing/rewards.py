@@ -9,8 +9,8 @@ from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
-from spiral.api.training import RewardShaper, Stateful
 from spiral.api.records import Episode, Trajectory, Turn
+from spiral.api.training import RewardShaper, Stateful
 from spiral.testing.episodes import CHAIRS, random_episode, unpaid
 from spiral.testing.state import restore, saved
 from spiral.testing.violations import Broken, doing, findings, global_chance, is_finite, short

@@ -10,8 +10,8 @@ from typing import Any
 
 from spiral.api.errors import SpiralError
 from spiral.api.policies import OpponentSampler
-from spiral.api.training import RecordsEpisodes, Stateful
 from spiral.api.records import LEARNER, PolicyId
+from spiral.api.training import RecordsEpisodes, Stateful
 from spiral.plugins.registry import Plugins
 from spiral.policies.pool import Pool
 from spiral.testing.fakes import ScriptedBot, make_episode
@@ -40,8 +40,8 @@ class _Line:
         for step in (0, 10, 20) if full else ():
             self.pool.add_snapshot(step, 3, "last")
         if full:
-            self.pool.bots[MEMBER] = ScriptedBot([])
-            self.pool.admit(MEMBER)
+            self.pool.add_bot(MEMBER, ScriptedBot([]))
+            self.pool.add_member(MEMBER)
 
     def next(self, num: int) -> list[PolicyId]:
         """The next seating. Raises SpiralError if the sampler does not seat `num` players, and that is not 2."""
@@ -58,7 +58,7 @@ class _Line:
             ) from error
         self._validate(seats, num)
         episode = make_episode([self.results.choice((-1.0, 1.0)) for _ in seats], policies=seats)
-        self.pool.ledger.record([episode])
+        self.pool.results.record([episode])
         if isinstance(self.sampler, RecordsEpisodes):
             with doing("record(episode)"):
                 self.sampler.record(episode)

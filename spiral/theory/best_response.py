@@ -20,8 +20,8 @@ __all__ = [
     "NashConv",
     "Node",
     "Outcome",
+    "PolicyTable",
     "Rows",
-    "Table",
     "best_response",
     "nash_conv",
     "outcomes",
@@ -31,7 +31,7 @@ __all__ = [
     "values",
 ]
 
-Table = Mapping[str, Mapping[str, float]]
+PolicyTable = Mapping[str, Mapping[str, float]]
 """observation -> {move: probability}; a legal move left out has probability 0, each row adds up to 1."""
 
 Rows = list[list[float]]
@@ -74,12 +74,12 @@ class NashConv:
         return self.nash_conv / len(self.values)
 
 
-def values(tree: GameTree, table: Table) -> list[float]:
+def values(tree: GameTree, table: PolicyTable) -> list[float]:
     """Each player's expected return when all follow the table. Raises SpiralError for a bad table."""
     return _values(tree, table_rows(tree, table))
 
 
-def best_response(tree: GameTree, table: Table, player: int) -> tuple[float, dict[str, dict[str, float]]]:
+def best_response(tree: GameTree, table: PolicyTable, player: int) -> tuple[float, dict[str, dict[str, float]]]:
     """The most `player` can expect while the others follow the table, and a table of its moves that gets it.
 
     The response is pure and has a row for each observation of `player`. Where moves tie, the first is taken.
@@ -94,7 +94,7 @@ def best_response(tree: GameTree, table: Table, player: int) -> tuple[float, dic
     return value, _response_table(tree, rows, player, choices)
 
 
-def nash_conv(tree: GameTree, table: Table) -> NashConv:
+def nash_conv(tree: GameTree, table: PolicyTable) -> NashConv:
     """The policy's distance from equilibrium: sum over players of (best response value - value).
 
     NashConv is from Lanctot et al. 2017, "A Unified Game-Theoretic Approach to Multiagent Reinforcement
@@ -111,7 +111,7 @@ def uniform(tree: GameTree) -> dict[str, dict[str, float]]:
     return {d.observation: dict.fromkeys(d.moves, 1 / len(d.moves)) for d in tree.decisions}
 
 
-def outcomes(tree: GameTree, table: Table) -> Iterator[Outcome]:
+def outcomes(tree: GameTree, table: PolicyTable) -> Iterator[Outcome]:
     """Every terminal history with its probability under the table, also the impossible ones (probability 0).
 
     Histories, not nodes: tic-tac-toe has 255,168. Raises SpiralError for a bad table.
@@ -131,7 +131,7 @@ def outcomes(tree: GameTree, table: Table) -> Iterator[Outcome]:
                 stack.append((probability * p, child, (*moves, made)))
 
 
-def table_rows(tree: GameTree, table: Table) -> Rows:
+def table_rows(tree: GameTree, table: PolicyTable) -> Rows:
     """The table's probabilities in the order of the tree's decisions and moves, checked."""
     rows: Rows = []
     for decision in tree.decisions:

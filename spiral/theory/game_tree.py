@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
 from spiral.api.errors import SpiralError
-from spiral.api.games import IllegalMove
-from spiral.api.games import Enumerable, Game, has_perfect_information
+from spiral.api.games import Enumerable, Game, IllegalMove, has_perfect_information
 
 TOLERANCE = 1e-6
 """How far from 1 a sum of probabilities may be."""

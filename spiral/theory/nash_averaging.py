@@ -1,6 +1,6 @@
 """The game of choosing a player: its maximum-entropy equilibrium, and the cycles in who beats whom.
 
-Works on tables of numbers; knows no game and no policy.
+Works on tables of numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from spiral.theory.standings import Floats
+from spiral.theory.intervals import Floats
 
 COLDEST = 1e-9
 """Temperature at which the path to the equilibrium ends; what a best response would gain is below it times log P."""
@@ -56,7 +56,7 @@ def strength(ring: Sequence[int], scores: Floats) -> float:
 
 
 def circles(beats: NDArray[np.bool_]) -> list[list[int]]:
-    """The strongly connected components of more than one player: everybody in one is beaten, in steps, by everybody."""
+    """The strongly connected components of more than one player: each one in it is beaten, in steps, by each other."""
     reach = beats.copy()
     for middle in range(len(reach)):
         reach |= reach[:, middle : middle + 1] & reach[middle : middle + 1, :]

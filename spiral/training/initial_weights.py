@@ -1,41 +1,33 @@
-"""The weights that a run begins with: fresh ones, taught the format of its games; knows nothing of what follows."""
+"""The weights that a run begins with: those of its model plug-in, after a warm start on its games."""
 
 from __future__ import annotations
 
-import functools
 from dataclasses import asdict
 
 from spiral.config.schema import Config
-from spiral.learning.warm_start import Progress, cached_warm_start, legal_share, warm_start
+from spiral.learning.warm_start import Progress, WarmStart
+from spiral.learning.warm_start_cache import cached_warm_start
 from spiral.plugins.registry import Plugins
-from spiral.selfplay.setup import Players
+from spiral.selfplay.setup import PlaySetup
+
+IDENTITY = ("games", "model", "engine", "prompt", "warm_start", "seed")
+"""Keys of the config that the result of a warm start depends on."""
 
 
-def first_weights(config: Config, players: Players, plugins: Plugins, progress: Progress) -> None:
+def warm_start_weights(config: Config, setup: PlaySetup, plugins: Plugins, progress: Progress) -> None:
     """Warm-start the model of a new run, or read what an earlier run of the same games, model and seed kept."""
     if not config.warm_start.max_steps:
         return
-    weights = {name: game.weight for name, game in zip(players.games, config.games, strict=True)}
-    tokens = config.rollout.max_new_tokens
-    train = functools.partial(
-        warm_start,
-        players.model,
-        players.games,
-        weights,
-        players.prompter,
-        players.engine,
-        tokens,
-        config.warm_start,
-        config.seed,
-        progress,
-    )
+    weights = {name: game.weight for name, game in zip(setup.games, config.games, strict=True)}
+    warm_start = WarmStart(setup.model, setup.games, weights, setup.completer, config.warm_start, config.seed, progress)
     if not config.warm_start.cache:
-        train()
+        warm_start.train()
         return
-    asked = asdict(config)
-    identity = {key: asked[key] for key in ("games", "model", "engine", "prompt", "warm_start", "seed")}
-    identity |= {"tokens": tokens, "versions": dict(plugins.distributions), "device": players.model.device.type}
-    legal = functools.partial(
-        legal_share, players.model, players.games, weights, players.prompter, players.engine, tokens, config.seed
-    )
-    cached_warm_start(players.model, identity, train, legal, config.warm_start.legal)
+    as_dict = asdict(config)
+    identity = {key: as_dict[key] for key in IDENTITY}
+    identity |= {
+        "tokens": config.rollout.max_new_tokens,
+        "versions": dict(plugins.distributions),
+        "device": setup.model.device.type,
+    }
+    cached_warm_start(warm_start, identity)

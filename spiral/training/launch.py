@@ -1,7 +1,4 @@
-"""How a training run is started or gone on with from the command line; knows no command and no step of training.
-
-Nothing heavy is imported before a config was found good.
-"""
+"""Starts training runs and continues them; nothing heavy is imported before a config was found good."""
 
 from __future__ import annotations
 
@@ -9,9 +6,15 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TextIO
 
 from spiral.api.errors import SpiralError
+
+if TYPE_CHECKING:
+    from spiral.config.loading import Override
+    from spiral.config.schema import Config
+    from spiral.plugins.registry import Plugins
+    from spiral.runs.directory import RunDir
 
 
 def rank() -> int:
@@ -19,8 +22,8 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def new_run(run_dir: Path | None, config: Any, plugins: Any, prefix: str = "") -> Any:
-    """The directory of a new run, made by the first process."""
+def new_run(run_dir: Path | None, config: Config, plugins: Plugins, prefix: str = "") -> RunDir:
+    """The directory of a new run, made by the first process. Raises SpiralError if it cannot be made."""
     from spiral.runs.directory import RunDir
 
     if run_dir is None:
@@ -32,7 +35,7 @@ def new_run(run_dir: Path | None, config: Any, plugins: Any, prefix: str = "") -
     return RunDir.create(run_dir, config, plugins.distributions)
 
 
-def resumed(run_dir: Path | None, path: Path | None, overrides: Sequence[str]) -> tuple[Any, Any]:
+def resumed_run(run_dir: Path | None, path: Path | None, overrides: Sequence[Override]) -> tuple[RunDir, Config]:
     """An existing run, and its config with `overrides`. Raises SpiralError for one that its checkpoints rule out."""
     from spiral.config.loading import load
     from spiral.config.schema import FIXED_IN_A_RUN
@@ -41,7 +44,7 @@ def resumed(run_dir: Path | None, path: Path | None, overrides: Sequence[str]) -
     if run_dir is None or path is not None:
         raise SpiralError("--resume continues the run in --run-dir with its own config; give --run-dir and no file")
     run, config = RunDir.open(run_dir)
-    if overrides:
+    if any(overrides):
         asked = load(run_dir / "config.yaml", overrides)
         changed = [key for key in FIXED_IN_A_RUN if getattr(asked, key) != getattr(config, key)]
         if changed:
@@ -53,19 +56,59 @@ def resumed(run_dir: Path | None, path: Path | None, overrides: Sequence[str]) -
     return run, config
 
 
-def train(config: Any, run: Any, plugins: Any, resume: bool, command: str = "train", out: Any = None) -> None:
-    """Train to the end with the display on `out` (None: stdout); `command` is what would go on after an interrupt."""
+def checked_config(path: Path | None, overrides: Sequence[Override], plugins: Plugins) -> Config:
+    """A configuration whose plug-ins were all found and tried. Raises ConfigError with every problem."""
+    from spiral.config.loading import read
+    from spiral.selfplay.validation import check
+
+    config, problems = read(path, overrides)
+    check(config, plugins, problems)
+    return config
+
+
+def launch(
+    path: Path | None,
+    overrides: Sequence[Override],
+    run_dir: Path | None,
+    resume: bool,
+    quiet: bool = False,
+) -> RunDir:
+    """Start a run, or continue the one in `run_dir`, and train to its last step. Raises SpiralError."""
+    from spiral.plugins.registry import Plugins
+    from spiral.selfplay.validation import check
+
+    plugins = Plugins.installed()
+    if resume:
+        run, config = resumed_run(run_dir, path, overrides)
+        check(config, plugins)
+    else:
+        config = checked_config(path, overrides, plugins)
+        run = new_run(run_dir, config, plugins)
+    run_training(config, run, plugins, resume, quiet=quiet)
+    return run
+
+
+def run_training(
+    config: Config,
+    run: RunDir,
+    plugins: Plugins,
+    resume: bool,
+    command: str = "train",
+    out: TextIO | None = None,
+    quiet: bool = False,
+) -> None:
+    """Train to the end and display it on `out` (None: stdout); `command` would continue it after an interrupt."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from rich.console import Console
 
     from spiral.reports.terminal import Terminal
 
-    terminal = Terminal(Console(file=out, quiet=rank() > 0))
+    terminal = Terminal(Console(file=out, quiet=quiet or rank() > 0))
     plugins.observe_with(terminal)
     try:
-        from spiral.training.loop import train as run_training
+        from spiral.training.loop import train
 
-        run_training(config, run, plugins, terminal.warm_start, resume)
+        train(config, run, plugins, terminal.warm_start, resume)
     except SpiralError:
         if not resume and rank() == 0 and not run.metrics():
             run.discard()  # or the corrected command would find its directory taken

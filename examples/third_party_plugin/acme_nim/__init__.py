@@ -1,22 +1,21 @@
-"""Registers what this distribution brings: a game, a bot and an advantage estimator."""
+"""Registers a game, a bot and an advantage estimator."""
 
-import spiral
 from acme_nim.expert import NimExpert
 from acme_nim.mean_baseline import MeanBaseline
 from acme_nim.nim import Nim
-from spiral.api.hooks import Register
+from spiral import Register, hookimpl
 
 
-@spiral.hookimpl
+@hookimpl
 def register_games(register: Register) -> None:
     register("nim", Nim)
 
 
-@spiral.hookimpl
+@hookimpl
 def register_bots(register: Register) -> None:
     register("nim_expert", NimExpert)
 
 
-@spiral.hookimpl
+@hookimpl
 def register_advantages(register: Register) -> None:
     register("mean_baseline", MeanBaseline)

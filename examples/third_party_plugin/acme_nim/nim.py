@@ -1,4 +1,4 @@
-"""Nim: heaps of counters, drawn anew for every match; whoever takes the last counter wins."""
+"""Nim: heaps of counters, drawn anew for every match; the player who takes the last counter wins."""
 
 import random
 from collections.abc import Iterator

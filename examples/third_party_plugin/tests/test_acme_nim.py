@@ -25,13 +25,13 @@ def test_the_bot_and_the_estimator_keep_theirs():
 def test_the_expert_wins_whatever_can_be_won():
     """The first player wins unless the exclusive or of the heaps is 0: Bouton's theorem, on all 9 deals."""
     for _, deal in Nim().deals():
-        for chair in (0, 1):
+        for expert in (0, 1):
             game, rng = Nim(), random.Random(0)
             game.reset_to(deal)
             while (player := game.current_player()) is not None:
-                game.play(NimExpert().choose(game, player, rng) if player == chair else rng.choice(game.legal_moves()))
-            if (chair == 0) == (deal[0] != deal[1]):
-                assert game.returns()[chair] == 1.0
+                game.play(NimExpert().choose(game, player, rng) if player == expert else rng.choice(game.legal_moves()))
+            if (expert == 0) == (deal[0] != deal[1]):
+                assert game.returns()[expert] == 1.0
 
 
 def test_a_heap_that_is_not_there():

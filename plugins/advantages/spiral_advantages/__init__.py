@@ -1,6 +1,6 @@
-"""Credit: estimators, which turn the return of a finished game into advantages, and shapers, which add to it before."""
+"""Registers the first-party advantage estimators, and the reward shapers that are applied before them."""
 
-from spiral.api.hooks import Register, hookimpl
+from spiral import Register, hookimpl
 from spiral_advantages.grpo import Grpo
 from spiral_advantages.rae import Rae
 from spiral_advantages.reinforce import Reinforce

@@ -1,10 +1,9 @@
-"""Group-relative advantages (GRPO): the return against other games of the same deal; it remembers nothing."""
+"""Group-relative policy optimisation (GRPO): the return against the mean of its group, the games of one deal."""
 
 import math
 from collections.abc import Sequence
 
-from spiral.api.errors import SpiralError
-from spiral.api.records import Trajectory
+from spiral import SpiralError, Trajectory
 
 
 class Grpo:
@@ -19,7 +18,7 @@ class Grpo:
     `eps` is in units of the return; it keeps a group of nearly equal returns from being blown up.
     """
 
-    min_games_per_deal = 2
+    min_group_size = 2
 
     def __init__(self, std: bool = True, eps: float = 1e-4) -> None:
         if not eps > 0:
@@ -43,14 +42,14 @@ class Grpo:
 
 def groups(estimator: str, trajectories: Sequence[Trajectory]) -> list[list[int]]:
     """Indices of the trajectories of one game, deal and player, two or more a group, or SpiralError."""
-    found: dict[tuple[str, int, int], list[int]] = {}
+    by_group: dict[tuple[str, int, int], list[int]] = {}
     for i, t in enumerate(trajectories):
-        found.setdefault((t.game, t.deal, t.player), []).append(i)
-    for (game, deal, player), members in found.items():
+        by_group.setdefault((t.game, t.deal, t.player), []).append(i)
+    for (game, deal, player), members in by_group.items():
         if len(members) < 2:
             raise SpiralError(
-                f"{estimator} compares games of the same deal, and player {player} of {game} played "
-                f"deal {deal} only once; set rollout.games_per_deal to 2 or more and seat the learner "
-                "alike in all of them"
+                f"{estimator} compares games of the same deal, and the learner was player {player} of {game} only once "
+                f"in deal {deal}; set rollout.group_size to 2 or more, and choose opponents that make the learner the "
+                "same player in all games of a deal"
             )
-    return list(found.values())
+    return list(by_group.values())

@@ -1,4 +1,4 @@
-"""Role-conditioned advantage estimation (RAE): a moving baseline for each role; it knows nothing of deals.
+"""Role-conditioned advantage estimation (RAE): the return minus a moving baseline for each role.
 
 A role is (game, player). Liu et al. 2025, "SPIRAL: Self-Play on Zero-Sum Games Incentivizes Reasoning".
 """
@@ -7,8 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-from spiral.api.errors import SpiralError
-from spiral.api.records import Trajectory
+from spiral import SpiralError, Trajectory
 
 Order = Literal["batch", "episode", "paper"]
 
@@ -51,8 +50,9 @@ class Rae:
             average, weight = self._read(_role(t))
             credit.append(t.reward - (average / weight if weight else 0.0))
             returns.setdefault(_role(t), []).append(t.reward)
+        # Only now: a baseline that had seen its own batch would be correlated with the returns it is subtracted from.
         for role, amounts in returns.items():
-            # fsum rounds once, so that the last bit does not depend on the order either.
+            # fsum rounds once, so that the last bit does not depend on the order of the games either.
             self._update(role, math.fsum(amounts) / len(amounts), len(amounts))
         return credit
 

@@ -1,11 +1,10 @@
-"""REINFORCE: the return itself, or the return against the batch; it remembers nothing between batches."""
+"""REINFORCE: the return itself as the advantage, or the return minus the mean of its role in the batch."""
 
 import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from spiral.api.errors import SpiralError
-from spiral.api.records import Trajectory
+from spiral import SpiralError, Trajectory
 
 Baseline = Literal["none", "batch"]
 

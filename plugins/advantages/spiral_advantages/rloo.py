@@ -1,9 +1,9 @@
-"""REINFORCE leave-one-out (RLOO): the return against other games of the same deal; it remembers nothing."""
+"""REINFORCE leave-one-out (RLOO): the return against the mean of the other games of the same deal."""
 
 import math
 from collections.abc import Sequence
 
-from spiral.api.records import Trajectory
+from spiral import Trajectory
 from spiral_advantages.grpo import groups
 
 
@@ -14,7 +14,7 @@ class Rloo:
     its own baseline, so nothing is shrunk: it is n / (n - 1) times `grpo` with std=False in groups of n.
     """
 
-    min_games_per_deal = 2
+    min_group_size = 2
 
     def __call__(self, trajectories: Sequence[Trajectory]) -> list[list[float]]:
         """`out[i][k]`: the advantage of turn k of trajectory i. Raises SpiralError for a group of one."""

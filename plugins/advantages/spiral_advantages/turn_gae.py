@@ -1,4 +1,4 @@
-"""Turn-level credit (GAE over turns): what followed a turn against what used to follow it; it knows no states.
+"""Generalised advantage estimation (GAE) over turns, with a moving value for each turn number of a role.
 
 A role is (game, player). Schulman et al. 2016, "High-Dimensional Continuous Control Using Generalized Advantage
 Estimation"; per turn and per role as in Yuan et al. 2025, "MARSHAL: Incentivizing Multi-Agent Reasoning via
@@ -9,8 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-from spiral.api.errors import SpiralError
-from spiral.api.records import Trajectory
+from spiral import SpiralError, Trajectory
 
 Normalise = Literal["none", "mean", "std"]
 
@@ -66,11 +65,13 @@ class TurnGae:
     def __call__(self, trajectories: Sequence[Trajectory]) -> list[list[float]]:
         """`out[i][k]`: the advantage of turn k of trajectory i."""
         credit, seen = [], dict[str, list[float]]()
+        # Values are read here and updated below: had V seen this batch, lam=1 would no longer be unbiased.
         for t in trajectories:
             rewards = _turn_rewards(t)
             values = [self._value(_key(t, k)) for k in range(len(rewards))] + [0.0]
             deltas = [r + self.gamma * values[k + 1] - values[k] for k, r in enumerate(rewards)]
             credit.append(_discounted(deltas, self.gamma * self.lam))
+            # V learns from the returns-to-go, not from V itself: with lam=1 and gamma=1 it is RAE's mean for turn k.
             for k, amount in enumerate(_discounted(rewards, self.gamma)):
                 seen.setdefault(_key(t, k), []).append(amount)
         for key, amounts in seen.items():
@@ -108,6 +109,7 @@ def _turn_rewards(t: Trajectory) -> list[float]:
     """What each turn earned; the last one also what belongs to no turn."""
     rewards = [turn.reward for turn in t.turns]
     if rewards:
+        # `Trajectory.reward` includes those of its turns: without the difference they would be counted twice.
         rewards[-1] += t.reward - math.fsum(rewards)
     return rewards
 
@@ -115,6 +117,7 @@ def _turn_rewards(t: Trajectory) -> list[float]:
 def _discounted(amounts: Sequence[float], factor: float) -> list[float]:
     """`out[k] = amounts[k] + factor * out[k + 1]`."""
     out, total = [], 0.0
+    # From the last turn to the first, one multiplication a turn: the sum of all later turns is carried in `total`.
     for amount in reversed(amounts):
         total = amount + factor * total
         out.append(total)

@@ -1,7 +1,7 @@
 """Estimators against the exact policy gradient of Kuhn poker: bias and variance without a single sample.
 
 The policy is a softmax of one logit a (observation, move). The truth is the derivative of each player's value
-in the logits of its own decisions, by finite differences of `values`, which knows nothing of estimators. With
+in the logits of its own decisions, by finite differences of `values`, which uses no estimator. With
 it is compared the expectation of sum_turns advantage * grad log pi(move), by going through every batch that
 can occur, weighted with its probability: single games, pairs of games, or groups of games of one deal.
 """
@@ -20,8 +20,9 @@ from spiral_advantages.rloo import Rloo
 from spiral_advantages.turn_gae import EPS, TurnGae
 from spiral_games.native.kuhn_poker import KuhnPoker
 
-from spiral.api.records import LEARNER, Trajectory, Turn
-from spiral.theory.best_response import GameTree, outcomes, values
+from spiral import LEARNER, Trajectory, Turn
+from spiral.theory import GameTree, outcomes
+from spiral.theory.best_response import values
 
 TREE = GameTree.of(KuhnPoker())
 PARAMETERS = [(d.observation, move) for d in TREE.decisions for move in d.moves]
@@ -58,7 +59,7 @@ def exact_gradient(logits, worth=lambda table: values(TREE, table)):
 
 
 def trajectories(outcome):
-    """What the two seats of one outcome look like to an estimator."""
+    """The trajectories of both players of one outcome, as an estimator gets them."""
     found = []
     for player in range(2):
         turns = [Turn(seen, (), (), (), move, True, "stop", 0) for who, seen, move in outcome.moves if who == player]
@@ -270,7 +271,7 @@ def test_rae_learns_the_value_of_each_role():
 
 @pytest.mark.parametrize("logits", POLICIES)
 def test_rloo_removes_the_luck_of_the_deal(logits):
-    """On the same batches, three games of one deal, RLOO has the smaller variance: it knows the cards' worth.
+    """On the same batches, three games of one deal, RLOO has the smaller variance: its baseline depends on the cards.
 
     But three games of three deals tell more than three of one. Against REINFORCE on those, games being equal,
     RLOO is no clear winner on Kuhn: a little worse for two of these policies, better for the third.

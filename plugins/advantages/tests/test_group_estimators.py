@@ -7,9 +7,7 @@ from spiral_advantages.grpo import Grpo
 from spiral_advantages.reinforce import Reinforce
 from spiral_advantages.rloo import Rloo
 
-from spiral.api.errors import SpiralError
-from spiral.api.training import Stateful
-from spiral.api.records import LEARNER, Trajectory, Turn
+from spiral import LEARNER, SpiralError, Stateful, Trajectory, Turn
 
 TURN = Turn("seen", (1,), (2,), (-0.5,), "move", True, "stop", 0)
 
@@ -82,7 +80,7 @@ def test_the_order_of_the_games_does_not_matter(estimator):
 
 @pytest.mark.parametrize("estimator", [Grpo(), Rloo()])
 def test_a_group_of_one_is_refused(estimator):
-    with pytest.raises(SpiralError, match=r"player 1 of kuhn played deal 9 only once; set rollout\.games_per_deal"):
+    with pytest.raises(SpiralError, match=r"player 1 of kuhn only once in deal 9; set rollout\.group_size"):
         estimator([trajectory(1.0), trajectory(1.0), trajectory(1.0, 1, 9)])
 
 

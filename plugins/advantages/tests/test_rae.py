@@ -7,9 +7,7 @@ import random
 import pytest
 from spiral_advantages.rae import Rae
 
-from spiral.api.errors import SpiralError
-from spiral.api.training import Stateful
-from spiral.api.records import LEARNER, Trajectory, Turn
+from spiral import LEARNER, SpiralError, Stateful, Trajectory, Turn
 
 TURN = Turn("seen", (1,), (2,), (-0.5,), "move", True, "stop", 0)
 

@@ -10,11 +10,10 @@ from spiral_advantages.rewards.format_bonus import FormatBonus
 from spiral_advantages.rewards.illegal_penalty import IllegalPenalty
 from spiral_advantages.rewards.length_penalty import LengthPenalty
 
-from spiral.api.errors import SpiralError
-from spiral.api.records import LEARNER, Episode, Trajectory, Turn
+from spiral import LEARNER, Episode, SpiralError, Trajectory, Turn
 from spiral.plugins.registry import Plugins
 from spiral.testing import check_reward
-from spiral.testing.episodes import CHAIRS, random_episode
+from spiral.testing.episodes import random_episode
 
 LEGAL, ILLEGAL, UNREADABLE = ("move", True), ("nonsense", False), (None, False)
 SHAPERS = [
@@ -52,7 +51,7 @@ def turn_rewards(shaped):
 
 def random_games(seed=0, num=60):
     rng = random.Random(seed)
-    return [random_episode(rng, game) for _ in range(num // 3) for game in CHAIRS]
+    return [random_episode(rng, game) for _ in range(num // 3) for game in ("solo", "duel", "trio")]
 
 
 @pytest.mark.parametrize("shaper", SHAPERS)

@@ -12,9 +12,7 @@ from spiral_advantages.reinforce import Reinforce
 from spiral_advantages.rloo import Rloo
 from spiral_advantages.turn_gae import EPS, TurnGae
 
-from spiral.api.errors import SpiralError
-from spiral.api.training import Stateful
-from spiral.api.records import LEARNER, Trajectory, Turn
+from spiral import LEARNER, SpiralError, Stateful, Trajectory, Turn
 from spiral.testing import check_estimator
 
 TURN = Turn("seen", (1,), (2,), (-0.5,), "move", True, "stop", 0)

@@ -1,7 +1,6 @@
-"""Registers the first-party games, the bots that know the theory of one of them, and the samplers of games."""
+"""Registers the first-party games, the bots written for one game or family, and the curricula."""
 
-import spiral
-from spiral.api.hooks import Register
+from spiral import Register, hookimpl
 from spiral_games.bots.kuhn_equilibrium import Equilibrium
 from spiral_games.curricula.balanced_tokens import BalancedTokens
 from spiral_games.curricula.chain import Chain
@@ -23,7 +22,7 @@ from spiral_games.openspiel import OpenSpielCFR, OpenSpielMCTS, OpenSpielRandom,
 from spiral_games.textarena import TextArenaGame, environment_ids
 
 
-@spiral.hookimpl
+@hookimpl
 def register_games(register: Register) -> None:
     register("connect_four", ConnectFour)
     register("guess_the_number", GuessTheNumber)
@@ -41,7 +40,7 @@ def register_games(register: Register) -> None:
     register("truth_and_deception", TruthAndDeception)
 
 
-@spiral.hookimpl
+@hookimpl
 def register_bots(register: Register) -> None:
     register("equilibrium", Equilibrium)
     register("openspiel_cfr", OpenSpielCFR)
@@ -49,7 +48,7 @@ def register_bots(register: Register) -> None:
     register("openspiel_random", OpenSpielRandom)
 
 
-@spiral.hookimpl
+@hookimpl
 def register_curricula(register: Register) -> None:
     register("balanced_tokens", BalancedTokens)
     register("chain", Chain)

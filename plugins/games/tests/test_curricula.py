@@ -1,4 +1,4 @@
-"""Game samplers by hand arithmetic and by long runs against made-up results: what is chosen, learnt and kept."""
+"""Game samplers by hand arithmetic and by long runs against made-up results: what is chosen and learnt."""
 
 import json
 import random
@@ -12,18 +12,17 @@ from spiral_games.curricula.success import score
 from spiral_games.curricula.success_band import SuccessBand
 from spiral_games.curricula.uniform import Uniform
 
-from spiral.api.errors import SpiralError
-from spiral.api.records import LEARNER, Episode, Trajectory, Turn
+from spiral import LEARNER, Episode, SpiralError, Trajectory, Turn
 from spiral.testing import check_curriculum, make_episode
 
 BOT = "bot:random"
 
 
-def against_bot(game, mine, *, chair=0, theirs=None):
-    """The learner at `chair`, a bot at the other; the learner's return is `mine`."""
-    returns = [-mine if theirs is None else theirs] * 2
-    returns[chair] = mine
-    return make_episode(returns, game=game, policies=[LEARNER if i == chair else BOT for i in range(2)])
+def against_bot(game, own, *, player=0, other=None):
+    """The learner as `player` against a bot; the learner's return is `own`."""
+    returns = [-own if other is None else other] * 2
+    returns[player] = own
+    return make_episode(returns, game=game, policies=[LEARNER if i == player else BOT for i in range(2)])
 
 
 def mirror(game, first=1.0):
@@ -33,8 +32,16 @@ def mirror(game, first=1.0):
 def of_tokens(game, *replies, policies=(LEARNER, BOT)):
     """A game in which player i gave one reply of replies[i] tokens."""
     turns = [Turn("seen", (1,), (2,) * n, (-0.5,) * n, "move", True, "stop", 0) for n in replies]
-    seats = [Trajectory(game, i, policies[i], 0.0, (turn,), 0) for i, turn in enumerate(turns)]
-    return Episode(game, 0, tuple(policies), (0.0,) * len(seats), tuple(seats), tuple(range(len(seats))), "finished")
+    trajectories = [Trajectory(game, i, policies[i], 0.0, (turn,), 0) for i, turn in enumerate(turns)]
+    return Episode(
+        game,
+        0,
+        tuple(policies),
+        (0.0,) * len(trajectories),
+        tuple(trajectories),
+        tuple(range(len(trajectories))),
+        "finished",
+    )
 
 
 def shares(sampler, num=20_000, seed=0):
@@ -85,7 +92,7 @@ def test_balanced_tokens_by_hand():
 
 
 def test_balanced_tokens_counts_the_replies_that_are_trained():
-    """Self-play trains both chairs, a game against others one, and none of theirs."""
+    """Self-play trains both players, a game against a bot one, and never the bot's."""
     sampler = BalancedTokens({"a": 1.0, "b": 1.0}, decay=0.0)
     sampler.record(of_tokens("a", 10, 7, policies=(LEARNER, LEARNER)))
     sampler.record(of_tokens("b", 10, 7, policies=("snapshot:3", LEARNER)))
@@ -114,7 +121,7 @@ def test_balanced_tokens_comes_to_the_weights_shares_of_the_tokens():
         assert tokens[game] / total == pytest.approx(share, abs=0.03), game
 
 
-# How well a chair did.
+# The success of a player.
 
 
 def test_score_is_against_those_who_are_not_the_learner():
@@ -169,7 +176,7 @@ def test_success_band_prefers_games_whose_result_is_open():
     sampler = SuccessBand(dict.fromkeys(play, 1.0), decay=0.995)
     for _ in range(2500):
         for game, result in play.items():
-            sampler.record(against_bot(game, result(), chair=results.randrange(2)))
+            sampler.record(against_bot(game, result(), player=results.randrange(2)))
     found = {game: sampler.openness(game) for game in play}
     assert found["won"] == found["lost"] == found["drawn"] == 0.1
     assert found["even"] == pytest.approx(1.0, abs=0.05)
@@ -190,8 +197,8 @@ def test_success_band_closes_what_lies_outside_the_band():
     assert narrow.openness("a") == 0.1
 
 
-def test_success_band_reads_self_play_chair_by_chair():
-    """A game that the first chair always wins is closed, though the learner wins half of its chairs; so is one that is
+def test_success_band_reads_self_play_player_by_player():
+    """A game that player 0 always wins is closed, though the learner wins half of the matches as either; so is one that is
     always drawn. Coin flips are open."""
     results, sampler = random.Random(0), SuccessBand(dict.fromkeys(("first", "drawn", "coin"), 1.0))
     for _ in range(500):
@@ -218,8 +225,8 @@ def test_success_band_notices_that_a_game_opened_again():
 def test_chain_opens_the_next_game_when_a_full_window_is_good_enough():
     """Window 4, threshold 0.6: three wins are no window yet; with a loss they are 0.75. The next starts empty."""
     sampler, rng = Chain({"easy": 1.0, "hard": 1.0}, window=4), random.Random(0)
-    for mine in (1.0, 1.0, 1.0):
-        sampler.record(against_bot("easy", mine))
+    for own in (1.0, 1.0, 1.0):
+        sampler.record(against_bot("easy", own))
     assert sampler.state == {"link": 0, "games": 3, "scores": [1.0, 1.0, 1.0]}
     assert {sampler.choose(rng) for _ in range(100)} == {"easy"}
     sampler.record(against_bot("easy", -1.0))
@@ -230,8 +237,8 @@ def test_chain_opens_the_next_game_when_a_full_window_is_good_enough():
 def test_chain_looks_at_the_last_window_only():
     """Losses leave the window: L L W W is 0.5, L W W D 0.625."""
     sampler = Chain({"easy": 1.0, "hard": 1.0}, window=4)
-    for mine in (-1.0, -1.0, 1.0, 1.0):
-        sampler.record(against_bot("easy", mine))
+    for own in (-1.0, -1.0, 1.0, 1.0):
+        sampler.record(against_bot("easy", own))
     assert sampler.state["link"] == 0
     sampler.record(against_bot("easy", 0.0))
     assert sampler.state["link"] == 1
@@ -293,7 +300,7 @@ def test_a_run_resumed_through_json_goes_on_exactly(factory):
         rng = random.Random(number)
         chosen = [sampler.choose(rng) for _ in range(16)]
         for game in chosen:
-            sampler.record(against_bot(game, rng.choice((1.0, 0.0, -1.0)), chair=rng.randrange(2)))
+            sampler.record(against_bot(game, rng.choice((1.0, 0.0, -1.0)), player=rng.randrange(2)))
         return chosen
 
     whole = factory(games)

@@ -7,11 +7,10 @@ from functools import cache, partial
 import pytest
 from spiral_games.native.guess_the_number import GuessTheNumber
 
-from spiral import Enumerable, IllegalMove, SpiralError
-from spiral.api.games import is_zero_sum
+from spiral import Enumerable, IllegalMove, SpiralError, is_zero_sum
 from spiral.testing import check_game
-from spiral.theory.best_response import best_response, nash_conv, uniform, values
-from spiral.theory.game_tree import GameTree
+from spiral.theory import GameTree, best_response, nash_conv, uniform
+from spiral.theory.best_response import values
 
 
 def secret(number, moves=""):

@@ -10,8 +10,8 @@ from spiral_games.native.leduc_poker import LeducPoker
 
 from spiral import Enumerable, IllegalMove
 from spiral.testing import check_game
-from spiral.theory.best_response import best_response, nash_conv, uniform, values
-from spiral.theory.game_tree import GameTree
+from spiral.theory import GameTree, best_response, nash_conv, uniform
+from spiral.theory.best_response import values
 
 MOVES = {"f": "fold", "c": "call", "r": "raise"}
 ROUNDS = ("cc", "rc", "rrc", "crc", "crrc")

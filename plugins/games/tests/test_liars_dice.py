@@ -11,8 +11,7 @@ from spiral_games.native.liars_dice import LiarsDice
 
 from spiral import Enumerable, IllegalMove, SpiralError
 from spiral.testing import check_game
-from spiral.theory.best_response import nash_conv, uniform
-from spiral.theory.game_tree import GameTree
+from spiral.theory import GameTree, nash_conv, uniform
 
 
 def dealt(deal, moves="", **args):

@@ -18,7 +18,7 @@ from spiral_games.openspiel import chance, excluded_names, game_names, open_spie
 from spiral_games.openspiel.resampling import chosen_at_once, resampler, search
 
 from spiral import Enumerable, IllegalMove, SpiralError
-from spiral.theory.game_tree import GameTree
+from spiral.theory import GameTree
 
 
 def dealt(name, deal, *moves, **args):
@@ -256,7 +256,7 @@ def test_a_game_too_large_to_search_is_not_redrawn():
 
 
 def test_choices_made_at_once_are_redrawn_and_the_past_is_not():
-    """Goofspiel for three: player 2 knows the first round and not what players 0 and 1 have just bid."""
+    """Goofspiel for three: player 2 has seen the first round, not what players 0 and 1 have just bid."""
     game = fresh("goofspiel", params={"players": 3, "num_cards": 4})
     for move in ("Bid: 1", "Bid: 2", "Bid: 3", "Bid: 2", "Bid: 1"):
         game.play(move)

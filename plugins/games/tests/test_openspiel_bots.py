@@ -57,7 +57,7 @@ def test_random_play_is_uniform():
     assert all(abs(count - 1_000) < 160 for count in counts.values())  # six standard deviations
 
 
-def test_mcts_beats_random_at_tic_tac_toe_from_both_chairs():
+def test_mcts_beats_random_at_tic_tac_toe_as_either_player():
     search, chance = OpenSpielMCTS(simulations=50), OpenSpielRandom()
     game = open_spiel_game("tic_tac_toe")
     first = [play(game, (search, chance), seed)[0] for seed in range(20)]
@@ -127,7 +127,7 @@ def test_a_bot_that_searches_does_not_foresee_the_dice():
         (OpenSpielCFR(), "hanabi", "no information states"),
         (OpenSpielMCTS(), "hanabi", "cannot be redrawn"),
         (OpenSpielMCTS(), "kriegspiel", "cannot be redrawn"),
-        (OpenSpielMCTS(), "pathfinding", "it pays on the way"),
+        (OpenSpielMCTS(), "pathfinding", "rewards during the match"),
     ],
 )
 def test_a_game_beyond_a_bot_is_refused_in_one_sentence(bot, game, says):

@@ -10,9 +10,8 @@ import pyspiel
 from spiral_games.openspiel import OpenSpielCFR, open_spiel_game, openspiel_nash_conv
 from spiral_games.openspiel.exploitability import cfr_rows
 
-from spiral import SpiralError
-from spiral.theory import best_response as theory
-from spiral.theory.game_tree import GameTree
+from spiral import SpiralError, theory
+from spiral.theory import GameTree
 
 GAMES = [
     ("kuhn_poker", {}, "full"),
@@ -66,7 +65,7 @@ def test_uniform_play_is_as_exploitable_as_published(name, params, nash_conv, nu
 
 
 def test_the_second_player_wins_nim_from_a_balanced_position():
-    """1 xor 2 xor 3 is 0, so whoever moves loses (Bouton 1901); CFR+ finds it, one row a history."""
+    """1 xor 2 xor 3 is 0, so the player to move loses (Bouton 1901); CFR+ finds it, one row a history."""
     loaded = open_spiel_game("nim", {"pile_sizes": "1;2;3", "is_misere": False}).loaded
     policy = pyspiel.TabularPolicy(cfr_rows(loaded, 200))
     values = pyspiel.expected_returns(loaded.game.new_initial_state(), policy, -1, True)

@@ -190,28 +190,28 @@ def test_one_roll_decides_a_race_to_two():
     assert expected(2, 4, best) == pytest.approx(first - second)
 
 
-def loss(number, chair, target, turns):
+def loss(number, player, target, turns):
     """What a player who holds at a fixed total loses against best play, compared with best play of its own."""
 
     def choose(*state):
-        return hold_at(number)(*state) if state[3] % 2 == chair else best(*state)
+        return hold_at(number)(*state) if state[3] % 2 == player else best(*state)
 
     difference = expected(target, turns, best) - expected(target, turns, choose)
-    return difference if chair == 0 else -difference
+    return difference if player == 0 else -difference
 
 
-@pytest.mark.parametrize("chair", [0, 1])
-def test_a_race_to_20_is_best_run_in_one_turn(chair):
-    """Nobody should hold early there: to roll on whatever happens costs next to nothing, every fixed total much."""
-    assert 0 <= loss(20, chair, 20, 10) < 0.01
-    assert min(loss(number, chair, 20, 10) for number in (4, 8, 12, 16)) > 0.2
+@pytest.mark.parametrize("player", [0, 1])
+def test_a_race_to_20_is_best_run_in_one_turn(player):
+    """No player should hold early there: to roll on whatever happens costs next to nothing, every fixed total much."""
+    assert 0 <= loss(20, player, 20, 10) < 0.01
+    assert min(loss(number, player, 20, 10) for number in (4, 8, 12, 16)) > 0.2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chair", [0, 1])
-def test_in_a_race_to_40_the_scores_must_decide(chair):
+@pytest.mark.parametrize("player", [0, 1])
+def test_in_a_race_to_40_the_scores_must_decide(player):
     """Neither rolling on for ever nor a fixed total is best."""
-    assert min(loss(number, chair, 40, 20) for number in (10, 15, 20, 25, 40)) > 0.02
+    assert min(loss(number, player, 40, 20) for number in (10, 15, 20, 25, 40)) > 0.02
 
 
 @pytest.mark.parametrize("args", [{"target": 1}, {"turns": 1}])

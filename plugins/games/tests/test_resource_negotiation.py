@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spiral_games.native.resource_negotiation import RESOURCES, ResourceNegotiation
 
-from spiral import IllegalMove, SpiralError
-from spiral.api.games import random_legal_move
+from spiral import IllegalMove, SpiralError, random_legal_move
 from spiral.testing import check_game
 
 OFFER = "[2 wood -> 1 ore]"

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spiral_games.native.simple_negotiation import WORTH, SimpleNegotiation
 
-from spiral import IllegalMove, SpiralError
-from spiral.api.games import random_legal_move
+from spiral import IllegalMove, SpiralError, random_legal_move
 
 OFFER = "[offer: 2 wood -> 1 gold]"
 

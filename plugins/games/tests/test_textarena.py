@@ -177,7 +177,7 @@ def test_a_taboo_word_costs_no_turn_of_the_round():
 
 
 def test_a_road_wins_tak():
-    """Upstream raises TypeError when somebody wins."""
+    """TextArena itself raises TypeError when a player wins."""
     game = begun("Tak-v0")
     for square in range(3):
         game.play(f"[place () {{({square},0): [F0]}}]")
@@ -208,7 +208,7 @@ def test_a_blocked_player_can_only_give_up_and_loses():
 # --- ends -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_match_is_cut_after_max_turns_with_nothing_for_anybody():
+def test_a_match_is_cut_after_max_turns_and_gives_every_player_0():
     game = begun("PigDice-v0", max_turns=3)
     moves = played(game, 0)
     assert len(moves) == 3

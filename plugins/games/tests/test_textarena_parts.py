@@ -72,7 +72,7 @@ def test_a_matchs_generators_are_its_own_and_nested_matches_come_back():
         first = core.random.random()
     assert [first, second] == expected
     before = random.getstate()
-    core.random.seed(7)  # nobody's match: the process's own generator, as ever
+    core.random.seed(7)  # outside any match: the process's own generator, as ever
     assert random.getstate() == random.Random(7).getstate()
     random.setstate(before)
 

@@ -8,8 +8,7 @@ import pytest
 from spiral_games.native.truth_and_deception import TruthAndDeception
 from spiral_games.native.truth_and_deception_facts import FACT_PAIRS
 
-from spiral import IllegalMove, SpiralError
-from spiral.api.games import random_legal_move
+from spiral import IllegalMove, SpiralError, random_legal_move
 from spiral.testing import check_game
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from spiral_models import MODELS
 from spiral_models.byte.config import ByteConfig
 from spiral_models.byte.model import ByteForCausalLM, ByteModel
-from spiral_models.byte.presets import MODELS, SHAPES, byte_config
+from spiral_models.byte.presets import SHAPES, byte_config
 from transformers import AutoModel, AutoModelForCausalLM
 from transformers.cache_utils import Cache, DynamicCache, StaticCache
 
-from spiral.api.errors import SpiralError
+from spiral import SpiralError
 
 NAMED_SIZES = {
     "byte-0.1m": 0.12e6,

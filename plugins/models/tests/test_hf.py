@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from spiral_models import MODELS
 from spiral_models.byte.model import ByteForCausalLM
-from spiral_models.byte.presets import MODELS
 from spiral_models.byte.tokenizer import ByteTokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from spiral.api.errors import SpiralError
+from spiral import SpiralError
 
 hf = MODELS["hf"]
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from spiral_models import MODELS
 from spiral_models.byte.llama_export import llama_weights, to_llama
-from spiral_models.byte.presets import MODELS
 from spiral_models.byte.tokenizer import ByteTokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 

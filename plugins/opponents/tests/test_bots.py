@@ -8,7 +8,8 @@ import pytest
 from spiral_games.native.kuhn_poker import KuhnPoker
 from spiral_games.native.simple_negotiation import SimpleNegotiation
 from spiral_games.native.tic_tac_toe import TicTacToe
-from spiral_opponents.bots.board_games import PerfectBot, RandomBot
+from spiral_opponents.bots.minimax import PerfectBot
+from spiral_opponents.bots.random_bot import RandomBot
 
 from spiral import SpiralError
 
@@ -20,7 +21,7 @@ def perfect():
 
 
 class Nim:
-    """Take 1 to 3 of the counters; whoever takes the last wins `prize`. Player `first` begins."""
+    """Take 1 to 3 of the counters; the player who takes the last wins `prize`. Player `first` begins."""
 
     num_players = 2
     zero_sum = True
@@ -103,11 +104,11 @@ def test_perfect_against_perfect_always_draws(perfect):
     assert len(boards) > 10  # it varies its play
 
 
-@pytest.mark.parametrize("chair", [0, 1])
-def test_perfect_never_loses_to_random(perfect, chair):
+@pytest.mark.parametrize("player", [0, 1])
+def test_perfect_never_loses_to_random(perfect, player):
     bots = [RandomBot(), RandomBot()]
-    bots[chair] = perfect
-    results = Counter(match(bots, seed).returns()[chair] for seed in range(300))
+    bots[player] = perfect
+    results = Counter(match(bots, seed).returns()[player] for seed in range(300))
     assert results[-1.0] == 0
     assert results[1.0] > 150
 
@@ -143,7 +144,7 @@ def test_one_bot_keeps_games_apart():
     """Same class and observations, other rules: what was solved for one must not answer for the other."""
     bot = PerfectBot()
     misere = Nim(5, prize=-1.0)
-    misere.rules = "nim, and whoever takes the last loses"
+    misere.rules = "nim, and the player who takes the last loses"
     assert set(choices(bot, Nim(5))) == {"1"}
     assert set(choices(bot, misere)) == {"1", "2", "3"}
 

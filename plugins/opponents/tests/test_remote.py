@@ -14,8 +14,7 @@ from spiral_opponents.openai_chat import http as remote_http
 from spiral_opponents.openai_chat import messages as remote_chat
 from spiral_opponents.openai_chat.bot import Remote
 
-from spiral import IllegalMove, SpiralError
-from spiral.api.policies import Unavailable
+from spiral import IllegalMove, SpiralError, Unavailable
 from spiral.config.loading import parse_plugin
 from spiral.plugins.registry import Plugins
 from spiral.policies.pool import Pool
@@ -67,7 +66,7 @@ def choose(bot):
 # What is asked
 
 
-def test_the_model_is_told_rules_observation_and_moves_and_how_to_answer():
+def test_the_model_is_given_rules_observation_and_moves_and_how_to_answer():
     """System: how to answer. User: rules, the observation to the letter, the legal moves. No key is sent unasked."""
     with ChatServer(["bet"]) as server:
         assert ask(server.url, max_tokens=77, temperature=0.5, extra={"seed": 3}) == "bet"
@@ -104,16 +103,16 @@ def test_the_key_is_the_environment_variables_and_is_shown_nowhere(monkeypatch):
     with ChatServer(["bet", *(ChatAnswer(status=s, body=echo) for s in (401, 404, 500))]) as server:
         bot = bot_for(server, key_env="MY_KEY")
         assert choose(bot) == "bet"
-        said = []
+        messages = []
         for _ in range(3):
             with pytest.raises((SpiralError, Unavailable)) as error:
                 choose(bot)
-            said.append(str(error.value))
+            messages.append(str(error.value))
     assert server.authorizations == ["Bearer sk-secret"] * 4
-    assert "MY_KEY" in said[0]
-    assert "bad key ***" in said[1]
-    assert "bad key ***" in said[2]
-    assert "sk-secret" not in f"{said} {bot!r} {vars(bot)} {vars(bot._account)} {bot.state}"
+    assert "MY_KEY" in messages[0]
+    assert "bad key ***" in messages[1]
+    assert "bad key ***" in messages[2]
+    assert "sk-secret" not in f"{messages} {bot!r} {vars(bot)} {vars(bot._account)} {bot.state}"
 
 
 @pytest.mark.parametrize(("key", "says"), [("", "is not set"), ("a\nb: c", "no key has"), ("ключ", "no key has")])
@@ -170,7 +169,7 @@ def test_everything_spent_is_counted_and_priced():
 
 
 @pytest.mark.parametrize("usage", [None, (-1, 5), (1.5, 5), (True, 5)])
-def test_usage_that_is_not_told_counts_as_the_most_it_can_be(usage):
+def test_usage_that_is_not_given_counts_as_the_most_it_can_be(usage):
     """No more tokens than bytes were sent, no more than max_tokens came back."""
     with ChatServer([ChatAnswer("bet", usage=usage)]) as server:
         bot = bot_for(server, max_tokens=1000, reply_price=1.0)
@@ -227,14 +226,14 @@ def test_what_was_spent_survives_a_resume():
         before, after = Pool(Plugins.installed()), Pool(Plugins.installed())
         name = before.bot("remote", **args)
         for _ in range(2):
-            choose(before.bots[name])
+            choose(before.bot_of(name))
         assert after.bot("remote", **args) == name
         after.state = json.loads(json.dumps(before.state))
-        assert after.bots[name].state == before.bots[name].state == before.state["bots"][name]
-        assert choose(after.bots[name]) == "bet"
+        assert after.bot_of(name).state == before.bot_of(name).state == before.state["bots"][name]
+        assert choose(after.bot_of(name)) == "bet"
         with pytest.raises(SpiralError, match="budget"):
-            choose(after.bots[name])
-        assert before.bots[name].state["calls"] == 2
+            choose(after.bot_of(name))
+        assert before.bot_of(name).state["calls"] == 2
 
 
 def in_threads(num_threads, num_calls, call):
@@ -265,21 +264,21 @@ def test_it_keeps_the_promises_of_a_bot():
 
     class Short(Cards):
         def reset(self, rng):
-            self.said = []
+            self.moves_so_far = []
 
         def current_player(self):
-            return None if len(self.said) > 1 else len(self.said)
+            return None if len(self.moves_so_far) > 1 else len(self.moves_so_far)
 
         def legal_moves(self):
-            return [] if len(self.said) > 1 else ["bet", "check"]
+            return [] if len(self.moves_so_far) > 1 else ["bet", "check"]
 
         def observe(self, player):
-            return f"You are player {player}. So far: {self.said}"
+            return f"You are player {player}. So far: {self.moves_so_far}"
 
         def play(self, move):
             if move not in self.moves:
                 raise IllegalMove("bet or check")
-            self.said = [*self.said, move]
+            self.moves_so_far = [*self.moves_so_far, move]
 
         def returns(self):
             return [0.0, 0.0]
@@ -290,7 +289,7 @@ def test_it_keeps_the_promises_of_a_bot():
 
 
 def test_calls_meet_in_no_global_place(monkeypatch):
-    """Ten at once, each with another card: everybody gets the answer to the own question."""
+    """Ten at once, each with another card: each caller gets the answer to its own question."""
     gate = threading.Barrier(10, timeout=20)
 
     def answer(request):

@@ -16,8 +16,7 @@ import pytest
 from spiral_opponents.openai_chat import bot as remote
 from spiral_opponents.openai_chat.bot import Remote, back_off_s, retry_after_s
 
-from spiral import SpiralError
-from spiral.api.policies import Unavailable
+from spiral import SpiralError, Unavailable
 from spiral.testing import ChatAnswer, ChatServer
 
 MEGABYTE = 1_000_000
@@ -141,8 +140,8 @@ def test_a_wrong_path_says_what_url_should_be():
         ask(server.url.removesuffix("/v1"))
 
 
-def test_nobody_at_the_address():
-    """A port that nobody listens at is a connection that failed, once for each attempt."""
+def test_no_server_at_the_address():
+    """A port at which no process listens is a connection that failed, once for each attempt."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         bot = Remote("tiny", f"http://127.0.0.1:{taken.getsockname()[1]}/v1", retries=2)
@@ -235,10 +234,10 @@ def test_servers_that_speak_broken_http(serve, cause):
         assert time.monotonic() - start < 5
 
 
-def test_a_server_that_accepts_nobody():
+def test_a_server_that_accepts_no_connection():
     """Connecting has a time limit too, and what was never sent costs nothing."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as queue:
-        for _ in range(4):  # nobody takes them, so the queue is full
+        for _ in range(4):  # no process accepts them, so the queue is full
             waiting = queue.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())
@@ -250,7 +249,7 @@ def test_a_server_that_accepts_nobody():
     assert bot.state["cost"] == 0.0
 
 
-def test_a_server_that_reads_slowly_holds_nobody():
+def test_a_server_that_reads_slowly_holds_no_caller():
     """A request that is not taken within the time is a time-out too."""
 
     class Long(Cards):

@@ -1,7 +1,7 @@
-"""A remote model at the table of a run: whatever its server does costs at most the game that was waiting for it.
+"""A remote model as an opponent of a run: a failure of its server costs at most the game that was waiting for it.
 
-The match is voided, replaced by another deal and counted by cause; nobody is scored for it, nothing of it is among the
-episodes, and all other games finish meanwhile. What the model says and no rule allows is the model's own fault.
+The match is voided, replaced by another deal and counted by cause; no player is scored for it, nothing of it is among the
+episodes, and all other games finish meanwhile. A reply that no rule allows is an illegal move of the model.
 """
 
 import random
@@ -12,12 +12,12 @@ from spiral_models.byte.tokenizer import ByteTokenizer
 from spiral_opponents.openai_chat import bot as remote
 from spiral_opponents.openai_chat.bot import Remote
 
-from spiral.api.errors import RunError, SpiralError
-from spiral.api.games import IllegalMove
-from spiral.api.records import LEARNER
-from spiral.config.loading import RolloutConfig
-from spiral.models.prompts import PlainFormat, Prompter
+from spiral import LEARNER, IllegalMove, RunError, SpiralError
+from spiral.config.schema import RolloutConfig
+from spiral.models.prompt_cache import Prompter
+from spiral.models.prompts import PlainFormat
 from spiral.plugins.registry import Plugins
+from spiral.policies.completer import Completer
 from spiral.policies.pool import Pool
 from spiral.selfplay.curriculum import Weighted
 from spiral.selfplay.rollouts import Rollouts
@@ -40,13 +40,13 @@ class Words:
     num_players, worst_return, zero_sum, rules = 2, -3.0, True, ""
 
     def reset(self, rng):
-        self.deal, self.said = rng.getrandbits(32), ()
+        self.deal, self.words = rng.getrandbits(32), ()
 
     def current_player(self):
-        return None if len(self.said) >= 4 else len(self.said) % 2
+        return None if len(self.words) >= 4 else len(self.words) % 2
 
     def observe(self, player):
-        return f"{self.deal}\np{player} {' '.join(self.said)}"
+        return f"{self.deal}\np{player} {' '.join(self.words)}"
 
     def legal_moves(self):
         return ["a", "b"] if self.current_player() is not None else []
@@ -54,35 +54,33 @@ class Words:
     def play(self, move):
         if move not in ("a", "b"):
             raise IllegalMove("say a or b")
-        self.said += (move,)
+        self.words += (move,)
 
     def returns(self):
-        return [1.0, -1.0] if self.said[-1] == "a" else [-1.0, 1.0]
+        return [1.0, -1.0] if self.words[-1] == "a" else [-1.0, 1.0]
 
 
-class Seated:
-    """The learner at chair 0, the remote model at chair 1."""
+class LearnerFirst:
+    """The learner as player 0, the remote model as player 1."""
 
     def seat(self, game, num_players, pool, rng):
         return [LEARNER, MODEL]
 
 
 def rollouts(bot, game=Words, learner="a", **config):
-    pool = Pool(Plugins())
-    pool.bots[MODEL] = bot
     engine = ScriptedEngine(lambda request: (*learner.encode(), STOP))
+    pool = Pool(Plugins(), Completer.of(engine, PROMPTER, max_new_tokens=8))
+    pool.add_bot(MODEL, bot)
     settings = {"deadline_s": 30.0, "max_turns": 50, **config}
-    made = Rollouts(
-        {"words": game}, Weighted({"words": 1.0}), Seated(), pool, engine, PROMPTER, RolloutConfig(**settings)
-    )
+    made = Rollouts({"words": game}, Weighted({"words": 1.0}), LearnerFirst(), pool, RolloutConfig(**settings))
     return made, engine
 
 
 def play(server, num_games=NUM_GAMES, seed=(0, "test"), game=Words, **args):
-    """(episodes, faults, bot)"""
+    """(episodes, voided games, bot)"""
     bot = Remote("tiny", server.url, **{"retries": 1, "timeout_s": 20.0, "max_concurrent": num_games, **args})
-    table, _ = rollouts(bot, game)
-    return table.play(num_games, seed), table.faults, bot
+    made, _ = rollouts(bot, game)
+    return made.play(num_games, seed), made.voided, bot
 
 
 def deal_of(request):
@@ -144,24 +142,24 @@ FAILURES = {
 def test_a_failure_costs_its_own_game_alone(kind, turn):
     """One of six games fails at the model's first or second move, after the other five are over.
 
-    Six whole games come back, the sixth on another deal; the one fault names deal, moves so far and cause.
+    Six whole games come back, the sixth on another deal; the one voided game names deal, moves so far and cause.
     """
     cause = kind.split(",")[0]
     answers = OneDoomed(FAILURES[kind], turn)
     with ChatServer(answers) as server:
         # A short time-out may strike a call that only the busy machine is slow to answer: it is asked again.
-        episodes, faults, bot = play(server, **({"timeout_s": 0.7, "retries": 2} if cause == "timeout" else {}))
+        episodes, voided, bot = play(server, **({"timeout_s": 0.7, "retries": 2} if cause == "timeout" else {}))
         words = [deal_of(request) for request in server.requests]
     assert answers.alone or cause == "timeout", "the other games waited for the one that failed"
-    [fault] = faults
-    assert fault.cause == cause
-    assert str(random.Random(fault.deal).getrandbits(32)) == answers.doomed
-    assert fault.moves == ("a", "b", "a")[: 2 * turn - 1]
+    [game] = voided
+    assert game.cause == cause
+    assert str(random.Random(game.deal).getrandbits(32)) == answers.doomed
+    assert game.moves == ("a", "b", "a")[: 2 * turn - 1]
     failures = bot.state["failures"]
     assert set(failures) == {cause}
     assert failures[cause] == words.count(answers.doomed) - (turn - 1) or cause == "timeout"
     assert len(episodes) == NUM_GAMES
-    assert fault.deal not in {episode.deal for episode in episodes}
+    assert game.deal not in {episode.deal for episode in episodes}
     for episode in episodes:
         assert (episode.ending, episode.returns) == ("finished", (-1.0, 1.0))
         learner, model = episode.trajectories
@@ -173,8 +171,8 @@ def test_a_failure_costs_its_own_game_alone(kind, turn):
 def test_what_is_said_and_no_move_is_the_models_own_fault(text):
     """It forfeits with the game's worst return, its words are on record, and nothing is voided."""
     with ChatServer(lambda request: text) as server:
-        [episode], faults, _ = play(server, 1)
-    assert faults == []
+        [episode], voided, _ = play(server, 1)
+    assert voided == []
     assert (episode.ending, episode.offender, episode.returns) == ("illegal", 1, (3.0, -3.0))
     [turn] = episode.trajectories[1].turns
     assert (turn.legal, turn.reply) == (False, ())
@@ -189,11 +187,11 @@ def test_special_tokens_in_a_reply_reach_the_learner_as_characters():
             return None
 
         def play(self, move):
-            self.said += (move,)
+            self.words += (move,)
 
     with ChatServer(lambda request: "<|eot|><|act|><|im_end|>") as server:
-        table, engine = rollouts(Remote("tiny", server.url), Chat)
-        [episode] = table.play(1, (0,))
+        made, engine = rollouts(Remote("tiny", server.url), Chat)
+        [episode] = made.play(1, (0,))
     assert episode.ending == "finished"
     second = engine.requests[1].prompt
     assert b"<|eot|><|act|><|im_end|>" in bytes(i for i in second if i < 256)
@@ -202,7 +200,7 @@ def test_special_tokens_in_a_reply_reach_the_learner_as_characters():
 
 @pytest.mark.parametrize(("max_concurrent", "together"), [(1, 1), (3, 3), (6, 6)])
 def test_slow_answers_are_waited_for_together(max_concurrent, together):
-    """Six games ask at once, as far as the bot allows: nobody is answered before so many wait, and never more do."""
+    """Six games ask at once, as far as the bot allows: no answer is sent before so many wait, and never more do."""
     gate = threading.Barrier(together)
 
     def answer(request):
@@ -210,8 +208,8 @@ def test_slow_answers_are_waited_for_together(max_concurrent, together):
         return "b"
 
     with ChatServer(answer) as server:
-        episodes, faults, _ = play(server, max_concurrent=max_concurrent)
-        assert (len(episodes), faults, server.peak) == (6, [], together)
+        episodes, voided, _ = play(server, max_concurrent=max_concurrent)
+        assert (len(episodes), voided, server.peak) == (6, [], together)
         assert len(server.requests) == 12
 
 
@@ -229,8 +227,8 @@ def test_the_same_answers_are_the_same_games():
     played = []
     for answer in (hurried, hurried, slow):
         with ChatServer(answer) as server:
-            episodes, faults, _ = play(server, 20, retries=20, max_concurrent=5)
-        assert faults == []
+            episodes, voided, _ = play(server, 20, retries=20, max_concurrent=5)
+        assert voided == []
         played.append(episodes)
     assert played[0] == played[1] == played[2]
     assert len({episode.returns for episode in played[0]}) == 2
@@ -253,10 +251,10 @@ def test_a_spent_budget_stops_the_run_with_its_sentence():
 
 
 def test_a_server_that_never_answers_stops_the_run_and_is_named():
-    """After as many games as rollout.max_voided allows; the sentence says who did not answer and how."""
+    """After as many games as rollout.max_voided allows; the sentence names the server that did not answer, and how."""
     with ChatServer(lambda request: ChatAnswer(status=500)) as server:
         bot = Remote("tiny", server.url, retries=0)
-        table, _ = rollouts(bot, max_voided=3)
-        with pytest.raises(RunError, match=rf"4 games .* http 500: remote bot tiny at {server.url} .* plays outside"):
-            table.play(NUM_GAMES, (0,))
-    assert [fault.cause for fault in table.faults] == ["http 500"] * 4
+        made, _ = rollouts(bot, max_voided=3)
+        with pytest.raises(RunError, match=rf"4 games .* http 500: remote bot tiny at {server.url} .* remote players"):
+            made.play(NUM_GAMES, (0,))
+    assert [game.cause for game in made.voided] == ["http 500"] * 4

@@ -1,4 +1,4 @@
-"""Who the opponent samplers seat, over many games, with a pool that remembers what it was asked."""
+"""The policies that opponent samplers seat, over many games, with a pool that remembers what it was asked."""
 
 import random
 from collections import Counter
@@ -6,15 +6,16 @@ from collections import Counter
 import pytest
 import spiral_opponents
 from spiral_opponents.samplers.fixed import Fixed
-from spiral_opponents.samplers.league import Exploiter
+from spiral_opponents.samplers.league import League
 from spiral_opponents.samplers.mixture import Mixture
 from spiral_opponents.samplers.past import LatestK, UniformPast
 from spiral_opponents.samplers.rated import Pfsp, RatingWindow
-from spiral_opponents.samplers.self_play import Mirror
+from spiral_opponents.samplers.self_play import SelfPlay
 
 from spiral import LEARNER, SpiralError
 from spiral.plugins.registry import Plugins
 from spiral.policies.pool import Pool
+from spiral.testing import ScriptedBot
 
 
 class ScriptedPool:
@@ -31,19 +32,19 @@ class ScriptedPool:
 @pytest.mark.parametrize("num_players", [1, 2, 5])
 def test_mirror_seats_the_learner_everywhere(num_players):
     pool = ScriptedPool()
-    assert Mirror().seat("g", num_players, pool, random.Random(0)) == [LEARNER] * num_players
+    assert SelfPlay().seat("g", num_players, pool, random.Random(0)) == [LEARNER] * num_players
     assert pool.asked == []
 
 
 @pytest.mark.parametrize("num_players", [2, 3])
-def test_fixed_seats_one_learner_at_each_chair_equally_often(num_players):
-    rng, sampler, chairs = random.Random(0), Fixed(), Counter()
+def test_fixed_seats_one_learner_as_each_player_equally_often(num_players):
+    rng, sampler, counts = random.Random(0), Fixed(), Counter()
     for _ in range(3000):
         seats = sampler.seat("g", num_players, ScriptedPool(), rng)
         assert sorted(seats) == ["bot:random"] * (num_players - 1) + [LEARNER]
-        chairs[seats.index(LEARNER)] += 1
-    for chair in range(num_players):
-        assert chairs[chair] / 3000 == pytest.approx(1 / num_players, abs=0.05)  # over 5 standard deviations
+        counts[seats.index(LEARNER)] += 1
+    for player in range(num_players):
+        assert counts[player] / 3000 == pytest.approx(1 / num_players, abs=0.05)  # over 5 standard deviations
 
 
 def test_fixed_asks_the_pool_for_its_bot_with_its_arguments():
@@ -75,14 +76,14 @@ def test_the_plugin_registers_samplers():
     samplers = {}
     spiral_opponents.register_opponents(samplers.__setitem__)
     assert sorted(samplers) == [
-        "exploiter", "fixed", "latest_k", "mirror", "mixture", "pfsp", "rating_window", "uniform_past",
+        "fixed", "latest_k", "league", "mirror", "mixture", "pfsp", "rating_window", "uniform_past",
     ]  # fmt: skip
 
 
 # Samplers that choose from the pool: how often each opponent is met, against shares by hand
 
 OLD, MID, NEW, BOT = "snapshot:0", "snapshot:10", "snapshot:20", "bot:b"
-MIRROR = "nobody else"
+MIRROR = "itself"
 
 
 def pool_of(*policies, scores=None, ratings=None, games=()):
@@ -92,16 +93,16 @@ def pool_of(*policies, scores=None, ratings=None, games=()):
         if policy.startswith("snapshot:"):
             pool.add_snapshot(int(policy.removeprefix("snapshot:")), 9, "last")
         else:
-            pool.bots[policy] = Mirror()
-            pool.admit(policy, games, policy.removeprefix("bot:"))
+            pool.add_bot(policy, ScriptedBot([]))
+            pool.add_member(policy, games, policy.removeprefix("bot:"))
     recent = {policy: [score * 1002 - 1, 1000.0] for policy, score in (scores or {}).items()}
-    pool.ledger.state["recent"]["g"] = recent
-    pool.ledger.state["ratings"]["g"] = {policy: [mu, 1.0] for policy, mu in (ratings or {}).items()}
+    pool.results.state["recent"]["g"] = recent
+    pool.results.state["ratings"]["g"] = {policy: [mu, 1.0] for policy, mu in (ratings or {}).items()}
     return pool
 
 
 def met(sampler, pool, num=4000):
-    """Opponent -> share of the tables for two in the game g; MIRROR for the learner itself."""
+    """Opponent -> share of the two-player matches of the game g; MIRROR for the learner itself."""
     rng, count = random.Random(1), Counter()
     for _ in range(num):
         seats = sampler.seat("g", 2, pool, rng)
@@ -117,17 +118,17 @@ def about(**shares):
 
 POOLED = [
     UniformPast(), LatestK(), Pfsp(), RatingWindow(), Mixture(),
-    *(Exploiter(role) for role in ("main", "main_exploiter", "league_exploiter")),
+    *(League(role) for role in ("main", "main_exploiter", "league_exploiter")),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("sampler", POOLED, ids=lambda sampler: type(sampler).__name__)
-def test_before_there_is_anybody_else_the_learner_meets_itself(sampler):
+def test_without_opponents_the_learner_meets_itself(sampler):
     assert met(sampler, pool_of(), 50) == {MIRROR: 1.0}
     assert sampler.needs_pool
 
 
-def test_uniform_past_meets_everybody_alike():
+def test_uniform_past_meets_all_alike():
     pool = pool_of(OLD, NEW, BOT)
     assert met(UniformPast(), pool) == about(old=1 / 3, new=1 / 3, bot=1 / 3)
     assert met(UniformPast(mirror=0.4), pool) == about(old=0.2, new=0.2, bot=0.2, mirror=0.4)
@@ -149,12 +150,12 @@ def test_pfsp_meets_in_proportion_to_the_weighting():
     assert met(Pfsp("linear"), pool) == about(old=0.5 / 14, new=4 / 14, bot=2.5 / 14, mirror=0.5)
 
 
-def test_rating_window_meets_whoever_is_near():
+def test_rating_window_meets_those_near():
     """The learner has 25; at 20, 24 and 40 are the others."""
     pool = pool_of(OLD, NEW, BOT, ratings={LEARNER: 25.0, OLD: 20.0, NEW: 24.0, BOT: 40.0})
     assert met(RatingWindow(width=4, mirror=0), pool) == {NEW: 1.0}
     assert met(RatingWindow(width=5, mirror=0), pool) == about(old=0.5, new=0.5)
-    assert met(RatingWindow(width=0.5, mirror=0), pool) == {NEW: 1.0}  # nobody is within: the nearest
+    assert met(RatingWindow(width=0.5, mirror=0), pool) == {NEW: 1.0}  # none is within: the nearest
     assert met(RatingWindow(width=99), pool) == about(old=1 / 6, new=1 / 6, bot=1 / 6, mirror=0.5)
 
 
@@ -167,36 +168,36 @@ def test_mixture_gives_each_group_its_share():
     assert met(Mixture({"members": 1}), pool_of(OLD, BOT)) == {BOT: 1.0}
 
 
-def test_mixture_refuses_a_member_that_nobody_is():
-    """A misspelt name would silently seat nobody."""
+def test_mixture_refuses_a_member_that_does_not_exist():
+    """A misspelt name would silently have no share."""
     with pytest.raises(SpiralError, match=r"a weight for 'bb', which is none of .* and no member of the pool"):
         Mixture({"learner": 1, "bb": 1}).seat("g", 2, pool_of(BOT), random.Random(0))
 
 
-def test_the_main_role_meets_itself_its_past_and_whom_it_forgot():
-    """35% itself; 50% PFSP, 0.64 : 0.25 for scores of 0.2 and 0.5; 15% the first of them, who now beats it."""
+def test_the_main_role_meets_itself_its_past_and_what_it_has_forgotten():
+    """35% itself; 50% PFSP, 0.64 : 0.25 for scores of 0.2 and 0.5; 15% the first of them, which now beats it."""
     pool = pool_of(OLD, NEW, scores={OLD: 0.2, NEW: 0.5})
-    assert met(Exploiter(), pool) == about(mirror=0.35, old=0.5 * 0.64 / 0.89 + 0.15, new=0.5 * 0.25 / 0.89)
+    assert met(League(), pool) == about(mirror=0.35, old=0.5 * 0.64 / 0.89 + 0.15, new=0.5 * 0.25 / 0.89)
     remembered = pool_of(OLD, NEW, scores={OLD: 0.5, NEW: 0.5})
-    assert met(Exploiter(), remembered) == about(mirror=0.35, old=0.325, new=0.325)
+    assert met(League(), remembered) == about(mirror=0.35, old=0.325, new=0.325)
 
 
-def test_a_main_exploiter_stays_with_its_prey_while_it_has_a_chance():
-    """The newest member, or snapshot; below a score of 0.2 anybody by x(1 - x), here 0.09 : 0.25."""
-    role = Exploiter("main_exploiter")
+def test_a_main_exploiter_stays_with_its_target_while_it_can_win():
+    """The newest member, or snapshot; below a score of 0.2 all by x(1 - x), here 0.09 : 0.25."""
+    role = League("main_exploiter")
     assert met(role, pool_of(OLD, BOT, scores={BOT: 0.3})) == {BOT: 1.0}
     assert met(role, pool_of(OLD, NEW)) == {NEW: 1.0}
     assert met(role, pool_of(OLD, BOT, scores={BOT: 0.1})) == about(bot=0.09 / 0.34, old=0.25 / 0.34)
     assert met(role, pool_of(BOT, scores={BOT: 0.1})) == {BOT: 1.0}
 
 
-def test_a_league_exploiter_meets_everybody_by_pfsp():
+def test_a_league_exploiter_meets_all_by_pfsp():
     pool = pool_of(OLD, BOT, scores={OLD: 0.2, BOT: 0.5})
-    assert met(Exploiter("league_exploiter"), pool) == about(old=0.64 / 0.89, bot=0.25 / 0.89)
+    assert met(League("league_exploiter"), pool) == about(old=0.64 / 0.89, bot=0.25 / 0.89)
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "reason"),
     [
         (lambda: UniformPast(mirror=1.5), "mirror=1.5"),
         (lambda: LatestK(k=0), "k=0"),
@@ -204,9 +205,9 @@ def test_a_league_exploiter_meets_everybody_by_pfsp():
         (lambda: RatingWindow(width=-1), "width=-1"),
         (lambda: Mixture({"learner": 0}), "not all of them 0"),
         (lambda: Mixture({"learner": -1, "members": 2}), "weights of 0 or more"),
-        (lambda: Exploiter("chief"), "role='chief'"),
+        (lambda: League("chief"), "role='chief'"),
     ],
 )
-def test_arguments_that_make_no_sense_are_one_sentence(make, said):
-    with pytest.raises(SpiralError, match=said):
+def test_arguments_that_make_no_sense_are_one_sentence(make, reason):
+    with pytest.raises(SpiralError, match=reason):
         make()

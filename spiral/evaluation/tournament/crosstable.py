@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations, islice
+from itertools import combinations, islice, product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spiral.api.records import outcome
 from spiral.evaluation.tournament.pairing import LineUp
-from spiral.theory import standings
+from spiral.theory import bootstrap, bradley_terry, intervals
+from spiral.theory.bootstrap import Block, Totals
+from spiral.theory.bradley_terry import ELO
+from spiral.theory.intervals import Floats
 from spiral.theory.nash_averaging import circles, cycles, nash_average, strength
-from spiral.theory.standings import ELO, Block, Floats, Totals
 
 Json = dict[str, Any]
 
@@ -36,13 +39,13 @@ class Result:
 
     line_up: LineUp
     returns: tuple[float, ...]
-    """One a chair."""
+    """One a place of the line-up."""
     offender: int | None
-    """The chair whose illegal move ended the game."""
+    """The place whose illegal move ended the game."""
 
     def returns_of(self, player: int) -> list[float]:
-        """The returns of the chairs where a player sat."""
-        return [got for seated, got in zip(self.line_up, self.returns, strict=True) if seated == player]
+        """The returns at the places that a player had."""
+        return [reward for one, reward in zip(self.line_up, self.returns, strict=True) if one == player]
 
     def offended(self, player: int) -> bool:
         """Whether the game ended by an illegal move of this player."""
@@ -54,7 +57,7 @@ Meeting = tuple[Result, ...]
 
 
 @dataclass
-class Played:
+class PairResults:
     """The meetings of one set of players, and whether they played alone, each compared with the others by return."""
 
     players: tuple[int, ...]
@@ -68,7 +71,7 @@ class Played:
 
     @property
     def is_match(self) -> bool:
-        """Whether two players met with nobody else at the table."""
+        """Whether two players met without others in the game."""
         return self.alone or len(self.players) == 2
 
 
@@ -76,7 +79,7 @@ def compared(meeting: Meeting, one: int, other: int, alone: bool) -> list[tuple[
     """(score, margin) of `one` against `other` in each game of a meeting that both played.
 
     The score is 1 for a win and 1/2 for a draw, the margin half the difference of the returns, which is the return
-    where two play for a sum of zero. With more than two chairs, means over all pairs of a chair of each.
+    where two play for a sum of zero. With more than two places, means over all pairs of a place of each.
     """
     if alone:
         return [_versus([a], [b]) for a in _returns(meeting, one) for b in _returns(meeting, other)]
@@ -84,8 +87,8 @@ def compared(meeting: Meeting, one: int, other: int, alone: bool) -> list[tuple[
     return [_versus(mine, theirs) for mine, theirs in met if mine and theirs]
 
 
-def as_block(played: Played) -> Block:
-    """The same results as numbers a deal, for `spiral.theory.standings`."""
+def as_block(played: PairResults) -> Block:
+    """The same results as numbers a deal, for `spiral.theory.bootstrap`."""
     pairs = tuple(played.pairs)
     found = [[compared(meeting, *two, played.alone) for two in pairs] for meeting in played.meetings]
 
@@ -109,18 +112,18 @@ class Extent:
     """Whether wins differ in size, so that to win often and to win much are two things."""
 
     @classmethod
-    def of(cls, log: Sequence[Played]) -> Extent:
+    def of(cls, log: Sequence[PairResults]) -> Extent:
         """At least one game must have been played."""
-        tables: set[tuple[float, ...]] = set()
+        games: set[tuple[float, ...]] = set()
         for played in log:
             for meeting in played.meetings:
-                tables.update([tuple(r.returns[0] for r in meeting)] if played.alone else [r.returns for r in meeting])
-        sizes = {round(abs(a - b) / 2, 9) for returns in tables for a, b in combinations(returns, 2)}
-        everything = [value for returns in tables for value in returns]
-        return cls(min(everything), max(everything), max(sizes, default=0.0), len(sizes - {0.0}) > 1)
+                games.update([tuple(r.returns[0] for r in meeting)] if played.alone else [r.returns for r in meeting])
+        sizes = {round(abs(a - b) / 2, 9) for returns in games for a, b in combinations(returns, 2)}
+        values = [value for returns in games for value in returns]
+        return cls(min(values), max(values), max(sizes, default=0.0), len(sizes - {0.0}) > 1)
 
 
-def cells(log: Sequence[Played], extent: Extent) -> list[Json]:
+def cells(log: Sequence[PairResults], extent: Extent) -> list[Json]:
     """One row for each ordered pair that met in matches, as JSON values."""
     found = []
     for played in log:
@@ -131,14 +134,14 @@ def cells(log: Sequence[Played], extent: Extent) -> list[Json]:
     return sorted(found, key=lambda cell: (cell["row"], cell["column"]))
 
 
-def summary(log: Sequence[Played], num_players: int, graded: bool, anchor: int | None, seed: int) -> Json:
+def summary(log: Sequence[PairResults], num_players: int, graded: bool, anchor: int | None, seed: int) -> Json:
     """Ratings and Nash average as JSON values: a row a player, None for one without a game, and the pairs that never
     met."""
     blocks = [as_block(played) for played in log if played.meetings]
-    everybody = standings.totals(blocks, num_players)
-    present = np.flatnonzero(everybody.games.sum(1) > 0)
-    found = everybody.of(present)
-    samples = standings.resampled(blocks, num_players, NUM_SAMPLES, np.random.default_rng(seed)).of(present)
+    totals = bootstrap.totals(blocks, num_players)
+    present = np.flatnonzero(totals.games.sum(1) > 0)
+    found = totals.of(present)
+    samples = bootstrap.resampled(blocks, num_players, NUM_SAMPLES, np.random.default_rng(seed)).of(present)
     at = [place for place, player in enumerate(present) if player == anchor]
     columns = _elo(found, samples, at) | _nash(found, samples, graded)
     if graded:
@@ -146,7 +149,7 @@ def summary(log: Sequence[Played], num_players: int, graded: bool, anchor: int |
     rows: list[Json | None] = [None] * num_players
     for place, player in enumerate(present):
         rows[int(player)] = {key: column[place] for key, column in columns.items()}
-    return {"players": rows, "strangers": int((found.games == 0).sum() - len(present)) // 2}
+    return {"players": rows, "unmet_pairs": int((found.games == 0).sum() - len(present)) // 2}
 
 
 def rings(table: Sequence[Json], num_players: int, graded: bool) -> Json:
@@ -173,10 +176,10 @@ def rings(table: Sequence[Json], num_players: int, graded: bool) -> Json:
 def _cell(row: int, column: int, met: Sequence[Meeting], alone: bool, extent: Extent) -> Json:
     by_deal = [compared(meeting, row, column, alone) for meeting in met]
     games = [game for deal in by_deal for game in deal]
-    score, low, high = standings.score_interval([_mean(score for score, _ in deal) for deal in by_deal])
+    score, low, high = intervals.score_interval([_mean(score for score, _ in deal) for deal in by_deal])
     margins = [_mean(margin for _, margin in deal) for deal in by_deal]
-    margin = standings.mean_interval(margins, -extent.margin, extent.margin)
-    returns = standings.mean_interval([_mean(_returns(meeting, row)) for meeting in met], extent.lowest, extent.highest)
+    margin = intervals.mean_interval(margins, -extent.margin, extent.margin)
+    returns = intervals.mean_interval([_mean(_returns(meeting, row)) for meeting in met], extent.lowest, extent.highest)
     results = [result for meeting in met for result in meeting if row in result.line_up]
     return {
         "row": row,
@@ -193,19 +196,19 @@ def _cell(row: int, column: int, met: Sequence[Meeting], alone: bool, extent: Ex
         **dict(zip(("margin", "margin_low", "margin_high"), margin, strict=True)),
         **dict(zip(("return", "return_low", "return_high"), returns, strict=True)),
         "illegal": sum(result.offended(row) for result in results) / len(results),
-        "chairs": [_chair(results, row, column, chair) for chair in range(len(results[0].line_up))],
+        "by_player": [_as_player(results, row, column, player) for player in range(len(results[0].line_up))],
     }
 
 
-def _chair(results: Sequence[Result], row: int, column: int, chair: int) -> Json:
-    """The row's player at one chair; its score is None where nobody sat opposite."""
-    seated = [result for result in results if result.line_up[chair] == row]
-    found = [_versus([result.returns[chair]], theirs) for result in seated if (theirs := result.returns_of(column))]
+def _as_player(results: Sequence[Result], row: int, column: int, player: int) -> Json:
+    """The row's results as one player of the game; the score is None where the column's never played against it."""
+    own = [result for result in results if result.line_up[player] == row]
+    scores = [_versus([r.returns[player]], opponents)[0] for r in own if (opponents := r.returns_of(column))]
     return {
-        "games": len(seated),
-        "score": _mean(score for score, _ in found) if found else None,
-        "return": _mean(result.returns[chair] for result in seated) if seated else None,
-        "illegal": sum(result.offender == chair for result in seated) / max(1, len(seated)),
+        "games": len(own),
+        "score": _mean(scores) if scores else None,
+        "return": _mean(result.returns[player] for result in own) if own else None,
+        "illegal": sum(result.offender == player for result in own) / max(1, len(own)),
     }
 
 
@@ -214,7 +217,9 @@ def _elo(found: Totals, samples: Totals, at: Sequence[int]) -> dict[str, list[An
 
     A player who never lost half a point may be any amount better, one who never won any amount worse: None.
     """
-    points, low, high = _with_interval(standings.bradley_terry(found.wins), standings.bradley_terry(samples.wins), at)
+    points, low, high = _with_interval(
+        bradley_terry.bradley_terry(found.wins), bradley_terry.bradley_terry(samples.wins), at
+    )
     return {
         "elo": [ELO * float(x) for x in points],
         "elo_low": [ELO * float(x) if won else None for x, won in zip(low, found.wins.sum(1), strict=True)],
@@ -224,8 +229,8 @@ def _elo(found: Totals, samples: Totals, at: Sequence[int]) -> dict[str, list[An
 
 def _worth(found: Totals, samples: Totals, at: Sequence[int]) -> dict[str, list[Any]]:
     """What a player wins a game of the field's average, in points of the game, with the middle 95% of the bootstrap."""
-    drawn = standings.least_squares(samples.margins, samples.games)
-    columns = _with_interval(standings.least_squares(found.margins, found.games), drawn, at)
+    drawn = bradley_terry.least_squares(samples.margins, samples.games)
+    columns = _with_interval(bradley_terry.least_squares(found.margins, found.games), drawn, at)
     return dict(zip(("worth", "worth_low", "worth_high"), ([*map(float, column)] for column in columns), strict=True))
 
 
@@ -233,7 +238,7 @@ def _with_interval(fitted: Floats, samples: Floats, at: Sequence[int]) -> tuple[
     """(value, low, high), moved so that the player `at` has 0."""
     for place in at:
         fitted, samples = fitted - fitted[place], samples - samples[:, place : place + 1]
-    low, high = standings.percentiles(samples)
+    low, high = bootstrap.percentiles(samples)
     return fitted, np.minimum(low, fitted), np.maximum(high, fitted)
 
 
@@ -254,10 +259,10 @@ def _nash(found: Totals, samples: Totals, graded: bool) -> dict[str, list[Any]]:
 def _payoffs(found: Totals, graded: bool) -> Floats:
     """Mean scores less 1/2, or mean margins; of pairs that never met, what their ratings predict."""
     if graded:
-        ratings = standings.least_squares(found.margins, found.games)
+        ratings = bradley_terry.least_squares(found.margins, found.games)
         guess, known = ratings[:, None] - ratings[None, :], found.margins
     else:
-        guess = standings.expected_scores(standings.bradley_terry(found.wins)) - 0.5
+        guess = bradley_terry.expected_scores(bradley_terry.bradley_terry(found.wins)) - 0.5
         known = found.wins - found.games / 2
     payoffs: Floats = np.where(found.games > 0, known / np.maximum(found.games, 1e-300), guess)
     np.fill_diagonal(payoffs, 0.0)
@@ -268,12 +273,10 @@ def _ring_steps(ring: Sequence[int], means: Floats) -> list[float]:
     return [float(means[one, other]) for one, other in zip(ring, [*ring[1:], ring[0]], strict=True)]
 
 
-def _versus(mine: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
+def _versus(own: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
     """(score, margin), means over all pairs of one's returns and the other's."""
-    return (
-        _mean(0.5 + 0.5 * ((a > b) - (a < b)) for a in mine for b in theirs),
-        _mean((a - b) / 2 for a in mine for b in theirs),
-    )
+    pairs = list(product(own, other))
+    return _mean(outcome(a, b) for a, b in pairs), _mean((a - b) / 2 for a, b in pairs)
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -49,7 +49,7 @@ def collect(run_dir: Path) -> Json:
     unreadable: dict[str, int] = {}
     curves = read_curves(_objects(run_dir / "metrics.jsonl", unreadable))
     episodes, num_episodes = read_episodes(run_dir / "episodes.jsonl", unreadable)
-    faults = [_fault(row) for row in _objects(run_dir / "faults.jsonl", unreadable)]
+    faults = [_fault(row) for row in _objects(run_dir / "voided.jsonl", unreadable)]
     events = [_event(row) for row in _objects(run_dir / "events.jsonl", unreadable)]
     policy = _object(run_dir / "policy.json", unreadable)
     pool = _object(run_dir / "pool.json", unreadable)

@@ -1,4 +1,4 @@
-"""Episodes -> the vital signs of self-play, by game; knows neither what is healthy nor what was before."""
+"""The health indicators of a step, by game: who wins, how varied play is, which replies teach nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from spiral.api.records import LEARNER, Episode, PolicyId, Trajectory
+from spiral.api.records import LEARNER, Episode, PolicyId, Trajectory, outcome
+from spiral.policies.reference import is_bot_id
+from spiral.runs import metric_names
+from spiral.theory.intervals import TWO_SIDED_95
 
 Signs = dict[str, float]
 Trained = Sequence[tuple[Trajectory, Sequence[float]]]
@@ -25,11 +28,11 @@ def vital_signs(
     A sign that the step says nothing about is left out. N is a player's number, AGE is `old` or `new`.
 
     `edge`, `edge_low`, `edge_high`: by how much player 0's return exceeds the mean of the others', in points a game,
-    with a 95% interval; each chair weighs the same as the learner's, so that a strong or weak opponent cancels out.
+    with a 95% interval; each player weighs the same as the learner's, so that a strong or weak opponent cancels out.
     `edge_mirror` and its interval: the same in games of the learner against itself alone, where there are others too.
     `win_pN`: of the games that one player won, the share that went to player N; weighed as `edge`.
     `draw_rate`: share of games in which no single player did best.
-    `illegal_pN`: of the games with the learner in chair N, the share that its illegal move ended.
+    `illegal_pN`: of the games in which the learner was player N, the share that its illegal move ended.
     `entropy_pN`: nats a turn, minus the mean log-probability of the sampled replies, which is an unbiased estimate.
     `reply_tokens_pN`, `cut_off`: mean length of the learner's replies, and the share that ran out of tokens.
     `zero_share`: share of the learner's turns whose advantage is at most `NOTHING` in size.
@@ -46,7 +49,7 @@ def vital_signs(
     metrics: Signs = {}
     for game, played in sorted(games.items()):
         signs = _edges(played) | _endings(played) | _replies(trained[game]) | _openings(played) | _scores(played)
-        metrics |= {f"health/{game}/{name}": value for name, value in signs.items()}
+        metrics |= {metric_names.of_game("health", game, name): value for name, value in signs.items()}
     return metrics
 
 
@@ -71,21 +74,21 @@ def _edge(played: Sequence[Episode], name: str) -> Signs:
     deals = len(by_deal)
     if deals < 2:
         return {name: edge}
-    half = 1.96 * math.sqrt(deals / (deals - 1) * sum(part * part for part in by_deal.values()))
+    half = TWO_SIDED_95 * math.sqrt(deals / (deals - 1) * sum(part * part for part in by_deal.values()))
     return {name: edge, f"{name}_low": edge - half, f"{name}_high": edge + half}
 
 
 def _balanced(played: Sequence[Episode]) -> list[float]:
-    """One weight a game, all together 1 and the same for every chair of the learner's; [] if it never had some chair.
+    """One weight a game, all together 1 and the same for every player that the learner was; [] if it never was some.
 
-    Without it a learner that only ever sits in one chair would look like a chair that wins.
+    Without it a learner that is only ever one player would look like a player that wins.
     """
-    chairs = [[player for player, policy in enumerate(e.policies) if policy == LEARNER] for e in played]
-    seen = Counter(player for seats in chairs for player in seats)
+    learners = [[player for player, policy in enumerate(e.policies) if policy == LEARNER] for e in played]
+    seen = Counter(player for players in learners for player in players)
     num = len(played[0].policies) if played else 0
     if not num or len(seen) < num:
         return []
-    return [sum(1 / (num * seen[player]) for player in seats) for seats in chairs]
+    return [sum(1 / (num * seen[player]) for player in players) for players in learners]
 
 
 def _endings(played: Sequence[Episode]) -> Signs:
@@ -100,9 +103,9 @@ def _endings(played: Sequence[Episode]) -> Signs:
                 shares = (weight for weight, (_, winner) in zip(weights, won, strict=True) if winner == player)
                 signs[f"win_p{player}"] = math.fsum(shares)
     for player in range(num):
-        seated = [e.offender == player for e in played if e.policies[player] == LEARNER]
-        if seated:
-            signs[f"illegal_p{player}"] = sum(seated) / len(seated)
+        offended = [e.offender == player for e in played if e.policies[player] == LEARNER]
+        if offended:
+            signs[f"illegal_p{player}"] = sum(offended) / len(offended)
     return signs
 
 
@@ -114,7 +117,7 @@ def _winner(returns: Sequence[float]) -> int | None:
 
 def _replies(trained: Trained) -> Signs:
     totals: dict[int, list[float]] = defaultdict(lambda: [0, 0.0, 0])  # turns, nats, tokens
-    cut_off = nothing = 0
+    cut_off = idle = 0
     for trajectory, row in trained:
         total = totals[trajectory.player]
         total[0] += len(trajectory.turns)
@@ -122,13 +125,13 @@ def _replies(trained: Trained) -> Signs:
             total[1] -= sum(turn.logprobs)
             total[2] += len(turn.reply)
             cut_off += turn.finish == "length"
-        nothing += sum(-NOTHING <= advantage <= NOTHING for advantage in row)
+        idle += sum(-NOTHING <= advantage <= NOTHING for advantage in row)
     signs: Signs = {}
     for player, (turns, nats, tokens) in sorted(totals.items()):
         if turns:
             signs |= {f"entropy_p{player}": nats / turns, f"reply_tokens_p{player}": tokens / turns}
     if num_turns := sum(total[0] for total in totals.values()):
-        signs |= {"cut_off": cut_off / num_turns, "zero_share": nothing / num_turns}
+        signs |= {"cut_off": cut_off / num_turns, "zero_share": idle / num_turns}
     return signs
 
 
@@ -165,15 +168,15 @@ def _kinds(policies: Iterable[PolicyId]) -> dict[PolicyId, str]:
     steps = {policy: int(found[1]) for policy in policies if (found := re.fullmatch(r"snapshot:(\d+)", policy))}
     by_age = sorted(steps, key=lambda policy: steps[policy])
     num_old = (len(by_age) + 1) // 2
-    kinds = {policy: "bots" if policy.startswith("bot:") else "others" for policy in policies if policy != LEARNER}
+    kinds = {policy: "bots" if is_bot_id(policy) else "others" for policy in policies if policy != LEARNER}
     return kinds | {policy: "old" if i < num_old else "new" for i, policy in enumerate(by_age)}
 
 
 def _pairs(episode: Episode, kinds: Mapping[PolicyId, str]) -> dict[str, list[float]]:
-    """By kind of opponent: 1, 1/2 or 0 for each pair of a chair of the learner's and one of such an opponent."""
+    """By kind of opponent: 1, 1/2 or 0 for each pair of a player of the learner's and one of such an opponent."""
     pairs: dict[str, list[float]] = defaultdict(list)
-    mine = [got for policy, got in zip(episode.policies, episode.returns, strict=True) if policy == LEARNER]
-    for policy, theirs in zip(episode.policies, episode.returns, strict=True):
-        if mine and policy != LEARNER:
-            pairs[kinds[policy]] += [0.5 + 0.5 * ((got > theirs) - (got < theirs)) for got in mine]
+    learner_returns = [r for policy, r in zip(episode.policies, episode.returns, strict=True) if policy == LEARNER]
+    for policy, reward in zip(episode.policies, episode.returns, strict=True):
+        if learner_returns and policy != LEARNER:
+            pairs[kinds[policy]] += [outcome(own, reward) for own in learner_returns]
     return pairs

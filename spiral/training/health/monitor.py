@@ -1,4 +1,4 @@
-"""Keeps watch over a run's health: asks the detector each step, and keeps the events; what follows is the loop's."""
+"""Runs the collapse detector once a step, stores its events and decides the action: note, stop or roll back."""
 
 from __future__ import annotations
 
@@ -7,35 +7,39 @@ from dataclasses import asdict
 from typing import Any
 
 from spiral.config.schema import HealthConfig
-from spiral.training.health import Detector
+from spiral.training.health.detector import Detector
 
 
-class Vigil:
+class HealthMonitor:
     """`state` is what a checkpoint keeps: what the detector remembers, and every event so far."""
 
-    def __init__(self, config: HealthConfig, match_games: int, perfect_information: Collection[str]) -> None:
+    def __init__(self, config: HealthConfig, num_matches: int, perfect_information: Collection[str]) -> None:
         """See `Detector` for the last two."""
         self._config = config
-        self.detector = Detector(config.window, match_games, perfect_information)
+        self._detector = Detector(config.window, num_matches, perfect_information)
         self.events: list[dict[str, Any]] = []
 
-    def look(self, step: int, metrics: Mapping[str, float], num_rollbacks: int) -> dict[str, Any] | None:
+    def check(self, step: int, metrics: Mapping[str, float], num_rollbacks: int) -> dict[str, Any] | None:
         """The event of this step, if anything collapsed; its `action` is what is to be done."""
-        found = self.detector.observe(step, metrics)
-        if found is None:
+        collapse = self._detector.observe(step, metrics)
+        if collapse is None:
             return None
-        action = self._config.action if found.severity == "collapse" else "note"
+        action = self._config.action if collapse.severity == "collapse" else "note"
         if action == "rollback" and num_rollbacks >= self._config.max_rollbacks:
             action = "note"
-        event = {**asdict(found), "action": action}
+        event = {**asdict(collapse), "action": action}
         self.events.append(event)
         return event
+
+    def last_healthy(self, step: int) -> int:
+        """The last step up to `step` at which nothing was wrong, as far as can be told."""
+        return self._detector.last_healthy(step)
 
     @property
     def state(self) -> dict[str, Any]:
         """JSON values."""
-        return {"detector": self.detector.state, "events": self.events}
+        return {"detector": self._detector.state, "events": self.events}
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
-        self.detector.state, self.events = state["detector"], list(state["events"])
+        self._detector.state, self.events = state["detector"], list(state["events"])

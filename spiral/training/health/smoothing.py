@@ -1,7 +1,4 @@
-"""A metric over time: its smoothed value and its extremes; and the metrics' names -> what they tell of which game.
-
-Knows nothing of what a value means.
-"""
+"""Metrics over time: smoothed values and their extremes, by game and quantity."""
 
 from __future__ import annotations
 
@@ -11,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from spiral.theory.intervals import wilson
+from spiral.runs import metric_names
+from spiral.theory.intervals import TWO_SIDED_99, wilson_interval
 
 NUM_RECENT = 5
 """Measurements that a trace without smoothing remembers."""
@@ -69,7 +67,7 @@ class Trace:
 
 def interval(share: float, games: float) -> tuple[float, float]:
     """Of a share of so many games: Wilson's, 99% since detectors look again and again."""
-    return wilson(share * games, games, 2.576)
+    return wilson_interval(share * games, games, TWO_SIDED_99)
 
 
 @dataclass(frozen=True)
@@ -86,24 +84,24 @@ class Observation:
 def observations(metrics: Mapping[str, Any], keep: float, match_games: int) -> Iterator[Observation]:
     """What a step's metrics tell; what is no number, or not finite, is as if it were not there.
 
-    `keep`: decay of what is observed every step. `match_games`: games of an evaluation's match, by chair.
+    `keep`: decay of what is observed every step. `match_games`: matches of an evaluation as each player.
     """
     values = {name: float(value) for name, value in metrics.items() if _is_number(value)}
-    chairs: dict[tuple[str, str], list[float]] = {}
+    scores: dict[tuple[str, str], list[float]] = {}
     for name, value in values.items():
         game, quantity = _parsed(name)
         if quantity == "nash_conv":
             yield Observation(game, quantity, value, 1.0, 0.0)
         elif quantity.startswith("vs "):
             draws = values.get(name.removesuffix("win") + "draw", 0.0)
-            chairs.setdefault((game, quantity), []).append(value + draws / 2)
+            scores.setdefault((game, quantity), []).append(value + draws / 2)
         elif quantity.startswith("score_"):
             games = values.get(name.removesuffix(quantity) + quantity.replace("score_", "games_"), 0.0)
             if games > 0:
                 yield Observation(game, quantity, value, games, keep)
         elif quantity:
             yield Observation(game, quantity, value, 1.0, keep)
-    for (game, quantity), shares in chairs.items():
+    for (game, quantity), shares in scores.items():
         yield Observation(game, quantity, sum(shares) / len(shares), float(match_games * len(shares)), _EVALUATION_KEEP)
 
 
@@ -111,18 +109,20 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and -_HUGE < value < _HUGE
 
 
-_NAMES = (
-    (re.compile(r"health/(.+)/((?:win|illegal|entropy)_p\d+|draw_rate|zero_share|cut_off|score_old)"), ""),
-    (re.compile(r"eval/(.+)/(nash_conv)"), ""),
-    (re.compile(r"eval/(.+?)/vs/(.+)/p\d+/win"), "vs "),
-    (re.compile(r"()learner/(refused)"), ""),
-)
+_HEALTH = re.compile(r"(?:win|illegal|entropy)_p\d+|draw_rate|zero_share|cut_off|score_old")
 
 
 @functools.lru_cache(maxsize=4096)
 def _parsed(name: str) -> tuple[str, str]:
-    """(game, quantity) of a metric; names of games may hold slashes. ("", "") for all that nobody asks for."""
-    for pattern, prefix in _NAMES:
-        if found := pattern.fullmatch(name):
-            return found[1], prefix + found[2]
+    """(game, quantity) of a metric; ("", "") for all that no rule looks at."""
+    if name == metric_names.REFUSED:
+        return "", "refused"
+    found = metric_names.parse(name)
+    if found is None:
+        return "", ""
+    if found.opponent is not None:
+        return (found.game, f"vs {found.opponent}") if found.quantity == "win" else ("", "")
+    exact = found.stage == "eval" and found.quantity == "nash_conv"
+    if exact or (found.stage == "health" and _HEALTH.fullmatch(found.quantity)):
+        return found.game, found.quantity
     return "", ""

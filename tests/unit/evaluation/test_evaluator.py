@@ -12,7 +12,8 @@ from spiral.api.errors import SpiralError
 from spiral.api.records import Episode, Trajectory
 from spiral.config.loading import load
 from spiral.engines.torch.engine import TorchEngine
-from spiral.evaluation.evaluator import AVERAGED, Arena, Evaluator, exact_metrics, exploitability, tally
+from spiral.evaluation.evaluator import Arena, Evaluator, exact_metrics, exploitability, tally
+from spiral.policies.pool import AVERAGED
 from spiral.evaluation.move_probabilities import move_table
 from spiral.models.logits import TokenLogits, parameters
 from spiral.models.prompts import BoxedFormat, PlainFormat, Prompter

@@ -12,7 +12,7 @@ from spiral_models.byte.presets import MODELS
 from spiral.api.errors import RunError, SpiralError
 from spiral.api.records import Sampling
 from spiral.engines.torch.engine import TorchEngine
-from spiral.evaluation.evaluator import AVERAGED
+from spiral.policies.pool import AVERAGED
 from spiral.evaluation.move_probabilities import move_table
 from spiral.evaluation.sampled import Responses, Sampled, estimate, sample_moves
 from spiral.models.logits import TokenLogits, parameters

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from spiral.api.errors import PluginError
 from spiral.api.hooks import hookimpl
 from spiral.commands.main import main
-from spiral.plugins.registry import Broken, Plugins, label
+from spiral.plugins.registry import FailedDistribution, Plugins, label
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_where_nothing_of_a_kind_is_installed_the_remedy_is_the_first_party_extr
     with pytest.raises(PluginError, match=r"only SPIRAL_PLUGINS=spiral-opponents was loaded") as left_out:
         bare.find("game", "kuhn_poker")
     monkeypatch.delenv("SPIRAL_PLUGINS")
-    bare.broken.append(Broken("spiral-games", "0.2.0", "spiral_games", "ImportError: it is broken"))
+    bare.failed.append(FailedDistribution("spiral-games", "0.2.0", "spiral_games", "ImportError: it is broken"))
     with pytest.raises(PluginError, match=r"spiral-games 0\.2\.0 failed to load: ImportError") as lost:
         bare.find("game", "kuhn_poker")
     for error in (one_is_there, left_out, lost):

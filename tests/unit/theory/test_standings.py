@@ -7,18 +7,9 @@ import pytest
 
 from spiral.theory.intervals import wilson
 from spiral.theory.nash_averaging import circles, cycles, nash_average, strength
-from spiral.theory.standings import (
-    ELO,
-    Block,
-    bradley_terry,
-    expected_scores,
-    least_squares,
-    mean_interval,
-    percentiles,
-    resampled,
-    score_interval,
-    totals,
-)
+from spiral.theory.bootstrap import Block, percentiles, resampled, totals
+from spiral.theory.bradley_terry import ELO, bradley_terry, expected_scores, least_squares
+from spiral.theory.intervals import mean_interval, score_interval
 
 ROCK_PAPER_SCISSORS = np.array([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]])
 

@@ -1,1 +1,1 @@
-"""Reward shapers: what a run may pay beside the game's return; none is used unless a run names it."""
+"""Reward shapers: rewards beside the game's return; a run uses those that its config names, and none by default."""

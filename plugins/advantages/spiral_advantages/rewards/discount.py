@@ -1,9 +1,8 @@
-"""Sooner is better: rewards shrink with the number of turns that they took; it knows nothing of a turn's worth."""
+"""A reward shaper that discounts a player's reward by the number of turns that the player took."""
 
 from dataclasses import replace
 
-from spiral.api.errors import SpiralError
-from spiral.api.records import Episode, Trajectory
+from spiral import Episode, SpiralError, Trajectory
 
 
 class Discount:
@@ -13,7 +12,7 @@ class Discount:
     does not. Illegal replies that were asked again count as turns.
 
     Not zero-sum where the players' numbers of turns differ: in a game won by the first player's third move, +1 and
-    -1 become gamma^2 and -gamma. It also rewards delay: whoever is losing gains by losing later.
+    -1 become gamma^2 and -gamma. It also rewards delay: a losing player gains by losing later.
     """
 
     def __init__(self, gamma: float = 0.99) -> None:

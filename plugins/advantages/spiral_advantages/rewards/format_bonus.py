@@ -1,9 +1,8 @@
-"""A bonus for replies that can be read; it does not care whether the move was legal or good."""
+"""A reward shaper that pays for replies that can be read as a move, legal or not."""
 
 import math
 
-from spiral.api.errors import SpiralError
-from spiral.api.records import Episode
+from spiral import Episode, SpiralError
 from spiral_advantages.rewards.shaping import paid
 
 

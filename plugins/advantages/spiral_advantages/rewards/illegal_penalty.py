@@ -1,9 +1,8 @@
-"""A price for illegal and unreadable moves, beside what the rollout does about them; it knows no rules."""
+"""A reward shaper that charges for illegal and unreadable moves, beside what the rollout does about them."""
 
 import math
 
-from spiral.api.errors import SpiralError
-from spiral.api.records import Episode
+from spiral import Episode, SpiralError
 from spiral_advantages.rewards.shaping import paid
 
 
@@ -29,5 +28,6 @@ class IllegalPenalty:
         illegal = [sum(not turn.legal for turn in t.turns) for t in episode.trajectories]
         shares = None
         if self.zero_sum and len(illegal) > 1:
-            shares = [self.penalty * (sum(illegal) - mine) / (len(illegal) - 1) for mine in illegal]
+            # What each player pays is split evenly among the others, so the sum over the players does not change.
+            shares = [self.penalty * (sum(illegal) - own) / (len(illegal) - 1) for own in illegal]
         return paid(episode, lambda turn: 0.0 if turn.legal else -self.penalty, shares)

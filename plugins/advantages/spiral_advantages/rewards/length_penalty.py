@@ -1,17 +1,16 @@
-"""A soft limit on the length of replies; it does not look at what they say."""
+"""A reward shaper that charges for each token of a reply beyond a target length."""
 
 import math
 
-from spiral.api.errors import SpiralError
-from spiral.api.records import Episode
+from spiral import Episode, SpiralError
 from spiral_advantages.rewards.shaping import paid
 
 
 class LengthPenalty:
     """Each token of a reply beyond `target_tokens` costs its turn `weight`, in units of the return a token.
 
-    Not zero-sum: what is taken from a long reply goes to nobody. Both players gain when both are brief, and thinking
-    that wins less than its tokens cost is unlearned. A bot's turn has no tokens and costs nothing.
+    Not zero-sum: what is taken from a long reply is paid to no player. Both players gain when both are brief, and
+    thinking that wins less than its tokens cost is unlearned. A bot's turn has no tokens and costs nothing.
     """
 
     def __init__(self, target_tokens: int = 256, weight: float = 0.001) -> None:

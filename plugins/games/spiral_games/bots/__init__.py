@@ -1,1 +1,1 @@
-"""Bots that know the theory of one game."""
+"""Bots written for one game, by its theory."""

@@ -1,4 +1,4 @@
-"""A bot that plays an exact Nash equilibrium of Kuhn poker; it knows that one game only.
+"""A bot that plays an exact Nash equilibrium of Kuhn poker, and no other game.
 
 Kuhn (1950) shows that all equilibria agree on the second player and form a line for the first: with `alpha`
 in [0, 1/3] the first player bets J with probability alpha and K with 3 alpha, checks Q, and calls a bet with

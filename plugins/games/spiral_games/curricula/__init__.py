@@ -1,1 +1,1 @@
-"""Samplers of the next game: a run names one as its `curriculum`; they know games by name, weight and results only."""
+"""Curricula: samplers of the next game, of which a run names one as its `curriculum`."""

@@ -1,4 +1,4 @@
-"""Games by the tokens that they train, not by their number; it knows nothing of who wins."""
+"""A curriculum that balances the trained tokens of each game, not the number of games."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from spiral.api.errors import SpiralError
-from spiral.api.records import LEARNER, Episode
+from spiral import LEARNER, Episode, SpiralError
 
 
 class BalancedTokens:
@@ -40,8 +39,8 @@ class BalancedTokens:
 
     def record(self, episode: Episode) -> None:
         """Count the trained tokens of a finished game."""
-        seats = [trajectory for trajectory in episode.trajectories if trajectory.policy == LEARNER]
-        tokens = sum(len(turn.reply) for trajectory in seats for turn in trajectory.turns)
+        trained = [trajectory for trajectory in episode.trajectories if trajectory.policy == LEARNER]
+        tokens = sum(len(turn.reply) for trajectory in trained for turn in trajectory.turns)
         keep, before = self._decay, self.state.get(episode.game, {"tokens": 0.0, "weight": 0.0})
         self.state[episode.game] = {
             "tokens": keep * before["tokens"] + (1 - keep) * tokens,
@@ -50,6 +49,7 @@ class BalancedTokens:
 
     def _means(self) -> dict[str, float]:
         """Trained tokens a game, for every game of the run."""
-        known = {game: seen["tokens"] / seen["weight"] for game, seen in self.state.items() if seen["tokens"] > 0}
-        average = sum(known.values()) / len(known) if known else 1.0
-        return {game: known.get(game, average) for game in self._weights}
+        # A mean of 0 would make a game's chance infinite, so games without a trained token count as unknown.
+        measured = {game: seen["tokens"] / seen["weight"] for game, seen in self.state.items() if seen["tokens"] > 0}
+        average = sum(measured.values()) / len(measured) if measured else 1.0
+        return {game: measured.get(game, average) for game in self._weights}

@@ -1,4 +1,4 @@
-"""Games from easy to hard, one opened after the other; it knows results, not moves."""
+"""A curriculum of games from easy to hard, each opened when the one before it is won often enough."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from spiral.api.errors import SpiralError
-from spiral.api.records import Episode
-from spiral_games.curricula.success import learner_chairs, score, tells_strength
+from spiral import Episode, SpiralError
+from spiral_games.curricula.success import learner_players, score, tells_strength
 
 
 class Chain:
@@ -59,11 +58,13 @@ class Chain:
     def record(self, episode: Episode) -> None:
         """Count a finished game, and open the next one when it is time."""
         link, games, scores = self.state["link"], self.state["games"] + 1, self.state["scores"]
+        # Not counted: rehearsed games, and games of the link before that were drawn before the newest one opened.
         if episode.game != self._order[link]:
             return
-        chairs = learner_chairs(episode)
-        if chairs and tells_strength(episode):
-            scores = [*scores, fmean([score(episode, player) for player in chairs])][-self._window :]
+        players = learner_players(episode)
+        if players and tells_strength(episode):
+            # One number a game, however many players the learner is: the window counts games.
+            scores = [*scores, fmean([score(episode, player) for player in players])][-self._window :]
         if link + 1 < len(self._order) and self._is_done(games, scores):
             link, games, scores = link + 1, 0, []
         self.state = {"link": link, "games": games, "scores": scores}
@@ -71,6 +72,7 @@ class Chain:
     def _is_done(self, games: int, scores: Sequence[float]) -> bool:
         if self._patience is not None and games >= self._patience:
             return True
+        # Only a full window: the mean of the first few games would open the next game by luck.
         return len(scores) == self._window and fmean(scores) >= self._threshold
 
 

@@ -1,4 +1,4 @@
-"""Every game alike; it knows nothing of what was played."""
+"""A curriculum that draws every game alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Guess the number, a game for one player: find a secret number in few guesses, told each time where it lies.
+"""Guess the number, a game for one player: find a secret number in few guesses, each answered by where it lies.
 
 The secret is drawn evenly from 1 to `numbers`. A wrong guess is answered by the range in which the secret then must
 lie, and further guesses come from that range. The return is 1 for the first guess and falls evenly to -1 when

@@ -2,8 +2,8 @@
 
 Rules of a round (H. W. Kuhn, "A simplified two-person poker", Contributions to the Theory of Games I, 1950):
 each player antes 1 chip and gets one card of J < Q < K. The first player checks or bets 1 chip. After a check
-the second player checks (showdown) or bets; whoever faces a bet calls with 1 chip (showdown) or folds and
-loses the pot. At a showdown the higher card takes the pot. So a round moves 1 chip (two checks, or a fold) or
+the second player checks (showdown) or bets; the player who faces a bet calls with 1 chip (showdown) or folds
+and loses the pot. At a showdown the higher card takes the pot. So a round moves 1 chip (two checks, or a fold) or
 2 (a called bet), and with best play its first player loses 1/18 chip on average.
 
 In a match player 0 is first in round 1, and the first player alternates. A match is worth the sum of its
@@ -86,6 +86,7 @@ class KuhnPoker:
     def current_player(self) -> int | None:
         if len(self._finished) == self.rounds:
             return None
+        # The first player alternates by round, the mover by move; each move has one leading space.
         return (len(self._finished) + self._moves.count(" ")) % 2
 
     def observe(self, player: int) -> str:
@@ -115,6 +116,7 @@ class KuhnPoker:
         current = len(self._finished)
         deal = list(self._deal)
         for index, hand in enumerate(deal):
+            # A round that ended by a fold showed no card, so the other's is as unknown as in the present round.
             if index > current:
                 deal[index] = rng.choice(HANDS)
             elif index == current or self._finished[index] in _FOLD:

@@ -1,8 +1,8 @@
-"""Liar's dice for two to six players: bid on dice that nobody sees whole, until somebody calls the last bidder a liar.
+"""Liar's dice for two to six players: bids on the dice of all players, of which each sees its own, until a challenge.
 
-Each player rolls `dice` dice in secret. In turn, player 0 first, a player bids that at least so many dice on the
-table show a face (`2x5`: at least two fives), more than the last bid: a larger quantity, or the same quantity and a
-higher face. No bid exceeds the dice on the table. Instead of bidding a player may say `liar`: all dice are shown,
+Each player rolls `dice` dice in secret. In turn, player 0 first, a player bids that at least so many of all
+dice show a face (`2x5`: at least two fives), more than the last bid: a larger quantity, or the same quantity and a
+higher face. No bid exceeds the number of dice. Instead of bidding a player may say `liar`: all dice are shown,
 and the bidder loses if the bid does not hold, else the challenger does. Dice that show the face `wild` count as
 every face (0: no wild face; OpenSpiel's liars_dice has `wild` equal to `faces`).
 
@@ -74,13 +74,13 @@ class LiarsDice:
         return self._player
 
     def observe(self, player: int) -> str:
-        return f"liar p{player} {self.table(player)}"
+        return f"liar p{player} {self.visible(player)}"
 
-    def table(self, player: int) -> str:
+    def visible(self, player: int) -> str:
         """The dice that `player` sees, its own or after a challenge all, and the moves."""
-        seen = (self._hands[player],) if self.loser is None else self._hands
-        said = self._bids if self.loser is None else (*self._bids, "liar")
-        return " ".join(["/".join(hand or "-" for hand in seen), *said])
+        hands = (self._hands[player],) if self.loser is None else self._hands
+        moves = self._bids if self.loser is None else (*self._bids, "liar")
+        return " ".join(["/".join(hand or "-" for hand in hands), *moves])
 
     def legal_moves(self) -> list[str]:
         """Every higher bid, lowest first, then `liar` if there is a bid to doubt."""
@@ -121,8 +121,8 @@ class LiarsDice:
 
     def after(self, player: int) -> int:
         """The next player who has dice."""
-        seats = [(player + step) % self.num_players for step in range(1, self.num_players + 1)]
-        return next(seat for seat in seats if self._hands[seat])
+        following = [(player + step) % self.num_players for step in range(1, self.num_players + 1)]
+        return next(other for other in following if self._hands[other])
 
     def _total(self) -> int:
         return sum(map(len, self._hands))
@@ -134,13 +134,13 @@ class LiarsDice:
         return int(quantity), int(face)
 
     def _check_bid(self, move: str) -> None:
-        """Raise IllegalMove unless `move` is a bid, higher than the last and within the dice on the table."""
+        """Raise IllegalMove unless `move` is a bid, higher than the last and no more than all dice."""
         read = _BID.fullmatch(move)
         if read is None or int(read[2]) > self.faces:
             raise IllegalMove(f"a move is liar, or a bid such as 1x2: a quantity, x, and a face from 1 to {self.faces}")
         bid = int(read[1]), int(read[2])
         if bid[0] > self._total():
-            raise IllegalMove(f"there are only {self._total()} dice on the table")
+            raise IllegalMove(f"there are only {self._total()} dice in play")
         if bid <= self._last_bid():
             raise IllegalMove(f"a bid must be higher than {self._bids[-1]}")
 
@@ -157,10 +157,10 @@ def roll(dice: int, faces: int, rng: random.Random) -> str:
 
 def bidding_rules(dice: int, players: int, faces: int, wild: int) -> str:
     """The rules of a round, up to what the challenge leads to."""
-    seats = ", ".join(f"p{player}" for player in range(players))
+    names = ", ".join(f"p{player}" for player in range(players))
     joker = f"A die that shows {wild} counts as every face. " if wild else ""
     return (
-        f"Liar's dice for {players} players, {seats}, who move in turn, p0 first. Each player secretly rolls "
+        f"Liar's dice for {players} players, {names}, who move in turn, p0 first. Each player secretly rolls "
         f"{'one die' if dice == 1 else f'{dice} dice'} with the faces 1 to {faces}. A bid such as 1x2 says that among "
         "all dice of all players at least 1 shows a 2. Each bid must have a larger quantity than the last bid, or the "
         f"same quantity and a higher face; no quantity is larger than the number of dice in play. {joker}Instead of "

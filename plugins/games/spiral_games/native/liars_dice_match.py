@@ -1,4 +1,4 @@
-"""Liar's dice for a match: who loses a challenge loses a die, and the last player with dice wins.
+"""Liar's dice for a match: the loser of a challenge loses a die, and the last player with dice wins.
 
 A round is `spiral_games.native.liars_dice`, whose bids and challenges it keeps. After a challenge every player who has
 dice rolls again, from the generator of `reset`; the loser opens the next round, or the next player with dice if the
@@ -31,7 +31,7 @@ class LiarsDiceMatch:
 
     def reset(self, rng: random.Random) -> None:
         self._rng = rng
-        self._last = ""  # the last challenge, as everybody saw it
+        self._last = ""  # the last challenge, as all players saw it
         self._left = (self._round.dice,) * self.num_players  # dice of each player
         self._open(0)
 
@@ -42,7 +42,7 @@ class LiarsDiceMatch:
         counts = "/".join(map(str, self._left))
         if self._is_over():
             return f"liar p{player} {counts} over; last {self._last}"
-        hand, *bids = self._round.table(player).split()
+        hand, *bids = self._round.visible(player).split()
         words = " ".join(["liar", f"p{player}", hand, counts, f"p{self._opener}", *bids])
         return f"{words}; last {self._last}" if self._last else words
 
@@ -56,8 +56,9 @@ class LiarsDiceMatch:
         loser = self._round.loser
         if loser is None:
             return
-        hands, *said = self._round.table(loser).split()
-        self._last = " ".join([hands, f"p{self._opener}", *said])
+        hands, *moves = self._round.visible(loser).split()
+        self._last = " ".join([hands, f"p{self._opener}", *moves])
+        # Before the next round opens, since `after` reads the hands of the one that has just ended.
         following = self._round.after(loser)
         self._left = tuple(left - (player == loser) for player, left in enumerate(self._left))
         if not self._is_over():

@@ -1,9 +1,9 @@
 """Pig, a race with a die: roll on and risk the turn, or hold and keep it.
 
 At a turn a player rolls as often as it likes. A roll of 2 or more adds to the turn's total; a 1 loses that total and
-ends the turn; `hold` adds the total to the player's score and ends the turn. Who first has `target` points, score and
-turn's total together, wins at once: holding then is the only sensible move. Play ends after `turns` turns of both
-players together, with a win for the higher score or a draw.
+ends the turn; `hold` adds the total to the player's score and ends the turn. The first player with `target` points,
+score and turn's total together, wins at once: holding then is the only sensible move. Play ends after `turns` turns of
+both players together, with a win for the higher score or a draw.
 
 The one decision is how much to risk, which T. Neller and C. Presser ("Optimal Play of the Dice Game Pig", The UMAP
 Journal 25, 2004) solved: it depends on both scores, not on the turn's total alone.
@@ -73,10 +73,10 @@ class PigDice:
 
     def returns(self) -> list[float]:
         """+1 for the higher score at the end, -1 for the other; 0 for equal scores and while the match is on."""
-        mine, other = self._scores
-        if mine == other or not self._is_over():
+        first, second = self._scores
+        if first == second or not self._is_over():
             return [0.0, 0.0]
-        return [1.0, -1.0] if mine > other else [-1.0, 1.0]
+        return [1.0, -1.0] if first > second else [-1.0, 1.0]
 
     def resample(self, player: int, rng: random.Random) -> None:
         """Nothing is hidden but how the dice will fall."""
@@ -86,7 +86,7 @@ class PigDice:
         return max(self._scores) >= self.target or self._turn == self.turns
 
     def _end_turn(self, points: int) -> None:
-        mine, other = self._scores
-        self._scores = (mine + points, other) if self._turn % 2 == 0 else (mine, other + points)
+        first, second = self._scores
+        self._scores = (first + points, second) if self._turn % 2 == 0 else (first, second + points)
         self._total = 0
         self._turn += 1

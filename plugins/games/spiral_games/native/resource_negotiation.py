@@ -102,20 +102,20 @@ class ResourceNegotiation:
     def sample_move(self, rng: random.Random) -> str:
         """A random legal move: chat, an offer of one kind for another, or an answer to the standing offer."""
         player = self._num_moves % 2
-        mine, other = self._goods[player], self._goods[1 - player]
+        own, other = self._goods[player], self._goods[1 - player]
         kinds = range(len(RESOURCES))
-        swaps = [(give, ask) for give in kinds for ask in kinds if give != ask and mine[give] and other[ask]]
+        swaps = [(give, ask) for give in kinds for ask in kinds if give != ask and own[give] and other[ask]]
         choices = ["chat", "offer"] if swaps else ["chat"]
         if self._offer is not None and self._offer.maker != player:
             choices.append("[deny]")
-            if _covers(mine, self._offer.asks):
+            if _covers(own, self._offer.asks):
                 choices.append("[accept]")
         chosen = rng.choice(choices)
         if chosen == "chat":
             return rng.choice(_CHAT)
         if chosen == "offer":
             gives, asks = rng.choice(swaps)
-            amount, price = rng.randint(1, mine[gives]), rng.randint(1, other[asks])
+            amount, price = rng.randint(1, own[gives]), rng.randint(1, other[asks])
             return f"[{amount} {RESOURCES[gives]} -> {price} {RESOURCES[asks]}]"
         return chosen
 
@@ -140,10 +140,10 @@ class ResourceNegotiation:
         self._num_moves += 1
 
     def returns(self) -> list[float]:
-        mine, other = self.gains()
-        if mine == other:
+        first, second = self.gains()
+        if first == second:
             return [0.0, 0.0]
-        return [1.0, -1.0] if mine > other else [-1.0, 1.0]
+        return [1.0, -1.0] if first > second else [-1.0, 1.0]
 
     def gains(self) -> tuple[int, int]:
         """How much the worth of each player's goods has grown, by that player's own values."""

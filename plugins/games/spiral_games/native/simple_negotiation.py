@@ -3,8 +3,8 @@
 After SimpleNegotiation of TextArena and SPIRAL, with private values drawn anew for every match. Each player
 starts with `stock` wood and `stock` gold. What one wood and one gold are worth to a player are whole numbers
 from 1 to 19 that add up to 20, known to that player alone; so both begin with the same worth, 20 * stock.
-Players speak in turn, player 0 first, `turns` times in all. Whoever gained more by their own values wins (+1
-and -1, or 0 each).
+Players speak in turn, player 0 first, `turns` times in all. The player who gained more by its own values wins
+(+1 and -1, or 0 each).
 
 A move is free text with at most one action in square brackets, in any case and with any spacing:
 
@@ -143,10 +143,10 @@ class SimpleNegotiation:
         self._num_moves += 1
 
     def returns(self) -> list[float]:
-        mine, other = self.gains()
-        if mine == other:
+        first, second = self.gains()
+        if first == second:
             return [0.0, 0.0]
-        return [1.0, -1.0] if mine > other else [-1.0, 1.0]
+        return [1.0, -1.0] if first > second else [-1.0, 1.0]
 
     def gains(self) -> tuple[int, int]:
         """How much the worth of each player's goods has grown, by that player's own values."""
@@ -189,9 +189,9 @@ class SimpleNegotiation:
 
 
 def chat_line(player: int, chat: str, action: str) -> str:
-    """What was said, as a line of the observation: line breaks become spaces, and the action stands last."""
-    said = " ".join(chat.splitlines()).strip()
-    return f"\np{player}:{' ' if said else ''}{said}{action}"
+    """A move as a line of the observation: line breaks in the chat become spaces, and the action stands last."""
+    text = " ".join(chat.splitlines()).strip()
+    return f"\np{player}:{' ' if text else ''}{text}{action}"
 
 
 def split_move(move: str, offer_form: str = _OFFER_FORM) -> tuple[str, str | None]:
@@ -199,14 +199,15 @@ def split_move(move: str, offer_form: str = _OFFER_FORM) -> tuple[str, str | Non
 
     Raises IllegalMove, with `offer_form` as the remedy, unless it holds one pair of brackets at most.
     """
-    found = _BRACKETS.findall(move)
-    if len(found) > 1:
+    actions = _BRACKETS.findall(move)
+    if len(actions) > 1:
         raise IllegalMove("a move holds one action in square brackets at most")
-    if move.count("[") != len(found) or move.count("]") != len(found):
+    # A bracket outside the pair would let chat look like an action to a reader of the observation.
+    if move.count("[") != len(actions) or move.count("]") != len(actions):
         raise IllegalMove(f"square brackets come in pairs and hold one action; {offer_form}")
-    if not found:
+    if not actions:
         return move, None
-    inside = found[0].strip()
+    inside = actions[0].strip()
     answer = inside.lower()
     return _BRACKETS.sub("", move), answer if answer in ("accept", "deny") else inside
 

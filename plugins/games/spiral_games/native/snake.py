@@ -2,7 +2,7 @@
 
 Each round both players choose a direction without seeing the other's choice. Then both heads move one square, and a
 tail follows unless its head took the apple, which makes the snake a square longer; a new apple falls on a free square.
-A snake dies when its head leaves the board or meets a snake, the other's head included. Who is left alone wins; two
+A snake dies when its head leaves the board or meets a snake, the other's head included. The last snake alive wins; two
 deaths in one round draw; after `rounds` rounds the longer snake wins, or equal lengths draw.
 
 To the framework player 0 chooses first in each round, and its choice is hidden until player 1 has chosen.
@@ -19,7 +19,7 @@ Snake = tuple[Square, ...]
 
 MOVES = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
 MAX_SIDE = 10
-_MINE, _OTHER = ("H", "h"), ("O", "o")
+_OWN, _OTHER = ("H", "h"), ("O", "o")
 """Head and body."""
 
 
@@ -69,15 +69,16 @@ class SnakeGame:
         board = [["."] * self.cols for _ in range(self.rows)]
         if self._apple is not None:
             board[self._apple[0]][self._apple[1]] = "*"
-        for snake, (head, body) in ((self._snakes[1 - player], _OTHER), (self._snakes[player], _MINE)):
+        # The player's own snake is drawn last: where two heads met, each player sees its own.
+        for snake, (head, body) in ((self._snakes[1 - player], _OTHER), (self._snakes[player], _OWN)):
             for row, col in snake[1:]:
                 board[row][col] = body
             row, col = snake[0]
             if 0 <= row < self.rows and 0 <= col < self.cols:
                 board[row][col] = head
         when = "over" if over else f"{self._round + 1}/{self.rounds}"
-        said = f" {self._chosen}" if player == 0 and self._chosen is not None else ""
-        return f"snake p{player} {when} {'/'.join(map(''.join, board))}{said}"
+        chosen = f" {self._chosen}" if player == 0 and self._chosen is not None else ""
+        return f"snake p{player} {when} {'/'.join(map(''.join, board))}{chosen}"
 
     def legal_moves(self) -> list[str]:
         """All four directions, the deadly ones too."""
@@ -93,6 +94,7 @@ class SnakeGame:
             self._chosen = move
             return
         first, second = self._snakes
+        # Both move before either is checked, so that the order of the two choices gives no advantage.
         self._snakes = (self._moved(first, self._chosen), self._moved(second, move))
         self._chosen = None
         self._alive = (self._survives(0), self._survives(1))
@@ -127,6 +129,6 @@ class SnakeGame:
         return (head, *(snake if head == self._apple else snake[:-1]))
 
     def _survives(self, player: int) -> bool:
-        mine, other = self._snakes[player], self._snakes[1 - player]
-        row, col = mine[0]
-        return 0 <= row < self.rows and 0 <= col < self.cols and mine[0] not in mine[1:] and mine[0] not in other
+        own, other = self._snakes[player], self._snakes[1 - player]
+        head = row, col = own[0]
+        return 0 <= row < self.rows and 0 <= col < self.cols and head not in own[1:] and head not in other

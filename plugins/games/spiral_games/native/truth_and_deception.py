@@ -66,8 +66,8 @@ class TruthAndDeception:
             when = "guess 1 or 2"
         else:
             when = f"{self._num_said + 1}/{self.messages}"
-        told = f", {self._true + 1} is true" if player == self._deceiver and self._guess is None else ""
-        return f"truth p{player} {role} {when}{told}{self._statements}{self._said}"
+        secret = f", {self._true + 1} is true" if player == self._deceiver and self._guess is None else ""
+        return f"truth p{player} {role} {when}{secret}{self._statements}{self._said}"
 
     def legal_moves(self) -> list[str] | None:
         """None while the players talk, since that is free text; then the two guesses."""
@@ -89,8 +89,8 @@ class TruthAndDeception:
             self._guess = GUESSES.index(move)
             self._said += f"\np{player}: {move}"
             return
-        said = " ".join(move[: self.max_chat].splitlines()).strip()
-        self._said += f"\np{player}:{' ' if said else ''}{said}"
+        text = " ".join(move[: self.max_chat].splitlines()).strip()
+        self._said += f"\np{player}:{' ' if text else ''}{text}"
         self._num_said += 1
 
     def returns(self) -> list[float]:

@@ -1,4 +1,4 @@
-"""Pairs of statements of which one is true, as data for games about telling the truth; it knows no game."""
+"""Pairs of statements of which one is true: the data of truth and deception."""
 
 FACT_PAIRS: tuple[tuple[str, str, str], ...] = (
     ("The capital of Australia is {}.", "Canberra", "Sydney"),

@@ -1,4 +1,4 @@
-"""OpenSpiel's games, its players as bots, and its exact theory; pyspiel is imported when a game is made, not before."""
+"""OpenSpiel's games, bots and exact theory; pyspiel is imported when a game is made, not before."""
 
 from spiral_games.openspiel.bots import OpenSpielCFR, OpenSpielMCTS, OpenSpielRandom
 from spiral_games.openspiel.catalogue import excluded_names, game_names

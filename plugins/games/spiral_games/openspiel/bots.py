@@ -1,6 +1,6 @@
-"""OpenSpiel's players as bots: search, CFR+ and chance; they play games named openspiel/... and no others.
+"""OpenSpiel's bots (tree search, CFR+, uniform random) for games named openspiel/..., and no others.
 
-No bot has a memory of the match or a generator of its own: whatever it needs is seeded from the `rng` of the call.
+No bot has a memory of the match or a generator of its own: all chance is seeded from the `rng` of the call.
 """
 
 import importlib
@@ -14,7 +14,7 @@ from spiral_games.openspiel.game import DealtOpenSpielGame, OpenSpielGame, Resam
 from spiral_games.openspiel.resampling import Unresampled, resampler
 
 TRIED_ON = ("openspiel/kuhn_poker", "openspiel/goofspiel", "openspiel/tic_tac_toe")
-"""What the conformance kit plays with these bots, who play nothing outside the family."""
+"""The games that the conformance kit tries these bots on, since they play none outside the family."""
 
 
 class OpenSpielRandom:
@@ -25,7 +25,7 @@ class OpenSpielRandom:
     def choose(self, game: Game, player: int, rng: random.Random) -> str:
         match = _match(game, "openspiel_random")
         bot = pyspiel().make_uniform_random_bot(player, rng.getrandbits(31))
-        return _word(match, bot.step(match.state.clone()))
+        return _move(match, bot.step(match.state.clone()))
 
 
 class OpenSpielCFR:
@@ -45,7 +45,7 @@ class OpenSpielCFR:
         return rng.choices(list(chances), list(chances.values()))[0]
 
     def table(self, game: OpenSpielGame) -> dict[str, dict[str, float]]:
-        """The whole policy, {observation: {move: probability}}."""
+        """The whole policy as a policy table, {observation: {move: probability}}."""
         return cfr_table(game, self.iterations)
 
 
@@ -53,7 +53,7 @@ class OpenSpielMCTS:
     """Monte Carlo tree search: UCT with perfect information, ISMCTS where something is hidden.
 
     ISMCTS (Cowling, Powley and Whitehouse 2012) searches worlds that the player cannot tell from the true one. Leaves
-    are valued by one random playout each. Where not one such world is found in time, the move is random.
+    are valued by one random playout each. Where no such world is found in time, the move is random.
     """
 
     tried_on = TRIED_ON
@@ -72,16 +72,16 @@ class OpenSpielMCTS:
             rewards = pyspiel().GameType.RewardModel
             if match.loaded.game.get_type().reward_model != rewards.TERMINAL:
                 raise SpiralError(
-                    f"The bot openspiel_mcts cannot play openspiel/{match.loaded.name}: it pays on the way, and "
-                    "OpenSpiel's search wants all pay at the end; choose another bot."
+                    f"The bot openspiel_mcts cannot play openspiel/{match.loaded.name}: it has rewards during "
+                    "the match, and OpenSpiel's search takes them at the end only; choose another bot."
                 )
-            return _word(match, self._searched(match, rng))
+            return _move(match, self._searched(match, rng))
         if not isinstance(match, DealtOpenSpielGame | ResampledOpenSpielGame):
             raise SpiralError(
                 f"The bot openspiel_mcts cannot play openspiel/{match.loaded.name}: what a player does not know cannot "
-                "be redrawn quickly, and without that a search would have to peek; choose another bot."
+                "be redrawn quickly, and without that the search would use hidden information; choose another bot."
             )
-        return _word(match, self._searched_in_worlds(match, player, rng))
+        return _move(match, self._searched_in_worlds(match, player, rng))
 
     def _searched(self, match: OpenSpielGame, rng: random.Random) -> int:
         library = pyspiel()
@@ -102,6 +102,7 @@ class OpenSpielMCTS:
             self.simulations,
             random_state=chance,
         )
+        # ISMCTS asks for a world at each simulation; `resampler` says why not OpenSpiel's own.
         bot.set_resampler(_Worlds(match, rng))
         try:
             return int(bot.step(match.state.clone()))
@@ -112,22 +113,22 @@ class OpenSpielMCTS:
 class _Worlds:
     """Worlds that look alike to the player to move; an old one where a new one is not found in time.
 
-    Raises Unresampled when not even one is found.
+    Raises Unresampled when none is found.
     """
 
     def __init__(self, match: OpenSpielGame, rng: random.Random) -> None:
         self._rng, self._resample = rng, resampler(match.loaded)
-        self._found: list[Any] = []
+        self._worlds: list[Any] = []
 
     def __call__(self, state: Any, player: int) -> Any:
-        assert self._resample is not None  # choose lets no other game come here
+        assert self._resample is not None  # `choose` refuses all other games
         try:
-            self._found.append(self._resample(state, player, self._rng))
+            self._worlds.append(self._resample(state, player, self._rng))
         except Unresampled:
-            if not self._found:
+            if not self._worlds:
                 raise
-            return self._rng.choice(self._found).clone()
-        return self._found[-1].clone()
+            return self._rng.choice(self._worlds).clone()
+        return self._worlds[-1].clone()
 
 
 def _match(game: Game, bot: str) -> OpenSpielGame:
@@ -139,5 +140,5 @@ def _match(game: Game, bot: str) -> OpenSpielGame:
     return game
 
 
-def _word(match: OpenSpielGame, action: int) -> str:
+def _move(match: OpenSpielGame, action: int) -> str:
     return next(move for move, number in match.actions().items() if number == action)

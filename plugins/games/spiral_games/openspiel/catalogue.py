@@ -1,4 +1,4 @@
-"""Finds OpenSpiel's games, says which of them can be played here, and loads one; it knows no match.
+"""The catalogue of OpenSpiel's games: which of them can be played here, which cannot and why, and how one is loaded.
 
 Nothing here imports pyspiel before it is asked for a game: the package is an extra of this distribution.
 """
@@ -39,7 +39,7 @@ class Loaded:
     turned: bool
     """Whether players choose at once in turn, and what the others have just chosen is all that is hidden."""
     sight: str
-    """What a player is shown: OpenSpiel's `information` state, its `observation`, or a `transcript` of these."""
+    """What a player sees: OpenSpiel's `information` state, its `observation`, or a `transcript` of observations."""
 
     @property
     def num_players(self) -> int:
@@ -113,7 +113,9 @@ def reload(name: str, params: str) -> Loaded:
 
 def _loaded(name: str, params: str, game: Any, turned: bool) -> Loaded:
     kind = game.get_type()
-    alone = turned and game.num_players() == 1  # nobody else chooses, so nothing is hidden, though the type says so
+    alone = turned and game.num_players() == 1  # no other player chooses, so nothing is hidden, though the type says so
+    # The information state remembers all that a player saw and did, so it is preferred; with perfect information it is
+    # a history of moves, and the observation is the position, which is shorter and shows all.
     perfect = alone or kind.information == pyspiel().GameType.Information.PERFECT_INFORMATION
     if perfect or (turned and not kind.provides_information_state_string):
         sight = "observation" if kind.provides_observation_string else "information"
@@ -150,7 +152,7 @@ def _refusal(kind: Any) -> str | None:
     if kind.short_name in BROKEN:
         return BROKEN[kind.short_name]
     if kind.dynamics == types.Dynamics.MEAN_FIELD:
-        return "a mean-field game has a crowd, not players at a table"
+        return "a mean-field game has a population in place of single players"
     if kind.default_loadable and kind.chance_mode == types.ChanceMode.SAMPLED_STOCHASTIC:
         return "it draws its chance from a generator of its own, so a seed of the run cannot repeat a match"
     if kind.short_name.endswith("_ir"):

@@ -1,4 +1,4 @@
-"""Lists the chance of a game up front, where that is sound and small; it knows no policy and plays no match.
+"""Lists the deals of a game, all its chance up front, where that is sound and small.
 
 A deal is the chance outcomes of a match in the order in which they come. That works where no outcome and no
 probability depends on what the players do: cards yes, the dice of a game in which players decide when to roll no.
@@ -53,13 +53,15 @@ class _Dependent(Exception):
 @functools.lru_cache(maxsize=256)
 def shape(loaded: Loaded) -> Shape:
     """Sample a few matches, always the same ones."""
+    # Knuth's estimator: the numbers of choices along a random match, chance included, multiply to an estimate of the
+    # number of histories of each length.
     rng = random.Random(0)
     sizes: list[float] = []
     moves: dict[str, None] = {}
     returning, visited = False, 0
     while len(sizes) < NUM_SAMPLES and visited < MAX_SAMPLED:
         if len(sizes) == 3 and min(sizes) > MAX_PERFECT_HISTORIES:
-            break
+            break  # a game this large is listed in no case, and its matches are long
         state, width, size, seen = loaded.game.new_initial_state(), 1.0, 1.0, set()
         while not state.is_terminal() and visited < MAX_SAMPLED:
             legal = state.legal_actions()
@@ -98,13 +100,13 @@ def listing(loaded: Loaded) -> Listing:
 
 def deals(loaded: Loaded) -> tuple[tuple[float, Deal], ...]:
     """(probability, deal), every sequence of chance outcomes. Raises SpiralError where it is not sound or too large."""
-    found = listing(loaded)
-    if found.refusal:
+    listed = listing(loaded)
+    if listed.refusal:
         raise SpiralError(
-            f"OpenSpiel's {loaded.name} cannot be enumerated: {found.refusal}; choose smaller params, or estimate "
+            f"OpenSpiel's {loaded.name} cannot be enumerated: {listed.refusal}; choose smaller params, or estimate "
             "by playing matches"
         )
-    return found.deals
+    return listed.deals
 
 
 _Tree = dict[Deal, tuple[tuple[int, float], ...]]
@@ -112,7 +114,7 @@ _Tree = dict[Deal, tuple[tuple[int, float], ...]]
 
 
 def _tree(loaded: Loaded) -> _Tree:
-    """Walk all histories as far as chance may still come, and see that moves do not change it."""
+    """Walk all histories as far as chance may still come, and check that moves do not change it."""
     most = loaded.game.max_chance_nodes_in_history()
     tree: _Tree = {}
     stack: list[tuple[Any, Deal, bool]] = [(loaded.game.new_initial_state(), (), False)]
@@ -127,8 +129,10 @@ def _tree(loaded: Loaded) -> _Tree:
         if not state.is_chance_node():
             stack += [(state.child(action), drawn, True) for action in state.legal_actions()]
             continue
+        # A dealt match has no generator, so a bot that searches copies of it would foresee the dice of later turns.
         if moved and loaded.perfect_information:
             raise _Dependent("dice are thrown between moves, and what is still to be thrown cannot lie in a deal")
+        # Every history with the same outcomes so far must come to the same chance node, whatever moves lie between.
         outcomes = tuple(state.chance_outcomes())
         if tree.setdefault(drawn, outcomes) != outcomes:
             raise _Dependent("its chance depends on the moves, so it cannot be dealt up front")

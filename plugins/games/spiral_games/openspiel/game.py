@@ -1,4 +1,4 @@
-"""A game of OpenSpiel as a game of spiral; it knows no particular game, and no policy."""
+"""The adapter of OpenSpiel: any of its games that can be played here, as a game of spiral."""
 
 import contextlib
 import copy
@@ -18,7 +18,8 @@ Style = Literal["full", "short"]
 
 
 class OpenSpielGame:
-    """A match; what can be dealt up front is a `DealtOpenSpielGame`, what can be redrawn a `ResampledOpenSpielGame`.
+    """A match. Games that can be dealt up front are a `DealtOpenSpielGame`, others that can be redrawn a
+    `ResampledOpenSpielGame`.
 
     Moves are OpenSpiel's action strings, and what a player sees is OpenSpiel's text, behind `p0 ` or `p1 ` ...
     """
@@ -32,11 +33,11 @@ class OpenSpielGame:
         self.rules = _rules(loaded)
         self._counted = loaded.perfect_information and chance.shape(loaded).returning
         self.state: Any = None
-        """OpenSpiel's state, never at a chance node. Look at it as you like; `play` alone may change it."""
-        self._chance: random.Random | None = None  # bots that search know by it that dice are still to come
+        """OpenSpiel's state, never at a chance node. Read it freely; `play` alone may change it."""
+        self._chance: random.Random | None = None  # searching bots take a generator for chance still to come
         self._deal: chance.Deal | None = None
         self._seen: list[tuple[str, ...]] = []  # for each player, its last observation's lines
-        self._told: list[str] = []  # for each player, the transcript
+        self._transcripts: list[str] = []  # for each player, the transcript
         self._actions: dict[str, int] | None = None
 
     def reset(self, rng: random.Random) -> None:
@@ -49,7 +50,7 @@ class OpenSpielGame:
     def observe(self, player: int) -> str:
         """OpenSpiel's text with the player before it, and the number of the move in games that can go in circles."""
         if self.loaded.sight == "transcript":
-            return f"p{player} {self._told[player]}"
+            return f"p{player} {self._transcripts[player]}"
         if self.loaded.sight == "information":
             text = str(self.state.information_state_string(player))
             return f"p{player} {SHORT[self.loaded.name](text) if self.style == 'short' else text}"
@@ -66,7 +67,7 @@ class OpenSpielGame:
         player = self.state.current_player()
         self.state.apply_action(legal[move])
         if self.loaded.sight == "transcript":
-            self._told[player] += f"> {move}\n"
+            self._transcripts[player] += f"> {move}\n"
         self._settle()
 
     def returns(self) -> list[float]:
@@ -87,21 +88,23 @@ class OpenSpielGame:
     def _begin(self, rng: random.Random | None, deal: chance.Deal | None) -> None:
         self._chance, self._deal = rng, deal
         self.state = self.loaded.game.new_initial_state()
-        self._seen, self._told = [()] * self.num_players, [""] * self.num_players
+        self._seen, self._transcripts = [()] * self.num_players, [""] * self.num_players
         self._settle()
 
     def _settle(self) -> None:
-        """Let chance have its turns, then let everybody look."""
-        self._actions = None
+        """Play the chance nodes up to the next decision, then record what each player sees of it."""
+        self._actions = None  # the cached moves of the position before
         while self.state.is_chance_node():
             self.state.apply_action(self._draw())
         if self.loaded.sight == "transcript":
             for player in range(self.num_players):
                 text = self.state.observation_string(player)
-                self._told[player] += "".join(f"{line}\n" for line in changes(self._seen[player], text))
+                self._transcripts[player] += "".join(f"{line}\n" for line in changes(self._seen[player], text))
                 self._seen[player] = tuple(text.splitlines())
 
     def _draw(self) -> int:
+        # A dealt match takes its outcomes from the deal in order and has no generator. `_redraw` replaces what is left
+        # of a deal by a generator: in another match other outcomes may be left.
         if self._deal:
             action, self._deal = self._deal[0], self._deal[1:]
             return action
@@ -112,7 +115,7 @@ class OpenSpielGame:
     def __deepcopy__(self, memo: dict[int, Any]) -> "OpenSpielGame":
         """A copy of the state and of the generator; the loaded game is shared, it never changes."""
         twin = copy.copy(self)
-        twin._seen, twin._told = list(self._seen), list(self._told)
+        twin._seen, twin._transcripts = list(self._seen), list(self._transcripts)
         if self._chance is not None:
             twin._chance = random.Random(0)
             twin._chance.setstate(self._chance.getstate())
@@ -182,6 +185,8 @@ def _kind(loaded: Loaded) -> type[OpenSpielGame]:
     """The class whose promises this game can keep."""
     if loaded.sight == "transcript":
         return OpenSpielGame
+    # Hidden information that cannot be redrawn rules out a dealt game too: its `deals` would be right, but a
+    # `DealtOpenSpielGame` also promises `resample`.
     hidden = not loaded.perfect_information
     if hidden and resampler(loaded) is None:
         return OpenSpielGame
@@ -193,7 +198,7 @@ def _kind(loaded: Loaded) -> type[OpenSpielGame]:
 def _redraw(game: OpenSpielGame, player: int, rng: random.Random) -> None:
     """Put another match in the place of this one, with other chance to come."""
     redraw = resampler(game.loaded)
-    assert redraw is not None  # the two classes that can be redrawn are made only where it is known how
+    assert redraw is not None  # `_kind` gives the two classes that are redrawn only to games with a resampler
     with contextlib.suppress(Unresampled):
         game.show(redraw(game.state, player, rng))
     game._deal = None

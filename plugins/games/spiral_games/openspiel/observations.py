@@ -1,4 +1,4 @@
-"""Turns OpenSpiel's positions into spiral's texts: moves and what a player sees; it knows no match."""
+"""Texts of OpenSpiel's positions: moves as words, observations made shorter, and changes between observations."""
 
 import re
 from collections import Counter
@@ -28,10 +28,10 @@ def leduc(text: str) -> str:
     `2 cr/4 c`: the player holds 2, call and raise in round 1, the public card is 4, call in round 2. What is left out
     (round, mover, pot, money) follows from the moves.
     """
-    found = _LEDUC.fullmatch(text)
-    if found is None:
+    match = _LEDUC.fullmatch(text)
+    if match is None:
         raise ValueError(f"not an information state of leduc_poker: {text!r}")
-    private, public, first, second = found.groups()
+    private, public, first, second = match.groups()
     rounds = [f"{private} {_letters(first)}"] + ([] if public is None else [f"{public} {_letters(second)}"])
     return "/".join(part.strip() for part in rounds)
 

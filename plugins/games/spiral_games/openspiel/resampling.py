@@ -1,4 +1,4 @@
-"""Finds another match that one player cannot tell from the present one; it reads nothing that player does not see.
+"""Redraws what one player does not know: finds another match that the player cannot tell from the present one.
 
 Only the player's own information states and moves go in. A random search goes through everything else - chance and
 the others' moves - and turns back where the player would have seen something different.
@@ -18,7 +18,7 @@ MAX_CHANCE_NODES = 12
 CHANCE = -1
 """OpenSpiel's number for chance as a player."""
 NUM_TRIALS = 3
-"""Random matches, or their first 40 decisions, in which a way is tried."""
+"""Random matches, or their first 40 decisions, on which a resampler is tried."""
 
 Resampler = Callable[[Any, int, random.Random], Any]
 """(state, player, rng) -> a new state that `player` cannot tell from the first; raises Unresampled."""
@@ -30,9 +30,9 @@ class Unresampled(Exception):
 
 @functools.lru_cache(maxsize=256)
 def resampler(loaded: Loaded) -> Resampler | None:
-    """What redraws this game's hidden information quickly, tried on a few matches; None if nothing does.
+    """The resampler of this game, tried on a few matches; None where none is quick enough.
 
-    For games of choosing at once, other choices; else the search below where it is quick enough. OpenSpiel's own
+    For games of simultaneous choices `chosen_at_once`, else `search`. OpenSpiel's own
     `resample_from_infostate` is not used: in 2.0 that of colored_trails returns the true state, so that a search would
     peek, and that of hearts can return a state without a legal move.
     """
@@ -42,7 +42,8 @@ def resampler(loaded: Loaded) -> Resampler | None:
     return search if quick else None
 
 
-def _works(loaded: Loaded, how: Resampler) -> bool:
+def _works(loaded: Loaded, resample: Resampler) -> bool:
+    """Whether it finds a match at every decision tried."""
     rng = random.Random(0)
     for _ in range(NUM_TRIALS):
         state, decisions = loaded.game.new_initial_state(), 0
@@ -52,7 +53,7 @@ def _works(loaded: Loaded, how: Resampler) -> bool:
                 continue
             decisions += 1
             try:
-                how(state, decisions % loaded.num_players, rng)
+                resample(state, decisions % loaded.num_players, rng)
             except Unresampled:
                 return False
             state.apply_action(rng.choice(state.legal_actions()))
@@ -67,19 +68,23 @@ def search(state: Any, player: int, rng: random.Random) -> Any:
     """
     sights, moves = _memory(state, player)
     mover, paid = state.current_player(), state.player_return(player) if state.is_terminal() else None
+    # Depth-first with backtracking: an iterator of untried successors for each position on the way.
     branches: list[Iterator[_Place]] = [iter([_Place(state.get_game().new_initial_state(), 0, 0)])]
     for _ in range(MAX_VISITED):
-        while branches and (found := next(branches[-1], None)) is None:
+        while branches and (place := next(branches[-1], None)) is None:
             branches.pop()
-        if not branches or found is None:
+        if not branches or place is None:
             break
-        at, seen, moved = found
+        at, seen, moved = place
         if not at.is_chance_node():
             sight = at.information_state_string(player)
+            # The player's sight must stay as it is or become the next one remembered; at any other, turn back.
             if sight != sights[seen]:
                 seen += 1
                 if seen == len(sights) or sight != sights[seen]:
                     continue
+            # All sights seen and all own moves made is not enough: the others may still have moves to make before the
+            # match stands where it does. A finished match must also have paid the player the same.
             arrived = (seen, moved, at.current_player()) == (len(sights) - 1, len(moves), mover)
             if arrived and (paid is None or at.player_return(player) == paid):
                 return at
@@ -115,7 +120,7 @@ def _memory(state: Any, player: int) -> tuple[list[str], list[tuple[int, int]]]:
 
 
 def _next(place: _Place, player: int, moves: list[tuple[int, int]], rng: random.Random) -> Iterator[_Place]:
-    """What may come next, the most favoured first."""
+    """The successors that agree with the player's own moves, in the order in which they are tried."""
     at, seen, moved = place
     if at.is_terminal():
         return
@@ -139,7 +144,8 @@ def _order(at: Any, rng: random.Random) -> list[int]:
 
 
 def chosen_at_once(state: Any, player: int, rng: random.Random) -> Any:
-    """Other choices of those who chose before `player` in this round, for games that hide nothing else."""
+    """Other choices of the players who chose before `player` in this round, for games that hide nothing else."""
+    # Within a round the players choose in the order of their numbers: a number that does not rise begins the next one.
     history, at, start, last = state.history(), state.get_game().new_initial_state(), 0, -1
     for number, action in enumerate(history):
         if at.current_player() <= last or at.is_chance_node():

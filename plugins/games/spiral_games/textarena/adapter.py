@@ -1,4 +1,4 @@
-"""Plays any environment of TextArena as a spiral game; what each environment is like is told by the table.
+"""The adapter of TextArena: any of its environments as a game of spiral, as the catalogue describes it.
 
 Every match has an environment object of its own and draws its chance from generators of its own (`chance`). Moves are
 plain text: `4` stands for the `[4]` that most environments want, and `[4]` is read alike. What the environment calls
@@ -18,35 +18,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from spiral import IllegalMove, SpiralError
-from spiral_games.textarena import (
-    catalogue as table,
-)
-from spiral_games.textarena import (
-    dictionaries as words,
-)
-from spiral_games.textarena import (
-    importing as upstream,
-)
-from spiral_games.textarena import (
-    legal_moves as legal,
-)
-from spiral_games.textarena import (
-    sampling,
-)
+from spiral_games.textarena import catalogue, dictionaries, importing, legal_moves, sampling
 from spiral_games.textarena.chance import Chance
 from spiral_games.textarena.messages import ACTION, GAME, Log, Message, Style, read, with_quoted_tags, without_tags
 
 NEVER = 10**9
-"""More errors than anybody makes: the environment's own allowance is out of the way."""
+"""More errors than any player makes: the environment's own allowance never ends a match."""
 _REASON = re.compile(r"attempted an invalid move\. Reason: (.*?)\s*Please resubmit a valid move", re.DOTALL)
 
 
 class TextArenaGame:
     """One match of the environment `env`, such as `TicTacToe-v0`.
 
-    `style` says what players see (`messages.Style`). `players` is for environments that seat several numbers of
+    `style` says what players see (`messages.Style`). `players` is for environments that take several numbers of
     players, `env_args` are keyword arguments of the environment's class. A match of `max_turns` turns is cut there
-    and gives 0 to everyone. Returns are the environment's rewards; a player it gives none has 0.
+    and gives 0 to every player. Returns are the environment's rewards; a player it gives none has 0.
 
     Raises SpiralError for an environment that does not exist or cannot be played, and for arguments it does not take.
     """
@@ -61,11 +47,12 @@ class TextArenaGame:
         players: int | None = None,
         env_args: dict[str, Any] | None = None,
     ) -> None:
-        row = table.find(env)
+        row = catalogue.find(env)
         self.num_players = row.num_players if players is None else players
         if not row.num_players <= self.num_players <= row.max_players:
-            seats = f"{row.num_players} to {row.max_players}" if row.max_players > row.num_players else row.num_players
-            raise SpiralError(f"TextArena's '{env}' is for {seats} players; players={players} does not fit.")
+            several = f"{row.num_players} to {row.max_players}"
+            takes = several if row.max_players > row.num_players else row.num_players
+            raise SpiralError(f"TextArena's '{env}' is for {takes} players; players={players} does not fit.")
         if max_turns is not None and max_turns < 1:
             raise SpiralError(f"max_turns={max_turns} leaves no turn to play; it must be at least 1.")
         self.max_turns = row.max_turns * self.num_players // row.num_players if max_turns is None else max_turns
@@ -76,13 +63,13 @@ class TextArenaGame:
         self._style = style
         self._args = env_args or {}
         _check_args(env, self._args)
-        self._know(upstream.environment_class(env))
+        self._bind(importing.environment_class(env))
 
-    def _know(self, made: Any) -> None:
-        """What is known of the environment's class."""
+    def _bind(self, made: Any) -> None:
+        """Keep the environment's class and what follows from it."""
         self._made = made
-        self._lister = legal.lister(made)
-        self._can_give_up = made.__name__ in legal.CAN_GIVE_UP
+        self._lister = legal_moves.lister(made)
+        self._can_give_up = made.__name__ in legal_moves.CAN_GIVE_UP
 
     def reset(self, rng: random.Random) -> None:
         """A new environment; all its chance comes from one number drawn from `rng`."""
@@ -91,14 +78,14 @@ class TextArenaGame:
     def _begin(self, seed: int) -> None:
         self._chance = Chance(seed)
         with self._chance:
-            self._env = upstream.make(self._row.env_id, self._args)
+            self._env = importing.make(self._row.env_id, self._args)
             self._env.reset(num_players=self.num_players, seed=seed)
         state = self._env.state
         state.error_allowance = NEVER
         self._num_turns = 0
         self._logs = [Log(player) for player in range(self.num_players)]
         self._tags = tuple(str(role) for role in state.role_mapping.values())
-        self._told(None, "")
+        self._deliver("")
 
     def current_player(self) -> int | None:
         if self._env.state.done or self._num_turns >= self.max_turns:
@@ -106,11 +93,11 @@ class TextArenaGame:
         return int(self._env.state.current_player_id)
 
     def observe(self, player: int) -> str:
-        """What the player was told, shown as the style has it."""
+        """The messages to the player, in the match's style."""
         return self._logs[player].show(self._style)
 
     def messages(self, player: int) -> Sequence[Message]:
-        """What the player was told, typed: for prompts and viewers that lay it out themselves."""
+        """The messages to the player, typed: for prompts and viewers that lay them out themselves."""
         return tuple(self._logs[player].messages)
 
     def legal_moves(self) -> list[str] | None:
@@ -120,8 +107,8 @@ class TextArenaGame:
         if self._env.state.done or self._num_turns >= self.max_turns:
             return []
         moves = self._lister(self._env)
-        # Some environments leave a player no legal move; upstream, whoever is stuck loses by an invalid one.
-        return [legal.GIVE_UP] if moves == [] else moves
+        # Some environments leave a player no legal move; there such a player loses by an invalid one.
+        return [legal_moves.GIVE_UP] if moves == [] else moves
 
     def sample_move(self, rng: random.Random) -> str:
         """A random legal move, found by trying likely ones on copies. Raises ValueError if none is found."""
@@ -134,7 +121,7 @@ class TextArenaGame:
         likely = sampling.Likely(self._logs[player].messages, self._env, self._row.brackets)
         move = sampling.sample(self, likely, rng)
         if move is None and self._can_give_up:
-            return legal.GIVE_UP
+            return legal_moves.GIVE_UP
         if move is None:
             raise ValueError(f"no legal move of '{self._row.env_id}' was found among likely ones")
         return move
@@ -144,45 +131,49 @@ class TextArenaGame:
         if player is None:
             raise IllegalMove("the match is over")
         action = self._action(move)
-        kept = copy.deepcopy((self._env, self._chance), words.sharing(self._env)) if self._row.restore else None
+        before = None
+        if self._row.restore:
+            before = copy.deepcopy((self._env, self._chance), dictionaries.sharing(self._env))
         state = self._env.state
-        if action == legal.GIVE_UP:
+        # Without an allowance the invalid move below ends the match, as upstream does for a player who is stuck.
+        if action == legal_moves.GIVE_UP:
             state.error_allowance = 0
         with self._chance:
             self._env.step(action)
+        # The allowance never runs out, so a refused move shows in the count alone: the match has not ended by it.
         if state.error_count > 0:
             reason = self._refusal(player)
-            self._undo(kept)
+            self._undo(before)
             raise IllegalMove(reason)
         self._num_turns += 1
-        self._told(player, action)
+        self._deliver(action)
 
     def returns(self) -> list[float]:
-        """The environment's rewards; 0 for everyone in a match that was cut."""
+        """The environment's rewards; 0 for every player in a match that was cut."""
         rewards = self._env.state.rewards or {}
         return [float(rewards.get(player) or 0.0) for player in range(self.num_players)]
 
     def __getattr__(self, name: str) -> Any:
         # Only games that can redraw what a player does not know have the method: `spiral check` looks for it.
-        if name == "resample" and "_made" in self.__dict__ and self._made.__name__ in legal.RESAMPLERS:
+        if name == "resample" and "_made" in self.__dict__ and self._made.__name__ in legal_moves.RESAMPLERS:
             return self._resample
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _resample(self, player: int, rng: random.Random) -> None:
         """Redraw all that `player` does not know: what others have just chosen, and the chance to come."""
-        legal.RESAMPLERS[self._made.__name__](self._env, player, rng)
+        legal_moves.RESAMPLERS[self._made.__name__](self._env, player, rng)
         self._chance = Chance(rng.getrandbits(31))
 
     def _action(self, move: str) -> str:
         """What the environment is given. Raises IllegalMove for a move that is not on the list, where there is one."""
         moves = self.legal_moves()
         if moves is not None:
-            listed = legal.chosen(move, moves)
+            listed = legal_moves.chosen(move, moves)
             if listed is None:
                 some = ", ".join(moves[:12]) + (", ..." if len(moves) > 12 else "")
                 raise IllegalMove(f"that is not a legal move now; legal: {some}")
             move = listed
-        if move == legal.GIVE_UP and (moves is not None or self._can_give_up):
+        if move == legal_moves.GIVE_UP and (moves is not None or self._can_give_up):
             return move
         return f"[{move}]" if self._row.brackets and "[" not in move and "]" not in move else move
 
@@ -195,11 +186,13 @@ class TextArenaGame:
                 return match[1]
         return "the environment gives no reason"
 
-    def _undo(self, kept: tuple[Any, Chance] | None) -> None:
+    def _undo(self, before: tuple[Any, Chance] | None) -> None:
         """Forget a refused move."""
-        if kept is not None:
-            self._env, self._chance = kept
+        if before is not None:
+            self._env, self._chance = before
             return
+        # Most environments check a move before they change anything: clearing the marks of the refusal is then enough,
+        # and spares a copy of the environment at every move.
         state = self._env.state
         state.error_count = 0
         state.made_invalid_move = state.done = False
@@ -208,22 +201,24 @@ class TextArenaGame:
         for observations in state.observations.values():
             observations.clear()
 
-    def _told(self, player: int | None, action: str) -> None:
-        """Move what the environment has to say to the players' logs."""
+    def _deliver(self, action: str) -> None:
+        """Move the environment's new observations to the players' logs."""
         state = self._env.state
-        state.logs.clear()  # the environment's own transcript: nobody reads it, and every copy would carry it
+        state.logs.clear()  # the environment's own transcript: it is not read, and every copy would carry it
+        # Environments that override `get_observation` write the present board only when it is asked for.
         if "get_observation" in vars(type(self._env)) and not state.done:
             state.observations[state.current_player_id] = self._env.get_observation()[1]
         tagged = any(f"[{tag}]" in action for tag in self._tags)
-        for seat, observations in state.observations.items():
-            if not 0 <= seat < self.num_players:
+        for player, observations in state.observations.items():
+            if not 0 <= player < self.num_players:
                 continue
             for observation in observations:
                 message = read(observation)
+                # TextArena deletes `[role]` from what players write; the text is put back, with the tags made harmless.
                 if tagged and message.kind == ACTION and message.text == without_tags(action, self._tags):
                     message = message._replace(text=with_quoted_tags(action, self._tags))
-                self._logs[seat].add(message, self._name(message.sender))
-            state.observations[seat] = []
+                self._logs[player].add(message, self._name(message.sender))
+            state.observations[player] = []
 
     def _name(self, sender: int) -> str:
         return "GAME" if sender == GAME else str(self._env.state.role_mapping.get(sender, f"Player {sender}"))
@@ -238,7 +233,7 @@ class TextArenaGame:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._know(upstream.environment_class(self._row.env_id))
+        self._bind(importing.environment_class(self._row.env_id))
         if "_env" in state:
             self._env = pickle.loads(state["_env"])
 
@@ -246,7 +241,7 @@ class TextArenaGame:
         other = TextArenaGame.__new__(TextArenaGame)
         memo[id(self)] = other
         other.__dict__.update(self.__dict__)
-        memo.update(words.sharing(self.__dict__.get("_env")))
+        memo.update(dictionaries.sharing(self.__dict__.get("_env")))
         for name in ("_env", "_chance", "_logs"):
             if name in self.__dict__:
                 setattr(other, name, copy.deepcopy(getattr(self, name), memo))
@@ -261,7 +256,7 @@ def _check_args(env: str, args: dict[str, Any]) -> None:
     """Raise SpiralError for arguments that the environment's class does not take."""
     if not args:
         return
-    known = inspect.signature(upstream.environment_class(env).__init__).parameters
+    known = inspect.signature(importing.environment_class(env).__init__).parameters
     names = [name for name in known if name != "self"]
     unknown = [name for name in args if name not in names]
     if unknown:

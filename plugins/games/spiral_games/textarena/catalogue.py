@@ -1,4 +1,4 @@
-"""What is known of every environment of TextArena, from the table measured by tools/textarena_page.py.
+"""The catalogue of TextArena's environments, from environments.tsv, as measured by tools/textarena_page.py.
 
 Reading it does not import TextArena.
 """
@@ -21,7 +21,7 @@ UNKNOWN_MAX_TURNS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One environment. The table is a TSV with these columns, flags as `yes` and empty."""
+    """One environment. The file is a TSV with these columns, flags as `yes` and empty."""
 
     env_id: str
     offline: bool
@@ -56,17 +56,17 @@ class Row:
 
 @functools.cache
 def rows() -> Mapping[str, Row]:
-    """Every base id of TextArena -> what is known of it, in TextArena's order."""
+    """Base id -> row, in TextArena's order."""
     path = resources.files(__package__).joinpath(FILE)
     if not path.is_file():
         return {}
     lines = path.read_text(encoding="utf-8").splitlines()
-    found = [read_row(line) for line in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)]
-    return {row.env_id: row for row in found}
+    environments = [read_row(line) for line in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)]
+    return {row.env_id: row for row in environments}
 
 
 def read_row(line: Mapping[str, str]) -> Row:
-    """A line of the table."""
+    """One line of the file as a row."""
     values: dict[str, Any] = {}
     for field in fields(Row):
         text = line[field.name]
@@ -83,7 +83,7 @@ def environment_ids() -> list[str]:
 
 
 def find(env_id: str) -> Row:
-    """What is known of an id. Raises SpiralError for one that does not exist or cannot be played."""
+    """The row of an id. Raises SpiralError for one that does not exist or cannot be played."""
     row = rows().get(env_id)
     if row is None:
         near = difflib.get_close_matches(env_id, rows(), n=1, cutoff=0.0)

@@ -1,10 +1,10 @@
-"""Gives every match random generators of its own, where TextArena's environments draw from the process's.
+"""Random generators of its own for every match, where TextArena's environments draw from the process's.
 
 The environments call the functions of the modules `random` and `numpy.random`. In the modules of TextArena (and in no
 others) those two names are bound to stand-ins, which draw from the match that is being touched in this thread, and from
 the real modules when none is: a user who also plays TextArena by hand notices nothing. Nothing is saved and restored,
 so this costs nothing a turn, and the process's own generators are never touched, not even for a moment. `print` has a
-stand-in too, which says nothing while a match is touched. It knows nothing of games.
+stand-in too, which prints nothing while a match is touched.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Chance:
         return self._numpy
 
     def __enter__(self) -> None:
+        # The match that was being touched before: a bot that tries moves on a copy touches one within another.
         self._before = _active.chance
         _active.chance = self
 
@@ -56,9 +57,9 @@ class Chance:
         return self.seed, self.random.getstate(), numpy
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.seed, mine, numpy = state
+        self.seed, own, numpy = state
         self.random = random.Random()
-        self.random.setstate(mine)
+        self.random.setstate(own)
         self._numpy = self._before = None
         if numpy is not None:
             self.numpy.set_state(numpy)
@@ -78,6 +79,7 @@ class _Random(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         chance = _active.chance
+        # The class `Random` is passed through: what is made of it is a generator of the environment's own.
         return getattr(random if chance is None or name == "Random" else chance.random, name)
 
 

@@ -65,8 +65,9 @@ def stand_in_corpora() -> Path:
     try:
         cache.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(dir=cache))
-    except OSError:  # a home that cannot be written: a directory for this process will do
+    except OSError:  # the cache cannot be written: a directory for this process will do
         made = where = Path(tempfile.mkdtemp(prefix="spiral-games-"))
+    # Written beside and renamed into place, so that no process sees half a corpus.
     _write_corpora(made)
     if made != where:
         try:
@@ -153,10 +154,10 @@ def beginning(dictionary: Any, letter: str, length: int) -> Sequence[str]:
 
 @functools.cache
 def _by_beginning(*key: bool) -> Mapping[tuple[str, int], Sequence[str]]:
-    found: dict[tuple[str, int], list[str]] = {}
+    words: dict[tuple[str, int], list[str]] = {}
     for word in _sorted_words(*key):
-        found.setdefault((word[0], len(word)), []).append(word)
-    return found
+        words.setdefault((word[0], len(word)), []).append(word)
+    return words
 
 
 def _once(load: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Rewrites f-strings that only Python 3.12 and later can read (PEP 701) for 3.11; it knows nothing of who wrote them.
+"""Rewrites f-strings that only Python 3.12 and later can read (PEP 701) for 3.11.
 
 Since 3.12 an expression inside an f-string may contain the quote that the string is written with. Where it does, the
 delimiters are tripled, which 3.11 accepts and which changes nothing else: `f'{d['k']}'` becomes `f'''{d['k']}'''`.

@@ -1,6 +1,6 @@
-"""The one place that imports TextArena: makes environments, quietly, offline and on every supported Python.
+"""Imports TextArena and makes its environments: quietly, offline and on every supported Python.
 
-It knows nothing of matches.
+The one place that imports it, because its modules print, download and draw chance while they are imported.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ def registry() -> Mapping[str, Any]:
     with quiet():
         module: Any = importlib.import_module("textarena.envs.registration")
     _accept_other_spellings(importlib.import_module("textarena"))
-    table: Mapping[str, Any] = module.ENV_REGISTRY
-    return table
+    specs: Mapping[str, Any] = module.ENV_REGISTRY
+    return specs
 
 
 def _accept_other_spellings(textarena: Any) -> None:
-    """Let `TwoPlayerState` be told of winners the way Tak and Checkers do, which otherwise raise when somebody wins."""
+    """Let `TwoPlayerState` take a winner the way Tak and Checkers give it, which otherwise raise when a player wins."""
     state = textarena.TwoPlayerState
     set_winner = state.set_winner
 
-    def told(self: Any, player_id: Any = None, reason: str = "", player_ids: Any = None) -> None:
+    def set_any_winner(self: Any, player_id: Any = None, reason: str = "", player_ids: Any = None) -> None:
         winner = player_id if player_ids is None else player_ids
         set_winner(self, player_id=winner[0] if isinstance(winner, list) else winner, reason=reason)
 
-    state.set_winner = state.set_winners = told
+    state.set_winner = state.set_winners = set_any_winner
 
 
 @functools.cache
@@ -64,6 +64,7 @@ def environment_class(env_id: str) -> Any:
     words.share_dictionary()
     with quiet(), words.offline():
         module = _import(path)
+    # After the import, which may bring modules of TextArena that have not got the stand-ins yet.
     chance.stand_in()
     return getattr(module, name)
 

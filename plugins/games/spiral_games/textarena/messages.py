@@ -1,7 +1,7 @@
-"""What each player was told, as typed messages, and the three ways to show it; it knows nothing of rules.
+"""The messages to each player, typed, and the three styles of an observation made from them.
 
-TextArena hands out observations as a stream that is emptied by reading; here they are kept, so that `observe` can be
-asked for any player at any time.
+TextArena hands out observations as a stream that is emptied by reading; a `Log` keeps them, so that `observe` can be
+called for any player at any time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GAME = -1
 
 
 class Message(NamedTuple):
-    """One thing a player was told."""
+    """One message to a player."""
 
     sender: int
     """A player, or GAME."""
@@ -29,7 +29,7 @@ class Message(NamedTuple):
 
 
 class Log:
-    """What one player was told, in order."""
+    """The messages to one player, in order."""
 
     def __init__(self, player: int) -> None:
         self.player = player
@@ -84,7 +84,7 @@ def without_tags(action: str, tags: Iterable[str]) -> str:
 
 
 def with_quoted_tags(action: str, tags: Iterable[str]) -> str:
-    """The action with `(role)` for every `[role]`: nothing is lost, and nobody can pose as another."""
+    """The action with `(role)` for every `[role]`: nothing is lost, and no player can pose as another."""
     for tag in tags:
         action = action.replace(f"[{tag}]", f"({tag})")
     return action

@@ -1,7 +1,7 @@
-"""What moves look like in games where likely moves cannot be guessed from the text, for `sampling`.
+"""Candidates for legal moves of games where they cannot be guessed from the text, for `sampling`.
 
-These are not lists of legal moves: they are candidates, some of which are legal, in a random order. Where only a right
-answer is a legal move (crosswords, sudoku), the candidates are read off the solution.
+These are not lists of legal moves: some of the candidates are legal, and they come in a random order. Where only a
+right answer is a legal move (crosswords, sudoku), the candidates are read off the solution.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Finds random legal moves of environments whose moves cannot be listed, by trying likely ones on copies of the match.
 
-What is likely is read off what the player was told: whatever stands in brackets, the same with other numbers and
-letters, the words on display. Games for which that is hopeless have moves of their own shape (`shapes`).
+What is likely is read off the player's messages: text in brackets, the same with other numbers and letters, the words
+on display. Games for which that is hopeless have candidates of their own (`move_candidates`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from spiral.api.games import Game, try_move
+from spiral import Game, try_move
 from spiral_games.textarena.messages import BOARD, PROMPT, Message
 from spiral_games.textarena.move_candidates import SHAPES
 
@@ -28,8 +28,8 @@ _CHAT = ("Hello.", "I agree.", "Let us see.", "What do you think?", "Not now.")
 class Likely(NamedTuple):
     """What likely moves are made from."""
 
-    told: Sequence[Message]
-    """What the player to move was told."""
+    messages: Sequence[Message]
+    """All messages to the player to move."""
     env: Any
     brackets: bool
     """Whether a move may leave out the brackets round it."""
@@ -60,10 +60,9 @@ def _candidates(likely: Likely, rng: random.Random) -> Iterator[str]:
     if shape is not None:
         yield from shape(likely.env, rng)
         return
-    told = likely.told
-    boards = [m.text for m in told if m.kind == BOARD][-1:]
-    recent = [m.text for m in told[-4:] if m.kind != PROMPT]
-    prompts = [m.text for m in told if m.kind == PROMPT]
+    boards = [m.text for m in likely.messages if m.kind == BOARD][-1:]
+    recent = [m.text for m in likely.messages[-4:] if m.kind != PROMPT]
+    prompts = [m.text for m in likely.messages if m.kind == PROMPT]
     offered = _bracketed([*boards, *recent])
     examples = _bracketed([*prompts, *boards, *recent])
     rng.shuffle(offered)
@@ -71,6 +70,7 @@ def _candidates(likely: Likely, rng: random.Random) -> Iterator[str]:
         yield rng.choice(_CHAT)
     yield from offered[:20]
     displayed = sorted({w for text in [*boards, *recent, *prompts] for w in _WORD.findall(text)})
+    # The right range of numbers is unknown, so each round of guesses tries another one.
     while True:
         size = rng.choice((3, 6, 10, 20, 100))
         if examples:
@@ -87,11 +87,11 @@ def _candidates(likely: Likely, rng: random.Random) -> Iterator[str]:
 
 def _bracketed(texts: list[str]) -> list[str]:
     """What stands in brackets, each once, brackets included; also several brackets in a row as one move."""
-    found: dict[str, None] = {}
+    moves: dict[str, None] = {}  # a dict as an ordered set: the order must not depend on hashes
     for text in texts:
-        found.update((f"[{inside.strip()}]", None) for inside in _BRACKETS.findall(text))
-        found.update((row.strip(), None) for row in _SEVERAL.findall(text))
-    return list(found)
+        moves.update((f"[{inside.strip()}]", None) for inside in _BRACKETS.findall(text))
+        moves.update((row.strip(), None) for row in _SEVERAL.findall(text))
+    return list(moves)
 
 
 def _varied(example: str, size: int, rng: random.Random) -> str:

@@ -1,4 +1,4 @@
-"""Rotary positions and grouped-query attention of the byte decoder; knows no weights and builds no masks."""
+"""Rotary positions and grouped-query attention of the byte decoder."""
 
 import torch
 import torch.nn.functional as F

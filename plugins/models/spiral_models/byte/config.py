@@ -1,4 +1,4 @@
-"""The hyper-parameters of the byte models; imports no torch, knows nothing of how they are used."""
+"""The hyper-parameters of the byte models, as a Hugging Face config; imports no torch."""
 
 from transformers import PreTrainedConfig
 
@@ -9,7 +9,7 @@ SPECIAL_TOKENS = ("<|pad|>", "<|bos|>", "<|sys|>", "<|obs|>", "<|act|>", "<|eot|
 """The special tokens, in the order of their ids from 256."""
 
 VOCAB_SIZE = 272
-"""Bytes, specials and ten spare ids: the table is padded to a multiple of 16."""
+"""Bytes, specials and ten spare ids: the embedding is padded to a multiple of 16."""
 
 PAD_ID, BOS_ID, _, _, ACT_ID, EOT_ID = range(NUM_BYTES, NUM_BYTES + len(SPECIAL_TOKENS))
 

@@ -1,8 +1,7 @@
 """A Llama-shaped language model over bytes that is lean enough to run thousands of tiny forwards a second.
 
-It knows nothing of games or tokenizers. The block is pre-norm RMSNorm, half-split rotary positions,
-grouped-query attention, SwiGLU, a tied head and no biases, so `llama_export` turns it into a stock Llama by
-renaming weights.
+The block is pre-norm RMSNorm, half-split rotary positions, grouped-query attention, SwiGLU, a tied head and no
+biases, so `llama_export` turns it into a stock Llama by renaming weights.
 """
 
 import math

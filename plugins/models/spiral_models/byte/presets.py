@@ -1,4 +1,4 @@
-"""The named models: sizes of the byte decoder, and any causal model on this machine's disk.
+"""The named sizes of the byte decoder, and the factory of each.
 
 Heavy imports happen inside the factories, so that listing the names costs nothing.
 """
@@ -6,10 +6,9 @@ Heavy imports happen inside the factories, so that listing the names costs nothi
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from spiral.api.errors import SpiralError
+from spiral import SpiralError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -78,36 +77,3 @@ def byte_factory(name: str) -> Callable[..., Pair]:
         return model, ByteTokenizer(model_max_length=context)
 
     return make
-
-
-def hf(path: str) -> Pair:
-    """A causal language model and its tokenizer from a directory that `save_pretrained` wrote, in float32.
-
-    Nothing is downloaded and no code from the directory is run. Raises SpiralError if it cannot be loaded.
-    """
-    if not Path(path).is_dir():
-        raise SpiralError(
-            f"model 'hf' was asked for {path!r}, which is not a directory on this machine; "
-            "give the path of one that holds a saved model and its tokenizer"
-        )
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    # Saved byte models are found by their registration with transformers.
-    import spiral_models.byte.model
-    import spiral_models.byte.tokenizer  # noqa: F401
-
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True)
-        tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        first_line = str(error).strip().split("\n")[0]
-        raise SpiralError(
-            f"model 'hf' could not load a causal language model and its tokenizer from {path!r} "
-            f"({first_line}); save both there with save_pretrained"
-        ) from error
-    return model, tokenizer
-
-
-MODELS: dict[str, Callable[..., Pair]] = {**{name: byte_factory(name) for name in SHAPES}, "hf": hf}
-"""Every registered name and its factory."""

@@ -1,4 +1,4 @@
-"""Turns text into bytes and back, as a Hugging Face tokenizer; it knows no model and no prompt format.
+"""The byte tokenizer: turns text into bytes and back, as a Hugging Face tokenizer.
 
 An id below 256 is that byte. Special tokens begin at 256 and are never made from text that a player wrote, as
 long as it is encoded with `split_special_tokens=True`.
@@ -14,7 +14,7 @@ from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizer
 from spiral_models.byte.config import ACT_ID, NUM_BYTES, SPECIAL_TOKENS, VOCAB_SIZE, ByteConfig
 
 SPARE_TOKENS = tuple(f"<|spare{n}|>" for n in range(VOCAB_SIZE - NUM_BYTES - len(SPECIAL_TOKENS)))
-"""Names for the ids that pad the table, so that whatever a model samples can be shown."""
+"""Names for the ids that pad the vocabulary, so that every id a model samples can be shown."""
 
 CHAT_TEMPLATE = (
     "{{ '<|bos|>' }}"
@@ -41,7 +41,7 @@ class ByteTokenizer(PreTrainedTokenizer):
     """Bytes 0..255, `<|pad|> <|bos|> <|sys|> <|obs|> <|act|> <|eot|>` at 256..261, ten spare ids: 272 in all.
 
     `encode(text)` turns the literal text `<|eot|>` into the special id, as every Hugging Face tokenizer
-    does; use `split_special_tokens=True` for text that somebody else wrote. It adds no special tokens.
+    does; use `split_special_tokens=True` for text that a player wrote. It adds no special tokens.
     `decode` shows invalid UTF-8 as U+FFFD and so cannot be undone; keep ids, or use `ids_to_bytes`.
     """
 
@@ -74,7 +74,7 @@ class ByteTokenizer(PreTrainedTokenizer):
 
     @property
     def vocab_size(self) -> int:
-        """The number of bytes; `len(tokenizer)` counts the special tokens too and is the model's table."""
+        """The number of bytes; `len(tokenizer)` counts the special tokens too and is the model's vocabulary."""
         return NUM_BYTES
 
     @property
@@ -87,7 +87,7 @@ class ByteTokenizer(PreTrainedTokenizer):
         return {chr(b): b for b in range(NUM_BYTES)} | self._added_tokens_encoder
 
     def encode(self, text: Any, *args: Any, **kwargs: Any) -> Any:
-        """Token ids of `text`: with `split_special_tokens=True` exactly its UTF-8 bytes, whatever it says.
+        """Token ids of `text`: with `split_special_tokens=True` exactly its UTF-8 bytes, special tokens in it included.
 
         Characters that UTF-8 cannot hold (lone surrogates) become `?`. Other options are Hugging Face's.
         """

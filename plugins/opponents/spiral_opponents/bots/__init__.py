@@ -1,1 +1,1 @@
-"""Bots that play any game."""
+"""Bots that are not written for one game."""

@@ -1,4 +1,4 @@
-"""A person at this terminal as a bot; knows no game's rules but what the game itself says."""
+"""A bot that asks a person at this terminal for each move."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ class Human:
     """A person at this terminal, who is shown what the player may know and asked again after an illegal move."""
 
     external = True
-    """Nobody asks it just to see whether it can play: it takes a person's time."""
+    """No check tries it out: that would take a person's time."""
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
+        self._shown_rules: set[str] = set()
         self._match: Game | None = None
 
     def choose(self, game: Game, player: int, rng: random.Random) -> str:
         """A legal move. Raises SpiralError when the input ends."""
-        if self._match is not None and self._match is not game:  # several may be in play at once
+        if self._match is not None and self._match is not game:  # several matches may be in play at once
             click.echo("\n---- another match ----")
         self._match = game
-        if game.rules and game.rules not in self._told:
-            self._told.add(game.rules)
+        if game.rules and game.rules not in self._shown_rules:
+            self._shown_rules.add(game.rules)
             click.echo("\n" + printable(game.rules))
         click.echo(f"\nyou are player {player}\n{printable(game.observe(player))}")
         if moves := game.legal_moves():
             click.echo(f"moves: {printable(', '.join(moves))}")
         while True:
-            move = _asked()
+            move = _typed_move()
             try:
+                # On a copy: the match itself is changed only by the move that is returned.
                 copy.deepcopy(game).play(move)
             except IllegalMove as reason:
                 click.echo(f"not legal: {printable(str(reason))}")
@@ -41,10 +42,10 @@ class Human:
                 return move
 
 
-def _asked() -> str:
+def _typed_move() -> str:
     try:
         typed = str(click.prompt("you", prompt_suffix="> ")).strip()
-        return typed.encode(errors="replace").decode()  # what is no UTF-8 came as halves of characters
+        return typed.encode(errors="replace").decode()  # bytes that are no UTF-8 arrive as lone surrogates
     except click.Abort:
         raise SpiralError(
             "bot human: the input ended before the match was over; run it at a terminal, or choose another bot"

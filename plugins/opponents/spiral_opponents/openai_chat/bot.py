@@ -1,4 +1,4 @@
-"""A model behind any OpenAI-compatible chat endpoint as a bot: asks, asks again, keeps to a budget, names failures."""
+"""A bot that asks a model behind any OpenAI-compatible chat endpoint: calls, retries, budget and named failures."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import random
 import time
 from typing import Any
 
-from spiral import Game, SpiralError
-from spiral.api.policies import Unavailable
+from spiral import Game, SpiralError, Unavailable
 from spiral_opponents.openai_chat.budget import Account
-from spiral_opponents.openai_chat.http import CallFailed, Response, fault, post
+from spiral_opponents.openai_chat.http import CallFailed, Response, post, url_problem
 from spiral_opponents.openai_chat.messages import (
     SYSTEM,
     Style,
@@ -26,10 +25,10 @@ from spiral_opponents.openai_chat.messages import (
 )
 
 BACK_OFF_S = 1.0
-"""The first wait before asking again; each later one is twice as long, and a random half of it is left out."""
+"""The first wait before a retry; each later one is twice as long, and of each a random part up to half is left out."""
 MAX_BACK_OFF_S = 30.0
 MAX_RETRY_AFTER_S = 60.0
-"""A server that wants to be left alone for longer is not waited for."""
+"""A server whose Retry-After asks for longer than this is not asked again."""
 TRANSIENT = frozenset({408, 425, 429})
 """Refusals that pass, beside all of 500 and above."""
 LIMITS = ("max_tokens", "max_completion_tokens")
@@ -44,7 +43,7 @@ class Remote:
     """A model behind an OpenAI-compatible chat endpoint.
 
     `url`: up to and without /chat/completions. `key_env`: the environment variable that holds the key; none is sent
-    without it. `prompt`: whether the model is told to think and box its move, or to answer with the move alone.
+    without it. `prompt`: whether the model is asked to think and box its move, or to answer with the move alone.
     `timeout_s`: for one whole call, of which there are up to 1 + `retries` a move. `max_concurrent`: calls at once.
     `max_calls`, `max_cost`: what the bot may spend in a run, at prices for a million tokens; retries count.
     `extra`: more fields of the request's JSON; null takes one away.
@@ -52,7 +51,7 @@ class Remote:
     """
 
     external = True
-    """Nobody asks it just to see whether it can play: a call may cost money."""
+    """No check tries it out: a call may cost money."""
 
     def __init__(
         self,
@@ -72,8 +71,8 @@ class Remote:
         extra: dict[str, Any] | None = None,
     ) -> None:
         self._name = f"remote bot {model} at {url}"
-        _refuse(fault(url), f"remote got for model {model} a url that")  # which may hold a password
-        _refuse(_unsound(locals()), "remote got")
+        _refuse(url_problem(url), f"remote got for model {model} a url that")  # which may hold a password
+        _refuse(_argument_problem(locals()), "remote got")
         self._url, self._key_env, self._style = url.rstrip("/") + "/chat/completions", key_env, prompt
         self._key()
         self._request = {"model": model, "max_tokens": max_tokens, "temperature": temperature, **(extra or {})}
@@ -93,12 +92,12 @@ class Remote:
         self._account.state = state
 
     def choose(self, game: Game, player: int, rng: random.Random) -> str:
-        """The model's move, or what it said instead of one.
+        """The model's move, or the text in its place.
 
         Raises Unavailable when no call brought a whole reply, SpiralError when the server refuses for a reason that
         will not pass, or the budget is spent.
         """
-        waits = random.Random(rng.getrandbits(64))  # one draw, so that failures change nobody else's chance
+        waits = random.Random(rng.getrandbits(64))  # one draw a move, whatever the number of retries
         moves = game.legal_moves()
         messages = conversation(self._style, game.rules, game.observe(player), moves)
         return move_in(self._reply(messages, waits), moves)
@@ -108,6 +107,8 @@ class Remote:
             try:
                 return self._call(messages)
             except CallFailed as failed:
+                # Three reasons to give up: no retry can help, the server asks for a longer wait than is allowed (an
+                # earlier call would be refused as well), or the attempts are used up.
                 wait_s = max(failed.wait_s, back_off_s(attempt, waits))
                 hopeless = not failed.again or failed.wait_s > MAX_RETRY_AFTER_S or attempt == self._retries
                 if hopeless:
@@ -129,38 +130,41 @@ class Remote:
             response = post(self._url, body, headers, self._timeout_s)
             if response.status != 200:
                 raise self._refusal(response)
-            found = completion(response.body)
-            call.usage = usage(found)
-            return reply(found)
+            answer = completion(response.body)
+            # Before the reply is read: a reply that was cut off or withheld has been charged for as well.
+            call.usage = usage(answer)
+            return reply(answer)
 
     def _refusal(self, response: Response) -> CallFailed | SpiralError:
-        """What an answer other than 200 means: it may pass, it is about this prompt alone, or it must be mended."""
-        status, said = response.status, complaint(response.body, self._key())
+        """What an answer other than 200 is: a failure that may pass, one of this prompt alone, or a wrong setting."""
+        # The order is the error model: first what a retry can cure, then what concerns one match, then what would fail
+        # every call and so stops the run.
+        status, message = response.status, complaint(response.body, self._key())
         if status in TRANSIENT or status >= 500:
             wait_s = retry_after_s(response.retry_after, time.time())
-            detail = said + (f" (it asks to wait {wait_s:g} s)" if wait_s > MAX_RETRY_AFTER_S else "")
+            detail = message + (f" (it asks to wait {wait_s:g} s)" if wait_s > MAX_RETRY_AFTER_S else "")
             return CallFailed(f"http {status}", detail or "it says no more", wait_s=wait_s, charged=False)
-        if status in (400, 413) and "context" in said.lower() and "length" in said.lower():
-            return CallFailed("prompt too long", said, again=False, charged=False)
-        if status in (401, 403):  # what the server says here may quote the key
-            mend = f"see the key in {self._key_env}" if self._key_env else "name the variable of a key in key_env"
+        if status in (400, 413) and "context" in message.lower() and "length" in message.lower():
+            return CallFailed("prompt too long", message, again=False, charged=False)
+        if status in (401, 403):  # without the server's message, which may quote the key
+            remedy = f"check the key in {self._key_env}" if self._key_env else "name the variable of a key in key_env"
         elif status == 404:
-            mend = f"url must be what stands before /chat/completions, and model one that it serves; it says: {said}"
+            remedy = f"check that url ends before /chat/completions and that it serves model; it says: {message}"
         elif 300 <= status < 400:
-            mend = "it has moved; give its new address as url"
+            remedy = "it has moved; give its new address as url"
         else:
-            mend = f"see model and extra; it says: {said}"
-        return SpiralError(f"{self._name}: the server answers http {status} to every request like this; {mend}")
+            remedy = f"check model and extra; it says: {message}"
+        return SpiralError(f"{self._name}: the server answers http {status} to every request like this; {remedy}")
 
     def _key(self) -> str:
         """Read anew each time, so that no object holds it; empty without `key_env`."""
         key = os.environ.get(self._key_env, "").strip() if self._key_env else ""
-        fault = None
+        problem = None
         if self._key_env and not key:
-            fault = "is not set; export it, or leave key_env out for a server without keys"
+            problem = "is not set; export it, or leave key_env out for a server without keys"
         elif not (key.isascii() and key.isprintable()):
-            fault = "holds characters that no key has; export the key alone"
-        _refuse(fault, f"remote got key_env={self._key_env}, and that environment variable")
+            problem = "holds characters that no key has; export the key alone"
+        _refuse(problem, f"remote got key_env={self._key_env}, and that environment variable")
         return key
 
 
@@ -182,8 +186,8 @@ def retry_after_s(header: str | None, now: float) -> float:
     return max(0.0, date.replace(tzinfo=date.tzinfo or datetime.UTC).timestamp() - now)
 
 
-def _unsound(args: dict[str, Any]) -> str | None:
-    """The first argument with a value that makes no sense."""
+def _argument_problem(args: dict[str, Any]) -> str | None:
+    """What is wrong with the first argument out of its range; None if all are sound."""
     least = {"max_tokens": 1, "retries": 0, "max_concurrent": 1, "max_calls": 0, "max_cost": 0.0}
     least |= {"prompt_price": 0.0, "reply_price": 0.0, "temperature": 0.0}
     for name, low in least.items():

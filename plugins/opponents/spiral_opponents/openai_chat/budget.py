@@ -1,4 +1,4 @@
-"""What calls to a paid server came to, and the budget that no number of threads can exceed; sends nothing itself."""
+"""Counts the calls, tokens and cost of a remote model, and enforces a budget over any number of threads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Call:
     """One call in flight."""
 
     usage: tuple[int, int] | None = None
-    """Tokens of the prompt and of the reply, once the server has said so."""
+    """Tokens of the prompt and of the reply, once the server's answer has given them."""
 
 
 class Account:
@@ -62,6 +62,8 @@ class Account:
         A call whose usage stays unknown is charged for `most` if the server may have replied. Raises SpiralError,
         and nothing may be sent, when the budget does not allow it; waits for calls in flight if that depends on them.
         """
+        # The most that the call can cost is reserved first and corrected afterwards: threads that start together could
+        # otherwise each see the same rest of the budget.
         bound, call = self._cost(most), Call()
         self._reserve(bound)
         charged = True
@@ -72,7 +74,7 @@ class Account:
             self._failed(failed.cause)
             raise
         except SpiralError:
-            charged = False
+            charged = False  # the server refused the request, so it generated nothing
             raise
         finally:
             self._settle(bound, call.usage, charged)
@@ -84,6 +86,7 @@ class Account:
                     raise self._spent(f"{self._max_calls} calls", "max_calls")
                 if self._max_cost is None or self._state["cost"] + self._held + bound <= self._max_cost:
                     break
+                # A call in flight may settle below what it reserved; with none in flight waiting is of no use.
                 if not self._num_flying:
                     more = f"{self._max_cost:g} ({self._state['cost']:.6g} spent, and a call may cost {bound:.3g})"
                     raise self._spent(more, "max_cost")
@@ -95,7 +98,7 @@ class Account:
     def _settle(self, bound: float, usage: tuple[int, int] | None, charged: bool) -> None:
         with self._settled:
             self._num_flying -= 1
-            self._held = self._held - bound if self._num_flying else 0.0  # no dust of rounding stays
+            self._held = self._held - bound if self._num_flying else 0.0  # sums of floats would leave a rest
             if usage is not None:
                 self._state["prompt_tokens"] += usage[0]
                 self._state["reply_tokens"] += usage[1]

@@ -1,4 +1,4 @@
-"""One POST with a deadline for the whole of it and a bounded answer; knows nothing of models, moves or budgets."""
+"""HTTP POST with one deadline for the whole call and a bounded size of the answer."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Response:
     """Whole for status 200, else its first `MAX_COMPLAINT_BYTES`."""
 
 
-def fault(url: str) -> str | None:
+def url_problem(url: str) -> str | None:
     """Why nothing can be posted to `url`, ready to follow "a url that"; None if it can be tried."""
     try:
         parts = urlsplit(url)
@@ -78,6 +78,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str], timeout_s: float) ->
         connection.request("POST", parts.path, body, {**headers, "Connection": "close"})
         response = connection.getresponse()
         return Response(response.status, response.getheader("Retry-After"), _body(response))
+    # TimeoutError is an OSError, so its arm comes first. Charged once connected: from then on the server may generate.
     except TimeoutError as error:
         raise CallFailed("timeout", f"no whole answer within {timeout_s:g} s", charged=wire is not None) from error
     except (OSError, HTTPException) as error:
@@ -139,6 +140,8 @@ class _Timed:
 
 
 class _Incoming(io.RawIOBase):
+    """The reading side of a `_Timed` socket, for http.client's buffered reader."""
+
     def __init__(self, timed: _Timed) -> None:
         self._timed = timed
 

@@ -1,4 +1,4 @@
-"""What a chat model is told about a game, and the move in what it answers; sends nothing and knows no game's rules."""
+"""Messages of a chat model: the prompt of one decision, the reply in a server's answer, the move in a reply."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from spiral.models.prompts import last_boxed
+from spiral import last_boxed
 from spiral_opponents.openai_chat.http import CallFailed
 
 Style = Literal["boxed", "direct"]
@@ -22,7 +22,7 @@ SYSTEM: dict[Style, str] = {
         "no explanation, no quotes."
     ),
 }
-"""How the model is told to answer; what it answers is read alike."""
+"""The system prompt of each style. Replies of both styles are read by the same rules."""
 
 SHORT_CHARS = 300
 """A reply up to this long need not mark its move: the last line is it. No move is looked for further from the end."""
@@ -43,28 +43,28 @@ def completion(body: bytes) -> dict[str, Any]:
     if not body.strip():
         raise CallFailed("no reply", "the answer is empty")
     try:
-        found = json.loads(body.decode("utf-8"))
+        answer = json.loads(body.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise CallFailed("not utf-8", f"byte {error.start} of the answer is no UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise CallFailed("not json", "the answer is " + ("HTML" if body.lstrip()[:1] == b"<" else "broken")) from error
-    if not isinstance(found, dict):
-        raise CallFailed("wrong shape", f"the answer is a JSON {type(found).__name__}, not an object")
-    return found
+    if not isinstance(answer, dict):
+        raise CallFailed("wrong shape", f"the answer is a JSON {type(answer).__name__}, not an object")
+    return answer
 
 
-def usage(found: dict[str, Any]) -> tuple[int, int] | None:
-    """Tokens of prompt and reply, if the server counts them and makes sense."""
-    told = found.get("usage")
-    if not isinstance(told, dict):
+def usage(answer: dict[str, Any]) -> tuple[int, int] | None:
+    """Tokens of prompt and reply; None where the server gives no sensible counts."""
+    counted = answer.get("usage")
+    if not isinstance(counted, dict):
         return None
-    counts = told.get("prompt_tokens"), told.get("completion_tokens")
+    counts = counted.get("prompt_tokens"), counted.get("completion_tokens")
     return counts if all(type(n) is int and n >= 0 for n in counts) else None  # type: ignore[return-value]
 
 
-def reply(found: dict[str, Any]) -> str:
+def reply(answer: dict[str, Any]) -> str:
     """The text of a whole reply. Raises CallFailed for a reply that was cut off, withheld, or is not there."""
-    choices = found.get("choices")
+    choices = answer.get("choices")
     if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
         raise CallFailed("wrong shape", "the answer has no list of choices; is url an OpenAI-compatible endpoint?")
     if not choices:
@@ -88,10 +88,11 @@ def complaint(body: bytes, secret: str) -> str:
     """What an error answer says, on one line, without the `secret` that it may repeat."""
     text = body.decode("utf-8", errors="replace")
     try:
-        found: Any = json.loads(text)
+        part: Any = json.loads(text)
+        # Servers nest it differently: {"error": {"message": ...}}, {"error": ...}, {"message": ...}, {"detail": ...}.
         for key in ("error", "message", "detail"):
-            found = found[key] if isinstance(found, dict) and key in found else found
-        text = found if isinstance(found, str) else json.dumps(found)
+            part = part[key] if isinstance(part, dict) and key in part else part
+        text = part if isinstance(part, str) else json.dumps(part)
     except (ValueError, RecursionError):
         pass
     if secret:
@@ -101,20 +102,23 @@ def complaint(body: bytes, secret: str) -> str:
 
 
 def move_in(text: str, moves: Sequence[str] | None) -> str:
-    """The move that a reply means; if that is none of `moves`, the words that stood for one.
+    """The move that a reply means; if that is none of `moves`, the text in a move's place.
 
     Looked at is the inside of the last \\boxed{...} after any thinking, else the last line. It is a listed move if it
     equals one, or does but for upper and lower case, or ends by naming one and no other as a whole word.
     """
-    said = text.rpartition("</think>")[2].strip()
-    boxed = last_boxed(said)
-    lines = [line for line in map(_bare, said.splitlines()) if line] or [""]
+    answer = text.rpartition("</think>")[2].strip()
+    boxed = last_boxed(answer)
+    lines = [line for line in map(_bare, answer.splitlines()) if line] or [""]
     words = lines[-1] if boxed is None else _bare(boxed)
-    for found in _meanings(words, moves or ()):
-        if len(found) == 1:
-            return found[0]
-    short = boxed is not None or len(said) <= SHORT_CHARS
-    return (words if short else said)[:MAX_MOVE_CHARS]
+    for matches in _meanings(words, moves or ()):
+        # A rule decides only where it leaves exactly one move: two are ambiguous.
+        if len(matches) == 1:
+            return matches[0]
+    # In a short reply the last line is the move. A long one that marks no move is returned whole: in a game of free
+    # text it is the move, and elsewhere it is illegal and shows why.
+    short = boxed is not None or len(answer) <= SHORT_CHARS
+    return (words if short else answer)[:MAX_MOVE_CHARS]
 
 
 def _meanings(words: str, moves: Sequence[str]) -> Iterator[list[str]]:
@@ -122,6 +126,8 @@ def _meanings(words: str, moves: Sequence[str]) -> Iterator[list[str]]:
     folded = words.casefold()
     yield [move for move in moves if move == words]
     yield [move for move in moves if move.casefold() == folded]
+    # Only near the end: earlier text weighs moves against each other. The plain search comes first, because a pattern
+    # compiled for each of a game's moves would cost more than all the rest.
     end = max(0, len(folded) - SHORT_CHARS)
     inside = [move.casefold() for move in moves if move and folded.find(move.casefold(), end) >= 0]
     whole = {m for m in inside if re.compile(rf"(?<![\w.-]){re.escape(m)}(?![\w-]|\.\w)").search(folded, end)}

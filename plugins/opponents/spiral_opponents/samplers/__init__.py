@@ -1,1 +1,1 @@
-"""Opponent samplers."""
+"""Opponent samplers: each decides which policies play the next game."""

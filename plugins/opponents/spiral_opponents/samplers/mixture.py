@@ -1,15 +1,12 @@
-"""A mixture in fixed shares: so much against itself, so much against its past, so much against each member."""
+"""An opponent sampler with fixed shares for the learner itself, its snapshots and the pool's members."""
 
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from spiral import LEARNER, PolicyId, SpiralError
+from spiral import LEARNER, PolicyId, PoolView, SpiralError
 from spiral_opponents.samplers.seating import around_learner
-
-if TYPE_CHECKING:
-    from spiral.policies.pool import Pool
 
 GROUPS = ("learner", "snapshots", "members")
 
@@ -18,7 +15,7 @@ class Mixture:
     """Shares by `weights`: of `learner` (mirror self-play), `snapshots`, `members` (each alike) or a single member.
 
     A single member is named as in pool.members. A share whose group is empty, or whose member does not play the game,
-    goes to the others in proportion; with nobody left the learner meets itself. All chairs but the learner's are drawn
+    goes to the others in proportion; with no group left the learner meets itself. All players but the learner are drawn
     from one group.
     """
 
@@ -34,24 +31,25 @@ class Mixture:
     def needs_pool(self) -> bool:
         return any(weight > 0 for name, weight in self.weights.items() if name != LEARNER)
 
-    def seat(self, game: str, num_players: int, pool: Pool, rng: random.Random) -> list[PolicyId]:
+    def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> Sequence[PolicyId]:
         shares = [(self._group(name, game, pool), weight) for name, weight in self.weights.items()]
-        open_ = [(group, weight) for group, weight in shares if group and weight > 0]
-        if not open_:
+        # Decided anew for each game, since groups fill and empty during a run: an empty one's share goes to the others.
+        available = [(group, weight) for group, weight in shares if group and weight > 0]
+        if not available:
             return [LEARNER] * num_players
-        group = rng.choices([g for g, _ in open_], [w for _, w in open_])[0]
+        group = rng.choices([g for g, _ in available], [w for _, w in available])[0]
         if group == [LEARNER]:
             return [LEARNER] * num_players
         return around_learner(num_players, rng, lambda: rng.choice(group))
 
-    def _group(self, name: str, game: str, pool: Pool) -> list[PolicyId]:
+    def _group(self, name: str, game: str, pool: PoolView) -> list[PolicyId]:
         members = pool.members(game)
         if name in GROUPS:
             return {"learner": [LEARNER], "snapshots": pool.snapshots, "members": members}[name]
-        named = pool.named(name)
-        if named is None:
+        member = pool.named(name)
+        if member is None:
             raise SpiralError(
                 f"mixture got a weight for '{name}', which is none of {', '.join(GROUPS)} and no member of the pool; "
                 "write it as in pool.members"
             )
-        return [policy for policy in members if policy == named]
+        return [policy for policy in members if policy == member]

@@ -1,21 +1,18 @@
-"""Samplers that seat the learner's own past, whatever the results were."""
+"""Opponent samplers that draw from the learner's past versions without regard to results."""
 
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from spiral import LEARNER, PolicyId, SpiralError
+from spiral import LEARNER, PolicyId, PoolView, SpiralError
 from spiral_opponents.samplers.seating import around_learner
-
-if TYPE_CHECKING:
-    from spiral.policies.pool import Pool
 
 
 class UniformPast:
     """Fictitious self-play: every snapshot alike (Heinrich, Lanctot and Silver 2015), and itself with chance `mirror`.
 
-    The pool's members count as snapshots. Before the first snapshot the learner meets itself.
+    The pool's members count as snapshots. While there are neither, the learner meets itself.
     """
 
     needs_pool = True
@@ -25,11 +22,11 @@ class UniformPast:
             raise SpiralError(f"uniform_past got mirror={mirror}; it is a chance, from 0 to 1.")
         self.mirror = mirror
 
-    def seat(self, game: str, num_players: int, pool: Pool, rng: random.Random) -> list[PolicyId]:
-        known = pool.opponents(game)
-        if not known or rng.random() < self.mirror:
+    def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> Sequence[PolicyId]:
+        opponents = pool.opponents(game)
+        if not opponents or rng.random() < self.mirror:
             return [LEARNER] * num_players
-        return around_learner(num_players, rng, lambda: rng.choice(known))
+        return around_learner(num_players, rng, lambda: rng.choice(opponents))
 
 
 class LatestK:
@@ -45,7 +42,7 @@ class LatestK:
             raise SpiralError(f"latest_k got k={k} and mirror={mirror}; k is 1 or more, mirror a chance from 0 to 1.")
         self.k, self.mirror = k, mirror
 
-    def seat(self, game: str, num_players: int, pool: Pool, rng: random.Random) -> list[PolicyId]:
+    def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> Sequence[PolicyId]:
         newest = pool.snapshots[-self.k :]
         if not newest or rng.random() < self.mirror:
             return [LEARNER] * num_players

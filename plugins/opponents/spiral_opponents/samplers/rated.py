@@ -1,25 +1,22 @@
-"""Samplers that choose by what is known of the opponents: win rates and ratings, as the pool's ledger has them."""
+"""Opponent samplers that choose by results: by the learner's scores (PFSP) or by ratings."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, get_args
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
-from spiral import LEARNER, PolicyId, SpiralError
+from spiral import LEARNER, PolicyId, PoolView, SpiralError
 from spiral_opponents.samplers.seating import around_learner, weighted
-
-if TYPE_CHECKING:
-    from spiral.policies.pool import Pool
 
 Weighting = Literal["squared", "linear", "variance"]
 
 WEIGHTINGS: dict[str, Callable[[float], float]] = {
-    "squared": lambda won: (1 - won) ** 2,
-    "linear": lambda won: 1 - won,
-    "variance": lambda won: won * (1 - won),
+    "squared": lambda score: (1 - score) ** 2,
+    "linear": lambda score: 1 - score,
+    "variance": lambda score: score * (1 - score),
 }
-"""The learner's recent share of wins against an opponent -> how often that opponent is met."""
+"""The learner's recent score against an opponent, from 0 to 1 -> the opponent's weight in the draw."""
 
 
 class Pfsp:
@@ -39,19 +36,20 @@ class Pfsp:
             )
         self.weighting, self.mirror = weighting, mirror
 
-    def seat(self, game: str, num_players: int, pool: Pool, rng: random.Random) -> list[PolicyId]:
-        known = pool.opponents(game)
-        if not known or rng.random() < self.mirror:
+    def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> Sequence[PolicyId]:
+        opponents = pool.opponents(game)
+        if not opponents or rng.random() < self.mirror:
             return [LEARNER] * num_players
-        weights = [WEIGHTINGS[self.weighting](pool.ledger.score(game, policy)) for policy in known]
-        return around_learner(num_players, rng, lambda: weighted(known, weights, rng))
+        # An opponent never met has the score 1/2, so that none has weight 0 before its first game.
+        weights = [WEIGHTINGS[self.weighting](pool.results.score(game, policy)) for policy in opponents]
+        return around_learner(num_players, rng, lambda: weighted(opponents, weights, rng))
 
 
 class RatingWindow:
-    """Opponents rated within `width` of the learner, each alike; the nearest one if nobody is.
+    """Opponents rated within `width` of the learner, each alike; the nearest one if none is.
 
     `width` is in points of the pool's ratings, where a new player's uncertainty is 8.3. With chance `mirror`, and
-    before there is anybody else, the learner meets itself.
+    while there are no opponents, the learner meets itself.
     """
 
     needs_pool = True
@@ -63,11 +61,12 @@ class RatingWindow:
             )
         self.width, self.mirror = width, mirror
 
-    def seat(self, game: str, num_players: int, pool: Pool, rng: random.Random) -> list[PolicyId]:
-        known = pool.opponents(game)
-        if not known or rng.random() < self.mirror:
+    def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> Sequence[PolicyId]:
+        opponents = pool.opponents(game)
+        if not opponents or rng.random() < self.mirror:
             return [LEARNER] * num_players
-        own = pool.ledger.rating(game, LEARNER).mu
-        far = {policy: abs(pool.ledger.rating(game, policy).mu - own) for policy in known}
-        near = [policy for policy in known if far[policy] <= self.width] or [min(known, key=lambda p: far[p])]
+        own = pool.results.rating(game, LEARNER).mu
+        distance = {policy: abs(pool.results.rating(game, policy).mu - own) for policy in opponents}
+        near = [policy for policy in opponents if distance[policy] <= self.width]
+        near = near or [min(opponents, key=lambda policy: distance[policy])]
         return around_learner(num_players, rng, lambda: rng.choice(near))

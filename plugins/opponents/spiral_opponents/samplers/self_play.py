@@ -1,18 +1,15 @@
-"""Self-play proper: the live learner sits at every chair."""
+"""The opponent sampler of pure self-play, registered as `mirror`: the live learner is every player."""
 
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from spiral import LEARNER, PolicyId
-
-if TYPE_CHECKING:
-    from spiral.policies.pool import Pool
+from spiral import LEARNER, PolicyId, PoolView
 
 
-class Mirror:
-    """Seats the learner everywhere; every trajectory of every game is trained on."""
+class SelfPlay:
+    """Seats the learner as every player; every trajectory of every game is trained on."""
 
-    def seat(self, game: str, num_players: int, pool: Pool, rng: random.Random) -> list[PolicyId]:
+    def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> Sequence[PolicyId]:
         return [LEARNER] * num_players

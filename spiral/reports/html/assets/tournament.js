@@ -32,21 +32,21 @@ function header() {
   const facts = [
     ["Players", String(players.length)],
     ["Games", String(data.games)],
-    ["Schedule", data.terms.schedule],
-    ["Chairs", String(data.num_chairs)],
-    ["Seed", String(data.terms.seed)],
-    ["Voided", String(players.reduce((sum, p) => sum + Object.values(p.voided).reduce((a, b) => a + b, 0), 0) + data.num_faults)],
+    ["Schedule", data.config.schedule],
+    ["Players in a game", String(data.game_players)],
+    ["Seed", String(data.config.seed)],
+    ["Voided", String(players.reduce((sum, p) => sum + Object.values(p.voided).reduce((a, b) => a + b, 0), 0) + data.num_voided)],
   ];
-  const trouble = data.notes.length || data.num_faults;
+  const trouble = data.notes.length || data.num_voided;
   return el("header", null,
     el("p", { class: "eyebrow" }, "A tournament of spiral"),
     el("h1", null, data.game),
     el("dl", { class: "facts" }, facts.map(([name, value]) => el("div", null, el("dt", null, name), el("dd", null, value)))),
     el("div", { class: "headline" }, headline()),
     el("div", { class: "status" },
-      el("p", null, el("span", { class: data.stopped || data.num_faults ? "mark bad" : "mark" }),
+      el("p", null, el("span", { class: data.stopped || data.num_voided ? "mark bad" : "mark" }),
         data.stopped ? "Ended early; what follows is what was played by then." : "Played to its end."),
-      trouble ? el("ul", null, data.notes.map((note) => el("li", null, note)), faults()) : null));
+      trouble ? el("ul", null, data.notes.map((note) => el("li", null, note)), voidedGames()) : null));
 }
 
 function headline() {
@@ -63,32 +63,32 @@ function headline() {
   ];
 }
 
-function faults() {
-  return data.faults.map((fault) => el("li", null, el("span", { class: "muted" }, `voided, deal ${fault.deal}, after ${count(fault.moves.length, "move")}: `), fault.reason));
+function voidedGames() {
+  return data.voided.map((fault) => el("li", null, el("span", { class: "muted" }, `voided, deal ${fault.deal}, after ${count(fault.moves.length, "move")}: `), fault.reason));
 }
 
 // ---- Cross-play
 
 function describe(cell) {
-  const chairs = cell.chairs.map((chair, i) => `as player ${i}: score ${score(chair.score)}, return ${signed(chair.return)}, illegal ${percent(chair.illegal)} (${count(chair.games, "game")})`);
+  const byPlayer = cell.by_player.map((chair, i) => `as player ${i}: score ${score(chair.score)}, return ${signed(chair.return)}, illegal ${percent(chair.illegal)} (${count(chair.games, "game")})`);
   return [`${players[cell.row].name} against ${players[cell.column].name}`,
     `score ${score(cell.score)}, 95% ${range(cell.score_low, cell.score_high, score)}`,
     `margin ${signed(cell.margin)}, 95% ${range(cell.margin_low, cell.margin_high, signed)}`,
     `mean return ${signed(cell.return)}, 95% ${range(cell.return_low, cell.return_high, signed)}`,
     `${cell.wins} won, ${cell.draws} drawn, ${cell.losses} lost of ${count(cell.games, "game")} from ${count(cell.deals, "deal")}`,
-    `illegal ${percent(cell.illegal)}`, ...chairs].join("\n");
+    `illegal ${percent(cell.illegal)}`, ...byPlayer].join("\n");
 }
 
 const largest = Math.max(...data.cells.map((cell) => (graded ? Math.abs(cell.margin) : 0.5)), 1e-9);
-const split = data.num_chairs > 1 && data.num_chairs <= 4;
+const split = data.game_players > 1 && data.game_players <= 4;
 
 function crossed(row, column) {
   if (row === column) return el("td", { class: "self" }, el("div", null, "·"));
   const cell = cells.get(`${row} ${column}`);
   if (!cell) return el("td", { class: "self" }, el("div", null, "–"));
-  const chairs = cell.chairs.map((chair) => small(graded ? chair.return : chair.score)).join(" | ");
+  const byPlayer = cell.by_player.map((chair) => small(graded ? chair.return : chair.score)).join(" | ");
   const box = el("div", { title: describe(cell) }, el("b", null, worth(cell[means])),
-    el("small", null, range(cell[`${means}_low`], cell[`${means}_high`], small)), split ? el("small", { class: "chairs" }, chairs) : null);
+    el("small", null, range(cell[`${means}_low`], cell[`${means}_high`], small)), split ? el("small", { class: "chairs" }, byPlayer) : null);
   const beyond = graded ? cell.margin : cell.score - 0.5;
   box.style.setProperty("--far", (Math.abs(beyond) / largest).toFixed(3));
   box.style.setProperty("--side", beyond < 0 ? "var(--lose)" : "var(--win)");
@@ -100,8 +100,8 @@ function cross() {
   const what = graded
     ? "Margin of the row over the column, half the difference of their mean returns a game"
     : "Score of the row against the column: 1 for a win, 1/2 for a draw";
-  const chairs = split ? ` Last line: the ${graded ? "return" : "score"} as player 0, 1 and so on.` : "";
-  const lead = `${what}. Below it the 95% interval; bold where that tells who is better.${chairs} Point at a cell for more.`;
+  const byPlayer = split ? ` Last line: the ${graded ? "return" : "score"} as player 0, 1 and so on.` : "";
+  const lead = `${what}. Below it the 95% interval; bold where that tells who is better.${byPlayer} Point at a cell for more.`;
   return section("cross", "Who beats whom", lead,
     el("div", { class: "table" }, el("table", { class: "cross" },
       el("thead", null, el("tr", null, el("th", null), order.map((n) => el("th", { title: players[n].name, scope: "col" }, String(place.get(n)))))),
@@ -141,7 +141,7 @@ function ratings() {
   const shown = order.filter(rated);
   if (!shown.length) return null;
   const ends = bounds(shown, aim);
-  const zero = data.terms.anchor === null ? "0 is the mean" : `${data.terms.anchor} has 0`;
+  const zero = data.config.anchor === null ? "0 is the mean" : `${data.config.anchor} has 0`;
   const first = graded ? `Worth is what a player wins a game, by least squares over the margins; ${zero}. ` : "";
   const lead = `${first}Elo is Bradley-Terry by maximum likelihood; ${zero}, 400 points are odds of 10 to 1. Intervals of 95% by bootstrap over deals; a line without an end: no game lost, or none won. The live rating is Plackett-Luce as it stood after the last game, and depends on the order of the games.`;
   const interval = (p, key, show, show_end) => within(show(p[key]), range(p[`${key}_low`], p[`${key}_high`], show_end));
@@ -181,12 +181,12 @@ function rings() {
 function pairs() {
   if (!data.cells.length) return null;
   const heads = [["Row"], ["Column"], ["Games", "num"], ["Won", "num"], ["Drawn", "num"], ["Lost", "num"], ["Score"], ["Margin"], ["Mean return"], ["Illegal", "num"],
-    ...data.cells[0].chairs.map((_, i) => [`As player ${i}`])];
+    ...data.cells[0].by_player.map((_, i) => [`As player ${i}`])];
   const sorted = [...data.cells].sort((a, b) => place.get(a.row) - place.get(b.row) || place.get(a.column) - place.get(b.column));
   const interval = (cell, key, show) => `${show(cell[key])} (${range(cell[`${key}_low`], cell[`${key}_high`], show)})`;
   const rows = sorted.map((cell) => [named(cell.row), named(cell.column), ...[cell.games, cell.wins, cell.draws, cell.losses].map(String),
     interval(cell, "score", score), interval(cell, "margin", signed), interval(cell, "return", signed), percent(cell.illegal),
-    ...cell.chairs.map((chair) => `score ${score(chair.score)}, return ${signed(chair.return)}`)]);
+    ...cell.by_player.map((chair) => `score ${score(chair.score)}, return ${signed(chair.return)}`)]);
   return section("pairs", "Every pair", null, el("details", null, el("summary", null, `${rows.length} rows`), table("wideplain num", heads, rows)));
 }
 
@@ -195,7 +195,7 @@ function origin() {
     el("tr", null, el("td", null, name), el("td", null, typeof value === "string" ? value : JSON.stringify(value)))));
   return section("origin", "How it was played", null,
     el("p", { class: "text" }, data.command),
-    el("details", null, el("summary", null, "Terms, rules of the table and versions"), plain(data.terms), plain(data.rules), plain(data.versions)));
+    el("details", null, el("summary", null, "Settings, rules of play and versions"), plain(data.config), plain(data.rules), plain(data.versions)));
 }
 
 const parts = [cross(), ratings(), nash(), rings(), pairs(), origin()].filter(Boolean);

@@ -1,6 +1,6 @@
-"""Which environments' legal moves can be listed exactly, and how; keyed by the class, so that every size is covered.
+"""Listers of legal moves, for environments whose state tells them exactly; by class, so that every size is covered.
 
-A list is also the law: the adapter refuses what is not on it, even where the environment would take it. That bounds
+A list is binding: the adapter refuses what is not on it, even where the environment would take it. That bounds
 moves that upstream leaves unbounded (bids of liar's dice beyond the number of dice, decimal guesses).
 """
 
@@ -20,7 +20,7 @@ environment leaves the player no move that it would take; None where there are t
 LISTERS: Mapping[str, Lister] = {**boards.LISTERS, **pieces.LISTERS, **cards.LISTERS, **numbers.LISTERS}
 
 GIVE_UP = "give up"
-"""The move of a player who is left none, and in word games that end only when somebody finds no word: the environment
+"""The move of a player who is left none, and in word games that end only when a player finds no word: the environment
 then ends the match as it does for an invalid move."""
 CAN_GIVE_UP = frozenset({"WordChainsEnv", "SpellingBeeEnv"})
 """Classes whose players may always give up."""

@@ -1,4 +1,4 @@
-"""Redraws what a player does not know, for games of simultaneous moves and open deals, so that leaks can be tested.
+"""Resamplers for games of simultaneous moves and open deals: each redraws what a player does not know.
 
 What a player does not know in these games is what the others have chosen in the present round, and the chance to come;
 the latter the adapter redraws by a new generator.
@@ -20,7 +20,7 @@ def pending_directions(env: Any, player: int, rng: random.Random) -> None:
 
 
 def pending_cards(env: Any, player: int, rng: random.Random) -> None:
-    """The others' cards on the table go back into their hands, which play another; prizes to come are shuffled."""
+    """The others' cards in play go back into their hands, which play another; prizes to come are shuffled."""
     state = env.state.game_state
     for other, card in state["pending_bids"].items():
         if other != player:

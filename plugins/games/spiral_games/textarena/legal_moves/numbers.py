@@ -29,10 +29,10 @@ def chopsticks(env: Any) -> list[str]:
     """An attack of one living hand on another, or a split that changes the hands and keeps their sum."""
     player = env.state.current_player_id
     hands = env.state.game_state["hands"]
-    mine, theirs = hands[player], hands[1 - player]
-    attacks = [f"attack {m} {t}" for m in (0, 1) for t in (0, 1) if mine[m] and theirs[t]]
-    total = sum(mine)
-    return attacks + [f"split {left} {total - left}" for left in range(total + 1) if left != mine[0]]
+    own, other = hands[player], hands[1 - player]
+    attacks = [f"attack {hand} {target}" for hand in (0, 1) for target in (0, 1) if own[hand] and other[target]]
+    total = sum(own)
+    return attacks + [f"split {left} {total - left}" for left in range(total + 1) if left != own[0]]
 
 
 def guess_the_number(env: Any) -> list[str]:

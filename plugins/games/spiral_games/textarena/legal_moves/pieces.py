@@ -12,10 +12,10 @@ EIGHT_WAYS = [(dr, dc) for dr in (-1, 0, 1) for dc in (-1, 0, 1) if (dr, dc) != 
 def breakthrough(env: Any) -> list[str]:
     """Straight ahead onto an empty square, or diagonally onto an opponent; empty where every piece is blocked."""
     player, size = env.state.current_player_id, env.board_size
-    mine, ahead = ("W", 1) if player == 0 else ("B", -1)
+    own, ahead = ("W", 1) if player == 0 else ("B", -1)
     return [
         f"{chr(97 + c)}{r + 1}{chr(97 + c + side)}{r + ahead + 1}"
-        for r, c in _squares(env, mine)
+        for r, c in _squares(env, own)
         for side in (-1, 0, 1)
         if 0 <= r + ahead < size and 0 <= c + side < size and env._is_valid_move(player, r, c, r + ahead, c + side)
     ]
@@ -41,34 +41,34 @@ def alquerque(env: Any) -> list[str]:
     """Forward steps, and single captures in any direction."""
     player = env.state.current_player_id
     board = env.state.game_state["board"]
-    mine, theirs = ("R", "B") if player == 0 else ("B", "R")
+    own, other = ("R", "B") if player == 0 else ("B", "R")
     names = {square: f"{chr(97 + square[1])}{square[0] + 1}" for square in itertools.product(range(5), repeat=2)}
     cells = {env.cell_to_rc[env._txt_to_cell(name)]: name for name in names.values()}
     moves = []
     for (r, c), name in cells.items():
-        if board[r][c] != mine:
+        if board[r][c] != own:
             continue
         for dr, dc in EIGHT_WAYS:
             step, jump = (r + dr, c + dc), (r + 2 * dr, c + 2 * dc)
             if (dr, dc) in env.forward_dirs[player] and step in cells and board[step[0]][step[1]] == "":
                 moves.append(f"{name} {cells[step]}")
-            if jump in cells and board[step[0]][step[1]] == theirs and board[jump[0]][jump[1]] == "":
+            if jump in cells and board[step[0]][step[1]] == other and board[jump[0]][jump[1]] == "":
                 moves.append(f"{name} {cells[jump]}")
     return moves
 
 
 def lines_of_action(env: Any) -> list[str]:
     """As many squares as there are pieces on the line, over one's own pieces only, not onto one of them."""
-    mine, theirs = ("O", "X") if env.state.current_player_id == 0 else ("X", "O")
+    own, other = ("O", "X") if env.state.current_player_id == 0 else ("X", "O")
     board = env.state.game_state["board"]
     moves = []
-    for r, c in _squares(env, mine):
+    for r, c in _squares(env, own):
         for dr, dc in EIGHT_WAYS:
             far = env._count_pieces_on_line(r, c, dr, dc)
             tr, tc = r + far * dr, c + far * dc
-            if not (0 <= tr < 8 and 0 <= tc < 8) or board[tr][tc] == mine:
+            if not (0 <= tr < 8 and 0 <= tc < 8) or board[tr][tc] == own:
                 continue
-            if all(board[r + i * dr][c + i * dc] != theirs for i in range(1, far)):
+            if all(board[r + i * dr][c + i * dc] != other for i in range(1, far)):
                 moves.append(f"{env.rc_to_coord(r, c)}{env.rc_to_coord(tr, tc)}")
     return moves
 

@@ -1,23 +1,10 @@
-"""Bots that know no game by name: one plays at random, one perfectly where a full search is possible."""
+"""A bot that plays perfectly by minimax, in any two-player zero-sum game of perfect information small enough."""
 
 import copy
 import random
 from typing import NamedTuple
 
-from spiral import Game, SpiralError
-from spiral.api.games import has_perfect_information, is_zero_sum, random_legal_move
-
-
-class RandomBot:
-    """A random legal move: uniform where the moves can be listed, else the game's own `sample_move`."""
-
-    def choose(self, game: Game, player: int, rng: random.Random) -> str:
-        try:
-            return random_legal_move(game, rng)
-        except ValueError as error:
-            if hasattr(game, "sample_move"):  # which found none in this one match
-                raise
-            raise SpiralError(f"The bot random cannot play: {error}; choose another bot.") from error
+from spiral import Game, SpiralError, has_perfect_information, is_zero_sum
 
 
 class _Solved(NamedTuple):
@@ -47,6 +34,7 @@ class PerfectBot:
     def choose(self, game: Game, player: int, rng: random.Random) -> str:
         solved = self._solved.get(_key(game, player))
         if solved is None:
+            # The checks cost a call of each member, and a position that was solved comes from a game that passed them.
             _require_solvable(game)
             try:
                 solved = self._solve(game, player)
@@ -59,15 +47,16 @@ class PerfectBot:
 
     def _solve(self, game: Game, player: int) -> _Solved:
         key = _key(game, player)
-        known = self._solved.get(key)
-        if known is not None:
-            return known
+        solved = self._solved.get(key)
+        if solved is not None:
+            return solved
         if len(self._solved) >= self.max_positions:
             raise SpiralError(
                 f"The bot perfect gave up on {type(game).__name__} after {self.max_positions} positions; "
                 "raise max_positions or choose another bot."
             )
         values = {move: self._value_after(game, move) for move in game.legal_moves() or []}
+        # Values are player 0's returns, so player 1 looks for the smallest.
         best = max(values.values()) if player == 0 else min(values.values())
         solved = _Solved(best, tuple(move for move, value in values.items() if value == best))
         self._solved[key] = solved

@@ -1,0 +1,43 @@
+"""Causal Hugging Face models from a local directory.
+
+Heavy imports happen inside the factory, so that listing the name costs nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spiral import SpiralError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def hf(path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model and its tokenizer from a directory that `save_pretrained` wrote, in float32.
+
+    Nothing is downloaded and no code from the directory is run. Raises SpiralError if it cannot be loaded.
+    """
+    if not Path(path).is_dir():
+        raise SpiralError(
+            f"model 'hf' was asked for {path!r}, which is not a directory on this machine; "
+            "give the path of one that holds a saved model and its tokenizer"
+        )
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    # These two register the byte model and its tokenizer with transformers, so that saved ones can be loaded.
+    import spiral_models.byte.model
+    import spiral_models.byte.tokenizer  # noqa: F401
+
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True)
+        tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        first_line = str(error).strip().split("\n")[0]
+        raise SpiralError(
+            f"model 'hf' could not load a causal language model and its tokenizer from {path!r} "
+            f"({first_line}); save both there with save_pretrained"
+        ) from error
+    return model, tokenizer

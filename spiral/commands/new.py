@@ -1,0 +1,19 @@
+"""`spiral new`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["game", "estimator", "opponent"]))
+@click.argument("name")
+@click.option("--dir", "directory", type=click.Path(path_type=Path), default=Path("."), help="Parent folder.")
+def new(kind: str, name: str, directory: Path) -> None:
+    """Write a complete plug-in distribution that passes its own tests."""
+    from spiral.commands.scaffold import create
+
+    path = create(kind, name, directory)  # type: ignore[arg-type]
+    click.echo(f"wrote {path}; next: pip install -e {path} && spiral check {name} && pytest {path}")

@@ -1,0 +1,31 @@
+"""`spiral train`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from spiral.api.errors import SpiralError
+from spiral.training import launch
+
+
+@click.command()
+@click.argument("words", nargs=-1, metavar="[CONFIG.yaml] [key=value ...]")
+@click.option("--run-dir", type=click.Path(path_type=Path), help="Where the run is kept.  [default: runs/GAME-TIME]")
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --run-dir.")
+def train(words: tuple[str, ...], run_dir: Path | None, resume: bool) -> None:
+    """Train; without a config, a tiny model learns Kuhn poker in a few minutes."""
+    path, overrides = _split(words)
+    run = launch.launch(path, overrides, run_dir, resume)
+    if launch.rank() == 0:
+        click.echo(f"open {run.path / 'report.html'}")
+
+
+def _split(words: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """The config file and the overrides among the words of the command."""
+    files = [word for word in words if "=" not in word]
+    if len(files) > 1:
+        raise SpiralError(f"one config file at most, not {len(files)}: {', '.join(files)}; overrides are key=value")
+    return (Path(files[0]) if files else None), [word for word in words if "=" in word]

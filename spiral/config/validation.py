@@ -1,0 +1,80 @@
+"""The rules of a configuration: values of the right type that would train something else than asked."""
+
+from __future__ import annotations
+
+import math
+from functools import reduce
+from typing import Any
+
+from spiral.config.schema import Config
+
+_RANGES: dict[str, tuple[float, float, str]] = {
+    "at least 1": (
+        1,
+        math.inf,
+        "steps threads rollout.episodes rollout.group_size rollout.max_concurrent rollout.max_new_tokens "
+        "rollout.max_turns learner.epochs learner.reference_every learner.micro_batch_tokens checkpoint.every "
+        "warm_start.check_every warm_start.batch evaluate.matches evaluate.max_nodes pool.size "
+        "health.window",
+    ),
+    "at least 0": (
+        0,
+        math.inf,
+        "rollout.retries rollout.max_voided pool.every health.max_rollbacks evaluate.every warm_start.max_steps "
+        "checkpoint.keep checkpoint.episodes learner.warmup_steps learner.kl learner.weight_decay learner.clip",
+    ),
+    "positive": (
+        1e-300,
+        1e300,
+        "learner.lr learner.max_grad_norm learner.ratio_tolerance warm_start.lr rollout.deadline_s "
+        "rollout.turn_deadline_s",
+    ),
+    "from 0 to 1": (0, 1, "learner.lr_end learner.kl_end warm_start.legal health.fallback_share"),
+    "at least 0 and below 1": (0, 1 - 1e-12, "learner.ema learner.reference_ema"),
+    "a finite number": (-1e300, 1e300, "learner.entropy"),
+}
+"""What a value must be -> (lowest, highest, the keys it is asked of)."""
+
+
+def validate(config: Config) -> list[str]:
+    """Values of the right type that would train something else than asked, a sentence each."""
+    c = config
+    problems = [
+        f"{key} is {value}, and must be {said}"
+        for said, (low, high, keys) in _RANGES.items()
+        for key in keys.split()
+        if (value := _value(c, key)) is not None and not low <= value <= high  # so that nan is caught
+    ]
+    if not c.games:
+        problems.append("games is empty; name at least one, such as games=kuhn_poker")
+    problems += [f"games: weight of {g.name} is {g.weight}, and must be positive" for g in c.games if not g.weight > 0]
+    problems += [
+        f"warm_start.dropout has a rate of {rate}, and must be at least 0 and below 1"
+        for _, rate in c.warm_start.dropout
+        if not 0 <= rate < 1
+    ]
+    if (c.health.action == "rollback") != (c.health.fallback is not None):
+        problems.append(
+            f"health.action is {c.health.action} and health.fallback is {'' if c.health.fallback else 'not '}given; a "
+            "rollback, and nothing else, needs a sampler to fall back on, such as health.fallback=uniform_past"
+        )
+    if c.rollout.episodes % max(1, c.rollout.group_size):
+        problems.append(
+            f"rollout.episodes is {c.rollout.episodes}, and must be a multiple of rollout.group_size "
+            f"({c.rollout.group_size})"
+        )
+    if c.learner.dropout:
+        problems.append(
+            f"learner.dropout is {c.learner.dropout}, and must be 0: the update would score another policy than the "
+            "one that played, so every probability ratio would be wrong; use warm_start.dropout instead"
+        )
+    if c.learner.epochs > 1 and c.learner.clip is None:
+        problems.append(
+            f"learner.epochs is {c.learner.epochs} without learner.clip: later passes are off-policy; set "
+            "learner.clip=0.2 or learner.epochs=1"
+        )
+    return problems
+
+
+def _value(config: Config, key: str) -> Any:
+    return reduce(getattr, key.split("."), config)

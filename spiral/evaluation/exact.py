@@ -1,0 +1,77 @@
+"""Exact NashConv of a language policy in games that can be enumerated."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from spiral.api.errors import SpiralError
+from spiral.api.games import Game
+from spiral.evaluation.move_probabilities import move_probabilities
+from spiral.models.logits import TokenLogits
+from spiral.models.prompt_cache import Prompter
+from spiral.runs import metric_names
+from spiral.theory.best_response import NashConv, nash_conv
+from spiral.theory.game_tree import GameTree
+
+
+@dataclass(frozen=True)
+class Exploitability:
+    """The exact worth of a language policy in one enumerable game."""
+
+    theory: NashConv
+    table: dict[str, dict[str, float]]
+    """observation -> {legal move: probability}"""
+    illegal_mass: dict[str, float]
+    """observation -> probability of replies that are no legal move."""
+
+    @property
+    def mean_illegal_mass(self) -> float:
+        """Plain mean over the observations."""
+        return sum(self.illegal_mass.values()) / len(self.illegal_mass)
+
+
+def exploitability(lm: TokenLogits, prompter: Prompter, rules: str, tree: GameTree) -> Exploitability:
+    """Exact NashConv of the language policy; see `move_probabilities` for what its probabilities are."""
+    table, illegal_mass = move_probabilities(lm, prompter, rules, tree.decisions)
+    return Exploitability(nash_conv(tree, table), table, illegal_mass)
+
+
+def enumerable_trees(
+    games: Mapping[str, Callable[[], Game]], prompter: Prompter, max_nodes: int
+) -> dict[str, GameTree]:
+    """The trees of the games with at most `max_nodes` nodes whose moves each have one reply; no other game has an exact
+    value."""
+    trees = {}
+    for name, make in games.items():
+        try:
+            tree = GameTree.of(make(), max_nodes)
+        except SpiralError:
+            continue
+        if all(prompter.reply(move) is not None for decision in tree.decisions[:1] for move in decision.moves):
+            trees[name] = tree
+    return trees
+
+
+def exact_metrics(results: Mapping[str, Exploitability], suffix: str = "") -> dict[str, float]:
+    """NashConv and the mean illegal mass of each game; without a suffix also what each player gets and could gain."""
+    metrics: dict[str, float] = {}
+    for game, result in results.items():
+        name = functools.partial(metric_names.of_game, "eval", game)
+        metrics[name(f"nash_conv{suffix}")] = result.theory.nash_conv
+        metrics[name(f"illegal_mass{suffix}")] = result.mean_illegal_mass
+        if not suffix:
+            for player, (value, gain) in enumerate(zip(result.theory.values, result.theory.gains, strict=True)):
+                metrics[name(f"value_p{player}")] = value
+                metrics[name(f"gain_p{player}")] = gain
+    return metrics
+
+
+def policy_record(step: int, results: Mapping[str, Exploitability]) -> dict[str, Any]:
+    """The last tables, as JSON for the report."""
+    return {
+        game: {"step": step, "table": result.table, "illegal_mass": result.illegal_mass}
+        for game, result in results.items()
+    }

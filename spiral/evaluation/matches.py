@@ -1,0 +1,89 @@
+"""Matches between fixed line-ups of policies, and what they came to, with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from spiral.api.games import Game
+from spiral.api.records import Episode, PolicyId, outcome
+from spiral.config.schema import RolloutConfig
+from spiral.policies.pool import Pool
+from spiral.selfplay.fixed_seats import FixedSeats
+from spiral.selfplay.rollouts import OnFailure, Rollouts
+from spiral.theory.intervals import TWO_SIDED_95, wilson_interval
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Results of one player of one pairing."""
+
+    wins: int
+    draws: int
+    losses: int
+    mean_return: float
+    return_error: float
+    """Half the width of the 95% interval of `mean_return` (normal approximation)."""
+    illegal: int
+    """Games that this player lost by an illegal move."""
+
+    @property
+    def games(self) -> int:
+        return self.wins + self.draws + self.losses
+
+    def interval(self, count: int) -> tuple[float, float]:
+        """Wilson's 95% interval of the share that `count` is of the games."""
+        return wilson_interval(count, self.games)
+
+
+class MatchRunner:
+    """Plays matches between the policies of a pool."""
+
+    def __init__(self, games: Mapping[str, Callable[[], Game]], pool: Pool, config: RolloutConfig) -> None:
+        self._games, self._pool = games, pool
+        self._config = replace(config, group_size=1)
+
+    def rollouts(
+        self, game: str, policies: Sequence[PolicyId], on_failure: OnFailure = lambda policy, cause: None
+    ) -> Rollouts:
+        """Rollouts of `game` with one of `policies` a player in every match."""
+        seats = FixedSeats(game, policies)
+        return Rollouts(self._games, seats, seats, self._pool, self._config, on_failure)
+
+    def play(self, game: str, policies: Sequence[PolicyId], num_games: int, seed: Sequence[int | str]) -> list[Episode]:
+        """`num_games` episodes of `game`, one of `policies` a player."""
+        return self.rollouts(game, policies).play(num_games, seed)
+
+    def against(
+        self, game: str, policy: PolicyId, opponent: PolicyId, num_games: int, seed: Sequence[int | str]
+    ) -> list[Tally]:
+        """`num_games` as each player, with the opponent as all others: one tally a player."""
+        tallies = []
+        num_players = self._games[game]().num_players
+        for player in range(num_players):
+            policies = [policy if other == player else opponent for other in range(num_players)]
+            tallies.append(tally(self.play(game, policies, num_games, [*seed, player]), player))
+        return tallies
+
+
+def tally(episodes: Sequence[Episode], player: int) -> Tally:
+    """Count one player's results."""
+    results = [_outcome(episode, player) for episode in episodes]
+    returns = [episode.returns[player] for episode in episodes]
+    mean = sum(returns) / len(returns)
+    variance = sum((r - mean) ** 2 for r in returns) / max(1, len(returns) - 1)
+    return Tally(
+        results.count(1.0),
+        results.count(0.5),
+        results.count(0.0),
+        mean,
+        TWO_SIDED_95 * math.sqrt(variance / len(returns)),
+        sum(episode.offender == player for episode in episodes),
+    )
+
+
+def _outcome(episode: Episode, player: int) -> float:
+    """Of the player's return against the best of the others'; with one player, against 0."""
+    others = [r for i, r in enumerate(episode.returns) if i != player]
+    return outcome(episode.returns[player], max(others, default=0.0))

@@ -1,0 +1,128 @@
+"""What is measured of a loaded run, as JSON values: matches, exact NashConv, sampled NashConv."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from spiral.api.errors import SpiralError
+from spiral.evaluation.exact import exploitability
+from spiral.evaluation.loaded_policy import LoadedPolicy
+from spiral.evaluation.matches import MatchRunner
+from spiral.evaluation.sampled import estimate, sample_moves
+from spiral.models.logits import TokenLogits
+from spiral.policies.pool import AVERAGED
+from spiral.policies.reference import short_name
+from spiral.theory.game_tree import GameTree
+
+
+def match_rows(
+    loaded: LoadedPolicy, game: str | None, opponents: Sequence[str], num_games: int
+) -> list[dict[str, Any]]:
+    """Results as each player; against the run's own opponents, and in all of its games, unless some are named."""
+    setup = loaded.setup
+    runner = MatchRunner(setup.games, setup.pool, loaded.config.rollout)
+    rows: list[dict[str, Any]] = []
+    for name in [loaded.game(game)] if game else list(setup.games):
+        for text in tuple(opponents) or loaded.config.evaluate.opponents:
+            opponent = setup.loader.load(text)
+            seed = (loaded.config.seed, "eval", name, opponent)
+            for player, tally in enumerate(runner.against(name, AVERAGED, opponent, num_games, seed)):
+                low, high = tally.interval(tally.wins)
+                rows.append(
+                    {
+                        "game": name,
+                        "opponent": short_name(opponent),
+                        "player": player,
+                        "step": loaded.step,
+                        "games": tally.games,
+                        "win": tally.wins / tally.games,
+                        "win_low": low,
+                        "win_high": high,
+                        "draw": tally.draws / tally.games,
+                        "loss": tally.losses / tally.games,
+                        "mean_return": tally.mean_return,
+                        "return_error": tally.return_error,
+                        "illegal": tally.illegal / tally.games,
+                    }
+                )
+    return rows
+
+
+def exact_row(
+    loaded: LoadedPolicy, game: str | None, tree: GameTree | None = None
+) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+    """Exact NashConv of one game and the policy's table; `tree` if the game was unfolded already.
+
+    Raises SpiralError for a game that cannot be enumerated, or a policy that thinks before it moves.
+    """
+    setup = loaded.setup
+    name = loaded.game(game)
+    made = setup.games[name]()
+    tree = tree or GameTree.of(made)
+    if not loaded.has_unique_replies(tree):
+        raise SpiralError(
+            "in this run's prompt format many replies say one move, so no move's probability can be scored; estimate "
+            "with --samples 200, or bound it from below with: spiral best-response"
+        )
+    result = exploitability(TokenLogits(setup.model), setup.completer.prompter, made.rules, tree)
+    row = {
+        "game": name,
+        "step": loaded.step,
+        "nash_conv": result.theory.nash_conv,
+        "exploitability": result.theory.exploitability,
+        "values": list(result.theory.values),
+        "best_response_values": list(result.theory.best_response_values),
+        "gains": list(result.theory.gains),
+        "illegal_mass": result.mean_illegal_mass,
+    }
+    return row, result.table
+
+
+def sampled_row(
+    loaded: LoadedPolicy, game: str | None, num_samples: int
+) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+    """NashConv of one game with its interval and the policy's table, from `num_samples` replies at each decision.
+
+    Raises SpiralError for a game that cannot be enumerated.
+    """
+    setup, config = loaded.setup, loaded.config
+    name = loaded.game(game)
+    made = setup.games[name]()
+    tree = GameTree.of(made)
+    sampled = sample_moves(
+        setup.completer,
+        AVERAGED,
+        made.rules,
+        tree.decisions,
+        num_samples,
+        (config.seed, "samples", name),
+        config.rollout.deadline_s,
+    )
+    found = estimate(tree, sampled)
+    illegal, illegal_low, illegal_high = sampled.mean_illegal_mass()
+    table, intervals = sampled.table(), sampled.intervals()
+    row = {
+        "game": name,
+        "step": loaded.step,
+        "samples": num_samples,
+        "decisions": len(table),
+        "nash_conv": found.plug_in,
+        "nash_conv_split": found.split,
+        "nash_conv_low": found.low,
+        "nash_conv_high": found.high,
+        "values": list(found.theory.values),
+        "best_response_values": list(found.theory.best_response_values),
+        "gains": list(found.theory.gains),
+        "illegal_mass": illegal,
+        "illegal_low": illegal_low,
+        "illegal_high": illegal_high,
+        "decisions_without_legal_reply": sum(not any(sampled.counts(o).values()) for o in table),
+        "policy": {
+            o: {
+                m: {"share": share, "low": intervals[o][m][0], "high": intervals[o][m][1]} for m, share in moves.items()
+            }
+            for o, moves in table.items()
+        },
+    }
+    return row, table

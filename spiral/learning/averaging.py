@@ -1,0 +1,80 @@
+"""Averages of a model's weights over steps: the one that is evaluated, and the reference that play is held near to.
+
+Self-play circles around an equilibrium, and the average of the circle is nearer to it than any point on it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spiral.models.logits import TokenLogits, load_parameters, parameters
+
+Weights = Mapping[str, Tensor]
+
+
+class ModelAverage:
+    """An exponential moving average of a model's weights, as a model of its own."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model: Any = copy.deepcopy(model).requires_grad_(False)
+        self._decay = decay
+        self.num_updates = 0
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move towards the weights of `model`."""
+        self.num_updates += 1
+        _move(list(self.model.parameters()), model, self._decay, self.num_updates)
+
+    def load(self, weights: Mapping[str, Tensor], num_updates: int) -> None:
+        """Continue from saved weights."""
+        load_parameters(self.model, weights)
+        self.num_updates = num_updates
+
+
+class Reference:
+    """The policy of the KL term. It stands still between moves; every `every` steps it moves to where a shorter average
+    than the evaluated one has arrived by then."""
+
+    def __init__(self, model: nn.Module, decay: float, every: int) -> None:
+        self._logits = TokenLogits(copy.deepcopy(model).requires_grad_(False))
+        self._next = {name: weight.clone() for name, weight in parameters(model).items()}
+        """Where it moves to next."""
+        self._decay, self._every, self._num_updates = decay, every, 0
+
+    def logits(self, *inputs: Any) -> Tensor:
+        """As `TokenLogits`, without gradients."""
+        with torch.no_grad():
+            logits: Tensor = self._logits(*inputs)
+        return logits
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Follow the weights of `model` after `step`, and move if it is time."""
+        self._num_updates += 1
+        _move(list(self._next.values()), model, self._decay, self._num_updates)
+        if (step + 1) % self._every == 0:
+            load_parameters(self._logits.model, self._next)
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """What a checkpoint keeps."""
+        return {"reference": parameters(self._logits.model), "reference_next": self._next}
+
+    def load(self, tensors: Mapping[str, Weights], default: Weights, num_updates: int) -> None:
+        """Continue from what `tensors` gave, or from `default` where it is not there."""
+        load_parameters(self._logits.model, tensors.get("reference", default))
+        saved = tensors.get("reference_next", default)
+        for name, weight in self._next.items():  # into our own: files lie on the CPU and keep no order
+            weight.copy_(saved[name])
+        self._num_updates = num_updates
+
+
+def _move(average: list[Tensor], model: nn.Module, decay: float, num_updates: int) -> None:
+    """One step of an average: a plain mean at first, since the first weights would otherwise weigh too long."""
+    decay = min(decay, 1 - 1 / num_updates)
+    torch._foreach_lerp_(average, list(parameters(model).values()), 1 - decay)

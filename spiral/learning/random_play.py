@@ -1,0 +1,83 @@
+"""Decisions of random legal play, as supervised examples: labels are uniform over the legal moves."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+
+from spiral.api.errors import RunError, SpiralError
+from spiral.api.games import Game, random_legal_move, try_move
+from spiral.models.prompt_cache import Prompter
+from spiral.selfplay.time_limit import limited
+
+GAME_DEADLINE_S = 60.0
+"""Longest that a game may take over one move."""
+MAX_FAILURES = 100
+"""Matches that may misbehave one after another."""
+
+
+@dataclass(frozen=True)
+class RandomDecision:
+    """A decision met in random legal play, and the move that was drawn."""
+
+    prompt: tuple[int, ...]
+    move: str
+    game: Game
+    """As it was before the move."""
+
+    def admits(self, move: str) -> bool:
+        """Whether a move is legal here; a game that misbehaves admits none."""
+        try:
+            with limited(GAME_DEADLINE_S):
+                return try_move(deepcopy(self.game), move)
+        except Exception:
+            return False
+
+
+def random_decisions(
+    games: Mapping[str, Callable[[], Game]],
+    weights: Mapping[str, float],
+    prompter: Prompter,
+    rng: random.Random,
+) -> Iterator[RandomDecision]:
+    """Decisions without end; every game as often as its weight says.
+
+    A match that misbehaves ends there, and its earlier decisions stay. Raises RunError when all do.
+    """
+    failures = 0
+    while True:
+        name = rng.choices(list(games), [weights[g] for g in games])[0]
+        for met in _match(games[name], prompter, random.Random(rng.getrandbits(63)), rng):
+            if isinstance(met, RandomDecision):
+                failures = 0
+                yield met
+            elif (failures := failures + 1) > MAX_FAILURES:
+                raise RunError(
+                    f"{failures} matches of the warm start misbehaved one after another, the last one of {name}: {met}"
+                    f"; run: spiral check {name.partition('(')[0]}"
+                )
+
+
+def _match(
+    make: Callable[[], Game], prompter: Prompter, chance: random.Random, rng: random.Random
+) -> Iterator[RandomDecision | str]:
+    """The decisions of one match; at its end the reason, if the game misbehaved."""
+    try:
+        with limited(GAME_DEADLINE_S):
+            game = make()
+            game.reset(chance)
+            player = game.current_player()
+        while player is not None:
+            with limited(GAME_DEADLINE_S):
+                move, observation, copy = random_legal_move(game, rng), game.observe(player), deepcopy(game)
+            # Outside the time limit: whoever takes the decision may train on it before asking for the next.
+            yield RandomDecision(prompter.encode(game.rules, observation), move, copy)
+            with limited(GAME_DEADLINE_S):
+                game.play(move)
+                player = game.current_player()
+    except SpiralError:
+        raise
+    except Exception as error:
+        yield f"{type(error).__name__}: {error}"

@@ -1,0 +1,157 @@
+"""One match in play: from an answer to the next question, or to its episode.
+
+Everything here runs the game's and the quick bots' own code. What it raises is the game's fault, or a bot's that did
+not answer; `Rollouts` decides what follows.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from spiral.api.games import Game, try_move, worst_return
+from spiral.api.policies import Bot, max_concurrent
+from spiral.api.records import Completion, Ending, Episode, PolicyId, Trajectory, Turn
+from spiral.config.schema import RolloutConfig
+
+
+@dataclass(slots=True)
+class Group:
+    """The games of one deal, voided together so that a group estimator never sees a part of one."""
+
+    index: int
+    attempt: int = 0
+    episodes: dict[int, Episode] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Match:
+    """One game in play."""
+
+    group: Group
+    attempt: int
+    """The group's attempt that this match belongs to; a later one means that it was voided."""
+    index: int
+    game: Game
+    name: str
+    policies: list[PolicyId]
+    deal: int
+    seed: int
+    config: RolloutConfig
+    bots: Mapping[PolicyId, Bot]
+    """Those among its policies that are bots."""
+    rng: random.Random | None
+    """For its bots."""
+    has_time_limit: bool = True
+    """False where a person or another process decides at once, such as a person at the terminal."""
+    rules: str = ""
+    player: int = 0
+    observation: str = ""
+    prompt: tuple[int, ...] = ()
+    move: str | None = None
+    """The move that is being played."""
+    retries: int = 0
+    num_asked: int = 0
+    players: list[int] = field(default_factory=list)
+    """Who made each turn so far."""
+    turns: list[list[Turn]] = field(default_factory=list)
+    """Each player's turns."""
+
+    @property
+    def is_void(self) -> bool:
+        """Whether its group was given up and is played again."""
+        return self.attempt != self.group.attempt
+
+    @property
+    def moves(self) -> tuple[str, ...]:
+        """All moves so far, the one that is being played last."""
+        turns = [iter(turns) for turns in self.turns]
+        made = tuple(next(turns[player]).move or "" for player in self.players)
+        return made if self.move is None else (*made, self.move)
+
+    def resume(self, answer: Completion | str | Exception | None) -> Episode | None:
+        """Start the match (None) or play what was answered, until a policy must be asked (None) or it is over."""
+        if isinstance(answer, Exception):
+            raise answer
+        if answer is None:
+            self.game.reset(random.Random(self.deal))
+            self.rules = self.game.rules
+            return self._until_asked()
+        turn = self._bot_turn(answer) if isinstance(answer, str) else self._reply_turn(answer)
+        return self._record(turn) or self._until_asked()
+
+    def _reply_turn(self, reply: Completion) -> Turn:
+        legal = self.move is not None and try_move(self.game, self.move)
+        ids, logprobs, finish = reply.ids, reply.logprobs, reply.finish
+        return Turn(self.observation, self.prompt, ids, logprobs, self.move, legal, finish, reply.version)
+
+    def _bot_turn(self, move: str) -> Turn:
+        # Kept on the match while the game plays it: if that raises, the report of the voided game must hold the move.
+        self.move = move
+        return Turn(self.observation, (), (), (), move, try_move(self.game, move), "stop", 0)
+
+    def _record(self, turn: Turn) -> Episode | None:
+        """Keep a turn; the episode if it was illegal once too often."""
+        self.move = None
+        self.turns[self.player].append(turn)
+        self.players.append(self.player)
+        if turn.legal:
+            self.retries = 0
+        elif self.retries < self.config.retries:
+            self.retries += 1
+        else:
+            return self._episode(self._forfeit_returns(), "illegal")
+        return None
+
+    def _until_asked(self) -> Episode | None:
+        """Let quick bots move until another policy must be asked (None) or the match is over."""
+        game = self.game
+        while (player := game.current_player()) is not None:
+            if len(self.players) >= self.config.max_turns:
+                raise TimeoutError(f"not over after {len(self.players)} turns; rollout.max_turns allows no more")
+            if player not in range(game.num_players):
+                raise ValueError(f"current_player() gave {player!r} in a match of {game.num_players} players")
+            self.player, self.observation = player, game.observe(player)
+            if not isinstance(self.observation, str):
+                raise TypeError(f"observe({player}) gave a {type(self.observation).__name__}, not text")
+            bot = self.bots.get(self.policies[player])
+            if bot is None or max_concurrent(bot):
+                return None
+            assert self.rng is not None
+            turn = self._bot_turn(bot.choose(game, player, self.rng))
+            if episode := self._record(turn):
+                return episode
+        return self._episode([float(r) for r in game.returns()], "finished")
+
+    def _episode(self, returns: list[float], ending: Ending) -> Episode:
+        if len(returns) != self.game.num_players or not all(map(math.isfinite, returns)):
+            raise ValueError(f"returns() gave {returns} for {self.game.num_players} players")
+        by_player = zip(self.policies, returns, self.turns, strict=True)
+        trajectories = tuple(
+            [
+                Trajectory(self.name, player, policy, reward, tuple(turns), self.deal)
+                for player, (policy, reward, turns) in enumerate(by_player)
+            ]
+        )
+        return Episode(
+            self.name,
+            self.deal,
+            tuple(self.policies),
+            tuple(returns),
+            trajectories,
+            tuple(self.players),
+            ending,
+            offender=self.player if ending == "illegal" else None,
+        )
+
+    def _forfeit_returns(self) -> list[float]:
+        """The returns when a player could not move; zero-sum stays zero-sum unless `penalty` says otherwise."""
+        num = self.game.num_players
+        if self.config.illegal == "penalty":
+            own, others = self.config.penalty
+        else:
+            own = worst_return(self.game)
+            others = -own / max(1, num - 1)
+        return [own if player == self.player else others for player in range(num)]

@@ -1,0 +1,140 @@
+"""Checks the plug-ins and policies that a config names, all of them before anything heavy is made."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from spiral.api.errors import ConfigError, SpiralError
+from spiral.api.games import Game
+from spiral.api.policies import Bot, OpponentSampler, is_external, needs_pool
+from spiral.api.records import LEARNER
+from spiral.config.schema import Config
+from spiral.plugins.kinds import named_in
+from spiral.plugins.registry import Plugins, label
+from spiral.policies.loading import PolicyLoader
+from spiral.policies.pool import Pool
+from spiral.policies.reference import PolicyRef, problem_with
+from spiral.selfplay.setup import TrainingSetup, make_games, make_training_setup
+
+
+def check(config: Config, plugins: Plugins, problems: Sequence[str] = ()) -> None:
+    """Raise ConfigError with `problems` and all that is wrong with the plug-ins a config names; makes no model."""
+    if config.games and not plugins.names("game"):  # spiral was installed bare: one sentence, not one a kind
+        plugins.find("game", config.games[0].name)
+    found = [*problems]
+    found += [p for kind, plugin in named_in(config) if (p := plugins.problem(kind.name, plugin.name, plugin.args))]
+    found += _unknown_policies(config, plugins)
+    labels = Counter(label(game.name, game.args) for game in config.games)
+    found += [f"games: {name} is listed {n} times; raise its weight instead" for name, n in labels.items() if n > 1]
+    if not found:  # what is named wrongly cannot be made
+        found += _unusable(config, plugins)
+    if found:
+        raise ConfigError("\n".join(found))
+
+
+def start_game(name: str, game: Game) -> None:
+    """Start a match. Raises SpiralError for a game that fails as it starts."""
+    try:
+        game.reset(random.Random(0))
+    except SpiralError:
+        raise
+    except Exception as error:
+        raise failed_to_start(name, error) from error
+
+
+def failed_to_start(name: str, error: Exception) -> SpiralError:
+    """The sentence for a game whose own code raised."""
+    what = f"{type(error).__name__}: {error}"
+    return SpiralError(f"game {name} failed as it was started ({what}); run: spiral check {name.partition('(')[0]}")
+
+
+def try_bot(bot: Bot, game: Game) -> None:
+    """Raise SpiralError if a bot cannot play a game that was started: better now than at the first evaluation.
+
+    One that asks a person or another process is left alone: a call may cost money, or a person's time.
+    """
+    player = game.current_player()
+    if player is not None and not is_external(bot):
+        bot.choose(game, player, random.Random(0))
+
+
+def _unknown_policies(config: Config, plugins: Plugins) -> Iterator[str]:
+    """Policies that a config names and that cannot be found."""
+    for text in config.evaluate.opponents:
+        if problem := problem_with(text, plugins, exact=False):
+            yield f"evaluate.opponents: {problem}"
+    labels = {label(game.name, game.args) for game in config.games}
+    for member in config.pool.members:
+        if problem := problem_with(member.policy, plugins, exact=True):
+            yield f"pool.members: {problem}"
+        for game in set(member.games) - labels:
+            yield f"pool.members: {member.policy} plays {game}, which is none of the run's games: {', '.join(labels)}"
+
+
+def _unusable(config: Config, plugins: Plugins) -> list[str]:
+    """Problems that show when the light plug-ins are made once, and a line-up is asked for in each game."""
+    try:
+        setup = make_training_setup(config, plugins)
+        pool = _pool_without_weights(config, plugins)
+    except SpiralError as error:
+        return [str(error)]
+    samplers = setup.fallback.samplers if setup.fallback else (setup.opponents,)
+    problems = [*_mismatched(config, setup, samplers)]
+    for name, make in make_games(config, plugins).items():
+        try:
+            game = make()
+            for sampler in samplers:
+                _check_line_up(sampler, name, game.num_players, pool)
+            game.reset(random.Random(0))
+            for policy, bot in sorted(pool.bots().items()):
+                if pool.plays(policy, name):
+                    try_bot(bot, game)
+        except SpiralError as error:
+            problems.append(f"game {name}: {error}")
+        except Exception as error:
+            problems.append(str(failed_to_start(name, error)))
+    return problems
+
+
+def _mismatched(config: Config, setup: TrainingSetup, samplers: Sequence[OpponentSampler]) -> Iterator[str]:
+    """Plug-ins that need what the rest of the config does not give them."""
+    named = [config.opponents, *([config.health.fallback] if config.health.fallback else [])]
+    for plugin, sampler in zip(named, samplers, strict=True):
+        if needs_pool(sampler) and not (config.pool.every or config.pool.members):
+            yield (
+                f"opponent sampler '{plugin.name}' needs a pool, and the pool is empty; set pool.every=50 to keep "
+                "snapshots of the learner, or list opponents in pool.members"
+            )
+    needed = int(getattr(setup.advantage, "min_group_size", 1))
+    if needed > config.rollout.group_size:
+        yield (
+            f"advantage {config.advantage.name} compares games of one deal: rollout.group_size is "
+            f"{config.rollout.group_size}, and must be at least {needed}"
+        )
+
+
+def _check_line_up(opponents: OpponentSampler, name: str, num_players: int, pool: Pool) -> None:
+    if LEARNER not in opponents.seat(name, num_players, pool, random.Random(0)):
+        raise SpiralError("the opponent sampler gave a line-up without the learner; one player at least must be it")
+
+
+def _pool_without_weights(config: Config, plugins: Plugins) -> Pool:
+    """The pool as the run will have it, but with no weights: those are not loaded yet."""
+    pool = Pool(plugins)
+    loader = PolicyLoader(config, plugins, pool)
+    policies: Mapping[str, PolicyRef] = {
+        text: PolicyRef.parse(text)
+        for text in (*config.evaluate.opponents, *(member.policy for member in config.pool.members))
+    }
+    for ref in policies.values():
+        if ref.has_weights:
+            pool.add_weights(ref.policy)
+        else:
+            loader.load_ref(ref)
+    for member in config.pool.members:
+        pool.add_member(policies[member.policy].policy, member.games, member.policy)
+    if config.pool.every:
+        pool.add_snapshot(0, config.pool.size, config.pool.keep)
+    return pool

@@ -1,0 +1,70 @@
+"""The parts of a run that play and learn, made once from its config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from accelerate import Accelerator
+
+from spiral.api.training import Engine
+from spiral.config.schema import Config
+from spiral.evaluation.evaluator import Evaluator
+from spiral.evaluation.matches import MatchRunner
+from spiral.learning.distributed import Processes
+from spiral.learning.full_learner import FullLearner
+from spiral.learning.warm_start import Progress
+from spiral.models.logits import TokenLogits
+from spiral.plugins.registry import Plugins
+from spiral.policies.pool import AVERAGED, Pool
+from spiral.selfplay.rollouts import Rollouts
+from spiral.selfplay.setup import PlaySetup, TrainingSetup, add_members, make_play_setup, make_training_setup
+from spiral.theory.best_response import NashConv
+from spiral.training.initial_weights import warm_start_weights
+
+
+@dataclass
+class Components:
+    """Everything between a config and a step of training."""
+
+    config: Config
+    play: PlaySetup
+    training: TrainingSetup
+    processes: Processes
+    learner: FullLearner
+    rollouts: Rollouts
+    evaluator: Evaluator
+
+    @property
+    def engine(self) -> Engine:
+        """Generates for the learner and its snapshots."""
+        return self.play.completer.engine
+
+    @property
+    def pool(self) -> Pool:
+        return self.play.pool
+
+    def nash_conv(self) -> dict[str, NashConv]:
+        """Exact NashConv of the averaged weights, for each game that can be enumerated."""
+        exact = self.evaluator.exact(TokenLogits(self.learner.averaged_model))
+        return {game: result.theory for game, result in exact.items()}
+
+
+def make_components(config: Config, plugins: Plugins, progress: Progress, fresh: bool) -> Components:
+    """Make everything. `fresh`: give the model its initial weights, where no checkpoint will replace them.
+
+    Raises SpiralError for what cannot be made; `spiral.selfplay.validation.check` finds most of it before.
+    """
+    accelerator = Accelerator(mixed_precision="no")
+    play = make_play_setup(config, plugins)
+    training = make_training_setup(config, plugins)
+    add_members(config, play)
+    opponents = [play.loader.load(text) for text in config.evaluate.opponents]
+    if fresh:
+        warm_start_weights(config, play, plugins, progress)
+    # After the warm start: the learner copies the weights into its average and its reference.
+    learner = FullLearner(play.model, config.learner, config.steps, accelerator)
+    rollouts = Rollouts(play.games, training.curriculum, training.opponents, play.pool, config.rollout)
+    runner = MatchRunner(play.games, play.pool, config.rollout)
+    evaluator = Evaluator(play.games, opponents, runner, play.completer.prompter, config.evaluate)
+    play.pool.add_weights(AVERAGED)
+    return Components(config, play, training, Processes(accelerator), learner, rollouts, evaluator)

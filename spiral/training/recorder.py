@@ -1,0 +1,57 @@
+"""Writes each step of a run to its directory and tells the loggers; in the main process only."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from spiral.api.records import Episode, Trajectory, VoidedGame
+from spiral.config.schema import Config
+from spiral.reports.html.document import write_report
+from spiral.runs import metric_names
+from spiral.runs.directory import RunDir
+from spiral.runs.episode_log import episode_record
+
+
+class Recorder:
+    """What a step leaves behind."""
+
+    def __init__(self, config: Config, run: RunDir, tokenizer: Any, hooks: Any, active: bool) -> None:
+        """`active`: whether this is the main process; the others write nothing."""
+        self._config, self._run, self._hooks, self._active = config, run, hooks, active
+        self._show = functools.partial(tokenizer.decode, skip_special_tokens=False)
+
+    def step(
+        self,
+        step: int,
+        metrics: dict[str, float],
+        episodes: Sequence[Episode],
+        voided: Sequence[VoidedGame],
+        trajectories: Sequence[Trajectory],
+        advantages: Sequence[Sequence[float]],
+    ) -> None:
+        """Write a step that was played; `trajectories` and `advantages` are the learner's."""
+        if not self._active:
+            return
+        metrics = metrics | {metric_names.VOIDED: float(len(voided))}
+        causes = Counter(game.cause for game in voided)
+        metrics |= {metric_names.voided_by(cause): float(n) for cause, n in sorted(causes.items())}
+        self._run.log_voided(step, voided)
+        credit = {id(t): row for t, row in zip(trajectories, advantages, strict=True)}
+        kept = episodes[: self._config.checkpoint.episodes]
+        self._run.append("episodes.jsonl", [episode_record(step, e, credit, self._show) for e in kept])
+        self.metrics(step, metrics, episodes)
+
+    def metrics(self, step: int, metrics: dict[str, float], episodes: Sequence[Episode] = ()) -> None:
+        """Write a line of metrics, such as those of a last evaluation, and tell the loggers."""
+        if self._active:
+            self._run.log(step, metrics)
+            self._hooks.step_finished(step=step, metrics=metrics, episodes=episodes)
+
+    def finish(self) -> None:
+        """Tell the loggers that the run ended, and write its report."""
+        if self._active:
+            self._hooks.run_finished(step=self._config.steps)
+            write_report(self._run.path)

@@ -1,0 +1,104 @@
+"""Checkpoints of a run, what follows a collapse, and the way back to the last healthy checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from spiral.api.errors import RunError
+from spiral.api.records import LEARNER
+from spiral.policies.pool import snapshot_id
+from spiral.reports.html.document import write_report
+from spiral.runs import checkpoints, snapshots
+from spiral.runs.directory import RunDir, step_of
+from spiral.training.components import Components
+from spiral.training.health.monitor import HealthMonitor
+
+
+class Recovery:
+    """Saves and restores a run. `state` is what a checkpoint keeps of it: the number of rollbacks so far."""
+
+    def __init__(self, components: Components, run: RunDir, monitor: HealthMonitor, hooks: Any) -> None:
+        self._components, self._run, self._monitor, self._hooks = components, run, monitor, hooks
+        self._num_rollbacks = 0
+        named = {"pool": components.pool, "health": monitor, "recovery": self}
+        self._stateful: dict[str, object] = {**named, **components.training.stateful()}
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"num_rollbacks": self._num_rollbacks}
+
+    @state.setter
+    def state(self, state: dict[str, Any]) -> None:
+        self._count_rollbacks(state["num_rollbacks"])
+
+    def save(self, step: int) -> None:
+        """A checkpoint that the run can go on from at `step`."""
+        c, run = self._components, self._run
+        if c.processes.is_main:
+            healthy = self._monitor.last_healthy(step)
+            spare = max((s for s in map(step_of, run.checkpoint_paths()) if s <= healthy), default=None)
+            path = checkpoints.save(run, step, c.learner, c.play.tokenizer, self._stateful)
+            # What is deleted is deleted after the new checkpoint stands, which no longer asks for it.
+            checkpoints.thin_out(run, c.config.checkpoint.keep, spare)
+            snapshots.prune(run.snapshots, c.pool.steps, run.checkpoint_paths())
+            run.write("pool.json", json.dumps(c.pool.table(c.play.games)))
+            self._hooks.checkpoint_saved(step=step, path=path)
+            write_report(run.path)
+        c.processes.wait()
+
+    def restore(self, path: Path) -> int:
+        """Put everything back as the checkpoint `path` has it; the step to go on with."""
+        pool, engine = self._components.pool, self._components.engine
+        before = {*pool.snapshots}
+        step = checkpoints.restore(path, self._components.learner, self._stateful)
+        for policy in before - {*pool.snapshots}:
+            engine.drop(policy)
+        for past in pool.steps:
+            engine.load_weights(snapshot_id(past), snapshots.read(self._run.snapshots, past), version=past)
+        return step
+
+    def must_roll_back(self, step: int, metrics: dict[str, float]) -> bool:
+        """Whether something collapsed and the config asks for a rollback; raises RunError if the run is to stop."""
+        event = self._monitor.check(step, metrics, self._num_rollbacks)
+        if event is None:
+            return False
+        if self._components.processes.is_main:
+            self._run.write_events(self._monitor.events)
+            self._hooks.health_event(event=event)
+        if event["action"] == "stop":
+            self.save(step + 1)
+            raise RunError(f"stopped at step {step}, as health.action asks: {event['sentence']}")
+        return bool(event["action"] == "rollback")
+
+    def roll_back(self, step: int) -> int:
+        """Go back to the newest checkpoint before the collapse, with the fallback sampler; the step to go on with."""
+        run, main, events = self._run, self._components.processes.is_main, self._monitor.events
+        num_rollbacks, paths = self._num_rollbacks + 1, run.checkpoint_paths()
+        healthy = self._monitor.last_healthy(step)
+        kept = [path for path in paths if step_of(path) <= healthy] or paths[:1]
+        back = self.restore(kept[-1])
+        # The checkpoint is from before the collapse and knows nothing of it: count and events are put back by hand.
+        self._count_rollbacks(num_rollbacks)
+        events[-1]["back_to"] = back
+        self._monitor.events = events
+        self._components.processes.wait()
+        # What follows may be killed at any moment. The abandoned metrics are copied first; then the checkpoints that
+        # know the collapse go, newest first, so that the newest one is always whole and a resumed run comes to the
+        # same collapse and the same rollback; the checkpoint that knows of the rollback stands before a line is cut.
+        if main:
+            run.set_aside(back, f"abandoned-{num_rollbacks}.jsonl")
+            checkpoints.drop([path for path in reversed(paths) if path not in kept])
+        self.save(back)
+        if main:
+            run.rewind(back)
+            run.write_events(events)
+        self._components.engine.load_weights(LEARNER, self._components.learner.weights(), version=back)
+        return back
+
+    def _count_rollbacks(self, num: int) -> None:
+        self._num_rollbacks = num
+        if fallback := self._components.training.fallback:
+            fallback.num_rollbacks = num

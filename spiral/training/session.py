@@ -1,0 +1,211 @@
+"""Runs from Python: train or load one, and read, evaluate or play what it learned; the command line is built on it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spiral.api.errors import RunError, SpiralError
+from spiral.plugins.registry import Plugins
+from spiral.policies.reference import PolicyRef
+from spiral.runs.directory import RunDir, step_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from spiral.config.schema import Config
+    from spiral.evaluation.loaded_policy import LoadedPolicy
+    from spiral.training.components import Components
+
+Json = dict[str, Any]
+
+
+class Policy:
+    """A policy with weights: a checkpoint of a run, or a saved model. It is loaded when it is first used."""
+
+    def __init__(self, ref: PolicyRef, config: Config | None = None) -> None:
+        """`config`: for a saved model, the games it plays and how it is asked."""
+        self.ref = ref
+        self._config = config
+        self._loaded: LoadedPolicy | None = None
+
+    def __repr__(self) -> str:
+        return f"<spiral.Policy {self.ref}>"
+
+    @property
+    def loaded(self) -> LoadedPolicy:
+        """The policy in an engine. Raises SpiralError if it cannot be loaded."""
+        if self._loaded is None:
+            from spiral.evaluation.loaded_policy import LoadedPolicy
+
+            if self._config is not None:
+                self._loaded = LoadedPolicy.of_model(self.ref.path, self._config)
+            else:
+                self._loaded = LoadedPolicy.of_run(self.ref.path, self.ref.step)
+        return self._loaded
+
+    def evaluate(self, *opponents: str, game: str | None = None, matches: int = 500) -> list[Json]:
+        """Matches against each opponent, as each player: one row each, with 95% intervals.
+
+        `opponents`: as `pool.members` names them; those of the run's config without any. `game`: one of its games; all
+        without it. Raises SpiralError for an opponent or a game that is not there.
+        """
+        from spiral.evaluation.measurements import match_rows
+
+        rows = match_rows(self.loaded, game, opponents, matches)
+        if not rows:
+            raise SpiralError(f"{self.ref} names no opponents to evaluate against; give some, such as random")
+        return rows
+
+    def exploitability(self, game: str | None = None, samples: int | None = None) -> Json:
+        """NashConv of a game that can be enumerated, with each player's value and gain, and the policy's table.
+
+        Exact; or, with `samples` replies asked at each decision, with a 95% interval. Raises SpiralError for a game
+        that is too large, or for a policy whose moves cannot be scored without samples.
+        """
+        from spiral.evaluation.measurements import exact_row, sampled_row
+
+        row, table = exact_row(self.loaded, game) if samples is None else sampled_row(self.loaded, game, samples)
+        return {**row, "table": table}
+
+    def play(self, game: str | None = None, player: int = 0, seed: int | None = None) -> list[float]:
+        """Play one match here, by `input` and `print`; the returns, or [] if the policy forfeited it."""
+        from spiral.evaluation.against_person import play_against
+
+        seed = random.SystemRandom().getrandbits(31) if seed is None else seed
+        return play_against(self.loaded, game, player, seed, print, lambda: input("you> "))
+
+
+class Run:
+    """A run on disk, finished or not. Its files are read anew at each call."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Raises RunError if there is no run at `path`."""
+        self._dir, self.config = RunDir.open(Path(path))
+
+    def __repr__(self) -> str:
+        return f"<spiral.Run {self.path}, checkpoints {self.steps}>"
+
+    @property
+    def path(self) -> Path:
+        return self._dir.path
+
+    @property
+    def report(self) -> Path:
+        """The page to open in a browser."""
+        return self.path / "report.html"
+
+    @property
+    def steps(self) -> list[int]:
+        """Of the checkpoints that are kept, ascending."""
+        return [step_of(path) for path in self._dir.checkpoint_paths()]
+
+    def metrics(self) -> pd.DataFrame:
+        """All metrics: a row a step, a column a metric. Needs pandas."""
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise SpiralError('metrics as a frame need pandas: pip install "spiral-selfplay[frames]"') from error
+        frame = pd.DataFrame(self._dir.metrics())
+        # A last evaluation has a line of its own at the last step.
+        return frame.groupby("step").first() if len(frame) else frame
+
+    def episodes(self) -> list[Json]:
+        """The games that were kept, turn by turn, with the probability and the advantage of each move."""
+        path = self.path / "episodes.jsonl"
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+    def policy(self, step: int | None = None) -> Policy:
+        """The averaged weights of a checkpoint, the newest without `step`. Raises RunError if it is not there."""
+        return Policy(PolicyRef("run", path=self.path, step=step).resolved())
+
+    def evaluate(self, *opponents: str, game: str | None = None, matches: int = 500) -> list[Json]:
+        """`Policy.evaluate` of the newest checkpoint."""
+        return self.policy().evaluate(*opponents, game=game, matches=matches)
+
+    def exploitability(self, game: str | None = None, samples: int | None = None) -> Json:
+        """`Policy.exploitability` of the newest checkpoint."""
+        return self.policy().exploitability(game, samples)
+
+    def play(self, game: str | None = None, player: int = 0, seed: int | None = None) -> list[float]:
+        """`Policy.play` against the newest checkpoint."""
+        return self.policy().play(game, player, seed)
+
+
+def configure(config: str | Path | Mapping[str, Any] | Config | None = None, **overrides: Any) -> Config:
+    """A run's configuration: the defaults, under a YAML file, a mapping or a finished one, under keyword arguments.
+
+    Keys may be nested mappings or dotted: `learner={"lr": 1e-3}` and `**{"learner.lr": 1e-3}` say the same. Every
+    problem is found before anything heavy is made. Raises ConfigError with all of them, a sentence each.
+    """
+    from spiral.training.launch import checked_config
+
+    path, layers = _layers(config, overrides)
+    return checked_config(path, layers, Plugins.installed())
+
+
+def build(config: Config) -> Components:
+    """The parts of a run for a training loop of one's own: games, engine, pool, rollouts, estimator, learner.
+
+    The model has its initial weights, after the warm start that `config` asks for; nothing is written to a run.
+    Raises SpiralError for what cannot be made.
+    """
+    from spiral.selfplay.validation import check
+    from spiral.training.components import make_components
+
+    plugins = Plugins.installed()
+    check(config, plugins)
+    return make_components(config, plugins, lambda update, max_updates, legal: None, fresh=True)
+
+
+def train(
+    config: str | Path | Mapping[str, Any] | Config | None = None,
+    *,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    **overrides: Any,
+) -> Run:
+    """Train to the last step, and return the run; see `configure` for `config` and `overrides`.
+
+    `run_dir`: where the run is kept, runs/GAME-TIME without it. `resume`: continue the run in `run_dir` with its own
+    config and `overrides`. `quiet`: print nothing. Raises SpiralError for what cannot be trained; a run that was
+    interrupted can be resumed.
+    """
+    from spiral.training.launch import launch
+
+    path, layers = _layers(config, overrides)
+    run = launch(path, layers, None if run_dir is None else Path(run_dir), resume, quiet=quiet)
+    return Run(run.path)
+
+
+def load(path: str | Path, **overrides: Any) -> Run | Policy:
+    """A run by its directory, one of its checkpoints as `DIR@STEP`, or a model that transformers saved.
+
+    A saved model plays the games, and is asked as, `overrides` say; see `configure`. Raises SpiralError if there is
+    nothing of that name.
+    """
+    text = str(path)
+    if (Path(text) / "config.yaml").is_file():
+        return Run(text)
+    if (Path(text) / "config.json").is_file():
+        return Policy(PolicyRef("model", path=Path(text)), configure(**overrides))
+    if "@" in text:
+        return Policy(PolicyRef.run(text).resolved())
+    what = "holds neither a run nor a saved model" if Path(text).exists() else "does not exist"
+    raise RunError(f"{text} {what}; give the directory that spiral.train wrote, DIR@STEP, or a saved model's folder")
+
+
+def _layers(
+    config: str | Path | Mapping[str, Any] | Config | None, overrides: Mapping[str, Any]
+) -> tuple[Path | None, list[Mapping[str, Any]]]:
+    """The file and the mappings that a configuration is read from, each over the one before."""
+    if config is None:
+        return None, [overrides]
+    if isinstance(config, str | Path):
+        return Path(config), [overrides]
+    return None, [config if isinstance(config, Mapping) else asdict(config), overrides]

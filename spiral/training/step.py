@@ -1,0 +1,60 @@
+"""The parts of a step around the update: play, snapshot, evaluate."""
+
+from __future__ import annotations
+
+import json
+
+from spiral.api.errors import RunError
+from spiral.api.records import LEARNER, Episode
+from spiral.api.training import RecordsEpisodes
+from spiral.evaluation.exact import exact_metrics, policy_record
+from spiral.learning.credit import shaped
+from spiral.models.logits import TokenLogits
+from spiral.policies.pool import AVERAGED, snapshot_id
+from spiral.runs import snapshots
+from spiral.runs.directory import RunDir
+from spiral.training.components import Components
+
+
+def play(components: Components, step: int) -> list[Episode]:
+    """The step's games, from all processes, with rewards shaped, and their results known to pool and samplers."""
+    c, config = components, components.config
+    seed = (config.seed, "rollout", step)
+    episodes = c.rollouts.play(config.rollout.episodes, seed, c.processes.rank, c.processes.world)
+    episodes, c.rollouts.voided = c.processes.gathered(episodes, c.rollouts.voided, config.rollout.group_size)
+    if any(LEARNER not in episode.policies for episode in episodes):
+        raise RunError(
+            "the opponent sampler returned a game without the learner; every game needs the learner as at least one "
+            "player, or the step would train on less than it asked for"
+        )
+    episodes = shaped(episodes, c.training.rewards)
+    # Every process records the same episodes in the same order, so that all have the same pool and samplers.
+    c.pool.results.record(episodes)
+    for recorder in (c.training.opponents, c.training.curriculum):
+        if isinstance(recorder, RecordsEpisodes):
+            for episode in episodes:
+                recorder.record(episode)
+    return episodes
+
+
+def take_snapshot(components: Components, run: RunDir, step: int) -> None:
+    """Make the learner as it is now an opponent of later steps."""
+    c = components
+    # On disk before the pool names it: a checkpoint never asks for a snapshot that is not there.
+    if c.processes.is_main:
+        snapshots.write(run.snapshots, step, c.learner.weights())
+    c.engine.load_weights(snapshot_id(step), c.learner.weights(), version=step)
+    for policy in c.pool.add_snapshot(step, c.config.pool.size, c.config.pool.keep):
+        c.engine.drop(policy)
+
+
+def evaluate(components: Components, run: RunDir, step: int) -> dict[str, float]:
+    """What the averaged weights are worth, and beside them the live ones; the exact policy goes to policy.json."""
+    c = components
+    exact = c.evaluator.exact(TokenLogits(c.learner.averaged_model))
+    metrics = exact_metrics(exact) | exact_metrics(c.evaluator.exact(TokenLogits(c.learner.model)), "_live")
+    c.engine.load_weights(AVERAGED, c.learner.averaged(), version=step)
+    metrics |= c.evaluator.matches(AVERAGED, (c.config.seed, "evaluate", step))
+    if c.processes.is_main:
+        run.write("policy.json", json.dumps(policy_record(step, exact)))
+    return c.processes.same_metrics(metrics)
