@@ -18,7 +18,7 @@ from perf.measure import Figure, Timing, alternate, spread
 from perf.parts import Ids, Table, num_turns, table
 from spiral.api.games import Game
 from spiral.api.records import Completion, Episode, PolicyId, Request
-from spiral.models.prompts import Prompter
+from spiral.models.prompt_cache import Prompter
 
 TARGET_US = 20.0
 CASES = {"kuhn_poker": 1024, "tic_tac_toe": 384}

@@ -46,7 +46,7 @@ def figures() -> Iterator[Figure]:
 
 def _game_prompts(game: str) -> Figure:
     """The prompts of real decisions, and a model that knows how moves are written: replies end by themselves."""
-    made = table(f"games={game}", "model=byte-0.1m", f"rollout.games={BATCH}", legal=0.9)
+    made = table(f"games={game}", "model=byte-0.1m", f"rollout.episodes={BATCH}", legal=0.9)
     episodes = made.rollouts().play(BATCH, (0, "bench"))
     turns = [turn for episode in episodes for t in episode.trajectories for turn in t.turns]
     prompts = [turn.prompt for turn in random.Random(0).sample(turns, BATCH)]

@@ -19,16 +19,16 @@ from perf.measure import Figure, Timing, alternate, median_cpu, ratios
 from perf.parts import Table, table
 from spiral.api.records import Trajectory
 from spiral.config.schema import LearnerConfig
-from spiral.learning.full_learner import Learner
+from spiral.learning.full_learner import FullLearner
 from spiral.learning.packing import MicroBatch, Sample, merge, pack, pack_samples
 from spiral.models.logits import TokenLogits
 
 BARE_TARGET, NAIVE_TARGET = 0.9, 5.0
 SETTINGS = LearnerConfig(lr=1e-9, kl=0.0, clip=None, ratio_tolerance=1e-2)
 CASES = (
-    ("kuhn/0.1m", ("games=kuhn_poker", "model=byte-0.1m", "rollout.games=512"), 7),
-    ("ttt/0.1m", ("games=tic_tac_toe", "model=byte-0.1m", "rollout.games=512"), 3),
-    ("ttt/1m", ("games=tic_tac_toe", "model=byte-1m", "rollout.games=128"), 2),
+    ("kuhn/0.1m", ("games=kuhn_poker", "model=byte-0.1m", "rollout.episodes=512"), 7),
+    ("ttt/0.1m", ("games=tic_tac_toe", "model=byte-0.1m", "rollout.episodes=512"), 3),
+    ("ttt/1m", ("games=tic_tac_toe", "model=byte-1m", "rollout.episodes=128"), 2),
 )
 
 
@@ -40,11 +40,11 @@ def figures() -> Iterator[Figure]:
 
 
 def _compare(name: str, made: Table, repeats: int) -> Iterator[Figure]:
-    games = made.config.rollout.games
+    games = made.config.rollout.episodes
     episodes = made.rollouts().play(games, (3,))
     trajectories = [t for e in episodes for t in e.trajectories]
     advantages = [[t.reward] * len(t.turns) for t in trajectories]
-    learner = Learner(copy.deepcopy(made.players.model), SETTINGS, 1000, Accelerator())
+    learner = FullLearner(copy.deepcopy(made.players.model), SETTINGS, 1000, Accelerator())
     limit = SETTINGS.micro_batch_tokens
     batch = pack(trajectories, advantages, limit)
     naive_batches = padded(trajectories, advantages, limit)

@@ -67,7 +67,7 @@ def _update() -> dict[str, float]:
     from perf.parts import table
     from spiral.api.records import LEARNER, Trajectory, Turn
     from spiral.config.schema import LearnerConfig
-    from spiral.learning.full_learner import Learner
+    from spiral.learning.full_learner import FullLearner
     from spiral.learning.packing import pack
 
     settings = LearnerConfig(ratio_tolerance=1e9)
@@ -80,7 +80,7 @@ def _update() -> dict[str, float]:
         trajectories.append(Trajectory("game", 0, LEARNER, 1.0, (turn,), 0))
     size = sum(p.numel() for p in made.players.model.parameters()) * FLOAT
     before = _reset_peak()
-    learner = Learner(made.players.model, settings, 10, Accelerator())
+    learner = FullLearner(made.players.model, settings, 10, Accelerator())
     batch = pack(trajectories, [[1.0]] * len(trajectories), settings.micro_batch_tokens)
     learner.update(batch, 0, len(trajectories))
     return {

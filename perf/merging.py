@@ -9,10 +9,10 @@ from perf.parts import engine_tokens, num_turns, table
 from perf.stand_ins import Recorder, free_text
 from spiral.learning.packing import merge, pack
 
-_TALK = ("games=simple_negotiation", "model=byte-0.1m", "model.args.context=2048", "rollout.games=32")
+_TALK = ("games=simple_negotiation", "model=byte-0.1m", "model.args.context=2048", "rollout.episodes=32")
 CASES = (
-    ("kuhn", ("games=kuhn_poker", "model=byte-0.1m", "rollout.games=512"), 0.9, None),
-    ("ttt", ("games=tic_tac_toe", "model=byte-0.1m", "rollout.games=512"), 0.9, None),
+    ("kuhn", ("games=kuhn_poker", "model=byte-0.1m", "rollout.episodes=512"), 0.9, None),
+    ("ttt", ("games=tic_tac_toe", "model=byte-0.1m", "rollout.episodes=512"), 0.9, None),
     ("negotiation", (*_TALK, "rollout.max_new_tokens=64", "rollout.retries=3"), 0.0, free_text),
 )
 
@@ -23,7 +23,7 @@ def figures() -> Iterator[Figure]:
         made = table(*overrides, legal=legal, wrap=wrap)
         recorder = Recorder(made.engine)
         before = made.engine.computed_tokens
-        episodes = made.rollouts(recorder).play(made.config.rollout.games, (11,))
+        episodes = made.rollouts(recorder).play(made.config.rollout.episodes, (11,))
         computed = made.engine.computed_tokens - before
         naive = engine_tokens(recorder.requests, recorder.replies)
         turns = num_turns(episodes)

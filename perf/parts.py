@@ -16,13 +16,14 @@ from typing import Any
 import spiral_games
 import spiral_models
 
-from spiral.api.training import Engine
 from spiral.api.records import LEARNER, Episode, Request
+from spiral.api.training import Engine
 from spiral.config import loading as config
 from spiral.config.schema import Config, WarmStartConfig
-from spiral.learning.warm_start import WarmStarted, cached_warm_start, warm_start
+from spiral.learning.warm_start import WarmStarted
+from spiral.learning.warm_start_cache import cached_warm_start
 from spiral.models.logits import parameters
-from spiral.models.prompts import Prompter
+from spiral.models.prompt_cache import Prompter
 from spiral.plugins.registry import Plugins
 from spiral.selfplay import setup as assemble
 from spiral.selfplay.rollouts import Rollouts
@@ -71,7 +72,7 @@ def table(*overrides: str, wrap: Callable[[Any], Prompter] | None = None, legal:
     plugins = Plugins.installed()
     loaded = config.load(None, overrides)
     assemble.check(loaded, plugins)
-    players = assemble.players(loaded, plugins)
+    players = assemble.make_play_setup(loaded, plugins)
     if wrap is not None:
         players.prompter = wrap(players.tokenizer)
     made = Table(loaded, players, plugins)

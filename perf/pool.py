@@ -14,7 +14,7 @@ from perf.measure import Figure, alternate, ratios
 from perf.parts import Table, num_turns, table
 from spiral.config import loading as config
 from spiral.models.logits import parameters
-from spiral.policies.pool import policy_of
+from spiral.policies.pool import snapshot_id
 from spiral.selfplay import setup as assemble
 from spiral.selfplay.rollouts import Rollouts
 
@@ -30,7 +30,7 @@ def figures() -> Iterator[Figure]:
         ("Kuhn, byte-0.1m", (), 512),
     )
     for name, words, games in cases:
-        overrides = [*words, "rollout.max_new_tokens=8", f"rollout.games={games}"]
+        overrides = [*words, "rollout.max_new_tokens=8", f"rollout.episodes={games}"]
         made = table(*overrides, legal=0.97)
         _fill(made)
         plays = {sampler: _rollouts(made, overrides, sampler) for sampler in ("mirror", *SAMPLERS)}
@@ -53,9 +53,9 @@ def _fill(made: Table) -> None:
     generator = torch.Generator().manual_seed(0)
     for step in range(SNAPSHOTS):
         noise = {n: torch.randn(w.shape, generator=generator) * w.std() * NOISE for n, w in weights.items()}
-        made.engine.load_weights(policy_of(step), {n: w + noise[n] for n, w in weights.items()}, step)
+        made.engine.load_weights(snapshot_id(step), {n: w + noise[n] for n, w in weights.items()}, step)
         pool.add_snapshot(step, SNAPSHOTS, "last")
-    pool.admit(pool.bot("random"))
+    pool.add_member(pool.bot("random"))
 
 
 def _rollouts(made: Table, overrides: list[str], sampler: str) -> Rollouts:

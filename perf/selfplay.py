@@ -36,12 +36,12 @@ class Case:
 _KUHN, _TTT = "games=kuhn_poker", "games=tic_tac_toe"
 _TALK = ("games=simple_negotiation", "model=byte-1m", "model.args.context=2048", "rollout.max_new_tokens=64")
 CASES = (
-    Case("kuhn/0.1m", (_KUHN, "model=byte-0.1m", "rollout.games=512"), 7),
-    Case("ttt/0.1m", (_TTT, "model=byte-0.1m", "rollout.games=512")),
-    Case("ttt/1m", (_TTT, "model=byte-1m", "rollout.games=128"), 3),
-    Case("kuhn/0.1m/salted", (_KUHN, "model=byte-0.1m", "rollout.games=512"), wrap=Salted),
-    Case("ttt/0.1m/salted", (_TTT, "model=byte-0.1m", "rollout.games=256"), wrap=Salted),
-    Case("negotiation/1m", (*_TALK, "rollout.games=16", "rollout.retries=3"), 3, legal=0.0, wrap=free_text),
+    Case("kuhn/0.1m", (_KUHN, "model=byte-0.1m", "rollout.episodes=512"), 7),
+    Case("ttt/0.1m", (_TTT, "model=byte-0.1m", "rollout.episodes=512")),
+    Case("ttt/1m", (_TTT, "model=byte-1m", "rollout.episodes=128"), 3),
+    Case("kuhn/0.1m/salted", (_KUHN, "model=byte-0.1m", "rollout.episodes=512"), wrap=Salted),
+    Case("ttt/0.1m/salted", (_TTT, "model=byte-0.1m", "rollout.episodes=256"), wrap=Salted),
+    Case("negotiation/1m", (*_TALK, "rollout.episodes=16", "rollout.retries=3"), 3, legal=0.0, wrap=free_text),
 )
 
 
@@ -64,7 +64,7 @@ def _compare(case: Case, made: Table) -> Figure:
         made.reload()
         computed = [made.engine.computed_tokens]
         episodes: list[Episode] = []
-        play = timed(partial(_play, rollouts, made.config.rollout.games, repeat, episodes))
+        play = timed(partial(_play, rollouts, made.config.rollout.episodes, repeat, episodes))
         computed.append(made.engine.computed_tokens)
         made.reload()
         again = Recorder(made.engine)

@@ -6,9 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, cast
 
-from spiral.api.training import Engine, PromptFormat
 from spiral.api.records import Completion, PolicyId, Request
-from spiral.models.prompts import PlainFormat, Prompter
+from spiral.api.training import Engine, PromptFormat
+from spiral.models.prompt_cache import Prompter
+from spiral.models.prompts import PlainFormat
 
 _LETTERS = "etaoin shrdlucmfwypvbgkjqxz.,?!0"
 

@@ -1,4 +1,4 @@
-"""Runs self-play with and without its cures and writes docs/collapse.md: python tools/collapse.py [run|write].
+"""Runs self-play with and without its cures and writes docs/guides/collapse.md: python tools/collapse.py [run|write].
 
 `run` trains what is missing under runs/collapse (about an hour on one core); `write` draws what is there.
 """
@@ -15,15 +15,15 @@ from pathlib import Path
 from curves import Curve, read, svg
 
 ROOT = Path(__file__).parents[1]
-RUNS, PAGE, FIGURES = ROOT / "runs" / "collapse", ROOT / "docs" / "collapse.md", ROOT / "docs" / "figures"
+RUNS, PAGE, FIGURES = ROOT / "runs" / "collapse", ROOT / "docs" / "guides" / "collapse.md", ROOT / "docs" / "figures"
 SEEDS = (0, 1, 2)
 
 POOL = "pool={every: 25, size: 8}"
 GAMES: dict[str, list[str]] = {
     "kuhn_poker": ["steps=400", "evaluate.every=25"],
     "tic_tac_toe": [
-        "games=tic_tac_toe", "steps=200", "evaluate.every=50", "rollout={games: 256, max_new_tokens: 8}",
-        "warm_start.batch=256", "evaluate={opponents: [perfect, random], games: 100}",
+        "games=tic_tac_toe", "steps=200", "evaluate.every=50", "rollout={episodes: 256, max_new_tokens: 8}",
+        "warm_start.batch=256", "evaluate={opponents: [perfect, random], matches: 100}",
     ],
 }  # fmt: skip
 MAGNET = {
@@ -76,7 +76,7 @@ def write() -> None:
             bands = {v: _band(several) for v, several in curves.items() if several}
             file = FIGURES / f"collapse-{game}-{metric.rsplit('/', 1)[-1]}{_seat(metric)}.svg"
             file.write_text(svg(drawn, name, bands), encoding="utf-8")
-            parts.append(f"![{name}](figures/{file.name})\n")
+            parts.append(f"![{name}](../figures/{file.name})\n")
             parts.append(_table(name, curves))
         parts.append(_events(game))
     parts.append(_commands())
@@ -125,7 +125,7 @@ def _table(name: str, curves: dict[str, list[Curve]]) -> str:
 
 def _events(game: str) -> str:
     """What the detector said of each run."""
-    rows = ["What the detector of `spiral.training.health` said, by the step at which it was certain:\n"]
+    rows = ["What the collapse detector reported, with the step at which it was certain:\n"]
     rows += ["| | " + " | ".join(f"seed {s}" for s in SEEDS) + " |", "|---|---|---|---|"]
     for variant in VARIANTS:
         cells = []
@@ -162,19 +162,19 @@ SHOWN = {
 
 FOUND = {
     "kuhn_poker": """\
-Without the magnet every run is dead by step 25: always bet, always call, NashConv 2/3, whoever sits opposite. The past
-selves and the random player punish the same habits too little, and once the entropy is gone nothing is sampled any more
-that could teach anything else. The magnet cures it, on every seed. PFSP beside the magnet is slower at equal steps: a
-quarter of the turns are the snapshots' and train nobody, and those who are met are older. So the default of
-`spiral train` is mirror self-play with the magnet.
+Without the magnet every run has collapsed by step 25: always bet, always call, NashConv 2/3, with any of the opponents.
+Past snapshots and the random player punish the same habits too little, and once the entropy is gone no other move is
+sampled that could teach anything else. The magnet cures it, on every seed. PFSP beside the magnet is slower at equal
+steps: a quarter of the turns are the snapshots' and are not trained, and the snapshots are older policies. So the
+default of `spiral train` is mirror self-play with the magnet.
 """,
     "tic_tac_toe": """\
-200 steps of 256 games are too few to learn to hold a draw ([longer runs](games/tic_tac_toe.md) reach .945 / .410 of
+200 steps of 256 games are too few to learn to hold a draw ([longer runs](../games/tic_tac_toe.md) reach .945 / .410 of
 draws as X / O with the magnet alone, and .998 / .986 with a pool beside it), but enough to collapse. Without the magnet
-NashConv is 2 from step 50 on, as bad as can be: in both chairs somebody could win every game. Here opponents help
-without curing: these runs draw more against perfect play than mirror, but differ wildly from seed to seed, and illegal
-moves creep in. The detector named 7 of the 9 runs without the magnet, and none of the 6 with it. It missed two mirror
-runs: random play has a NashConv of 1.92 already, so there is little room to see a fall.
+NashConv is 2 from step 50 on, the highest possible: a best response wins every game as either player. Here opponents
+help without curing: these runs draw more against perfect play than mirror, but differ wildly from seed to seed, and
+illegal moves creep in. The detector named 7 of the 9 runs without the magnet, and none of the 6 with it. It missed two
+mirror runs: random play has a NashConv of 1.92 already, so there is little room to see a fall.
 """,
 }
 """What the runs of 2026-11-22 showed; to be written again when they are."""
@@ -183,14 +183,14 @@ HEAD = """<!-- written by `python tools/collapse.py`; edit that instead -->
 # Collapse, and what cures it
 
 Mirror self-play rewards whatever beats the policy's own present habits. Nothing in it asks for play that holds against
-anybody else, so a policy can drive itself into a corner in which its own games look perfect: no illegal moves, steady
-returns, a falling loss. Only a measure from outside shows it: exact exploitability (NashConv: what best responses in
-all chairs would gain, 0 at a Nash equilibrium), or matches against a player who punishes mistakes.
+other opponents, so a policy can collapse while its own games look perfect: no illegal moves, steady returns, a falling
+loss. Only an outside measurement shows it: exact exploitability (NashConv: what best responses of all players would
+gain, 0 at a Nash equilibrium), or matches against an opponent that punishes mistakes.
 
 Each line below is the mean of three seeds and the band its lowest and highest; the averaged weights are measured, at
 temperature 1. All runs of a game differ in nothing but what their name says:
 
-- **mirror**: the learner at every chair, no regulariser.
+- **mirror**: the learner plays every player, no regulariser.
 - **pfsp**: half of the games against itself, half against eight snapshots, those that beat it more often.
 - **mixture**: 50% itself, 30% its snapshots, 20% a random player.
 - **magnet**: mirror, with the KL term that pulls towards a slowly moving reference (the default of `spiral train`).

@@ -1,4 +1,4 @@
-"""Writes the pages that are read off the code: docs/config.md from the schema, docs/hooks.md from the hookspecs."""
+"""Writes docs/reference/ from the code: config keys, commands, installed plug-ins, hooks, and the list of the API."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
+
+import spiral
 from spiral.api import hooks as hookspecs
+from spiral.commands.main import main
 from spiral.config import schema
 from spiral.config.loading import DEFAULTS
-from spiral.plugins.registry import NUM_CORE_ARGS
+from spiral.plugins.kinds import KINDS
+from spiral.plugins.registry import Plugins, Registration
 
-DOCS = Path(__file__).parents[1] / "docs"
+REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
+NUM_CORE_ARGS = {kind.name: kind.num_core_args for kind in KINDS if kind.num_core_args}
 NOTICE = "<!-- written by `make docs`; edit the docstrings it is made of instead -->\n"
 
 GROUPS = {
@@ -32,8 +38,8 @@ GROUPS = {
 
 CONFIG_INTRO = """# Configuration
 
-A run is configured by three layers, each over the one before: `spiral/defaults.yaml` (the Kuhn poker demo), a YAML
-file, and `key=value` words on the command line. A file holds only what differs:
+A run is configured by three layers, each over the one before: the defaults (the Kuhn poker demo), a YAML file, and
+`key=value` words on the command line. A file holds only what differs:
 
 ```yaml
 games: [{name: kuhn_poker, weight: 2}, tic_tac_toe]
@@ -43,7 +49,8 @@ learner: {lr: 0.0005}
 
 `advantage=grpo` is short for `advantage={name: grpo}`, and another name drops the old plug-in's arguments. A list is
 replaced as a whole; `games.0.weight=2` changes one entry. The arguments of a plug-in are those of its factory;
-`spiral plugins` lists the names. Whatever is wrong is reported at once, before a model loads, with exit code 2.
+[plug-ins](plugins.md) has the names and arguments of the first-party ones. All errors are reported together, before a
+model loads, with exit code 2.
 
 The demo's defaults:
 
@@ -54,18 +61,53 @@ DEFAULTS```
 HOOKS_INTRO = """# Hooks
 
 Everything a plug-in may implement. A plug-in is a module or object whose functions carry `@spiral.hookimpl`, found
-through the entry-point group `spiral`; [writing a plug-in](writing-a-plugin.md) shows a whole one. An implementation
-may leave arguments out. The Protocols that factories must satisfy are in `spiral/interfaces.py`.
+through the entry-point group `spiral`; [writing a plug-in](../guides/writing-a-plugin.md) shows a whole one. An
+implementation may leave arguments out. The Protocols that factories must satisfy are in the [Python API](api.md).
 
-`register(name, factory)` is called once a thing; `register(name, factory, members)` once a family, such as all games of
-another library. Arguments from the config are bound against the factory's signature
-and checked before a model loads. A name that is taken raises an error that names both distributions. With
-`SPIRAL_PLUGINS=a,b` in the environment only the distributions a and b are loaded.
+`register(name, factory)` is called once for each plug-in; `register(name, factory, members)` once for a family, such as
+all games of another library. Arguments from the config are bound against the factory's signature and checked before a
+model loads. A name that is taken raises an error that names both distributions. With `SPIRAL_PLUGINS=a,b` in the
+environment only the distributions a and b are loaded.
 """
+
+CLI_INTRO = """# Command line
+
+Exit codes: 0 done, 2 a mistake of the user in one sentence, 1 anything else, with its traceback.
+`python -m spiral` is the same program.
+"""
+
+PLUGINS_INTRO = """# Plug-ins
+
+What the first-party distributions register. `spiral plugins` lists what is installed, yours included, and
+`spiral plugins NAME` shows one with its arguments. A config names a plug-in and its arguments as
+`{name: NAME, args: {...}}`, a bot on the command line as `NAME:key=value,key=value`. `NAME/...` is a family of games.
+"""
+
+API_INTRO = """# Python API
+
+The public names are those of `spiral`, `spiral.theory` and `spiral.testing`, listed here; every other module is private
+and may change without notice. `import spiral` loads no model library.
+"""
+
+API_ORDER = ("runs", "games", "policies", "training", "records", "hooks", "errors")
+"""The order of the page: what is not from `spiral.api`, for notebooks and scripts, then its modules; others follow."""
+
+TITLES = {
+    "game": "Games",
+    "bot": "Bots",
+    "opponents": "Opponent samplers",
+    "curriculum": "Curricula",
+    "reward": "Reward shapers",
+    "advantage": "Advantage estimators",
+    "model": "Models",
+    "engine": "Engines",
+    "prompt": "Prompt formats",
+    "logger": "Loggers",
+}
 
 
 def config_page() -> str:
-    """docs/config.md."""
+    """docs/reference/config.md, from the fields of the schema and their docstrings."""
     tree = ast.parse(Path(schema.__file__).read_text(encoding="utf-8"))
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     parts = [NOTICE, CONFIG_INTRO.replace("DEFAULTS", DEFAULTS.read_text(encoding="utf-8"))]
@@ -79,7 +121,7 @@ def config_page() -> str:
 
 
 def hooks_page() -> str:
-    """docs/hooks.md."""
+    """docs/reference/hooks.md, from the hookspecs."""
     parts = [NOTICE, HOOKS_INTRO, "\n## Registration\n"]
     for name, function in _hooks():
         if name == "run_started":
@@ -91,6 +133,82 @@ def hooks_page() -> str:
     filled = ", ".join(f"{kind} {n}" for kind, n in NUM_CORE_ARGS.items())
     parts.append(f"\nLeading arguments that the core fills in itself, by kind: {filled}; none for the others.\n")
     return "".join(parts)
+
+
+def cli_page() -> str:
+    """docs/reference/cli.md, from what `--help` prints."""
+    parts = [NOTICE, CLI_INTRO]
+    context = click.Context(main, info_name="spiral")
+    for name in main.list_commands(context):
+        command = main.commands[name]
+        inner = click.Context(command, info_name=name, parent=context)
+        usage = " ".join(["spiral", name, *command.collect_usage_pieces(inner)])
+        parts.append(f"\n## spiral {name}\n\n{inspect.cleandoc(command.help or '')}\n\n```text\n{usage}\n```\n")
+        records = [p.get_help_record(inner) for p in command.params if isinstance(p, click.Option)]
+        if rows := [_cells(record) for record in records if record]:
+            parts += ["\n| option | |\n|---|---|\n", *rows]
+    return "".join(parts)
+
+
+def plugins_page() -> str:
+    """docs/reference/plugins.md, from the registrations of the first-party distributions."""
+    parts = [NOTICE, PLUGINS_INTRO]
+    found = [r for r in Plugins.installed().registrations() if r.distribution.startswith("spiral-")]
+    for kind in dict.fromkeys(r.kind for r in found):
+        parts.append(f"\n## {TITLES.get(kind, kind)}\n\n| name | arguments | |\n|---|---|---|\n")
+        parts += [f"| {_name(r)} | {_arguments(r)} | {_cell(r.doc)} |\n" for r in found if r.kind == kind]
+    return "".join(parts)
+
+
+def api_page() -> str:
+    """docs/reference/api.md: the public names by module, for mkdocstrings to fill in."""
+    parts = [NOTICE, API_INTRO]
+    source = Path(spiral.__file__)
+    groups: dict[str, list[str]] = {}
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            light = node.module.startswith("spiral.api.")
+            group = node.module.rsplit(".", 1)[-1] if light else "runs"
+            groups.setdefault(group, []).extend(a.name for a in node.names if a.name in spiral.__all__)
+    for group in sorted(filter(groups.get, groups), key=lambda g: API_ORDER.index(g) if g in API_ORDER else 99):
+        parts.append(f"\n## {group.capitalize()}\n\n")
+        parts += [f"::: spiral.{name}\n" for name in groups[group]]
+    for module in ("theory", "testing"):
+        path = source.parent / module / "__init__.py"
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        parts.append(f"\n## spiral.{module}\n\n{ast.get_docstring(tree)}\n\n")
+        parts += [f"::: spiral.{module}.{name}\n" for name in _public(tree)]
+    return "".join(parts)
+
+
+def _public(tree: ast.Module) -> list[str]:
+    """The names in `__all__`."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__":
+            return list(ast.literal_eval(node.value))
+    raise ValueError("a public module needs __all__")
+
+
+def _name(registration: Registration) -> str:
+    return f"`{registration.name}/...`" if registration.members else f"`{registration.name}`"
+
+
+def _arguments(registration: Registration) -> str:
+    """Those that a config may give, with their defaults."""
+    core = NUM_CORE_ARGS.get(registration.kind, 0) + bool(registration.members)
+    parameters = list(inspect.signature(registration.factory).parameters.values())[core:]
+    return ", ".join(f"`{p.replace(annotation=p.empty)}`" for p in parameters)
+
+
+def _cells(record: tuple[str, str]) -> str:
+    names, meaning = record
+    escaped = names.replace("|", "\\|")
+    return f"| `{escaped}` | {_cell(meaning)} |\n"
+
+
+def _cell(text: str) -> str:
+    """Text for a table: on one line, with brackets that make no link and bars that end no cell."""
+    return " ".join(text.split()).replace("|", "\\|").replace("[", "\\[")
 
 
 def _hooks() -> Iterator[tuple[str, Callable[..., None]]]:
@@ -121,5 +239,6 @@ def _default(value: ast.expr | None) -> str:
 
 
 if __name__ == "__main__":
-    (DOCS / "config.md").write_text(config_page(), encoding="utf-8")
-    (DOCS / "hooks.md").write_text(hooks_page(), encoding="utf-8")
+    for page in (config_page, cli_page, plugins_page, hooks_page, api_page):
+        path = REFERENCE / f"{page.__name__.removesuffix('_page')}.md"
+        path.write_text(page(), encoding="utf-8")

@@ -33,7 +33,7 @@ CHECK_TURNS, NUM_STARTS = 25, 40
 REPLAYS, MAX_REPLAYED = 5, 60
 MAX_GAMES = 20
 MAX_CUT = 2000
-TOO_SLOW = "a match takes longer to set up than anybody waits"
+TOO_SLOW = "a match takes longer to set up than the time limit"
 
 
 class OutOfTime(BaseException):
@@ -183,7 +183,7 @@ def played(row: Row) -> Row:
         zero_sum=zero_sum,
         worst_return=min(-1.0, lowest),
         perfect_information=bool(note(OPEN_INFORMATION, row.env_id)),
-        broken=row.broken or crash,
+        broken=row.failed or crash,
     )
 
 

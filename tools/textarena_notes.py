@@ -109,14 +109,14 @@ their boards less than a player needs (a poker hand may come as a message): read
 **Moves** are plain text: `4` stands for the `[4]` that most environments want, and `[4]` is read alike. Where moves are
 listed, upper and lower case and commas do not matter, and the list is the law: moves that upstream leaves unbounded
 (bids beyond the number of dice, decimal guesses) are refused. Opponents are shown the move and nothing else. Role tags
-such as `[Player 1]` in a move are shown in round brackets, and on one line, so that nobody can pose as the game.
+such as `[Player 1]` in a move are shown in round brackets, and on one line, so that no player can pose as the game.
 
 **An illegal move** raises `IllegalMove` with the environment's reason and leaves the match as it was. It never ends
-the match or eliminates anybody by TextArena's own allowance: what it costs is the run's `rollout.illegal` policy. A
+the match or eliminates a player by TextArena's own allowance: what it costs is the run's `rollout.illegal` policy. A
 player to whom an environment leaves no move can only `give up`, which loses as an invalid move does upstream; in
-WordChains and SpellingBee, which end only when somebody finds no word, everybody always can.
+WordChains and SpellingBee, which end only when a player finds no word, `give up` is always legal.
 
-**Matches are cut** after `max_turns` turns (column *cut*) with 0 for everyone. **Returns** are TextArena's rewards.
+**Matches are cut** after `max_turns` turns (column *cut*) with 0 for every player. **Returns** are TextArena's rewards.
 
 **Chance.** Every match has random generators of its own, drawn from the run's seed: matches can be interleaved, and
 the process's own generators are never touched.
@@ -132,7 +132,7 @@ with the real corpora, and so do results.
 
 
 def page(rows: Sequence[Row]) -> str:
-    """docs/textarena.md."""
+    """docs/games/textarena.md."""
     good = [row for row in rows if row.offline]
     bad = [row for row in rows if not row.offline]
     kept = sum(not row.conformance for row in good)
@@ -164,6 +164,6 @@ def page(rows: Sequence[Row]) -> str:
             kit = f"({len(remarks)})"
         lines.append(
             f"| {row.env_id} | {players} | {'yes' if row.zero_sum else ''} | {'listed' if row.listed else 'sampled'} | "
-            f"{row.mean_turns or '-'} | {row.max_turns} | {row.steps_s:g} | {row.adapter_us:g} | {kit} | {row.broken} |"
+            f"{row.mean_turns or '-'} | {row.max_turns} | {row.steps_s:g} | {row.adapter_us:g} | {kit} | {row.failed} |"
         )
     return "\n".join([*lines, "\n## What the kit finds\n", *remarks]) + "\n"

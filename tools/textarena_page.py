@@ -1,9 +1,9 @@
 """Measures every environment of TextArena through the adapter, and writes what was found down.
 
-`python tools/textarena_page.py` writes the table that ships with the adapter and docs/textarena.md. Each environment is
-measured in a process of its own with a time limit, and the table is written after each, so that a run that is stopped
-loses nothing; `--only REGEX` measures some and keeps the other rows, `--quick` measures only refusals and speeds
-again, and `--page` only writes the page.
+`python tools/textarena_page.py` writes the table that ships with the adapter and docs/games/textarena.md. Each
+environment is measured in a process of its own with a time limit, and the table is written after each, so that a run
+that is stopped loses nothing; `--only REGEX` measures some and keeps the other rows, `--quick` measures only refusals
+and speeds again, and `--page` only writes the page.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from textarena_measure import TOO_SLOW, brackets, measure, measure_quickly, unpl
 from textarena_notes import NEED_A_KEY, page
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "textarena.md"
+PAGE = ROOT / "docs" / "games" / "textarena.md"
 TABLE = ROOT / "plugins" / "games" / "spiral_games" / "textarena" / table.FILE
 LIMIT_S = 120.0
 """Wall seconds for one environment; what has been measured by then is kept."""

@@ -154,7 +154,7 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class HealthConfig:
-    """What happens when self-play collapses; `docs/collapse.md` shows what that looks like."""
+    """What happens when self-play collapses; `docs/guides/collapse.md` shows what that looks like."""
 
     action: Literal["note", "stop", "rollback"] = "note"
     """`note` it in events.jsonl and the report; `stop` the run; or go back to the last healthy checkpoint and let

@@ -1,25 +1,26 @@
-"""A run as files: what was asked, what was installed, what happened; readable while it is being written.
+"""A run's directory: what was asked, what was installed, what happened; readable while it is being written.
 
-config.yaml  plugins.json  metrics.jsonl  episodes.jsonl  faults.jsonl  policy.json  pool.json  checkpoints/  snapshots/
-report.html
+config.yaml  plugins.json  metrics.jsonl  episodes.jsonl  voided.jsonl  events.jsonl  policy.json  pool.json
+checkpoints/  snapshots/  report.html
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from spiral.config.loading import dump, load
 from spiral.api.errors import ConfigError, RunError
 from spiral.config.schema import Config
-from spiral.api.records import Episode, Fault, Turn
+from spiral.runs.files import write_atomic
+from spiral.api.records import VoidedGame
 
-LINES = ("metrics.jsonl", "episodes.jsonl", "faults.jsonl")
+_LOGS = ("metrics.jsonl", "episodes.jsonl", "voided.jsonl")
 
 
 class RunDir:
@@ -31,8 +32,7 @@ class RunDir:
     @classmethod
     def create(cls, path: Path, config: Config, versions: Mapping[str, str]) -> RunDir:
         """A new run. Raises RunError if something is there already."""
-        unfinished = {"plugins.json", ".plugins.json.tmp", ".config.yaml.tmp"}  # of a start that was killed
-        if path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - unfinished):
+        if path.exists() and (not path.is_dir() or any(not _is_unfinished(file) for file in path.iterdir())):
             raise RunError(
                 f"{path} exists and is not empty; give another --run-dir, or --resume to continue the run in it"
             )
@@ -65,16 +65,32 @@ class RunDir:
         """Where checkpoints are kept."""
         return self.path / "checkpoints"
 
+    def checkpoint_paths(self) -> list[Path]:
+        """Whole checkpoints, oldest first."""
+        whole = (path for path in self.checkpoints.glob("step-*") if (path / "state.json").is_file())
+        return sorted(whole, key=step_of)
+
+    def checkpoint(self, step: int | None = None) -> Path:
+        """The checkpoint of `step`, or the newest one. Raises RunError if there is none."""
+        paths = self.checkpoint_paths()
+        if not paths:
+            raise RunError(f"run {self.path} has no checkpoint yet; let it reach its first one (checkpoint.every)")
+        if step is None:
+            return paths[-1]
+        by_step = {step_of(path): path for path in paths}
+        if step not in by_step:
+            known = ", ".join(map(str, by_step))
+            raise RunError(f"run {self.path} has no checkpoint of step {step}; it has: {known}")
+        return by_step[step]
+
     @property
     def snapshots(self) -> Path:
         """Where the weights of past versions are kept that are opponents."""
         return self.path / "snapshots"
 
     def write(self, name: str, text: str) -> None:
-        """Replace a file at once: whoever reads it sees the old one or the new one."""
-        temporary = self.path / f".{name}.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self.path / name)
+        """Replace a file at once: a reader sees the old one or the new one."""
+        write_atomic(self.path / name, text)
 
     def append(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
         """Add JSON lines."""
@@ -88,19 +104,13 @@ class RunDir:
         values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         self.append("metrics.jsonl", [{"step": step, **values}])
 
-    def log_faults(self, step: int, faults: Sequence[Fault]) -> None:
+    def log_voided(self, step: int, games: Sequence[VoidedGame]) -> None:
         """Voided games, with all that is needed to play them again."""
-        self.append(
-            "faults.jsonl",
-            [
-                {"step": step, "game": f.game, "deal": f.deal, "moves": f.moves, "cause": f.cause, "reason": f.reason}
-                for f in faults
-            ],
-        )
+        self.append("voided.jsonl", [{"step": step, **asdict(game)} for game in games])
 
     def rewind(self, step: int) -> None:
         """Forget what was written at `step` or later, and a last line that a kill cut in two."""
-        for name in LINES:
+        for name in _LOGS:
             path = self.path / name
             if path.exists():
                 kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) < step]
@@ -123,42 +133,14 @@ class RunDir:
         return [json.loads(line) for line in lines if _step(line) < math.inf]
 
 
-def episode_record(
-    step: int, episode: Episode, credit: Mapping[int, Sequence[float]], show: Callable[[list[int]], str]
-) -> dict[str, Any]:
-    """An episode as JSON. `credit`: id() of a trained trajectory -> advantages of its turns; `show`: ids as text."""
-    turns, seen = [], [0] * len(episode.trajectories)
-    for player in episode.players:
-        trajectory = episode.trajectories[player]
-        index = seen[player]
-        advantages = credit.get(id(trajectory))
-        advantage = None if advantages is None else advantages[index]
-        turns.append({"player": player, **_turn(trajectory.turns[index], show), "advantage": advantage})
-        seen[player] += 1
-    return {
-        "step": step,
-        "game": episode.game,
-        "deal": episode.deal,
-        "policies": list(episode.policies),
-        "returns": list(episode.returns),
-        "rewards": [trajectory.reward for trajectory in episode.trajectories],
-        "ending": episode.ending,
-        "offender": episode.offender,
-        "turns": turns,
-    }
+def step_of(checkpoint: Path) -> int:
+    """The step in the name of a checkpoint's directory."""
+    return int(checkpoint.name.removeprefix("step-"))
 
 
-def _turn(turn: Turn, show: Callable[[list[int]], str]) -> dict[str, Any]:
-    return {
-        "observation": turn.observation,
-        "reply": show(list(turn.reply)) if turn.reply else turn.move or "",
-        "move": turn.move,
-        "legal": turn.legal,
-        "finish": turn.finish,
-        "reward": turn.reward,
-        "logprob": sum(turn.logprobs) if turn.reply else None,
-        "token_logprobs": [round(x, 4) for x in turn.logprobs],
-    }
+def _is_unfinished(file: Path) -> bool:
+    """Whether a start that was killed may have left this file: a directory without a config is no run yet."""
+    return file.name == "plugins.json" or file.name.startswith((".plugins.json.", ".config.yaml."))
 
 
 def _step(line: str) -> float:

@@ -1,4 +1,4 @@
-"""The weights of past versions of the learner, on disk; knows nothing of who plays them.
+"""The weights of past versions of the learner, on disk.
 
 A file is whole or absent, and stays as long as the run or one of its checkpoints may ask for it.
 """
@@ -6,7 +6,6 @@ A file is whole or absent, and stays as long as the run or one of its checkpoint
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -15,17 +14,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from spiral.api.errors import RunError
+from spiral.runs.files import replace_file
 
 
 def write(directory: Path, step: int, weights: Mapping[str, torch.Tensor]) -> None:
     """Keep the weights of `step`."""
     directory.mkdir(parents=True, exist_ok=True)
-    path = _path(directory, step)
-    unfinished = path.with_name(f".{path.name}.tmp")
-    save_file({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, unfinished)
-    with unfinished.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    on_cpu = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+    replace_file(_path(directory, step), lambda path: save_file(on_cpu, path))
 
 
 def read(directory: Path, step: int) -> dict[str, torch.Tensor]:
@@ -42,7 +38,7 @@ def read(directory: Path, step: int) -> dict[str, torch.Tensor]:
 def prune(directory: Path, steps: Iterable[int], checkpoints: Iterable[Path]) -> None:
     """Delete the files of all snapshots that neither the pool, with `steps`, nor a checkpoint would ask for."""
     wanted = {*steps}
-    for checkpoint in checkpoints:
+    for checkpoint in checkpoints:  # a resume or a rollback to it would load them
         pool = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))["plugins"].get("pool", {})
         wanted |= {*pool.get("snapshots", [])}
     for path in directory.glob("step-*.safetensors"):

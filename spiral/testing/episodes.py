@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from spiral.api.records import LEARNER, Ending, Episode, PolicyId, Trajectory, Turn
+from spiral.api.records import Ending, Episode, LEARNER, PolicyId, Trajectory, Turn
 
 CHAIRS = {"solo": 1, "duel": 2, "trio": 3}
 """Made-up game -> its number of players."""

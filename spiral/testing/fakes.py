@@ -7,7 +7,7 @@ from typing import Any
 
 from spiral.api.errors import SpiralError
 from spiral.api.games import Game
-from spiral.api.records import LEARNER, Completion, Episode, PolicyId, Request, Trajectory, Turn
+from spiral.api.records import Completion, Episode, LEARNER, PolicyId, Request, Trajectory, Turn
 
 Replies = Callable[[Request], Sequence[int]] | Mapping[tuple[int, ...], Sequence[int]]
 """Request -> the ids of its reply, or prompt -> the ids of its reply."""

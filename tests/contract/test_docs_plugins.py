@@ -1,4 +1,4 @@
-"""docs/writing-a-plugin.md does what it says: its blocks run in order as one module, and its plug-ins pass the kit."""
+"""docs/guides/writing-a-plugin.md does what it says: its blocks run in order as one module, and its plug-ins pass the kit."""
 
 import re
 import sys
@@ -11,7 +11,7 @@ import pytest
 from spiral.plugins.registry import Plugins
 from spiral.testing import check
 
-PAGE = Path(__file__).parents[2] / "docs" / "writing-a-plugin.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guides" / "writing-a-plugin.md"
 
 
 def blocks(language):

@@ -23,7 +23,7 @@ PLUGINS = {f"spiral-{name}": ROOT / "plugins" / name for name in ("games", "oppo
 FOLDERS = {"spiral-selfplay": ROOT, **PLUGINS, "acme-nim": ACME}
 PACKAGES = ["spiral", *(name.replace("-", "_") for name in PLUGINS)]
 TRAIN = [
-    *("games=nim", "advantage=mean_baseline", "steps=2", "rollout.games=16"),
+    *("games=nim", "advantage=mean_baseline", "steps=2", "rollout.episodes=16"),
     *("warm_start.max_steps=5", "warm_start.cache=false", "evaluate.every=0", "checkpoint.every=2"),
 ]
 PIP = ["-m", "pip", "--quiet", "--disable-pip-version-check"]

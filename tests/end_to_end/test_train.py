@@ -22,8 +22,8 @@ from spiral.training.loop import train
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
-    "steps=3", "rollout.games=8", "warm_start.max_steps=2", "warm_start.cache=false", "warm_start.batch=8",
-    "evaluate.every=2", "evaluate.games=2", "checkpoint.every=2", "loggers=[]",
+    "steps=3", "rollout.episodes=8", "warm_start.max_steps=2", "warm_start.cache=false", "warm_start.batch=8",
+    "evaluate.every=2", "evaluate.matches=2", "checkpoint.every=2", "loggers=[]",
 ]  # fmt: skip
 
 

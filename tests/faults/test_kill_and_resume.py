@@ -20,15 +20,15 @@ from safetensors.torch import load_file
 
 STEPS = 12
 CONFIG = [
-    f"steps={STEPS}", "rollout.games=32", "checkpoint.every=3", "checkpoint.keep=0", "checkpoint.episodes=4",
-    "warm_start.max_steps=50", "loggers=[]", "evaluate.every=4", "evaluate.games=4", "learner.reference_every=5",
+    f"steps={STEPS}", "rollout.episodes=32", "checkpoint.every=3", "checkpoint.keep=0", "checkpoint.episodes=4",
+    "warm_start.max_steps=50", "loggers=[]", "evaluate.every=4", "evaluate.matches=4", "learner.reference_every=5",
 ]  # fmt: skip
 POOLED = [
     *CONFIG, "opponents={name: pfsp, args: {mirror: 0.3}}", "pool={every: 2, size: 3, members: [random, equilibrium]}",
 ]  # fmt: skip
 MIXED = [
-    *CONFIG, "rollout.games=200", "games=[kuhn_poker,tic_tac_toe]", "engine.args.max_rows=24",
-    "rollout.concurrent=90", "checkpoint.every=2", "learner.ema=0.9", "opponents=exploiter", "curriculum=balanced_tokens",
+    *CONFIG, "rollout.episodes=200", "games=[kuhn_poker,tic_tac_toe]", "engine.args.max_rows=24",
+    "rollout.max_concurrent=90", "checkpoint.every=2", "learner.ema=0.9", "opponents=exploiter", "curriculum=balanced_tokens",
     "advantage=turn_gae", "pool={every: 1, size: 2, keep: best, members: [random]}",
 ]  # fmt: skip
 
@@ -183,9 +183,9 @@ def test_a_run_killed_at_many_moments_is_the_same_run(tmp_path):
 def test_an_example_killed_and_resumed_is_the_same_run(example, tmp_path):
     """Games of other libraries, with chance of their own, a pool and several games at once: shrunk, killed, resumed."""
     words = [
-        str(Path(__file__).parents[2] / "examples" / f"{example}.yaml"), f"steps={STEPS}", "rollout.games=16",
+        str(Path(__file__).parents[2] / "examples" / f"{example}.yaml"), f"steps={STEPS}", "rollout.episodes=16",
         "checkpoint.every=3", "checkpoint.keep=0", "checkpoint.episodes=4", "warm_start.max_steps=50", "loggers=[]",
-        "evaluate.every=6", "evaluate.games=2", "pool.every=2", "pool.size=3",
+        "evaluate.every=6", "evaluate.matches=2", "pool.every=2", "pool.size=3",
     ]  # fmt: skip
     step_s = _timed(tmp_path / "whole", tmp_path / "cache", words)
     assert _killed(tmp_path / "run", tmp_path / "cache", words, [(4, 0.3)], step_s) == 1

@@ -13,14 +13,14 @@ from spiral.plugins.registry import Plugins
 from spiral.runs import checkpoints as checkpoint
 from spiral.runs.directory import RunDir
 from spiral.selfplay import setup as assemble
-from spiral.training.health import Collapse
+from spiral.training.health.detector import Collapse
 from spiral.training.loop import train
 
 SMALL = [
-    "steps=8", "rollout.games=8", "warm_start.max_steps=2", "warm_start.cache=false", "warm_start.batch=8",
+    "steps=8", "rollout.episodes=8", "warm_start.max_steps=2", "warm_start.cache=false", "warm_start.batch=8",
     "evaluate.every=0", "checkpoint.every=2", "checkpoint.keep=1", "checkpoint.episodes=8", "loggers=[]", "pool.every=3",
 ]  # fmt: skip
-ROLLBACK = ["health={action: rollback, widen: fixed, share: 0.5, max_rollbacks: 1}"]
+ROLLBACK = ["health={action: rollback, fallback: fixed, fallback_share: 0.5, max_rollbacks: 1}"]
 
 
 class AlwaysAtFive:
@@ -152,4 +152,4 @@ def test_a_rollback_that_is_interrupted_comes_to_the_same_end(tmp_path, monkeypa
 def test_a_rollback_without_a_sampler_to_widen_with_is_refused():
     """It would come to the same collapse again."""
     _, faults = config.read(None, ["health.action=rollback"])
-    assert any("needs a sampler to widen the opponents with, such as health.widen=uniform_past" in f for f in faults)
+    assert any("needs a sampler to widen the opponents with, such as health.fallback=uniform_past" in f for f in faults)

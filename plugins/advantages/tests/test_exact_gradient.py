@@ -380,7 +380,7 @@ def test_what_is_left_of_the_normalisation_s_bias_in_a_large_batch(normalise):
     ],
 )
 def test_what_turn_gae_buys_and_costs_on_kuhn(logits, variances, biases):
-    """The table of docs/curricula-and-rewards.md: rae, turn_gae, lam=1/2, lam=0, at their fixed points. Without bias a
+    """The table of docs/guides/curricula-and-rewards.md: rae, turn_gae, lam=1/2, lam=0, at their fixed points. Without bias a
     value by turn number is no better than one by role: it mixes the hands that get there."""
     truth, at = exact_gradient(logits), turn_values(logits)
     makes = [frozen_rae(values(TREE, softmax(logits))), *[frozen_turn_gae(at, lam=lam) for lam in (1.0, 0.5, 0.0)]]

@@ -314,7 +314,7 @@ def test_calls_meet_in_no_global_place(monkeypatch):
     assert sorted(results) == [(number, str(number)) for number in range(10)]
 
 
-DOCS = Path(__file__).parents[3] / "docs" / "remote.md"
+DOCS = Path(__file__).parents[3] / "docs" / "guides" / "remote.md"
 
 
 def test_every_bot_that_the_page_names_can_be_made(monkeypatch):

@@ -42,7 +42,7 @@ def test_without_anything_it_is_the_kuhn_demo():
     }
     assert [logger.name for logger in config.loggers] == ["tensorboard"]
     assert config.rewards == []
-    assert (config.steps, config.seed, config.threads, config.rollout.games) == (1000, 0, 1, 512)
+    assert (config.steps, config.seed, config.threads, config.rollout.episodes) == (1000, 0, 1, 512)
     assert (config.learner.lr, config.learner.kl, config.learner.ema) == (0.001, 0.8, 0.995)
     assert (config.rollout.illegal, config.rollout.penalty) == ("forfeit", (-1.5, 0.5))
 
@@ -197,9 +197,9 @@ def test_values_of_the_wrong_type_are_faults(word):
     "word",
     [
         "steps=0",
-        "rollout.games=0",
-        "rollout.games_per_deal=0",
-        "rollout.concurrent=0",
+        "rollout.episodes=0",
+        "rollout.group_size=0",
+        "rollout.max_concurrent=0",
         "rollout.max_new_tokens=0",
         "rollout.retries=-1",
         "rollout.max_voided=-1",
@@ -211,11 +211,11 @@ def test_values_of_the_wrong_type_are_faults(word):
         "learner.epochs=2",
         "learner.micro_batch_tokens=0",
         "checkpoint.every=0",
-        "evaluate.games=0",
+        "evaluate.matches=0",
         "games=[]",
         "games=[{name: a, weight: 0}]",
         "games=[{name: a, weight: -1}]",
-        "rollout.games_per_deal=7",
+        "rollout.group_size=7",
         "threads=0",
     ],
 )

@@ -9,19 +9,19 @@ from spiral_games.native.kuhn_poker import KuhnPoker
 from spiral_models.byte.presets import MODELS
 
 from spiral.api.errors import SpiralError
-from spiral.api.records import Episode, Trajectory
+from spiral.api.records import Episode, Trajectory, outcome
 from spiral.config.loading import load
 from spiral.engines.torch.engine import TorchEngine
-from spiral.evaluation.evaluator import Arena, Evaluator, exact_metrics, exploitability, tally
-from spiral.policies.pool import AVERAGED
-from spiral.evaluation.move_probabilities import move_table
+from spiral.evaluation.evaluator import Evaluator
+from spiral.evaluation.exact import exact_metrics, exploitability
+from spiral.evaluation.matches import MatchRunner, tally
+from spiral.evaluation.move_probabilities import move_probabilities
 from spiral.models.logits import TokenLogits, parameters
-from spiral.models.prompts import BoxedFormat, PlainFormat, Prompter
+from spiral.models.prompt_cache import Prompter
+from spiral.models.prompts import BoxedFormat, PlainFormat
 from spiral.plugins.registry import Plugins
-from spiral.policies.pool import Pool
-from spiral.policies.results import outcome
+from spiral.policies.pool import AVERAGED, Pool
 from spiral.theory.best_response import GameTree, nash_conv
-from spiral.theory.intervals import wilson
 
 torch.set_num_threads(1)
 
@@ -45,12 +45,12 @@ torch.set_num_threads(1)
 )
 def test_wilsons_interval(count, total, low, high):
     """Published values to four places."""
-    assert wilson(count, total) == pytest.approx((low, high), abs=6e-5)
+    assert wilson_interval(count, total) == pytest.approx((low, high), abs=6e-5)
 
 
 def test_wilson_knows_nothing_from_nothing():
     """No games, no knowledge: (0, 1)."""
-    assert wilson(0, 0) == (0.0, 1.0)
+    assert wilson_interval(0, 0) == (0.0, 1.0)
 
 
 def test_wilson_covers():
@@ -58,7 +58,7 @@ def test_wilson_covers():
     rng = random.Random(0)
     held = 0
     for _ in range(2000):
-        low, high = wilson(sum(rng.random() < 0.3 for _ in range(40)), 40)
+        low, high = wilson_interval(sum(rng.random() < 0.3 for _ in range(40)), 40)
         held += low <= 0.3 <= high
     assert 0.93 < held / 2000 < 0.975
 
@@ -79,7 +79,7 @@ def test_a_tally_by_hand():
     assert (found.wins, found.draws, found.losses, found.games, found.illegal) == (2, 1, 1, 4, 1)
     assert found.mean_return == pytest.approx(0.25)
     assert found.return_error == pytest.approx(1.96 * math.sqrt(35 / 12 / 4))
-    assert found.interval(found.wins) == wilson(2, 4)
+    assert found.interval(found.wins) == wilson_interval(2, 4)
     other = tally(episodes, 1)
     assert (other.wins, other.draws, other.losses, other.illegal) == (1, 1, 2, 0)
 
@@ -125,7 +125,7 @@ def test_move_tables_are_the_models_chances(kuhn, micro_batch_tokens):
     """Each row adds up to 1 and is in proportion to exp(log-probability of the move's reply, stop id included); the
     rest of the mass is illegal."""
     model, _, prompter, tree = kuhn
-    table, illegal = move_table(TokenLogits(model), prompter, "", tree.decisions, micro_batch_tokens)
+    table, illegal = move_probabilities(TokenLogits(model), prompter, "", tree.decisions, micro_batch_tokens)
     assert len(table) == len(tree.decisions) == 12
     for decision in tree.decisions:
         prompt = prompter.encode("", decision.observation)
@@ -154,7 +154,7 @@ def test_the_illegal_mass_is_what_sampling_meets(kuhn):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    table, illegal = move_table(TokenLogits(taught), prompter, "", [decision])
+    table, illegal = move_probabilities(TokenLogits(taught), prompter, "", [decision])
     share = illegal[decision.observation]
     assert 0.1 < share < 0.9
     engine = TorchEngine(taught, tokenizer)
@@ -184,7 +184,7 @@ def test_free_thinking_has_no_table(kuhn):
     """Many replies say one move: refused in one sentence that names the way out."""
     model, tokenizer, _, tree = kuhn
     with pytest.raises(SpiralError, match="prompt=plain"):
-        move_table(TokenLogits(model), Prompter(BoxedFormat(tokenizer)), "", tree.decisions)
+        move_probabilities(TokenLogits(model), Prompter(BoxedFormat(tokenizer)), "", tree.decisions)
 
 
 def test_exploitability_is_nash_conv_of_the_table(kuhn):
@@ -222,12 +222,12 @@ def arena(kuhn):
     pool = Pool(Plugins())
     pool.bots["bot:bold"] = Bot(["bet", "call"])
     pool.bots["bot:meek"] = Bot(["check", "fold"])
-    pool.weighted.add(AVERAGED)
+    pool.add_weights(AVERAGED)
     engine = TorchEngine(model, tokenizer)
     engine.load_weights(AVERAGED, parameters(model), 0)
     # A config for training in groups must not make an evaluation play each deal 8 times.
-    config = load(overrides=["rollout.games=8", "rollout.games_per_deal=8"]).rollout
-    return Arena({"kuhn": KuhnPoker}, pool, engine, prompter, config), pool
+    config = load(overrides=["rollout.episodes=8", "rollout.group_size=8"]).rollout
+    return MatchRunner({"kuhn": KuhnPoker}, pool, engine, prompter, config), pool
 
 
 def test_matches_change_chairs(arena):
@@ -249,14 +249,14 @@ def test_matches_are_played_from_many_deals(arena):
 def test_the_evaluators_metrics(arena, kuhn):
     """Rates by chair that add up to 1, with the interval of the wins, for each game and bot."""
     _, _, prompter, _ = kuhn
-    config = load(overrides=["evaluate.games=10"]).evaluate
+    config = load(overrides=["evaluate.matches=10"]).evaluate
     evaluator = Evaluator({"kuhn": KuhnPoker}, ["bot:meek"], arena[0], prompter, config)
     metrics = evaluator.matches(AVERAGED, (1,))
     for player in (0, 1):
         prefix = f"eval/kuhn/vs/meek/p{player}"
         rates = [metrics[f"{prefix}/{what}"] for what in ("win", "draw", "loss")]
         assert sum(rates) == pytest.approx(1.0)
-        low, high = wilson(round(rates[0] * 10), 10)
+        low, high = wilson_interval(round(rates[0] * 10), 10)
         assert (metrics[f"{prefix}/win_low"], metrics[f"{prefix}/win_high"]) == pytest.approx((low, high))
     # An untrained model writes no legal move: it loses 2 chips in every game.
     assert metrics["eval/kuhn/vs/meek/p0/return"] == -2.0

@@ -20,9 +20,10 @@ from spiral.api.records import Episode
 from spiral.commands.main import main
 from spiral.config import loading as config
 from spiral.evaluation import learned_best_response as exploit
-from spiral.evaluation.evaluator import Arena
-from spiral.evaluation.learned_best_response import Bound, Target
-from spiral.evaluation.loaded_run import Inspected, exact_row
+from spiral.evaluation.learned_best_response import Target
+from spiral.evaluation.loaded_policy import LoadedPolicy
+from spiral.evaluation.matches import MatchRunner
+from spiral.evaluation.measurements import exact_row
 from spiral.models.prompts import PlainFormat
 from spiral.plugins.registry import Plugins
 from spiral.policies.pool import Pool
@@ -35,7 +36,7 @@ from spiral.training import loop as training
 
 torch.set_num_threads(1)
 
-TINY = ["rollout.games=16", "warm_start.cache=false", "warm_start.batch=8", "warm_start.max_steps=2", "loggers=[]"]
+TINY = ["rollout.episodes=16", "warm_start.cache=false", "warm_start.batch=8", "warm_start.max_steps=2", "loggers=[]"]
 
 
 def spiral(*words, code=0):
@@ -57,10 +58,10 @@ def test_the_bound_by_hand():
     variance 5/3, standard error 0.6455; the one-sided bound is 1.645 of those below the mean."""
     own = [episode(1.0, -1.0)] * 4
     chairs = [[episode(r, -r) for r in (2.0, 0.0, 2.0, 0.0)], [episode(-r, r) for r in (1.0, 1.0, 0.0, 0.0)]]
-    bound = Bound.of(own, chairs, -2.0)
+    bound = LowerBound.of(own, chairs, -2.0)
     assert bound.estimate == 1.5
     assert bound.lower == pytest.approx(1.5 - 1.644854 * math.sqrt(5 / 12), abs=1e-5)
-    first, second = bound.chairs
+    first, second = bound.responses
     assert (first.mean_return, first.frozen_return, first.gain) == (1.0, 1.0, 0.0)
     assert (second.mean_return, second.frozen_return, second.gain) == (0.5, -1.0, 1.5)
     assert first.gain_error == pytest.approx(1.959964 * math.sqrt(4 / 3 / 4), abs=1e-5)
@@ -75,8 +76,8 @@ def test_three_players_and_no_zero_sum():
     """Gains are against what the frozen policy gets at the same chair; nothing is known of the range."""
     own = [episode(1.0, 2.0, 3.0), episode(1.0, 2.0, 5.0)]
     against = [[episode(2.0, 0, 0)] * 2, [episode(0, 2.0, 0)] * 2, [episode(0, 0, 3.0), episode(0, 0, 6.0)]]
-    bound = Bound.of(own, against, None)
-    assert [chair.gain for chair in bound.chairs] == [1.0, 0.0, 0.5]
+    bound = LowerBound.of(own, against, None)
+    assert [chair.gain for chair in bound.responses] == [1.0, 0.0, 0.5]
     assert bound.estimate == 1.5
     assert bound.lower_any is None
 
@@ -90,7 +91,7 @@ def test_the_bound_holds_as_often_as_it_says():
     for _ in range(1000):
         chairs = [[episode(r, -r) for r in rng.choices((1.0, -1.0), (0.65, 0.35), k=100)]]
         chairs.append([episode(-r, r) for r in rng.choices((1.0, 0.0, -1.0), (0.2, 0.6, 0.2), k=100)])
-        bounds.append(Bound.of(own, chairs, -1.0))
+        bounds.append(LowerBound.of(own, chairs, -1.0))
     assert 0.93 < fmean(bound.lower <= 0.3 for bound in bounds) < 0.975
     assert all(bound.lower_any <= 0.3 for bound in bounds)
 
@@ -121,7 +122,7 @@ def hall():
     pool.bots |= {"bot:flat": TableBot(flat), "bot:best": TableBot(responses(flat)), "bot:nash": Equilibrium()}
     prompter = type("Silent", (), {"stop_ids": (0,)})()
     rollout = config.load().rollout
-    arena = Arena({"kuhn": KuhnPoker}, pool, ScriptedEngine({}), prompter, rollout)
+    arena = MatchRunner({"kuhn": KuhnPoker}, pool, ScriptedEngine({}), prompter, rollout)
     return lambda frozen: exploit.Table(arena, "kuhn", 2, frozen)
 
 
@@ -129,7 +130,7 @@ def test_a_best_response_reaches_the_exact_number(hall):
     """Uniform play has NashConv 11/12; the exact best response, measured on 4,000 deals, finds it within 4 errors, and
     the bound lies below it."""
     own, against = hall("bot:flat").measure(["bot:best"] * 2, 4000, (0,))
-    bound = Bound.of(own, against, -2.0)
+    bound = LowerBound.of(own, against, -2.0)
     errors = (bound.estimate - bound.lower) / 1.645
     assert abs(bound.estimate - 11 / 12) < 4 * errors
     assert bound.lower < 11 / 12
@@ -140,7 +141,7 @@ def test_an_equilibrium_cannot_be_exploited(hall):
     """Whoever plays against it gains nothing but by chance: the bound is at most 0."""
     for responder in ("bot:flat", "bot:best"):
         own, against = hall("bot:nash").measure([responder] * 2, 1000, (0,))
-        assert Bound.of(own, against, -2.0).lower <= 0
+        assert LowerBound.of(own, against, -2.0).lower <= 0
 
 
 def test_all_line_ups_get_the_same_deals(hall):
@@ -249,7 +250,7 @@ def test_wrong_input_is_one_sentence(frozen, tmp_path, monkeypatch, words, sente
 def beginner(tmp_path_factory):
     """Kuhn poker after its warm start and one step: nearly random legal play."""
     path = tmp_path_factory.mktemp("beginner") / "r"
-    spiral("train", "rollout.games=16", "warm_start.cache=false", "loggers=[]", "steps=1", "evaluate.every=0",
+    spiral("train", "rollout.episodes=16", "warm_start.cache=false", "loggers=[]", "steps=1", "evaluate.every=0",
            "--run-dir", path)  # fmt: skip
     return path
 
@@ -258,7 +259,7 @@ def beginner(tmp_path_factory):
 def exploited(beginner, tmp_path_factory):
     """(the exploiter's directory, what the command printed as JSON)"""
     path = tmp_path_factory.mktemp("exploited") / "x"
-    words = ["rollout.games=128", "learner.kl=0.4", "learner.lr=0.002", "checkpoint.every=20", "--steps", 60]
+    words = ["rollout.episodes=128", "learner.kl=0.4", "learner.lr=0.002", "checkpoint.every=20", "--steps", 60]
     result = spiral("exploit", beginner, *words, "--games", 600, "--run-dir", path, "--json")
     return path, json.loads(result.stdout)
 
@@ -267,7 +268,7 @@ def test_the_learned_bound_lies_below_the_exact_number_and_reaches_most_of_it(be
     """A minute of learning against near-random play: at least half of the exact NashConv is proved to be there, and no
     more than all of it."""
     _, record = exploited
-    exact = exact_row(Inspected.open(beginner), None)[0]["nash_conv"]
+    exact = exact_row(LoadedPolicy.open(beginner), None)[0]["nash_conv"]
     assert record["exact"] == pytest.approx(exact, abs=1e-9)
     assert record["lower_95"] <= exact
     assert record["bound"] <= exact + 2 * (record["bound"] - record["lower_95"])
@@ -283,7 +284,7 @@ def test_an_exploiter_is_an_ordinary_run(beginner, exploited):
     assert [line["step"] for line in opened.metrics()] == list(range(60))
     assert made.pool.members[0].policy == f"run:{beginner}@1" == record["frozen"]
     assert (path / "report.html").exists()
-    assert json.loads((path / "exploit.json").read_text()) == record
+    assert json.loads((path / "best_response.json").read_text()) == record
     assert {chair["checkpoint"] for chair in record["players"]} <= {20, 40, 60}
 
 
@@ -320,11 +321,11 @@ def test_a_stopped_exploiter_says_how_to_go_on_and_ends_as_one_that_was_not(froz
         patch.setattr(training.Training, "play", interrupted)
         result = spiral("exploit", *words, *rest, tmp_path / "cut", code=2)
     assert f"go on with: spiral exploit {frozen} --run-dir {tmp_path / 'cut'} --resume" in result.output
-    assert not (tmp_path / "cut" / "exploit.json").exists()
+    assert not (tmp_path / "cut" / "best_response.json").exists()
     spiral("exploit", frozen, "--run-dir", tmp_path / "cut", "--resume", "--games", 4)
     ends = [load_file(tmp_path / name / "checkpoints/step-000004/live.safetensors") for name in ("whole", "cut")]
     assert all(torch.equal(weight, ends[1][name]) for name, weight in ends[0].items())
-    whole, cut = (json.loads((tmp_path / name / "exploit.json").read_text()) for name in ("whole", "cut"))
+    whole, cut = (json.loads((tmp_path / name / "best_response.json").read_text()) for name in ("whole", "cut"))
     assert whole | {"responder": ""} == cut | {"responder": ""}
 
 
@@ -384,7 +385,7 @@ def test_a_thinking_policy_needs_samples(thinker):
 def test_samples_agree_with_the_exact_number(thinker, beginner):
     """The thinker and the beginner have the same weights: the interval of the one holds the other's exact NashConv, and
     the intervals of moves its exact chances; the same command gives the same numbers."""
-    exact, table = exact_row(Inspected.open(beginner), None)
+    exact, table = exact_row(LoadedPolicy.open(beginner), None)
     row = json.loads(spiral("exploitability", thinker, "--samples", 100, "--json").stdout)
     assert row["nash_conv_low"] <= exact["nash_conv"] <= row["nash_conv_high"]
     assert row["nash_conv_low"] <= row["nash_conv"] <= row["nash_conv_high"]
@@ -416,6 +417,6 @@ def test_nothing_legal_is_said(frozen):
 
 def test_a_checkpoint_can_be_asked_for_by_its_step(frozen):
     """The one that is there, or one sentence."""
-    assert Inspected.open(frozen, 1).step == 1
+    assert LoadedPolicy.open(frozen, 1).step == 1
     with pytest.raises(RunError, match="no checkpoint of step 9; it has: 1, 2"):
-        Inspected.open(frozen, 9)
+        LoadedPolicy.open(frozen, 9)

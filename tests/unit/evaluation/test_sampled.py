@@ -12,14 +12,14 @@ from spiral_models.byte.presets import MODELS
 from spiral.api.errors import RunError, SpiralError
 from spiral.api.records import Sampling
 from spiral.engines.torch.engine import TorchEngine
-from spiral.policies.pool import AVERAGED
-from spiral.evaluation.move_probabilities import move_table
+from spiral.evaluation.move_probabilities import move_probabilities
 from spiral.evaluation.sampled import Responses, Sampled, estimate, sample_moves
 from spiral.models.logits import TokenLogits, parameters
-from spiral.models.prompts import BoxedFormat, PlainFormat, Prompter
+from spiral.models.prompt_cache import Prompter
+from spiral.models.prompts import BoxedFormat, PlainFormat
+from spiral.policies.pool import AVERAGED
 from spiral.testing import ScriptedEngine
 from spiral.theory.best_response import GameTree, nash_conv, uniform
-from spiral.theory.intervals import wilson
 
 torch.set_num_threads(1)
 
@@ -66,9 +66,9 @@ def test_shares_are_of_the_legal_replies():
     sampled = Sampled({"s": ("check", "bet")}, {"s": ("bet",) * 3 + (None,) + ("check",) * 2 + ("bet",) * 3 + (None,)})
     assert sampled.counts("s") == {"check": 2, "bet": 6}
     assert sampled.table() == {"s": {"check": 0.25, "bet": 0.75}}
-    assert sampled.intervals() == {"s": {"check": wilson(2, 8), "bet": wilson(6, 8)}}
-    assert sampled.illegal_mass() == {"s": wilson(2, 10)}
-    assert sampled.mean_illegal_mass() == (0.2, *wilson(2, 10))
+    assert sampled.intervals() == {"s": {"check": wilson_interval(2, 8), "bet": wilson_interval(6, 8)}}
+    assert sampled.illegal_mass() == {"s": wilson_interval(2, 10)}
+    assert sampled.mean_illegal_mass() == (0.2, *wilson_interval(2, 10))
 
 
 def test_nothing_legal_is_nothing_known():
@@ -182,7 +182,7 @@ def test_a_policy_that_does_not_think_agrees_with_its_exact_table():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    table, illegal = move_table(TokenLogits(model), prompter, "", TREE.decisions)
+    table, illegal = move_probabilities(TokenLogits(model), prompter, "", TREE.decisions)
     mass = fmean(illegal.values())
     assert 0.05 < mass < 0.9
     engine = TorchEngine(model, tokenizer)

@@ -23,11 +23,12 @@ from spiral_models.byte.presets import MODELS
 
 from spiral.api.records import LEARNER, Completion
 from spiral.config.loading import LearnerConfig, RolloutConfig
-from spiral.evaluation.move_probabilities import move_table
-from spiral.learning.full_learner import Learner
+from spiral.evaluation.move_probabilities import move_probabilities
+from spiral.learning.full_learner import FullLearner
 from spiral.learning.packing import pack
 from spiral.models.logits import TokenLogits
-from spiral.models.prompts import PlainFormat, Prompter
+from spiral.models.prompt_cache import Prompter
+from spiral.models.prompts import PlainFormat
 from spiral.plugins.registry import Plugins
 from spiral.policies.pool import Pool
 from spiral.selfplay.curriculum import Weighted
@@ -41,12 +42,12 @@ WORST = -2.0
 
 @pytest.fixture(scope="module")
 def table():
-    """The model, its prompter, the tree, and the chances that the core's own move_table gives."""
+    """The model, its prompter, the tree, and the chances that the core's own move_probabilities gives."""
     torch.manual_seed(3)
     model, tokenizer = MODELS["byte-0.1m"](context=64)
     prompter, tree = Prompter(PlainFormat(tokenizer)), GameTree.of(KuhnPoker())
     _teach(model, prompter, tree)
-    legal, illegal = move_table(TokenLogits(model), prompter, KuhnPoker().rules, tree.decisions)
+    legal, illegal = move_probabilities(TokenLogits(model), prompter, KuhnPoker().rules, tree.decisions)
     return model, prompter, tree, legal, illegal
 
 
@@ -188,7 +189,7 @@ def test_the_learners_gradient_is_that_of_the_expected_return(table):
         for t in episode.trajectories:
             trajectories.append(t)
             advantages.append([probability * (t.reward - WORST)] * len(t.turns))
-    learner = Learner(model, LearnerConfig(), 1, Accelerator(cpu=True))
+    learner = FullLearner(model, LearnerConfig(), 1, Accelerator(cpu=True))
     model.zero_grad()
     terms = learner._backward(pack(trajectories, advantages, 600), 1, 0.0)
     found = [-p.grad.clone() for p in model.parameters()]  # the learner descends on minus the objective
@@ -224,7 +225,7 @@ def test_a_baseline_changes_nothing_in_expectation(table):
         for t in _play(table, deal, replies).trajectories:
             trajectories.append(t)
             advantages.append([probability] * len(t.turns))
-    learner = Learner(model, LearnerConfig(), 1, Accelerator(cpu=True))
+    learner = FullLearner(model, LearnerConfig(), 1, Accelerator(cpu=True))
     model.zero_grad()
     learner._backward(pack(trajectories, advantages, 600), 1, 0.0)
     found = torch.cat([-p.grad.flatten() for p in model.parameters()])

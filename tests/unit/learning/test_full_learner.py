@@ -20,7 +20,7 @@ from spiral.api.errors import RunError
 from spiral.api.records import LEARNER, Request, Sampling, Trajectory, Turn
 from spiral.config.loading import LearnerConfig
 from spiral.engines.torch.engine import TorchEngine
-from spiral.learning.full_learner import MAX_REFUSED, Learner
+from spiral.learning.full_learner import MAX_REFUSED, FullLearner
 from spiral.learning.packing import pack
 
 torch.set_num_threads(1)
@@ -37,7 +37,7 @@ def _model(seed=0):
 
 def _learner(model=None, num_steps=100, **config):
     settings = {"max_grad_norm": 1e9, "ratio_tolerance": 1e9, **config}
-    return Learner(model or _model(), LearnerConfig(**settings), num_steps, Accelerator(cpu=True))
+    return FullLearner(model or _model(), LearnerConfig(**settings), num_steps, Accelerator(cpu=True))
 
 
 @torch.no_grad()
@@ -562,7 +562,7 @@ rows = json.load(open(sys.argv[1]))
 accelerator = Accelerator(cpu=True)
 torch.manual_seed(0)
 config = LearnerConfig(max_grad_norm=0.5, ratio_tolerance=1e9, clip=0.2, kl=0.3, entropy=0.05)
-learner = Learner(MODELS["byte-0.1m"](context=128)[0], config, 100, accelerator)
+learner = FullLearner(MODELS["byte-0.1m"](context=128)[0], config, 100, accelerator)
 turn = lambda p, r, l: Turn("", tuple(p), tuple(r), tuple(l), "x", True, "stop", 0)
 trajectories = [Trajectory("kuhn", 0, "learner", 0.0, tuple(turn(*t) for t in row), 0) for row, _ in rows]
 shard = accelerator.process_index, accelerator.num_processes

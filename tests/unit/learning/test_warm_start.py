@@ -11,10 +11,12 @@ from spiral_models.byte.presets import MODELS
 from spiral.api.errors import SpiralError
 from spiral.config.schema import WarmStartConfig
 from spiral.engines.torch.engine import TorchEngine
-from spiral.evaluation.move_probabilities import move_table
-from spiral.learning.warm_start import cached_warm_start, dropout_rate, warm_start
+from spiral.evaluation.move_probabilities import move_probabilities
+from spiral.learning.supervised import dropout_rate
+from spiral.learning.warm_start_cache import cached_warm_start
 from spiral.models.logits import TokenLogits, parameters
-from spiral.models.prompts import BoxedFormat, PlainFormat, Prompter
+from spiral.models.prompt_cache import Prompter
+from spiral.models.prompts import BoxedFormat, PlainFormat
 from spiral.theory.game_tree import GameTree
 
 torch.set_num_threads(1)
@@ -58,7 +60,7 @@ def test_it_reaches_the_legal_share(warmed):
     assert not result.cached
     assert 0.95 <= result.legal <= 1
     assert 0 < result.updates < 400
-    _, illegal = move_table(TokenLogits(model), prompter, "", GameTree.of(KuhnPoker()).decisions)
+    _, illegal = move_probabilities(TokenLogits(model), prompter, "", GameTree.of(KuhnPoker()).decisions)
     assert sum(illegal.values()) / len(illegal) < 0.12
     assert heard[0][:2] == (0, 400)
     assert heard[0][2] < 0.05
@@ -69,7 +71,7 @@ def test_it_reaches_the_legal_share(warmed):
 def test_it_teaches_no_preference(warmed):
     """Labels are uniform over the legal moves, so exploration stays whole: every legal move keeps a fair chance."""
     model, prompter, _, _ = warmed
-    table, _ = move_table(TokenLogits(model), prompter, "", GameTree.of(KuhnPoker()).decisions)
+    table, _ = move_probabilities(TokenLogits(model), prompter, "", GameTree.of(KuhnPoker()).decisions)
     assert all(0.25 < p < 0.75 for row in table.values() for p in row.values())
 
 

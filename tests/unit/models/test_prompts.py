@@ -5,8 +5,10 @@ import time
 import pytest
 from spiral_models.byte.tokenizer import ByteTokenizer
 
+from spiral.api.answers import last_boxed
 from spiral.api.errors import SpiralError
-from spiral.models.prompts import BoxedFormat, PlainFormat, Prompter, last_boxed
+from spiral.models.prompt_cache import Prompter
+from spiral.models.prompts import BoxedFormat, PlainFormat
 
 BOS, OBS, ACT, EOT = 257, 259, 260, 261
 

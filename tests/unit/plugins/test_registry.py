@@ -101,7 +101,7 @@ def test_an_installed_distribution_is_found_and_made(install):
 def test_first_party_plugins_use_the_same_door():
     """The four first-party distributions and the core itself are found as everybody's are."""
     plugins = Plugins.installed()
-    assert plugins.broken == []
+    assert plugins.failed == []
     by_name = {(r.kind, r.name): r.distribution for r in plugins.registrations()}
     assert by_name["game", "kuhn_poker"] == "spiral-games"
     assert by_name["opponents", "mirror"] == "spiral-opponents"
@@ -118,7 +118,7 @@ def test_only_the_named_distributions_load(install, monkeypatch):
     monkeypatch.setenv("SPIRAL_PLUGINS", "chess-for-spiral,spiral-games")
     plugins = Plugins.installed()
     assert set(plugins.distributions) == {"chess-for-spiral", "spiral-games"}
-    assert plugins.broken == []
+    assert plugins.failed == []
     assert plugins.names("engine") == []
 
 
@@ -217,7 +217,7 @@ def test_a_broken_plugin_stops_only_who_asks_for_it(install, source, reason):
     install("broken-one", "0.3", source)
     install("chess-for-spiral", "2.1", GAME.format(name="chess"))
     plugins = Plugins.installed()
-    [broken] = plugins.broken
+    [broken] = plugins.failed
     assert (broken.distribution, broken.version, broken.value) == ("broken-one", "0.3", "fake_broken_one")
     assert reason in broken.reason
     assert plugins.make("game", "chess")[0] == "chess"
@@ -318,7 +318,7 @@ def test_arguments_are_checked_before_anything_is_made(args, reason):
     with pytest.raises(PluginError, match=f"game 'thing': .*{reason}"):
         plugins.make("game", "thing", **args)
     assert made == []
-    assert plugins.fault("game", "thing", {"size": 1}) is None
+    assert plugins.problem("game", "thing", {"size": 1}) is None
 
 
 def test_what_the_core_fills_is_not_an_argument():
@@ -331,10 +331,10 @@ def test_what_the_core_fills_is_not_an_argument():
 
     plugins = Plugins()
     plugins.add(Prompts(), "prompts")
-    assert plugins.fault("prompt", "p", {}) is None
+    assert plugins.problem("prompt", "p", {}) is None
     assert plugins.make("prompt", "p", "tok", rules=True) == ("tok", True)
-    assert "its arguments are: rules" in plugins.fault("prompt", "p", {"tokenizer": "x"})
-    assert "its arguments are: rules" in plugins.fault("prompt", "p", {"colour": "x"})
+    assert "its arguments are: rules" in plugins.problem("prompt", "p", {"tokenizer": "x"})
+    assert "its arguments are: rules" in plugins.problem("prompt", "p", {"colour": "x"})
 
 
 @pytest.mark.parametrize(
@@ -355,8 +355,8 @@ def test_annotations_admit_what_they_say(hint, good, bad):
 
     factory.__annotations__["x"] = hint
     plugins = _plugins(games={"thing": factory})
-    assert [plugins.fault("game", "thing", {"x": v}) for v in good] == [None] * len(good)
-    assert all("argument x is" in plugins.fault("game", "thing", {"x": v}) for v in bad)
+    assert [plugins.problem("game", "thing", {"x": v}) for v in good] == [None] * len(good)
+    assert all("argument x is" in plugins.problem("game", "thing", {"x": v}) for v in bad)
 
 
 def test_classes_are_factories():
@@ -368,7 +368,7 @@ def test_classes_are_factories():
 
     plugins = _plugins(games={"thing": Thing})
     assert plugins.make("game", "thing", size=4).size == 4
-    assert "not a whole number" in plugins.fault("game", "thing", {"size": "x"})
+    assert "not a whole number" in plugins.problem("game", "thing", {"size": "x"})
 
 
 def test_labels():

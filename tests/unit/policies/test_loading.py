@@ -8,8 +8,9 @@ from safetensors.torch import load_file
 
 from spiral.api.errors import ConfigError, RunError
 from spiral.config import loading as config
-from spiral.evaluation.loaded_run import Inspected, match_rows
-from spiral.evaluation.move_probabilities import move_table
+from spiral.evaluation.loaded_policy import LoadedPolicy
+from spiral.evaluation.measurements import match_rows
+from spiral.evaluation.move_probabilities import move_probabilities
 from spiral.models.logits import TokenLogits, parameters
 from spiral.plugins.registry import Plugins
 from spiral.runs.directory import RunDir
@@ -18,8 +19,8 @@ from spiral.theory.best_response import GameTree
 from spiral.training.loop import train
 
 TINY = [
-    "steps=2", "rollout.games=8", "warm_start.max_steps=30", "warm_start.cache=false", "warm_start.batch=16",
-    "evaluate.every=0", "evaluate.games=2", "checkpoint.every=1", "checkpoint.keep=0", "loggers=[]",
+    "steps=2", "rollout.episodes=8", "warm_start.max_steps=30", "warm_start.cache=false", "warm_start.batch=16",
+    "evaluate.every=0", "evaluate.matches=2", "checkpoint.every=1", "checkpoint.keep=0", "loggers=[]",
 ]  # fmt: skip
 
 
@@ -43,7 +44,7 @@ def _players(*words):
     asked = config.load(None, [*TINY, *words])
     plugins = Plugins.installed()
     assemble.check(asked, plugins)
-    made = assemble.players(asked, plugins)
+    made = assemble.make_play_setup(asked, plugins)
     assemble.admit_members(asked, made.guests, made.pool)
     return made
 
@@ -79,7 +80,7 @@ def test_a_run_of_the_same_model_shares_the_engine(runs):
 
     tree = GameTree.of(KuhnPoker())
     first = next(d for d in tree.decisions if d.player == 0)
-    table, illegal = move_table(TokenLogits(made.model), made.prompter, KuhnPoker().rules, [first])
+    table, illegal = move_probabilities(TokenLogits(made.model), made.prompter, KuhnPoker().rules, [first])
     expected = table[first.observation]["bet"] * (1 - illegal[first.observation])
     assert _chance(made, policy, first.observation) == pytest.approx(expected, abs=0.1)
 
@@ -112,7 +113,7 @@ def test_a_saved_model_plays(runs):
 def test_eval_plays_against_other_runs(runs):
     """`spiral eval A --opponent run:B`: the newest checkpoint, by its step."""
     a, b = runs
-    rows = match_rows(Inspected.open(a), None, [f"run:{b}", "random"], 10)
+    rows = match_rows(LoadedPolicy.open(a), None, [f"run:{b}", "random"], 10)
     assert {row["opponent"] for row in rows} == {f"run:{b}@2", "random"}
     assert all(row["games"] == 10 for row in rows)
 

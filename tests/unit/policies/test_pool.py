@@ -12,7 +12,7 @@ from spiral import hookimpl
 from spiral.api.errors import RunError
 from spiral.api.records import LEARNER
 from spiral.plugins.registry import Plugins
-from spiral.policies.pool import Pool, kept, policy_of
+from spiral.policies.pool import Pool, snapshot_id
 from spiral.runs import snapshots
 from spiral.testing import ScriptedBot, make_episode
 
@@ -33,7 +33,7 @@ from spiral.testing import ScriptedBot, make_episode
 def test_which_snapshots_stay(rule, size, expected):
     """By hand, for steps 0 to 50 with 20 and 10 the best; the newest always stays."""
     worth = {0: 1.0, 10: 8.0, 20: 9.0, 30: 2.0, 40: 3.0, 50: 0.0}
-    assert kept([0, 10, 20, 30, 40, 50], size, rule, worth) == expected
+    assert retained([0, 10, 20, 30, 40, 50], size, rule, worth) == expected
 
 
 @given(st.integers(1, 10), st.integers(1, 60))
@@ -41,7 +41,7 @@ def test_spaced_snapshots_cover_the_run(size, num):
     """Taken one by one, the first and the newest stay and no gap is more than twice what an even spread would need."""
     steps: list[int] = []
     for step in range(num):
-        steps = kept([*steps, step], size, "spaced", {})
+        steps = retained([*steps, step], size, "spaced", {})
     assert steps[-1] == num - 1
     assert len(steps) == min(size, num)
     if size > 2 and num > size:
@@ -54,7 +54,7 @@ def _pool(*members):
     pool = Pool(Plugins())
     for name, games in members:
         pool.bots[name] = ScriptedBot([])
-        pool.admit(name, games)
+        pool.add_member(name, games)
     return pool
 
 
@@ -72,11 +72,11 @@ def test_a_snapshot_that_had_to_go_is_nobody_any_more():
     """It leaves the pool and the ratings, and its id is told so that the engine can drop its weights."""
     pool = _pool()
     pool.add_snapshot(0, 2, "last")
-    pool.ledger.record([make_episode((1, -1), policies=[LEARNER, "snapshot:0"])])
+    pool.results.record([make_episode((1, -1), policies=[LEARNER, "snapshot:0"])])
     assert pool.add_snapshot(10, 2, "last") == []
     assert pool.add_snapshot(20, 2, "last") == ["snapshot:0"]
     assert "snapshot:0" not in pool
-    assert "snapshot:0" not in pool.ledger.rated("game")
+    assert "snapshot:0" not in pool.results.rated("game")
     assert pool.snapshots == ["snapshot:10", "snapshot:20"]
 
 
@@ -86,7 +86,7 @@ def test_the_best_are_those_with_the_highest_rating():
     pool.add_snapshot(0, 3, "best")
     pool.add_snapshot(10, 3, "best")
     for _ in range(20):
-        pool.ledger.record([make_episode((1, -1), policies=["snapshot:0", "snapshot:10"])])
+        pool.results.record([make_episode((1, -1), policies=["snapshot:0", "snapshot:10"])])
     pool.add_snapshot(20, 3, "best")
     assert pool.add_snapshot(30, 3, "best") == ["snapshot:10"]
 
@@ -104,7 +104,7 @@ def test_the_state_survives_a_restart():
     pool = _pool(("bot:a", []))
     pool.bots["bot:a"].state = {"calls": 7}
     pool.add_snapshot(0, 3, "last")
-    pool.ledger.record([make_episode((1, -1), policies=[LEARNER, "bot:a"])])
+    pool.results.record([make_episode((1, -1), policies=[LEARNER, "bot:a"])])
     saved = json.loads(json.dumps(pool.state))
     fresh = _pool(("bot:a", []))
     fresh.bots["bot:a"].state = {"calls": 0}
@@ -142,10 +142,10 @@ def test_a_bot_that_is_made_after_the_restart_has_its_state_too():
 def test_the_learners_rating_is_a_metric_once_it_met_somebody():
     """None for mirror games; mu and mu - 3 sigma afterwards, up with a win."""
     pool = _pool(("bot:a", []))
-    pool.ledger.record([make_episode((1, -1))])
+    pool.results.record([make_episode((1, -1))])
     assert pool.metrics() == {}
-    pool.ledger.record([make_episode((1, -1), policies=[LEARNER, "bot:a"])])
-    rating = pool.ledger.rating("game", LEARNER)
+    pool.results.record([make_episode((1, -1), policies=[LEARNER, "bot:a"])])
+    rating = pool.results.rating("game", LEARNER)
     assert pool.metrics() == {"pool/game/rating": rating.mu, "pool/game/rating_low": rating.mu - 3 * rating.sigma}
     assert rating.mu > 25
 
@@ -188,4 +188,4 @@ def test_only_what_nobody_needs_is_deleted(tmp_path):
 
 def test_ids_of_snapshots():
     """As records and tables show them."""
-    assert policy_of(120) == "snapshot:120"
+    assert snapshot_id(120) == "snapshot:120"

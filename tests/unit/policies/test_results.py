@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from spiral.api.records import LEARNER
-from spiral.policies.results import Ledger, MEMORY, RATED, outcome
+from spiral.api.records import LEARNER, outcome
+from spiral.policies.results import MEMORY, RATED, Results
 from spiral.testing import make_episode
 
 PAST, BOT = "snapshot:10", "bot:random"
@@ -20,7 +20,7 @@ def _against(opponent, *returns, chair=0, game="g"):
 
 def test_a_tally_counts_each_chair_by_itself():
     """Two wins, a draw and a loss from chair 0 and one win from chair 1, seen from both sides."""
-    ledger = Ledger()
+    ledger = Results()
     ledger.record(_against(PAST, 1, 1, 0, -1) + _against(PAST, 1, chair=1))
     assert ledger.tally("g", LEARNER, [PAST], 0) == (2, 1, 1)
     assert ledger.tally("g", LEARNER, [PAST], 1) == (1, 0, 0)
@@ -30,7 +30,7 @@ def test_a_tally_counts_each_chair_by_itself():
 
 def test_a_score_before_any_game_is_a_half_and_one_win_moves_it_to_two_thirds():
     """(1 + wins + draws/2) / (2 + games), with the forgetting of a single game still invisible."""
-    ledger = Ledger()
+    ledger = Results()
     assert ledger.score("g", PAST) == 0.5
     ledger.record(_against(PAST, 1))
     assert ledger.score("g", PAST) == pytest.approx(2 / 3)
@@ -41,7 +41,7 @@ def test_a_score_before_any_game_is_a_half_and_one_win_moves_it_to_two_thirds():
 
 def test_a_score_forgets():
     """After 2,000 losses, 2,000 wins count as if the losses had never been; a plain mean would say a half."""
-    ledger = Ledger()
+    ledger = Results()
     ledger.record(_against(PAST, *[-1] * 2000))
     assert ledger.score("g", PAST) < 0.01
     ledger.record(_against(PAST, *[1] * 2000))
@@ -51,14 +51,14 @@ def test_a_score_forgets():
 
 def test_scores_are_kept_by_game():
     """Winning one game says nothing about another."""
-    ledger = Ledger()
+    ledger = Results()
     ledger.record(_against(PAST, *[1] * 50))
     assert ledger.score("h", PAST) == 0.5
 
 
 def test_games_against_itself_leave_no_rating_and_no_score():
     """Mirror games tell nothing about who is better; their tallies stay, for the first player's edge."""
-    ledger = Ledger()
+    ledger = Results()
     ledger.record([make_episode((1, -1), game="g")] * 10)
     assert ledger.rated("g") == {}
     assert ledger.tally("g", LEARNER, [LEARNER], 0) == (10, 0, 0)
@@ -67,7 +67,7 @@ def test_games_against_itself_leave_no_rating_and_no_score():
 
 def test_ratings_find_the_order_of_strength():
     """Three players who win 80% against the next weaker one end up in that order, and surer than they began."""
-    rng, ledger = random.Random(0), Ledger()
+    rng, ledger = random.Random(0), Results()
     strength = {BOT: 0, LEARNER: 1, PAST: 2}
     for _ in range(60):
         games = []
@@ -87,7 +87,7 @@ def test_ratings_find_the_order_of_strength():
 def test_at_most_a_sample_of_a_step_is_rated():
     """Of 10 * RATED games RATED change ratings: as many as when only every tenth had been played."""
     games = _against(PAST, *[1, -1] * (5 * RATED))
-    all_, tenth = Ledger(), Ledger()
+    all_, tenth = Results(), Results()
     all_.record(games)
     tenth.record(games[::10])
     assert all_.state["ratings"] == tenth.state["ratings"]
@@ -95,7 +95,7 @@ def test_at_most_a_sample_of_a_step_is_rated():
 
 def test_a_policy_at_two_chairs_is_rated_once():
     """With three chairs and the bot at two of them, the better of its two results counts."""
-    ledger = Ledger()
+    ledger = Results()
     ledger.record([make_episode((0, 1, -1), game="g", policies=[LEARNER, BOT, BOT])])
     assert {*ledger.rated("g")} == {LEARNER, BOT}
     assert ledger.rating("g", BOT).mu > ledger.rating("g", LEARNER).mu
@@ -103,7 +103,7 @@ def test_a_policy_at_two_chairs_is_rated_once():
 
 def test_a_snapshot_inherits_and_a_dropped_one_is_forgotten():
     """A copy is worth what the original is; whoever plays no more takes up no room, and its tallies stay as history."""
-    ledger = Ledger()
+    ledger = Results()
     ledger.record(_against(BOT, *[1] * 30))
     ledger.inherit(PAST, LEARNER)
     assert ledger.rating("g", PAST) == ledger.rating("g", LEARNER)
@@ -115,7 +115,7 @@ def test_a_snapshot_inherits_and_a_dropped_one_is_forgotten():
 
 def test_a_restored_ledger_goes_on_as_the_first_one():
     """State through JSON, then the same games: the same state again."""
-    one, two = Ledger(), Ledger()
+    one, two = Results(), Results()
     one.record(_against(PAST, 1, -1, 0) + _against(BOT, 1, 1, chair=1))
     two.state = json.loads(json.dumps(one.state))
     for ledger in (one, two):

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from spiral.api.errors import RunError
 from spiral.api.records import LEARNER, Trajectory, Turn
 from spiral.config.schema import LearnerConfig
-from spiral.learning.full_learner import Learner
+from spiral.learning.full_learner import FullLearner
 from spiral.learning.packing import pack
 from spiral.runs import checkpoints as checkpoint
 
@@ -25,7 +25,7 @@ CONFIG = LearnerConfig(kl=0.1, reference_every=2, ratio_tolerance=1e9)
 def _learner(seed=0, size="byte-0.1m"):
     torch.manual_seed(seed)
     model, tokenizer = MODELS[size](context=32)
-    return Learner(model, CONFIG, 100, Accelerator(cpu=True)), tokenizer
+    return FullLearner(model, CONFIG, 100, Accelerator(cpu=True)), tokenizer
 
 
 def _update(learner, step):

@@ -6,9 +6,10 @@ import math
 import pytest
 
 from spiral.api.errors import RunError
-from spiral.api.records import Episode, Fault, Trajectory, Turn
+from spiral.api.records import Episode, Trajectory, Turn, VoidedGame
 from spiral.config.loading import load
-from spiral.runs.directory import RunDir, episode_record
+from spiral.runs.directory import RunDir
+from spiral.runs.episode_log import episode_record
 
 
 @pytest.fixture
@@ -92,10 +93,10 @@ def test_metrics_are_lines_of_plain_json(run):
 
 def test_faults_are_kept_with_what_replays_them(run):
     """Game, deal, moves and reason of every voided match; no file when there are none."""
-    run.log_faults(3, [])
-    assert not (run.path / "faults.jsonl").exists()
-    run.log_faults(4, [Fault("kuhn", 2**62, ("bet", ""), "KeyError: 'pot'")])
-    [line] = (run.path / "faults.jsonl").read_text().splitlines()
+    run.log_voided(3, [])
+    assert not (run.path / "voided.jsonl").exists()
+    run.log_voided(4, [VoidedGame("kuhn", 2**62, ("bet", ""), "KeyError: 'pot'")])
+    [line] = (run.path / "voided.jsonl").read_text().splitlines()
     assert json.loads(line) == {
         "step": 4, "game": "kuhn", "deal": 2**62, "moves": ["bet", ""], "cause": "game",
         "reason": "KeyError: 'pot'",
@@ -124,10 +125,10 @@ def test_rewinding_forgets_what_will_be_played_again(run, to, left):
     for step in range(4):
         run.log(step, {"a": 0.1 * step})
         run.append("episodes.jsonl", [{"step": step, "n": n} for n in range(2)])
-        run.log_faults(step, [Fault("g", 1, (), "r")])
+        run.log_voided(step, [VoidedGame("g", 1, (), "r")])
     before = (run.path / "metrics.jsonl").read_text().splitlines()
     run.rewind(to)
-    assert _steps(run, "metrics.jsonl") == _steps(run, "faults.jsonl") == left
+    assert _steps(run, "metrics.jsonl") == _steps(run, "voided.jsonl") == left
     assert _steps(run, "episodes.jsonl") == [s for s in left for _ in range(2)]
     assert (run.path / "metrics.jsonl").read_text().splitlines() == before[: len(left)]
 

@@ -20,7 +20,8 @@ from spiral.api.errors import RunError, SpiralError
 from spiral.api.games import IllegalMove
 from spiral.api.records import LEARNER, Completion
 from spiral.config.loading import RolloutConfig
-from spiral.models.prompts import PlainFormat, Prompter
+from spiral.models.prompt_cache import Prompter
+from spiral.models.prompts import PlainFormat
 from spiral.plugins.registry import Plugins
 from spiral.policies.pool import Pool
 from spiral.seeds import derive
@@ -213,7 +214,7 @@ def test_a_slow_game_holds_nobody():
 def test_concurrency_has_a_cap():
     """Never more than `concurrent` questions at once, and never fewer while games are left."""
     engine = Engine()
-    assert len(play(10, engine=engine, concurrent=3)) == 10
+    assert len(play(10, engine=engine, max_concurrent=3)) == 10
     assert engine.peak == 3
     engine = Engine()
     play(10, engine=engine)
@@ -270,12 +271,12 @@ def test_results_do_not_depend_on_the_engines_pace_or_on_concurrency(bots):
     assert {e.ending for e in expected} == {"finished", "illegal"}
     for latency in (lambda r: 1 + r.seed % 7, lambda r: 200 - r.id % 100):
         assert play(30, engine=Engine(coin, latency), seats=seats, bots=bots) == expected
-    assert play(30, engine=Engine(coin), seats=seats, bots=bots, concurrent=3) == expected
+    assert play(30, engine=Engine(coin), seats=seats, bots=bots, max_concurrent=3) == expected
 
 
 def test_processes_share_the_games_of_one():
     """The parts of 3 processes, group by group, are the episodes of a single one."""
-    settings = {"games_per_deal": 2, "engine": Engine(coin)}
+    settings = {"group_size": 2, "engine": Engine(coin)}
     single = play(14, **settings)
     parts = [rollouts(**settings).play(14, (0, "test"), rank, 3) for rank in range(3)]
     assert [len(p) for p in parts] == [6, 4, 4]
@@ -394,7 +395,7 @@ def test_a_bot_that_cannot_play_the_game_stops_the_run():
     table = rollouts(seats=(LEARNER, "bot:no"), bots={"bot:no": Bot(SpiralError("I only play chess"))})
     with pytest.raises(SpiralError, match="only play chess"):
         table.play(2, (0,))
-    assert table.faults == []
+    assert table.voided == []
 
 
 # The game's fault
@@ -461,8 +462,8 @@ def test_an_exception_in_a_game_voids_and_replaces_the_match(stage):
     assert len(episodes) == 10
     assert len({e.deal for e in episodes}) == 10
     assert all(random.Random(e.deal).getrandbits(32) % 2 == 0 for e in episodes)
-    assert len(table.faults) > 2
-    for fault in table.faults:
+    assert len(table.voided) > 2
+    for fault in table.voided:
         assert fault.game == "words"
         assert random.Random(fault.deal).getrandbits(32) % 2 == 1
         assert fault.reason == f"ValueError: lost my cards in {stage}"
@@ -474,7 +475,7 @@ def test_a_report_of_a_voided_match_reproduces_it(stage):
     game = _broken(stage)
     table = rollouts(game=game, engine=Engine(coin), retries=20)
     table.play(10, (0, "test"))
-    for fault in table.faults:
+    for fault in table.voided:
         with pytest.raises(ValueError, match=f"lost my cards in {stage}"):
             _replay(game, fault.deal, fault.moves)
 
@@ -498,8 +499,8 @@ def test_an_endless_match_is_voided():
 
     table = rollouts(game=Endless, max_turns=6)
     assert len(table.play(8, (0, "test"))) == 8
-    assert table.faults
-    for fault in table.faults:
+    assert table.voided
+    for fault in table.voided:
         assert len(fault.moves) == 6
         assert "max_turns" in fault.reason
 
@@ -508,7 +509,7 @@ def test_a_match_of_exactly_max_turns_is_fine():
     """Words takes 4 turns: 4 allow it, 3 do not."""
     table = rollouts(max_turns=4)
     table.play(2, (0,))
-    assert table.faults == []
+    assert table.voided == []
     with pytest.raises(RunError, match="max_turns"):
         rollouts(max_turns=3).play(2, (0,))
 
@@ -520,7 +521,7 @@ def test_returns_that_are_no_returns_void_the_match(returns):
     table = rollouts(game=game)
     episodes = table.play(8, (0, "test"))
     assert [e.returns for e in episodes] == [(1.0, -1.0)] * 8
-    assert table.faults
+    assert table.voided
 
 
 @pytest.mark.parametrize("player", [2, -1])
@@ -534,7 +535,7 @@ def test_a_player_who_is_not_at_the_table_voids_the_match(player):
     table = rollouts(game=game)
     episodes = table.play(8, (0, "test"))
     assert all(set(e.players) <= {0, 1} for e in episodes)
-    assert table.faults
+    assert table.voided
 
 
 def _turn(game):
@@ -546,7 +547,7 @@ def test_an_observation_that_is_no_text_voids_the_match():
     game = type("Mute", (Words,), {"observe": lambda self, p: None if self.deal % 2 else Words.observe(self, p)})
     table = rollouts(game=game)
     assert len(table.play(8, (0, "test"))) == 8
-    assert table.faults
+    assert table.voided
 
 
 def test_too_many_voided_games_stop_the_run():
@@ -559,20 +560,20 @@ def test_too_many_voided_games_stop_the_run():
     table = rollouts(game=Never, max_voided=4)
     with pytest.raises(RunError, match=r"5 games of one step .*words with deal \d+ .*KeyError: 'my pot'.*max_voided"):
         table.play(3, (0, "test"))
-    assert len(table.faults) == 5
+    assert len(table.voided) == 5
 
 
 def test_max_voided_itself_is_allowed():
     """Exactly max_voided voided games are replaced; the limit counts a step, not a run."""
     table = rollouts(game=_broken("play"))
     table.play(10, (0, "test"))
-    voided = len(table.faults)
+    voided = len(table.voided)
     assert voided > 1
     settings = {"game": _broken("play"), "max_voided": voided}
     again = rollouts(**settings)
     for _ in range(3):
         assert len(again.play(10, (0, "test"))) == 10
-        assert len(again.faults) == voided
+        assert len(again.voided) == voided
     with pytest.raises(RunError):
         rollouts(game=_broken("play"), max_voided=voided - 1).play(10, (0, "test"))
 
@@ -581,15 +582,15 @@ def test_max_voided_itself_is_allowed():
 
 
 def test_a_group_shares_deal_and_seats():
-    """games_per_deal games in a row start from one deal with one seating, and are played apart."""
+    """group_size games in a row start from one deal with one seating, and are played apart."""
 
     class Shuffled:
         def seat(self, game, num_players, pool, rng):
             return rng.sample([LEARNER, "averaged"], 2)
 
-    pool_seats = {"sampler": Shuffled(), "games_per_deal": 4}
+    pool_seats = {"sampler": Shuffled(), "group_size": 4}
     table = rollouts(engine=Engine(coin), **pool_seats)
-    table._pool.weighted.add("averaged")
+    table._pool.add_weights("averaged")
     episodes = table.play(32, (0, "test"))
     groups = [episodes[i : i + 4] for i in range(0, 32, 4)]
     for group in groups:
@@ -612,10 +613,10 @@ def test_a_group_is_voided_as_a_whole(latency):
                 raise RuntimeError("once")
             return super().returns()
 
-    table = rollouts(game=Once, engine=Engine(coin, latency), games_per_deal=4, retries=20)
+    table = rollouts(game=Once, engine=Engine(coin, latency), group_size=4, retries=20)
     episodes = table.play(12, (0, "test"))
     assert len(episodes) == 12
-    [fault] = table.faults
+    [fault] = table.voided
     assert fault.reason == "RuntimeError: once"
     assert fault.deal not in {e.deal for e in episodes}
     for i in range(0, 12, 4):
@@ -624,7 +625,7 @@ def test_a_group_is_voided_as_a_whole(latency):
 
 def test_the_number_of_games_is_kept():
     """6 groups of 3 are 18 episodes."""
-    assert len(play(18, games_per_deal=3)) == 18
+    assert len(play(18, group_size=3)) == 18
 
 
 # Set-up and infrastructure
@@ -644,10 +645,10 @@ def test_a_game_that_loops_for_ever_costs_only_itself():
     table = rollouts(Endless, turn_deadline_s=0.2, max_voided=100)
     episodes = table.play(12, (3,))
     assert len(episodes) == 12
-    assert table.faults
-    assert {fault.cause for fault in table.faults} == {"game"}
-    assert all(re.search(r"TimeoutError: no end after 0\.2 s", fault.reason) for fault in table.faults)
-    assert all(len(fault.moves) == 2 for fault in table.faults)
+    assert table.voided
+    assert {fault.cause for fault in table.voided} == {"game"}
+    assert all(re.search(r"TimeoutError: no end after 0\.2 s", fault.reason) for fault in table.voided)
+    assert all(len(fault.moves) == 2 for fault in table.voided)
 
 
 def test_a_silent_engine_stops_the_run():

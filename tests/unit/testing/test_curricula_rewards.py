@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from spiral.api.training import RecordsEpisodes, Stateful
 from spiral.api.records import LEARNER
+from spiral.api.training import RecordsEpisodes, Stateful
 from spiral.plugins.registry import Plugins
 from spiral.testing import CHECKED_KINDS, check, check_curriculum, check_reward
 from spiral.testing.episodes import CHAIRS, random_episode, unpaid

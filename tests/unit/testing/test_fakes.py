@@ -99,8 +99,8 @@ def test_the_scripted_bot():
 
 def test_made_episodes_fit_the_pool():
     pool = Pool(PLUGINS)
-    pool.ledger.record([make_episode((1.0, -1.0), policies=[LEARNER, "bot:random"])])
-    assert pool.ledger.tally("game", LEARNER, ["bot:random"], 0) == (1, 0, 0)
+    pool.results.record([make_episode((1.0, -1.0), policies=[LEARNER, "bot:random"])])
+    assert pool.results.tally("game", LEARNER, ["bot:random"], 0) == (1, 0, 0)
     assert make_trajectory(2.0, num_turns=3).reward == 2.0
 
 

@@ -5,11 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from spiral.theory.intervals import wilson
-from spiral.theory.nash_averaging import circles, cycles, nash_average, strength
 from spiral.theory.bootstrap import Block, percentiles, resampled, totals
 from spiral.theory.bradley_terry import ELO, bradley_terry, expected_scores, least_squares
 from spiral.theory.intervals import mean_interval, score_interval
+from spiral.theory.nash_averaging import circles, cycles, nash_average, strength
 
 ROCK_PAPER_SCISSORS = np.array([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]])
 
@@ -27,7 +26,7 @@ def block(pair, scores, games=1):
 def test_of_wins_and_losses_the_interval_is_wilsons(wins, games):
     mean, low, high = score_interval([1.0] * wins + [0.0] * (games - wins))
     assert mean == wins / games
-    assert (low, high) == pytest.approx(wilson(wins, games))
+    assert (low, high) == pytest.approx(wilson_interval(wins, games))
 
 
 def test_a_score_interval_by_hand():

@@ -87,8 +87,10 @@ def find(env_id: str) -> Row:
     row = rows().get(env_id)
     if row is None:
         near = difflib.get_close_matches(env_id, rows(), n=1, cutoff=0.0)
-        hint = f"did you mean '{near[0]}'?" if near else "see docs/textarena.md"
+        hint = f"did you mean '{near[0]}'?" if near else "see docs/games/textarena.md"
         raise SpiralError(f"TextArena has no environment '{env_id}' ({len(rows())} are known); {hint}")
     if not row.offline:
-        raise SpiralError(f"TextArena's '{env_id}' cannot be played: {row.reason}; docs/textarena.md lists what can.")
+        raise SpiralError(
+            f"TextArena's '{env_id}' cannot be played: {row.reason}; docs/games/textarena.md lists what can."
+        )
     return row

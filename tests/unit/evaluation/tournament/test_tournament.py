@@ -24,10 +24,9 @@ from spiral.commands.main import main
 from spiral.config import loading as config
 from spiral.evaluation.tournament import crosstable
 from spiral.evaluation.tournament import tournament as module
-from spiral.evaluation.tournament.crosstable import Extent, Played, Result, cells
-from spiral.evaluation.tournament.entrants import entrants, field, game_of
+from spiral.evaluation.tournament.crosstable import Extent, PairResults, Result, cells
 from spiral.evaluation.tournament.pairing import head_to_head, next_pair, round_robin
-from spiral.evaluation.tournament.tournament import Terms, Tournament
+from spiral.evaluation.tournament.tournament import Tournament, TournamentConfig
 from spiral.models.logits import parameters
 from spiral.plugins.registry import Plugins
 from spiral.reports.html.tournament_page import tournament_page
@@ -153,8 +152,8 @@ def quiet(done, total, who):
 
 
 def start(words, game, **terms):
-    found = entrants(words, plugins := Plugins.installed())
-    return Tournament(field(found, game_of(game, found, plugins), plugins), Terms(**terms))
+    found = parse_entrants(words, plugins := Plugins.installed())
+    return Tournament(load_participants(found, tournament_game(game, found, plugins), plugins), TournamentConfig(**terms))
 
 
 def played(words, game, **terms):
@@ -211,7 +210,7 @@ def test_a_rating_matched_schedule_prefers_who_played_least_then_who_is_near():
     assert next_pair([0, 1, 2, 3], ratings, {0: 8, 1: 4, 2: 8, 3: 8}, {(1, 2): 10}, rng) == (1, 3)
 
 
-# Played truly
+# PairResults truly
 
 
 def test_both_seatings_are_played_from_the_same_deals():
@@ -451,7 +450,13 @@ def test_a_stop_by_hand_keeps_what_was_finished_with_chairs_balanced(tmp_path):
             raise KeyboardInterrupt
 
     record, out = module.hold(
-        [bidder(4), bidder("4|5"), bidder(5)], "bids", Terms(games=60), None, "spiral", tmp_path / "t", impatient
+        [bidder(4), bidder("4|5"), bidder(5)],
+        "bids",
+        TournamentConfig(games=60),
+        None,
+        "spiral",
+        tmp_path / "t",
+        impatient,
     )
     assert record["stopped"] == "stopped by hand"
     assert 100 <= record["games"] < 180
@@ -486,13 +491,13 @@ def test_checkpoints_of_different_models_and_bots_meet(tmp_path):
     """Two steps of a run share an engine, a run of another size has its own; each is asked in its own voice. The game is
     the first run's, and what was typed is found again in the names."""
     a, b = tiny_run(tmp_path / "a", steps=(1, 2)), tiny_run(tmp_path / "b", 1, words=["model=byte-1m"])
-    found = entrants([a, f"{a}@1", b, "random"], plugins := Plugins.installed())
+    found = parse_entrants([a, f"{a}@1", b, "random"], plugins := Plugins.installed())
     assert [one.name for one in found] == [f"{a}@2", f"{a}@1", f"{b}@1", "random"]
-    ready = field(found, game_of(None, found, plugins), plugins)
+    ready = load_participants(found, tournament_game(None, found, plugins), plugins)
     assert ready.game == "kuhn_poker"
     engines = [ready.pool.voices[policy].engine for policy in ready.policies[:3]]
     assert engines[0] is engines[1] is not engines[2]
-    tournament = Tournament(ready, Terms(games=8))
+    tournament = Tournament(ready, TournamentConfig(games=8))
     tournament.play(quiet)
     record = tournament.record()
     assert record["games"] == 6 * 8
@@ -650,7 +655,7 @@ def test_a_cell_by_hand():
         (Result((0, 1), (1.0, -1.0), None), Result((1, 0), (-1.0, 1.0), 0)),
         (Result((0, 1), (1.0, -1.0), None), Result((1, 0), (0.0, 0.0), None)),
     ]
-    log = [Played((0, 1), meetings=meetings)]
+    log = [PairResults((0, 1), meetings=meetings)]
     extent = Extent.of(log)
     assert (extent.lowest, extent.highest, extent.margin, extent.graded) == (-1, 1, 1, False)
     mine, theirs = cells(log, extent)

@@ -140,7 +140,7 @@ def make_run(path, steps=1000, games=("kuhn_poker",), exact=("kuhn_poker",), opp
     )
     reason = "ZeroDivisionError: division by zero (in returns)"
     lines(
-        path / "faults.jsonl",
+        path / "voided.jsonl",
         [{"step": steps // 3, "game": games[0], "deal": 5, "moves": ["bet", "pass"], "reason": reason}],
     )
     name_it(path, steps, games[0])
@@ -281,7 +281,7 @@ def hostile_run(path):
     row["turns"][0] |= {"observation": HOSTILE, "reply": HOSTILE, "move": HOSTILE}
     lines(run / "episodes.jsonl", [row])
     lines(run / "metrics.jsonl", [{"step": 0, f"play/{HOSTILE}/return_p0": 1.0, HOSTILE: 2.0}])
-    lines(run / "faults.jsonl", [{"step": 0, "game": HOSTILE, "deal": 1, "moves": [HOSTILE], "reason": HOSTILE}])
+    lines(run / "voided.jsonl", [{"step": 0, "game": HOSTILE, "deal": 1, "moves": [HOSTILE], "reason": HOSTILE}])
     (run / "policy.json").write_text(json.dumps({HOSTILE: {"table": {HOSTILE: {HOSTILE: 1.0}}}}))
     event = dict.fromkeys(("kind", "game", "sentence", "severity", "action"), HOSTILE)
     lines(run / "events.jsonl", [event | {"step": 0, "since": HOSTILE}])
@@ -370,7 +370,7 @@ def test_no_directory_is_a_user_error(tmp_path):
     [
         "metrics.jsonl",
         "episodes.jsonl",
-        "faults.jsonl",
+        "voided.jsonl",
         "config.yaml",
         "plugins.json",
         "policy.json",
@@ -404,7 +404,7 @@ def test_half_a_last_line_loses_only_itself(tmp_path):
 ])  # fmt: skip
 def test_records_of_another_shape_are_shown_as_far_as_they_go(tmp_path, row):
     lines(tmp_path / "episodes.jsonl", [row])
-    lines(tmp_path / "faults.jsonl", [row])
+    lines(tmp_path / "voided.jsonl", [row])
     (tmp_path / "policy.json").write_text(json.dumps({"a": row, "b": {"table": {"s": {"m": "x"}, "t": 1}}, "c": 3}))
     [shown] = written(tmp_path).data["episodes"]
     assert shown.keys() >= {"step", "game", "turns", "returns"}

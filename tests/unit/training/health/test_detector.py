@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from spiral.api.records import LEARNER, Episode, Trajectory, Turn
 from spiral.testing.episodes import CHAIRS, random_episode
-from spiral.training.health import Detector, vital_signs
+from spiral.training.health.detector import Detector
+from spiral.training.health.indicators import vital_signs
 from spiral.training.health.rules import RULES
 from spiral.training.health.smoothing import Trace, interval
 
