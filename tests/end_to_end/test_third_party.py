@@ -81,6 +81,13 @@ class Offline:
         words = [*map(str, command)]
         return subprocess.run(words, capture_output=True, text=True, cwd=self.path, env=env, timeout=1200)
 
+    def tested(self, folder, elsewhere):
+        """What pytest says of a distribution's tests: elsewhere, so that they find what is installed and no settings."""
+        tests = shutil.copytree(folder / "tests", elsewhere / "tests")
+        out = self.run(self.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests)
+        assert "passed" in out
+        return out
+
     def spiral(self, *words, code=0):
         return self.run(self.python, "-m", "spiral", *words, code=code)
 
@@ -90,9 +97,6 @@ class Empty(Offline):
 
     def make(self):
         subprocess.run([sys.executable, "-m", "venv", str(self.path)], check=True)
-        # A name and a file: no index can offer another distribution of that name.
-        self.ours = self.path / "ours.txt"
-        self.ours.write_text("".join(f"{name} @ {wheel.as_uri()}\n" for name, wheel in self.wheels.items()))
         self.pip("torch")  # first and by itself, as in the Makefile
 
     def install_bare(self):
@@ -105,7 +109,8 @@ class Empty(Offline):
         self.pip(folder)
 
     def pip(self, *words):
-        pins = ["--constraint", ROOT / "constraints.txt", "--constraint", self.ours]
+        ours = self.wheels["spiral-selfplay"].parent  # a later test compares what came with what was built
+        pins = ["--constraint", ROOT / "constraints.txt", "--find-links", ours]
         self.run(self.python, *PIP, "install", *pins, *words)
 
 
@@ -189,10 +194,8 @@ def test_it_keeps_its_promises(environment):
     assert out.count("acme-nim 0.1.0): ok") == 3
 
 
-def test_its_own_tests_pass_there(environment):
-    out = environment.run(environment.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", ACME / "tests")
-    assert "passed" in out
-    assert "skipped" not in out
+def test_its_own_tests_pass_there(environment, tmp_path):
+    assert "skipped" not in environment.tested(ACME, tmp_path)
 
 
 def test_it_can_be_trained_with(environment, tmp_path):
@@ -220,9 +223,7 @@ def test_a_distribution_that_spiral_writes_installs_and_passes_its_own_tests(env
     (folder,) = tmp_path.iterdir()
     environment.install_folder(folder)
     assert "my_first" in environment.spiral("plugins", "--json")
-    # From another folder: the package that is tested is the installed one.
-    tests = shutil.copytree(folder / "tests", tmp_path / "tests")
-    assert "passed" in environment.run(environment.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests)
+    environment.tested(folder, tmp_path / "elsewhere")
 
 
 # What was installed
