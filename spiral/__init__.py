@@ -21,9 +21,9 @@ from spiral.api.games import (
 from spiral.api.hooks import Register, hookimpl
 from spiral.api.policies import Bot, OpponentSampler, PoolView, Rating, ResultsView, Unavailable
 from spiral.api.records import (
+    LEARNER,
     Completion,
     Episode,
-    LEARNER,
     PolicyId,
     Request,
     Sampling,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from spiral.api.records import Completion, Episode, PolicyId, Request, Trajectory
 
-if TYPE_CHECKING:
-    import torch
+Weights = Mapping[str, Any]
+"""torch tensors by name; typed loosely, since the contracts load no model library."""
 
 
 @runtime_checkable
@@ -87,7 +87,7 @@ class Engine(Protocol):
     def step(self) -> list[Completion]:
         """Do a bounded amount of work; the replies that it finished, [] while busy or idle."""
 
-    def load_weights(self, policy: PolicyId, weights: Mapping[str, torch.Tensor], version: int) -> None:
+    def load_weights(self, policy: PolicyId, weights: Weights, version: int) -> None:
         """Replace the policy's weights. Only when no request of that policy is in flight."""
 
     def drop(self, policy: PolicyId) -> None:
@@ -101,10 +101,10 @@ class Learner(Protocol):
     def update(self, batch: Any, step: int, num_games: int) -> dict[str, float]:
         """One optimiser step an epoch on a packed batch; the objective is divided by `num_games`. The metrics."""
 
-    def weights(self) -> Mapping[str, torch.Tensor]:
+    def weights(self) -> Weights:
         """The live weights by name; not a copy."""
 
-    def averaged(self) -> Mapping[str, torch.Tensor]:
+    def averaged(self) -> Weights:
         """The averaged weights by name, which evaluation uses; not a copy."""
 
     def state(self) -> dict[str, Any]:

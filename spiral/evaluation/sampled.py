@@ -118,7 +118,7 @@ def sample_moves(
             completer.engine.submit(request)
             places.append((observation, index))
     answers: dict[str, list[str | None]] = {observation: [None] * num_samples for observation in moves}
-    deadline = Deadline(deadline_s, "raise rollout.deadline_s, or ask for fewer --samples")
+    deadline = Deadline(deadline_s, "raise rollout.deadline_s or ask for fewer --samples")
     for completion in completions(completer.engine, len(places), deadline):
         observation, index = places[completion.request_id]
         move = completer.read(completion)

@@ -46,7 +46,7 @@ def cached_warm_start(warm_start: WarmStart, identity: Mapping[str, Any]) -> War
     result = warm_start.train()
     if result.legal >= wanted:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, lambda temporary: save_file(parameters(model), temporary))
+        replace_file(path, lambda temporary: save_file(parameters(model), temporary), shared=True)
     return result
 
 

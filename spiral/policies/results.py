@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from spiral.api.policies import Rating
-from spiral.api.records import Episode, LEARNER, PolicyId, outcome
+from spiral.api.records import LEARNER, Episode, PolicyId, outcome
 from spiral.theory.ratings import rate
 
 RATED = 64

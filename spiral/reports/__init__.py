@@ -1,1 +1,1 @@
-"""What people see of a run: the terminal, TensorBoard and HTML pages."""
+"""Reports on runs and tournaments: the terminal, TensorBoard and HTML pages."""

@@ -1,4 +1,7 @@
-"""Observers that the core ships: TensorBoard. metrics.jsonl is not one; it is part of every run."""
+"""Writes a run's metrics for TensorBoard.
+
+An observer, switched on by the config; metrics.jsonl is not one, but part of every run.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training run shows on the terminal: a live table, or plain lines where there is no terminal."""
+"""Shows a training run on the terminal: a live table, or plain lines where there is no terminal."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from rich.table import Table
 
 from spiral.api.hooks import hookimpl
 from spiral.runs import metric_names
+from spiral.runs.metric_names import MetricName
 
 DONE = {"note": "(noted)", "stop": "(stopping)", "rollback": "(going back to the last healthy checkpoint)"}
-"""What is done about a health event, for a person."""
+"""Action on a health event -> how the terminal names it."""
 PLAIN_EVERY_S = 10.0
 """Seconds between plain lines; evaluations always get one."""
 
 
 class Terminal:
-    """An observer. `headline` is the metric a run is judged by: NashConv, or the win rate where that is unknown."""
+    """Observes a run and shows the figures it is judged by (`headline`), illegal moves, and the time left."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -106,7 +107,7 @@ class Terminal:
             table.add_row(escape(name), _by_player(first), f"[bold]{_by_player(values)}[/bold]")
         for name in (metric_names.ILLEGAL_RATE, "learner/entropy", "learner/kl", "speed/games_per_s"):
             if name in self._latest:
-                table.add_row(name, "", f"{self._latest[name]:.3g}")
+                table.add_row(name, "", _figure(self._latest[name]))
         return table
 
     def _left(self, step: int) -> str:
@@ -118,8 +119,8 @@ class Terminal:
 
 
 def headline(metrics: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
-    """What a run is judged by, under the names a person is shown: NashConv, or wins where it is unknown."""
-    named = [(parsed, value) for name, value in metrics.items() if (parsed := metric_names.parse(name))]
+    """The figures a run is judged by, under the names shown: NashConv, or win rates by player where it is unknown."""
+    named = _of_games(metrics)
     exact = {name.game: value for name, value in named if (name.stage, name.quantity) == ("eval", "nash_conv")}
     found: dict[str, tuple[float, ...]] = {f"NashConv {game}": (value,) for game, value in exact.items()}
     for name, value in named:
@@ -130,11 +131,21 @@ def headline(metrics: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
 
 
 def alone(metrics: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
-    """Mean returns of the games for one player: with more, self-play's returns tell players apart and not progress."""
-    named = [(parsed, value) for name, value in metrics.items() if (parsed := metric_names.parse(name))]
-    returns = [(name, value) for name, value in named if name.stage == "play" and name.quantity.startswith("return_p")]
-    several = {name.game for name, _ in returns if name.quantity != "return_p0"}
-    return {f"return {name.game}": (value,) for name, value in returns if name.game not in several}
+    """Mean returns of games for one player: with more, self-play's returns tell players apart and not progress."""
+    found: dict[str, dict[int, float]] = {}
+    for name, value in _of_games(metrics):
+        quantity, player = metric_names.split_player(name.quantity)
+        if name.stage == "play" and quantity == "return" and player is not None:
+            found.setdefault(name.game, {})[player] = value
+    return {f"return {game}": (returns[0],) for game, returns in found.items() if returns.keys() == {0}}
+
+
+def _of_games(metrics: Mapping[str, float]) -> list[tuple[MetricName, float]]:
+    return [(parsed, value) for name, value in metrics.items() if (parsed := metric_names.parse(name))]
+
+
+def _figure(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"  # 1235 games a second, and not 1.23e+03
 
 
 def _by_player(values: tuple[float, ...]) -> str:

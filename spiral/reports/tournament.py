@@ -1,4 +1,4 @@
-"""A tournament on the terminal: a progress bar while it is played, tables when it is over."""
+"""Shows a tournament on the terminal: a progress bar while it is played, tables when it is over."""
 
 from __future__ import annotations
 
@@ -25,10 +25,15 @@ def progress(console: Console) -> Iterator[Callable[[int, int, str], None]]:
     if not console.is_terminal:
         yield _plain(console)
         return
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[who]}", markup=False))
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[pair]}", markup=False),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("games", total=None, who="")
-        yield lambda done, total, who: bar.update(task, completed=done, total=total, who=shown(who))
+        task = bar.add_task("games", total=None, pair="")
+        yield lambda done, total, pair: bar.update(task, completed=done, total=total, pair=shown(pair))
 
 
 def print_record(record: Json, console: Console) -> None:
@@ -58,11 +63,11 @@ def in_order(record: Json) -> list[int]:
 def _plain(console: Console) -> Callable[[int, int, str], None]:
     last = -PLAIN_EVERY_S
 
-    def show(done: int, total: int, who: str) -> None:
+    def show(done: int, total: int, pair: str) -> None:
         nonlocal last
         if time.monotonic() - last >= PLAIN_EVERY_S or done == total:
             last = time.monotonic()
-            console.print(Text(f"{done} of {total} games  {shown(who)}".rstrip()), soft_wrap=True)
+            console.print(Text(f"{done} of {total} games  {shown(pair)}".rstrip()), soft_wrap=True)
 
     return show
 
@@ -87,11 +92,11 @@ def _cell(cell: Json | None, graded: bool, same: bool) -> Text:
         return Text("" if same else "-", style="dim")
     star, style = ("*", "bold") if cell["beats"] else ("", "")
     if graded:
-        ends = _ends(cell["margin_low"], cell["margin_high"], "+.2f")
-        first, below = f"{cell['margin']:+.3f}{star}", f"{ends}\nscore {cell['score']:.3f}"
+        ends = _ends(cell["margin_low"], cell["margin_high"], "+z.2f")
+        first, below = f"{cell['margin']:+z.3f}{star}", f"{ends}\nscore {cell['score']:.3f}"
     else:
         ends = _ends(cell["score_low"], cell["score_high"], ".2f")
-        first, below = f"{cell['score']:.3f}{star}", f"{ends}\n{cell['return']:+.3f}"
+        first, below = f"{cell['score']:.3f}{star}", f"{ends}\n{cell['return']:+z.3f}"
     return Text.assemble((f"{first}\n", style), (below, "dim"))
 
 
@@ -100,20 +105,20 @@ def _ratings(record: Json) -> Table:
     table = Table(title="ratings", title_justify="left", box=SIMPLE)
     table.add_column("player", no_wrap=True)
     columns = ["Elo, 95%", "live mu, sigma", "Nash average, 95%", "score", "illegal", "games", "voided"]
-    for name in (["worth, 95%"] if graded else []) + columns:
-        table.add_column(name, justify="right")
+    for heading in (["worth, 95%"] if graded else []) + columns:
+        table.add_column(heading, justify="right")
     for place, number in enumerate(in_order(record)):
         p = players[number]
-        who = Text(f"{place + 1} {shown(p['name'])}")
+        name = Text(f"{place + 1} {shown(p['name'])}")
         voided = Text("\n".join(f"{times} {shown(cause)}" for cause, times in p["voided"].items()) or "0")
         if "elo" not in p:
-            table.add_row(who, *["-"] * (len(table.columns) - 3), "0", voided)
+            table.add_row(name, *["-"] * (len(table.columns) - 3), "0", voided)
             continue
-        worth = [f"{p['worth']:+.3f}\n{_ends(p['worth_low'], p['worth_high'], '+.2f')}"] if graded else []
+        worth = [f"{p['worth']:+z.3f}\n{_ends(p['worth_low'], p['worth_high'], '+z.2f')}"] if graded else []
         table.add_row(
-            who,
+            name,
             *worth,
-            f"{p['elo']:+.0f}\n{_ends(p['elo_low'], p['elo_high'], '+.0f')}",
+            f"{p['elo']:+z.0f}\n{_ends(p['elo_low'], p['elo_high'], '+z.0f')}",
             f"{p['mu']:.1f}, {p['sigma']:.1f}",
             f"{p['nash']:.3f}\n{_ends(p['nash_low'], p['nash_high'], '.2f')}",
             "-" if p["score"] is None else f"{p['score']:.3f}",
@@ -140,7 +145,7 @@ def _remarks(record: Json) -> Iterator[str]:
     if len(record["cycles"]) < record["num_cycles"]:
         yield f"and {record['num_cycles'] - len(record['cycles'])} more cycles"
     if not record["cycles"]:
-        yield "no cycle: no ring of players each of whom beats the next beyond the interval"
+        yield "no cycle: no ring of players in which each beats the next beyond the interval"
     if record["num_voided"]:
         last = record["voided"][-1]
         yield f"{record['num_voided']} games misbehaved and were replaced, as did deal {last['deal']}: {last['reason']}"

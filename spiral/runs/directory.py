@@ -14,11 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from spiral.config.loading import dump, load
 from spiral.api.errors import ConfigError, RunError
+from spiral.api.records import VoidedGame
+from spiral.config.loading import dump, load
 from spiral.config.schema import Config
 from spiral.runs.files import write_atomic
-from spiral.api.records import VoidedGame
 
 _LOGS = ("metrics.jsonl", "episodes.jsonl", "voided.jsonl")
 
@@ -140,7 +140,7 @@ def step_of(checkpoint: Path) -> int:
 
 def _is_unfinished(file: Path) -> bool:
     """Whether a start that was killed may have left this file: a directory without a config is no run yet."""
-    return file.name == "plugins.json" or file.name.startswith((".plugins.json.", ".config.yaml."))
+    return file.name in ("plugins.json", ".plugins.json.tmp", ".config.yaml.tmp")
 
 
 def _step(line: str) -> float:

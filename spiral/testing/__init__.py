@@ -1,6 +1,6 @@
-"""The conformance kit and the fakes for authors of plug-ins; needs neither pytest nor torch, knows no plug-in.
+"""Conformance checks and fakes for the tests of plug-ins; they need neither pytest nor torch.
 
-Each `check_...` returns the broken promises, a sentence each: `assert check_game(MyGame) == []` is a whole test.
+Each `check_...` returns the violations, a sentence each: `assert check_game(MyGame) == []` is a whole test.
 """
 
 from spiral.testing.bots import check_bot

@@ -1,4 +1,4 @@
-"""The promises of a bot, on every game it can play."""
+"""Checks a bot against the contract of `spiral.api.policies.Bot`, on every game that it can play."""
 
 from __future__ import annotations
 
@@ -10,14 +10,23 @@ from typing import Any, NamedTuple
 from spiral.api.errors import SpiralError
 from spiral.api.games import IllegalMove
 from spiral.api.policies import Bot
-from spiral.testing.information import first_deals
-from spiral.testing.playing import MAX_MOVES, GameFactory, Start, Table, View, dealt, same_future, seeded
-from spiral.testing.violations import Broken, doing, findings, global_chance, short
+from spiral.testing.information import first_deals, is_resamplable
+from spiral.testing.playing import (
+    MAX_MOVES,
+    GameFactory,
+    PlayedMatch,
+    Position,
+    View,
+    dealt,
+    first_difference,
+    seeded,
+)
+from spiral.testing.violations import Violation, doing, global_generators, run_checks, short
 
 BotFactory = Callable[[], Bot]
 
 NUM_MATCHES = 10
-"""Matches on each game; the bot plays all chairs of every other one, and one chair of the rest."""
+"""Matches on each game; the bot plays for all players of every other one, and for one player of the rest."""
 MAX_OTHERS = 20
 """Other deals that are tried for one decision."""
 
@@ -25,128 +34,154 @@ MAX_OTHERS = 20
 class Decision(NamedTuple):
     """A position in which the bot had to move."""
 
-    start: Start
-    moves: tuple[str, ...]
+    position: Position
     view: View
 
 
 def check_bot(factory: BotFactory, games: Mapping[str, GameFactory], *, seed: int = 0) -> list[str]:
-    """Every promise of `spiral.api.policies.Bot` that `factory()` breaks on these games, a sentence each.
+    """The violations of `spiral.api.policies.Bot` by `factory()` on these games, a sentence each; [] if there are none.
 
-    A game that the bot refuses with a SpiralError at its first move is left out; one game must remain. The games
-    themselves are taken to keep their promises. Deterministic in `seed`.
+    - `choose` returns a legal move as a str, and raises nothing after its first move of a game.
+    - It draws all chance from `rng` and remembers nothing between calls: two bots and one bot asked twice agree.
+    - It leaves the game as it was.
+    - It reads nothing that `observe(player)` hides: positions that differ only in that get the same move.
+
+    A game that the bot refuses with a SpiralError at its first move is left out, and one game must remain. The games
+    are assumed to pass `check_game`. Deterministic in `seed`.
+
+    Example: `assert check_bot(MyBot, {"high_card": HighCard}) == []`
     """
     refusals: list[str] = []
-    found: list[str] = []
+    violations: list[str] = []
     for name, game in games.items():
         try:
-            found += [f"{name}: {broken}" for broken in findings([partial(_game, factory, game, seed)])]
+            violations += [f"{name}: {text}" for text in run_checks([partial(_check_on_game, factory, game, seed)])]
         except SpiralError as refusal:
             refusals.append(f"{name} ({refusal})")
     if len(refusals) == len(games):
-        found.append("the bot plays none of the games tried: " + ("; ".join(refusals) or "none was given"))
-    return found
+        violations.append(
+            f"the bot plays none of the games tried: {'; '.join(refusals) or 'none was given'}; try it on a game that "
+            "it plays, which a registered bot names in `tried_on`"
+        )
+    return violations
 
 
-def _game(factory: BotFactory, game: GameFactory, seed: int) -> None:
-    """Raises SpiralError for a game that the bot cannot play."""
+def _check_on_game(factory: BotFactory, game: GameFactory, seed: int) -> None:
+    """All checks on one game. Raises SpiralError for a game that the bot cannot play."""
     with doing("making the bot"):
         bot, twin = factory(), factory()
     for number in range(NUM_MATCHES):
-        decisions = list(_match(bot, twin, game, seed + number, alone=number % 2 == 1))
+        decisions = list(_decisions(bot, twin, game, seed + number, one_player=number % 2 == 1))
         for decision in decisions[:: max(1, len(decisions) // 5)]:
-            _hidden(bot, game, decision)
+            _check_hidden(bot, game, decision)
 
 
-def _match(bot: Bot, twin: Bot, game: GameFactory, seed: int, alone: bool) -> Iterator[Decision]:
-    """Play a match; every decision of the bot is checked before it is played."""
-    table, rng = Table(game, seeded(seed)), random.Random(seed)
-    chair = seed // 2 % table.game.num_players
-    asked = False
+def _decisions(bot: Bot, twin: Bot, game: GameFactory, seed: int, one_player: bool) -> Iterator[Decision]:
+    """Play a match; every decision of the bot is checked before it is played. The other players move at random."""
+    match, rng = PlayedMatch(game, seeded(seed)), random.Random(seed)
+    own_player = seed // 2 % match.game.num_players
+    refusable = True  # a bot says at its first move whether it plays the game, and not in the middle of a match
     for _ in range(MAX_MOVES):
-        view = table.look()
+        view = match.view()
         if view.player is None:
             return
-        if alone and view.player != chair:
-            table.play(table.random_move(view, rng))
+        if one_player and view.player != own_player:
+            match.play(match.random_move(view, rng))
             continue
-        move = _choose(bot, table, view, len(table.moves), refusable=not asked)
-        asked = True
-        _legal(table, view, move)
-        _repeated(bot, twin, table, view, move)
-        yield Decision(table.start, tuple(table.moves), view)
-        table.play(move)
-    raise Broken(f"a match of the bot against itself is not over after {MAX_MOVES:,} moves {table.where()}")
+        move = _choose(bot, match, view, len(match.moves), refusable)
+        refusable = False
+        _check_legal(match, view, move)
+        _check_repeated(bot, twin, match, view, move)
+        yield Decision((match.start, tuple(match.moves)), view)
+        match.play(move)
+    raise Violation(
+        f"a match of the bot against itself is not over after {MAX_MOVES:,} moves; choose moves that bring it to an "
+        f"end {match.where()}"
+    )
 
 
-def _choose(bot: Bot, table: Table, view: View, seed: int, refusable: bool = False) -> str:
-    """The bot's move; the generator is seeded with `seed`."""
+def _choose(bot: Bot, match: PlayedMatch, view: View, seed: int, refusable: bool = False) -> str:
+    """The bot's move with a generator seeded with `seed`. Raises SpiralError only if the bot does and may refuse."""
     assert view.player is not None
     try:
-        move: Any = bot.choose(table.game, view.player, random.Random(seed))
+        move: Any = bot.choose(match.game, view.player, random.Random(seed))
     except Exception as error:
         if refusable and isinstance(error, SpiralError):
             raise
-        raise Broken(f"choose raised {type(error).__name__}: {error} {table.where()}") from error
+        raise Violation(
+            f"choose raised {type(error).__name__}: {error}; return a legal move, or raise SpiralError at the first "
+            f"move of a game that the bot cannot play {match.where()}"
+        ) from error
     if not isinstance(move, str):
-        raise Broken(f"choose gave {short(move)}, not a str {table.where()}")
+        raise Violation(f"choose returned {short(move)}; return the move as a str {match.where()}")
     return move
 
 
-def _legal(table: Table, view: View, move: str) -> None:
+def _check_legal(match: PlayedMatch, view: View, move: str) -> None:
     try:
-        table.fork().game.play(move)
+        match.fork().game.play(move)
     except IllegalMove as reason:
-        legal = "" if view.moves is None else f"; legal were {short(view.moves)}"
-        raise Broken(f"choose gave the illegal move {short(move)} ({reason}){legal} {table.where()}") from reason
+        remedy = "a move that play accepts" if view.moves is None else f"one of {short(view.moves)}"
+        raise Violation(
+            f"choose returned the illegal move {short(move)} ({reason}); return {remedy} {match.where()}"
+        ) from reason
 
 
-def _repeated(bot: Bot, twin: Bot, table: Table, view: View, move: str) -> None:
-    """The same rng gives the same move, from this bot and from its twin, and the game stays as it was."""
-    before = table.fork()
-    with global_chance() as chance:
-        for number, player in enumerate((bot, twin, bot)):
-            chance(number)
-            again = _choose(player, table, view, len(table.moves))
-            if again != move:
-                raise Broken(
-                    f"choose gave {short(move)} and {short(again)} for one position and one state of rng; draw from "
-                    f"rng alone and remember nothing between calls {table.where()}"
+def _check_repeated(bot: Bot, twin: Bot, match: PlayedMatch, view: View, move: str) -> None:
+    """An equal rng gives the same move, from this bot and from a second one, and the game stays as it was."""
+    before = match.fork()
+    with global_generators() as seed_globals:
+        # Each call runs under other global seeds, and the bot is asked twice as often as its twin: a draw from a global
+        # generator, and anything that is remembered between calls, shows as another move.
+        for number, asked in enumerate((bot, twin, bot)):
+            seed_globals(number)
+            repeated = _choose(asked, match, view, len(match.moves))
+            if repeated != move:
+                raise Violation(
+                    f"choose returned {short(move)} and {short(repeated)} for one position and one state of rng; draw "
+                    f"from rng alone and remember nothing between calls {match.where()}"
                 )
-    differ = same_future(table.fork(), before, random.Random(1))
-    if differ:
-        raise Broken(f"choose changes the game: {differ} (asked game first); look at a copy.deepcopy of it")
+    difference = first_difference(match.fork(), before, random.Random(1))
+    if difference:
+        raise Violation(
+            f"choose changes the game: {difference} (the game that was passed to choose first); work on a "
+            "copy.deepcopy of it"
+        )
 
 
-def _hidden(bot: Bot, game: GameFactory, decision: Decision) -> None:
-    """Whatever differs only in what the player does not know must not change the move."""
-    here = Table(game, decision.start, decision.moves)
+def _check_hidden(bot: Bot, game: GameFactory, decision: Decision) -> None:
+    """The bot's move is the same in all matches that differ only in what its player does not know."""
+    match = PlayedMatch(game, *decision.position)
     player = decision.view.player
     assert player is not None
-    for other in _alike(game, decision):
+    for other in _indistinguishable(game, decision):
         for seed in range(3):
-            moves = [_choose(bot, table, decision.view, seed) for table in (here, other)]
+            moves = [_choose(bot, asked, decision.view, seed) for asked in (match, other)]
             if moves[0] != moves[1]:
-                raise Broken(
-                    f"choose reads what observe({player}) hides: with {short(decision.view.seen[player])} and one "
-                    f"state of rng it gave {short(moves[0])} {here.where()} and {short(moves[1])} {other.where()}"
+                raise Violation(
+                    f"choose reads what observe({player}) hides: for {short(decision.view.observations[player])} and "
+                    f"one state of rng it returned {short(moves[0])} {match.where()} and {short(moves[1])} "
+                    f"{other.where()}; decide from observe({player}) and the legal moves alone"
                 )
 
 
-def _alike(game: GameFactory, decision: Decision) -> Iterator[Table]:
-    """Matches that look the same to the player to move and may differ in all else."""
-    player, rng = decision.view.player, random.Random(len(decision.moves))
+def _indistinguishable(game: GameFactory, decision: Decision) -> Iterator[PlayedMatch]:
+    """Matches that the player to move cannot tell from the decision's: its observation is equal.
+
+    Other deals with the same moves, where the deals can be listed; then what `resample` makes of the match itself.
+    """
+    (start, moves), view = decision.position, decision.view
+    player, rng = view.player, random.Random(len(moves))
     assert player is not None
     deals = [deal for _, deal in first_deals(game)]
     for deal in rng.sample(deals, min(MAX_OTHERS, len(deals))):
-        table = Table(game, dealt(deal))
-        if table.follows(decision.moves):
-            view = table.look()
-            if view.player == player and view.seen[player] == decision.view.seen[player]:
-                yield table
-    table = Table(game, decision.start, decision.moves)
-    resample = getattr(table.game, "resample", None)
-    if callable(resample):
+        match = PlayedMatch(game, dealt(deal))
+        if match.try_moves(moves):
+            other = match.view()
+            if other.player == player and other.observations[player] == view.observations[player]:
+                yield match
+    match = PlayedMatch(game, start, moves)
+    if is_resamplable(match.game):
         for _ in range(3):
-            resample(player, rng)
-            yield table
+            match.game.resample(player, rng)
+            yield match

@@ -1,4 +1,4 @@
-"""A server of OpenAI's chat protocol on this machine that answers as told, and fails as told; it runs no model."""
+"""A local server of OpenAI's chat completions protocol that sends scripted answers and failures, for tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ PATH = "/v1/chat/completions"
 
 @dataclass(frozen=True)
 class ChatAnswer:
-    """One answer: a reply with `text`, or whatever `body` says instead."""
+    """One answer: a reply with `text`, or `body` instead of it; and how it fails, if it does.
+
+    Example: `ChatAnswer(status=429, headers={"Retry-After": "1"}, body=b"")`
+    """
 
     text: str | None = ""
     """The content of the one choice; None is JSON's null."""
@@ -29,11 +32,11 @@ class ChatAnswer:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
-    """Sent instead of a reply."""
+    """Sent instead of a reply in JSON."""
     pause_s: float = 0.0
     """Between any two bytes of the body."""
     fault: Literal["", "hang", "reset", "cut"] = ""
-    """Instead of the whole: send nothing until the server closes, break the connection, or send half of the body."""
+    """`hang`: send nothing until the server closes; `reset`: break the connection; `cut`: send half of the body."""
 
     def encoded(self) -> bytes:
         """The body."""
@@ -47,22 +50,24 @@ class ChatAnswer:
 
 
 Answers = Iterable["ChatAnswer | str"] | Callable[[dict[str, Any]], "ChatAnswer | str"]
-"""One answer after another, or request -> answer; a text is short for `ChatAnswer(text)`."""
+"""The answers in the order of the requests, or request -> answer; a text stands for `ChatAnswer(text)`."""
 
 
 class ChatServer:
-    """An OpenAI-compatible chat endpoint at `url`, from `with` on until its end.
+    """An OpenAI-compatible chat endpoint at `url`, which runs inside a `with` statement.
 
     `requests` holds the JSON of every request and `authorizations` its Authorization header or None, in the order of
     arrival; `peak` is the largest number of requests that waited for an answer at once. `answers` is called in a
     thread for each request, and so may wait for others. Once a list of answers is used up, status 500 is sent.
+
+    Example: `with ChatServer(["[bet]", ChatAnswer(fault="hang")]) as server: ...`
     """
 
     def __init__(self, answers: Answers) -> None:
         self.requests: list[dict[str, Any]] = []
         self.authorizations: list[str | None] = []
         self.peak = 0
-        self._answer = answers if callable(answers) else _in_turn(answers)
+        self._answer = answers if callable(answers) else _in_order(answers)
         self._lock = threading.Lock()
         self._waiting = 0
         self._closing = threading.Event()
@@ -70,17 +75,17 @@ class ChatServer:
 
     @property
     def url(self) -> str:
-        """What a client is given: everything before /chat/completions. Raises SpiralError outside of `with`."""
+        """The base URL for a client, without /chat/completions. Raises SpiralError outside of `with`."""
         if self._server is None:
             raise SpiralError("the chat server is not running; use it in a `with` statement")
         return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
     def __enter__(self) -> ChatServer:
-        chat = self
+        server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                chat._serve(self)
+                server._serve(self)
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
@@ -109,7 +114,7 @@ class ChatServer:
                 answer = self._answer(request)
             else:
                 answer = ChatAnswer(status=404, body=b'{"error": {"message": "no such path"}}')
-        finally:
+        finally:  # also when a callable of the test raises: `peak` must not count that request for ever
             with self._lock:
                 self._waiting -= 1
         self._send(handler, ChatAnswer(answer) if isinstance(answer, str) else answer)
@@ -144,14 +149,14 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: clients that give up are what this server is for."""
+        """Print nothing: a client that gives up is an expected part of a test."""
 
 
-def _in_turn(answers: Iterable[ChatAnswer | str]) -> Callable[[dict[str, Any]], ChatAnswer | str]:
-    left, lock = iter(answers), threading.Lock()
+def _in_order(answers: Iterable[ChatAnswer | str]) -> Callable[[dict[str, Any]], ChatAnswer | str]:
+    remaining, lock = iter(answers), threading.Lock()
 
     def answer(request: dict[str, Any]) -> ChatAnswer | str:
         with lock:
-            return next(left, ChatAnswer(status=500, body=b"no answer is left"))
+            return next(remaining, ChatAnswer(status=500, body=b"no answer is left"))
 
     return answer

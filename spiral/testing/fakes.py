@@ -1,4 +1,4 @@
-"""Fakes for tests of plug-ins: they implement the real interfaces, play a script, and remember what they were asked."""
+"""A scripted engine and bot that remember their calls, and makers of turns, trajectories and episodes, for tests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from spiral.api.errors import SpiralError
 from spiral.api.games import Game
-from spiral.api.records import Completion, Episode, LEARNER, PolicyId, Request, Trajectory, Turn
+from spiral.api.records import LEARNER, Completion, Episode, PolicyId, Request, Trajectory, Turn
 
 Replies = Callable[[Request], Sequence[int]] | Mapping[tuple[int, ...], Sequence[int]]
 """Request -> the ids of its reply, or prompt -> the ids of its reply."""
@@ -19,6 +19,8 @@ class ScriptedEngine:
     `requests` holds every request in the order of submission, `loaded` every (policy, version) of `load_weights`.
     Every id gets the log-probability `logprob`. A reply is cut at `sampling.max_new_tokens`, and its finish is `stop`
     if it ends with a stop id. The policies named in `policies` have weights of version 0 from the start.
+
+    Example: `ScriptedEngine(lambda request: [7, 9], delay=1)` answers 7 9 to every request, one step late.
     """
 
     def __init__(
@@ -42,8 +44,8 @@ class ScriptedEngine:
 
     def step(self) -> list[Completion]:
         """The replies whose delay is over, in the order of submission."""
-        due = [request for left, request in self._waiting if left <= 0]
-        self._waiting = [(left - 1, request) for left, request in self._waiting if left > 0]
+        due = [request for steps_left, request in self._waiting if steps_left <= 0]
+        self._waiting = [(steps_left - 1, request) for steps_left, request in self._waiting if steps_left > 0]
         return [self._complete(request) for request in due]
 
     def load_weights(self, policy: PolicyId, weights: Mapping[str, Any], version: int) -> None:
@@ -54,8 +56,8 @@ class ScriptedEngine:
         self._versions[policy] = version
 
     def _complete(self, request: Request) -> Completion:
-        script = self._replies
-        ids = tuple(script(request) if callable(script) else script[request.prompt])
+        replies = self._replies
+        ids = tuple(replies(request) if callable(replies) else replies[request.prompt])
         ids = ids[: request.sampling.max_new_tokens]
         stopped = ids[-1:] != () and ids[-1] in request.sampling.stop_ids
         return Completion(
@@ -68,14 +70,17 @@ class ScriptedEngine:
 
 
 class ScriptedBot:
-    """A `Bot` that makes the given moves in turn, whatever the game; `asked` holds (player, observation) of each."""
+    """A `Bot` that makes the given moves one after another, in any game; `asked` holds (player, observation) of each.
+
+    Example: `ScriptedBot(["bet", "fold"])`
+    """
 
     def __init__(self, moves: Iterable[str]) -> None:
         self.asked: list[tuple[int, str]] = []
         self._moves = iter(moves)
 
     def choose(self, game: Game, player: int, rng: object) -> str:
-        """The next move of the script. Raises SpiralError when there is none left."""
+        """The next move. Raises SpiralError when all have been made."""
         self.asked.append((player, game.observe(player)))
         move = next(self._moves, None)
         if move is None:
@@ -100,7 +105,7 @@ def make_trajectory(
     num_turns: int = 1,
     deal: int = 0,
 ) -> Trajectory:
-    """One player's turns of one game, all alike."""
+    """One player's turns of one game, `num_turns` equal ones, with `reward` for the whole."""
     return Trajectory(game, player, policy, reward, (make_turn(),) * num_turns, deal)
 
 
@@ -112,11 +117,15 @@ def make_episode(
     num_turns: int = 1,
     deal: int = 0,
 ) -> Episode:
-    """A finished game in which each player had `num_turns` turns, one after another from player 0."""
-    seats = tuple(policies or [LEARNER] * len(returns))
+    """A finished game in which each player had `num_turns` turns, one after another from player 0.
+
+    `policies`: one a player, the learner for all by default. Example: `make_episode((1.0, -1.0), policies=[LEARNER,
+    "bot:random"])` is a game that the learner won.
+    """
+    by_player = tuple(policies or [LEARNER] * len(returns))
     trajectories = tuple(
-        make_trajectory(reward, game=game, player=player, policy=seats[player], num_turns=num_turns, deal=deal)
+        make_trajectory(reward, game=game, player=player, policy=by_player[player], num_turns=num_turns, deal=deal)
         for player, reward in enumerate(returns)
     )
     players = tuple(range(len(returns))) * num_turns
-    return Episode(game, deal, seats, tuple(returns), trajectories, players, "finished")
+    return Episode(game, deal, by_player, tuple(returns), trajectories, players, "finished")

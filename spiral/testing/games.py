@@ -1,7 +1,7 @@
-"""The promises of a game, one small check each; what a player may know is checked in `spiral.testing.information`.
+"""Checks a game against the contract of `spiral.api.games.Game`; what its players may know is in `information`.
 
-"The match is unchanged" is judged by playing on beside an untouched match, not by comparing pickles: a game may keep
-a cache, and what no later look or move can tell is no change.
+"The match is unchanged" means that it plays on like an untouched match: a game may keep a cache, which a comparison of
+attributes or pickles would report, and no player could notice.
 """
 
 from __future__ import annotations
@@ -9,12 +9,22 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from spiral.api.games import IllegalMove, is_zero_sum, worst_return
-from spiral.testing import information as hidden
-from spiral.testing.playing import MAX_COMPARED, GameFactory, Start, Table, difference, play_out, same_future, seeded
-from spiral.testing.violations import Broken, doing, findings, global_chance, is_finite, short
+from spiral.testing import information
+from spiral.testing.playing import (
+    MAX_COMPARED,
+    FinishedMatch,
+    GameFactory,
+    PlayedMatch,
+    Position,
+    describe_difference,
+    first_difference,
+    play_out,
+    seeded,
+)
+from spiral.testing.violations import Violation, doing, global_generators, is_finite, run_checks, short
 
 METHODS = ("reset", "current_player", "observe", "legal_moves", "play", "returns")
 NONSENSE = ("", " ", "\x00", "no such move", "None", "-1", "99", "1.5", "²", "[", "\n", "x" * 10_000)
@@ -23,46 +33,46 @@ MAX_LISTED = 40
 """Legal moves of one position that are tried, and moves of other positions."""
 
 
-class Played(NamedTuple):
-    """A finished match."""
-
-    seed: int
-    moves: tuple[str, ...]
-    returns: tuple[float, ...]
-
-
 def check_game(factory: GameFactory, *, num_matches: int = 50, seed: int = 0) -> list[str]:
-    """Every promise of `spiral.api.games.Game` that `factory()` breaks, a sentence each; empty if it keeps them.
+    """The violations of `spiral.api.games.Game` by `factory()`, a sentence each; [] if there are none.
 
-    Plays `num_matches` matches of random legal moves, and probes some positions of each. Deterministic in `seed`.
-    Sentences come in stages - form, play, seeds, copies, behaviour - and stop after the first stage that has any,
-    because a later stage relies on what the earlier ones promise.
+    - Members and answers have the promised types; random legal play ends, with returns within what is declared.
+    - All chance comes from the `rng` of `reset`; instances share nothing; a reset game is as good as a new one.
+    - A match survives deepcopy and pickle.
+    - `observe` and `legal_moves` change nothing; `play` takes every legal move, and refuses every other one with
+      IllegalMove and without a trace.
+    - No observation leaks what its player may not know; `deals`, `resample` and the flags agree with play.
+
+    Plays `num_matches` matches of random legal moves, and probes some positions of each. The checks come in stages and
+    end after the first stage with violations, since a later stage relies on the earlier ones. Deterministic in `seed`.
+
+    Example: `assert check_game(HighCard) == []`, or for other arguments `check_game(lambda: HighCard(cards=5))`.
     """
-    played: list[Played] = []
-    return findings(
-        [partial(_members, factory)],
-        [lambda: played.extend(_matches(factory, num_matches, seed))],
-        [partial(_amounts, factory, played)],
-        [partial(_same_seed, factory, played)],
-        [partial(_apart, factory, played)],
-        [partial(_reset_again, factory, played)],
-        [partial(_deep_copies, factory, played), partial(_pickles, factory, played)],
+    matches: list[FinishedMatch] = []
+    return run_checks(
+        [partial(_check_members, factory)],
+        [lambda: matches.extend(_finished_matches(factory, num_matches, seed))],
+        [partial(_check_returns, factory, matches)],
+        [partial(_check_same_seed, factory, matches)],
+        [partial(_check_instances, factory, matches)],
+        [partial(_check_reset_again, factory, matches)],
+        [partial(_check_deep_copies, factory, matches), partial(_check_pickles, factory, matches)],
         [
-            partial(_looking, factory, played, "observe"),
-            partial(_looking, factory, played, "legal_moves"),
-            partial(_listed, factory, played),
-            partial(_nonsense, factory, played),
-            partial(hidden.check_deals, factory, seed),
-            partial(hidden.check_declared, factory, played),
-            lambda: hidden.check_resample(factory, list(places(played, 4))),
-            partial(hidden.check_leaks, factory, played, seed),
+            partial(_check_queries, factory, matches, "observe"),
+            partial(_check_queries, factory, matches, "legal_moves"),
+            partial(_check_legal_moves, factory, matches),
+            partial(_check_illegal_moves, factory, matches),
+            partial(information.check_deals, factory, seed),
+            partial(information.check_declared, factory, matches),
+            lambda: information.check_resample(factory, list(_positions(matches, 4))),
+            partial(information.check_leaks, factory, matches, seed),
         ],
     )
 
 
-def places(played: Sequence[Played], most: int = 5, num_matches: int = 20) -> Iterator[tuple[Start, tuple[str, ...]]]:
-    """(start, moves) of some positions of some matches: the first one, the end, and a few between."""
-    for match in played[:num_matches]:
+def _positions(matches: Sequence[FinishedMatch], most: int = 5, num_matches: int = 20) -> Iterator[Position]:
+    """Up to `most` positions of each of the first matches: the first one, the end, and a few between."""
+    for match in matches[:num_matches]:
         rng = random.Random(match.seed)
         steps = range(len(match.moves) + 1)
         chosen = {0, len(match.moves), *rng.sample(steps, min(most - 2, len(steps)))}
@@ -70,7 +80,7 @@ def places(played: Sequence[Played], most: int = 5, num_matches: int = 20) -> It
             yield seeded(match.seed), match.moves[:step]
 
 
-def _members(factory: GameFactory) -> Iterator[str]:
+def _check_members(factory: GameFactory) -> Iterator[str]:
     """The members and their types, before any match."""
     with doing("making the game"):
         game: Any = factory()
@@ -81,7 +91,8 @@ def _members(factory: GameFactory) -> Iterator[str]:
     if not isinstance(num_players, int) or isinstance(num_players, bool) or num_players < 1:
         yield f"num_players is {short(num_players)}; make it a whole number, 1 or more, before reset"
     if not isinstance(rules, str):
-        yield f"rules is {short(rules)}; make it a str, empty if there is nothing to say"
+        yield f"rules is {short(rules)}; make it a str, empty if the game has no rules to state"
+    # Read as they are: the accessors of spiral.api convert the values, and so hide a wrong type.
     for flag in ("zero_sum", "perfect_information"):
         if not isinstance(getattr(game, flag, False), bool):
             yield f"{flag} is {short(getattr(game, flag))}; make it True or False"
@@ -89,20 +100,22 @@ def _members(factory: GameFactory) -> Iterator[str]:
         yield f"worst_return is {short(game.worst_return)}; make it a finite number"
 
 
-def _matches(factory: GameFactory, num_matches: int, seed: int) -> Iterator[Played]:
+def _finished_matches(factory: GameFactory, num_matches: int, seed: int) -> Iterator[FinishedMatch]:
     for number in range(seed, seed + num_matches):
-        table = Table(factory, seeded(number))
-        end = play_out(table, random.Random(number))
-        again = table.look()
-        if end != again:
-            raise Broken(f"asking twice when the match is over gives two answers {table.where()}")
-        yield Played(number, tuple(table.moves), end.returns or ())
+        match = PlayedMatch(factory, seeded(number))
+        end = play_out(match, random.Random(number))
+        if end != match.view():
+            raise Violation(
+                f"asking twice when the match is over gives two answers; let no method but reset and play change "
+                f"the game {match.where()}"
+            )
+        yield FinishedMatch(number, tuple(match.moves), end.returns or ())
 
 
-def _amounts(factory: GameFactory, played: Sequence[Played]) -> Iterator[str]:
-    """What a finished match pays."""
+def _check_returns(factory: GameFactory, matches: Sequence[FinishedMatch]) -> Iterator[str]:
+    """The returns keep `worst_return` and `zero_sum`."""
     game = factory()
-    worst = min(played, key=lambda match: min(match.returns))
+    worst = min(matches, key=lambda match: min(match.returns))
     if min(worst.returns) < worst_return(game) - 1e-9:
         default = "" if hasattr(game, "worst_return") else ", the default"
         yield (
@@ -110,159 +123,175 @@ def _amounts(factory: GameFactory, played: Sequence[Played]) -> Iterator[str]:
             f"{default}); declare worst_return, the lowest return possible, which a player who forfeits receives"
         )
     if is_zero_sum(game):
-        for match in played:
+        for match in matches:
             if abs(sum(match.returns)) > 1e-9:
                 yield (
                     f"zero_sum is declared and returns() gave {list(match.returns)} with seed {match.seed}, which add "
-                    f"up to {sum(match.returns):g}; mend the returns or drop zero_sum"
+                    f"up to {sum(match.returns):g}; correct the returns or drop zero_sum"
                 )
                 return
 
 
-def _apart(factory: GameFactory, played: Sequence[Played]) -> None:
-    """A match stands still while another one is played."""
-    for start, moves in places(played, num_matches=5):
-        before = Table(factory, start, moves).look()
-        table = Table(factory, start, moves)
-        play_out(Table(factory, seeded(played[-1].seed)), random.Random(0))
-        after = table.look()
+def _check_instances(factory: GameFactory, matches: Sequence[FinishedMatch]) -> None:
+    """A match stays as it is while another one is played on a second instance."""
+    for start, moves in _positions(matches, num_matches=5):
+        before = PlayedMatch(factory, start, moves).view()
+        match = PlayedMatch(factory, start, moves)
+        play_out(PlayedMatch(factory, seeded(matches[-1].seed)), random.Random(0))
+        after = match.view()
         if before != after:
-            raise Broken(
-                f"two matches at once disturb each other: {difference(before, after)} after another match was played "
-                f"{table.where()}; share nothing between instances"
+            raise Violation(
+                f"two matches at once disturb each other: {describe_difference(before, after)} after another match was "
+                f"played {match.where()}; share nothing between instances"
             )
 
 
-def _same_seed(factory: GameFactory, played: Sequence[Played]) -> None:
-    """Two instances side by side, the global generators seeded differently for each."""
+def _check_same_seed(factory: GameFactory, matches: Sequence[FinishedMatch]) -> None:
+    """Two instances with one seed play alike, although the global generators are seeded differently for each."""
 
-    def compare(match: Played, seeds: tuple[int, int]) -> str | None:
-        with global_chance() as chance:
+    def compare(match: FinishedMatch, seeds: tuple[int, int]) -> str | None:
+        with global_generators() as seed_globals:
 
-            def reseed(table: int, step: int) -> None:
-                chance(seeds[table] + 7919 * match.seed + step)
+            def reseed(instance: int, step: int) -> None:
+                seed_globals(seeds[instance] + 7919 * match.seed + step)
 
             reseed(0, MAX_COMPARED)
-            one = Table(factory, seeded(match.seed))
+            one = PlayedMatch(factory, seeded(match.seed))
             reseed(1, MAX_COMPARED)
-            two = Table(factory, seeded(match.seed))
-            return same_future(one, two, random.Random(match.seed), reseed)
+            two = PlayedMatch(factory, seeded(match.seed))
+            return first_difference(one, two, random.Random(match.seed), reseed)
 
-    for match in played:
-        differ = compare(match, (1, 1_000_003))
-        if differ is None:
+    for match in matches:
+        difference = compare(match, (1, 1_000_003))
+        if difference is None:
             continue
+        # If equal global seeds make the two agree, the global generators are the cause; otherwise it is another source.
         if compare(match, (1, 1)) is None:
-            raise Broken(
+            raise Violation(
                 f"chance comes from a global random generator: with other global seeds the same match goes another "
-                f"way, {differ}; draw everything from the rng given to reset"
+                f"way, {difference}; draw everything from the rng given to reset"
             )
-        raise Broken(
-            f"the same seed gave two different matches: {differ}; draw all chance from the rng given to reset, and "
+        raise Violation(
+            f"the same seed gave two different matches: {difference}; draw all chance from the rng given to reset, and "
             "share nothing between instances"
         )
 
 
-def _reset_again(factory: GameFactory, played: Sequence[Played]) -> None:
-    """A used object that is reset is as good as a new one."""
-    for first, second in zip(played, [*played[1:], *played[:1]], strict=True):
+def _check_reset_again(factory: GameFactory, matches: Sequence[FinishedMatch]) -> None:
+    """A used game that is reset plays like a new one, after a finished match and after half a match."""
+    for first, second in zip(matches, [*matches[1:], *matches[:1]], strict=True):
         for moves in (first.moves, first.moves[: len(first.moves) // 2]):
-            used = Table(factory, seeded(first.seed), moves)
+            used = PlayedMatch(factory, seeded(first.seed), moves)
             used.begin(seeded(second.seed))
-            differ = same_future(used, Table(factory, seeded(second.seed)), random.Random(second.seed))
-            if differ:
-                raise Broken(
-                    f"reset on a used game is not a fresh match: {differ} (used one first); set everything in reset"
+            new = PlayedMatch(factory, seeded(second.seed))
+            difference = first_difference(used, new, random.Random(second.seed))
+            if difference:
+                raise Violation(
+                    f"reset on a used game is not a fresh match: {difference} (the used game first); set everything in "
+                    "reset"
                 )
 
 
-def _deep_copies(factory: GameFactory, played: Sequence[Played]) -> None:
-    for start, moves in places(played):
-        table = Table(factory, start, moves)
-        copied = table.fork()
-        play_out(table.fork(), random.Random(1))  # must leave `table` and the other copy alone
-        for one in (table, copied):
-            differ = same_future(one, Table(factory, start, moves), random.Random(2))
-            if differ:
-                raise Broken(f"a deep copy is not a match of its own: {differ} (copy or copied game first)")
+def _check_deep_copies(factory: GameFactory, matches: Sequence[FinishedMatch]) -> None:
+    for start, moves in _positions(matches):
+        match = PlayedMatch(factory, start, moves)
+        copied = match.fork()
+        play_out(match.fork(), random.Random(1))  # a second copy, whose moves must reach neither `match` nor `copied`
+        for one in (match, copied):
+            difference = first_difference(one, PlayedMatch(factory, start, moves), random.Random(2))
+            if difference:
+                raise Violation(
+                    f"a deep copy is not a match of its own: {difference} (the copy or the copied game first); copy "
+                    "everything that play changes"
+                )
 
 
-def _pickles(factory: GameFactory, played: Sequence[Played]) -> None:
-    for start, moves in places(played):
-        table = Table(factory, start, moves)
-        differ = same_future(table.pickled(), table, random.Random(3))
-        if differ:
-            raise Broken(f"a match does not go on alike after pickling: {differ} (unpickled game first)")
+def _check_pickles(factory: GameFactory, matches: Sequence[FinishedMatch]) -> None:
+    for start, moves in _positions(matches):
+        match = PlayedMatch(factory, start, moves)
+        difference = first_difference(match.pickled(), match, random.Random(3))
+        if difference:
+            raise Violation(
+                f"a match does not go on alike after pickling: {difference} (the unpickled game first); pickle the "
+                "whole position"
+            )
 
 
-def _looking(factory: GameFactory, played: Sequence[Played], name: str) -> None:
-    """Asking often changes nothing."""
-    for start, moves in places(played):
-        table = Table(factory, start, moves)
+def _check_queries(factory: GameFactory, matches: Sequence[FinishedMatch], method: str) -> None:
+    """Calling `observe` or `legal_moves` more often changes nothing."""
+    for start, moves in _positions(matches):
+        match = PlayedMatch(factory, start, moves)
         for _ in range(5):
-            if name == "legal_moves":
-                table.game.legal_moves()
+            if method == "legal_moves":
+                match.game.legal_moves()
             else:
-                for player in range(table.game.num_players):
-                    table.game.observe(player)
-        differ = same_future(table, Table(factory, start, moves), random.Random(4))
-        if differ:
-            raise Broken(f"{name}() changes the match: after asking more often, {differ} (asked often first)")
+                for player in range(match.game.num_players):
+                    match.game.observe(player)
+        difference = first_difference(match, PlayedMatch(factory, start, moves), random.Random(4))
+        if difference:
+            raise Violation(
+                f"{method}() changes the match: after more calls, {difference} (the game called more often first); "
+                "assign in reset and play alone"
+            )
 
 
-def _listed(factory: GameFactory, played: Sequence[Played]) -> None:
-    """Every listed move is taken; of a free-text game, several sampled ones."""
-    for start, moves in places(played):
-        table = Table(factory, start, moves)
-        view, rng = table.look(), random.Random(5)
+def _check_legal_moves(factory: GameFactory, matches: Sequence[FinishedMatch]) -> None:
+    """`play` takes every listed move, or of a free-text game several sampled ones."""
+    for start, moves in _positions(matches):
+        match = PlayedMatch(factory, start, moves)
+        view, rng = match.view(), random.Random(5)
         if view.player is None:
             continue
-        tried = [table.random_move(view, rng) for _ in range(10)] if view.moves is None else _some(view.moves, rng)
+        tried = [match.random_move(view, rng) for _ in range(10)] if view.moves is None else _some(view.moves, rng)
         for move in tried:
-            after = table.fork()
+            after = match.fork()
             after.play(move)
-            after.look()
+            after.view()
 
 
-def _nonsense(factory: GameFactory, played: Sequence[Played]) -> None:
+def _check_illegal_moves(factory: GameFactory, matches: Sequence[FinishedMatch]) -> None:
     """Moves that are not legal raise IllegalMove and leave no trace; after the end no move is legal."""
-    elsewhere = sorted({move for match in played for move in match.moves})
-    for start, moves in places(played):
-        table = Table(factory, start, moves)
-        view, rng = table.look(), random.Random(6)
-        for move in [*NONSENSE, *_some(elsewhere, rng)]:
+    moves_of_all = sorted({move for match in matches for move in match.moves})
+    for start, moves in _positions(matches):
+        match = PlayedMatch(factory, start, moves)
+        view, rng = match.view(), random.Random(6)
+        for move in [*NONSENSE, *_some(moves_of_all, rng)]:
             if view.moves and move in view.moves:
                 continue
-            before = table.fork() if view.moves is None else table
-            if not _refused(table, move):
-                _allowed(table, move, over=view.player is None, listed=view.moves is not None)
-                table = before
-        differ = same_future(table, Table(factory, start, moves), random.Random(7))
-        if differ:
-            raise Broken(f"a refused move changes the match: {differ} (refused first); check before you assign")
+            # Only free text may take such a move. The match then goes on from the copy made before it, so that all
+            # moves are refused at the same position.
+            before = match.fork() if view.moves is None else match
+            if not _is_refused(match, move):
+                _check_allowed(match, move, over=view.player is None, listed=view.moves is not None)
+                match = before
+        difference = first_difference(match, PlayedMatch(factory, start, moves), random.Random(7))
+        if difference:
+            raise Violation(
+                f"a refused move changes the match: {difference} (the game that refused first); check before you assign"
+            )
 
 
-def _refused(table: Table, move: str) -> bool:
+def _is_refused(match: PlayedMatch, move: str) -> bool:
     try:
-        table.game.play(move)
+        match.game.play(move)
     except IllegalMove:
         return True
     except Exception as error:
-        raise Broken(
+        raise Violation(
             f"play({short(move)}) raised {type(error).__name__}: {error}; a move that cannot be made raises "
-            f"IllegalMove(reason) and nothing else {table.where()}"
+            f"IllegalMove(reason) and nothing else {match.where()}"
         ) from error
     return False
 
 
-def _allowed(table: Table, move: str, over: bool, listed: bool) -> None:
-    """Raise Broken unless a free-text game may take this move."""
+def _check_allowed(match: PlayedMatch, move: str, over: bool, listed: bool) -> None:
+    """Raise Violation unless moves are free text and the match is on."""
     if over:
-        raise Broken(f"play({short(move)}) was accepted after the match was over; raise IllegalMove {table.where()}")
+        raise Violation(f"play({short(move)}) was accepted after the match was over; raise IllegalMove {match.where()}")
     if listed:
-        raise Broken(
+        raise Violation(
             f"play({short(move)}) was accepted and legal_moves() does not list it; list it or raise IllegalMove "
-            f"{table.where()}"
+            f"{match.where()}"
         )
 
 

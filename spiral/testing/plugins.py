@@ -1,4 +1,4 @@
-"""Finds the conformance check for an installed plug-in, by its kind."""
+"""Runs the conformance check of an installed plug-in's kind."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ Factory = Callable[..., Any]
 
 
 def check(plugins: Plugins, kind: str, name: str) -> list[str]:
-    """The violations of an installed plug-in, made with its default arguments; empty if it keeps its promises.
+    """The violations of an installed plug-in, made with its default arguments, a sentence each; [] if there are none.
 
     The `CHECKED_KINDS` have a check; of the other kinds only the name and the arguments are checked. A bot is tried on
-    every installed game but the members of families, or on those that it names; one that asks a person or another
-    process is not tried. Raises PluginError for a name that is not installed.
+    the games that its factory names in `tried_on`, or on every installed game but the members of families; an
+    external one, for which a person or another process decides, is not tried. Raises PluginError for a name that is
+    not installed.
+
+    Example: `assert check(Plugins.installed(), "game", "kuhn_poker") == []`
     """
     factory = plugins.find(kind, name).factory
     if is_external(factory):
@@ -33,8 +36,9 @@ def check(plugins: Plugins, kind: str, name: str) -> list[str]:
 
 
 def _check_bot(factory: Factory, plugins: Plugins) -> list[str]:
-    named = getattr(factory, "tried_on", ()) or plugins.names("game")
-    games = [game for game in named if not plugins.problem("game", game, {})]
+    names = getattr(factory, "tried_on", ()) or plugins.names("game")
+    # A family is no game by itself, and a game of `tried_on` may not be installed: both have a problem.
+    games = [game for game in names if not plugins.problem("game", game, {})]
     return check_bot(factory, {game: plugins.find("game", game).factory for game in games})
 
 

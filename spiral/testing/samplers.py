@@ -1,4 +1,4 @@
-"""The promises of an opponent sampler."""
+"""Checks an opponent sampler against the contract of `spiral.api.policies.OpponentSampler`."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from spiral.api.training import RecordsEpisodes, Stateful
 from spiral.plugins.registry import Plugins
 from spiral.policies.pool import Pool
 from spiral.testing.fakes import ScriptedBot, make_episode
-from spiral.testing.state import restore, saved
-from spiral.testing.violations import Broken, doing, findings, global_chance, short
+from spiral.testing.state import restore_state, saved_state
+from spiral.testing.violations import Violation, doing, global_generators, run_checks, short
 
 SamplerFactory = Callable[[], OpponentSampler]
 
 MEMBER = "bot:scripted"
 NUM_DRAWS = 2_000
-"""Seatings that are counted."""
+"""Calls of `seat` that are counted."""
 NUM_REMEMBERED = 50
-"""Seatings before and after a state is saved."""
+"""Calls of `seat` before a state is saved, and after it is restored."""
 
 
-class _Line:
-    """One sampler at work: a pool, a generator, and a random result for every table that it seats.
+class _Trial:
+    """An opponent sampler under test, its pool and generator, and a random result for every game that it seats.
 
     `full`: whether the pool holds snapshots and a member beside the learner.
     """
@@ -43,93 +43,117 @@ class _Line:
             self.pool.add_bot(MEMBER, ScriptedBot([]))
             self.pool.add_member(MEMBER)
 
-    def next(self, num: int) -> list[PolicyId]:
-        """The next seating. Raises SpiralError if the sampler does not seat `num` players, and that is not 2."""
+    def seat(self, num: int) -> list[PolicyId]:
+        """The policies of the next game. Raises SpiralError if the sampler refuses a `num` other than 2."""
         try:
-            seats: Any = self.sampler.seat("game", num, self.pool, self.rng)
+            policies: Any = self.sampler.seat("game", num, self.pool, self.rng)
         except SpiralError as refusal:
             if num == 2:
-                raise Broken(f"seat refused a table for 2: {refusal}") from refusal
+                raise Violation(f"seat refused a game of 2 players: {refusal}; return two policies") from refusal
             raise
         except Exception as error:
-            raise Broken(
-                f"seat for {num} players raised {type(error).__name__}: {error}; a SpiralError says what is not "
-                "supported"
+            raise Violation(
+                f"seat for {num} players raised {type(error).__name__}: {error}; raise SpiralError for a number of "
+                "players that is not supported"
             ) from error
-        self._validate(seats, num)
-        episode = make_episode([self.results.choice((-1.0, 1.0)) for _ in seats], policies=seats)
+        self._validate(policies, num)
+        episode = make_episode([self.results.choice((-1.0, 1.0)) for _ in policies], policies=policies)
         self.pool.results.record([episode])
         if isinstance(self.sampler, RecordsEpisodes):
             with doing("record(episode)"):
                 self.sampler.record(episode)
-        return list(seats)
+        return list(policies)
 
-    def _validate(self, seats: Any, num: int) -> None:
-        if not isinstance(seats, list) or len(seats) != num:
-            raise Broken(f"seat gave {short(seats)} for {num} players; give a list with one policy a chair")
-        if unknown := [policy for policy in seats if policy not in self.pool]:
-            raise Broken(f"seat gave {short(unknown[0])}, which is not in the pool; pool.bot(name) puts a bot there")
-        if LEARNER not in seats:
-            raise Broken(f"seat gave {seats} without '{LEARNER}'; the learner sits at one chair at least")
+    def _validate(self, policies: Any, num: int) -> None:
+        if not isinstance(policies, list) or len(policies) != num:
+            raise Violation(
+                f"seat returned {short(policies)} for {num} players; return a list with one policy a player"
+            )
+        if unknown := [policy for policy in policies if policy not in self.pool]:
+            raise Violation(
+                f"seat returned {short(unknown[0])}, which is not in the pool; pool.bot(name) adds a bot to it"
+            )
+        if LEARNER not in policies:
+            raise Violation(f"seat returned {policies} without '{LEARNER}'; return the learner for one player at least")
 
 
-def check_sampler(factory: SamplerFactory, plugins: Plugins, *, seed: int = 0) -> list[str]:
-    """Every promise of `spiral.api.policies.OpponentSampler` that `factory()` breaks, a sentence each.
+def check_sampler(factory: SamplerFactory, plugins: Plugins | None = None, *, seed: int = 0) -> list[str]:
+    """The violations of `spiral.api.policies.OpponentSampler` by `factory()`, a sentence each; [] if there are none.
 
-    Tried for tables of 1 to 4 chairs, with a pool that holds the learner alone, or three snapshots and a bot too.
-    A SpiralError for a number of chairs other than 2 says that the sampler does not go there. Deterministic in `seed`.
+    - `seat` returns one policy of the pool a player, the learner for at least one of them.
+    - All chance comes from the `rng` given: equal pasts and equal generators seat alike.
+    - Over many games the learner is each player equally often.
+    - What it remembers is its `state`: JSON, and enough to go on exactly after a resume.
+
+    Tried on games of 1 to 4 players, with a pool that holds the learner alone, and one with three snapshots and a bot
+    too. A SpiralError for a number of players other than 2 means that the sampler does not support it. `plugins`: where
+    `pool.bot(name)` finds bots; the installed ones by default. Deterministic in `seed`. Raises PluginError if two
+    installed plug-ins have one name.
+
+    Example: `assert check_sampler(UntilItWins) == []`
     """
-    return findings(
-        *[[partial(_seats, factory, plugins, num, seed, full)] for full in (False, True) for num in (2, 1, 3, 4)],
-        [partial(_restored, factory, plugins, seed)],
+    registry = Plugins.installed() if plugins is None else plugins
+    return run_checks(
+        *[
+            [partial(_check_seats, factory, registry, num, seed, full)]
+            for full in (False, True)
+            for num in (2, 1, 3, 4)
+        ],
+        [partial(_check_restored, factory, registry, seed)],
     )
 
 
-def _seats(factory: SamplerFactory, plugins: Plugins, num: int, seed: int, full: bool) -> None:
-    """Form, determinism and balance at a table with `num` chairs."""
-    one, two = _Line(factory, plugins, seed, full), _Line(factory, plugins, seed, full)
+def _check_seats(factory: SamplerFactory, plugins: Plugins, num: int, seed: int, full: bool) -> None:
+    """Form, determinism and balance in games of `num` players."""
+    one, two = _Trial(factory, plugins, seed, full), _Trial(factory, plugins, seed, full)
     counts = [0] * num
-    with global_chance() as chance:
+    """By player: games in which that player alone was the learner."""
+    with global_generators() as seed_globals:
         for number in range(NUM_DRAWS):
             try:
-                chance(number)
-                seats = one.next(num)
-                chance(number + NUM_DRAWS)
-                again = two.next(num)
+                seed_globals(number)
+                policies = one.seat(num)
+                seed_globals(number + NUM_DRAWS)
+                repeated = two.seat(num)
             except SpiralError:
                 return
-            if seats != again:
-                raise Broken(
-                    f"seat gave {seats} and {again} for one state of rng and one past; draw from rng alone and share "
-                    "nothing between samplers"
+            if policies != repeated:
+                raise Violation(
+                    f"seat returned {policies} and {repeated} for one state of rng and one past; draw from rng alone "
+                    "and share nothing between samplers"
                 )
-            if seats.count(LEARNER) == 1:
-                counts[seats.index(LEARNER)] += 1
+            if policies.count(LEARNER) == 1:
+                counts[policies.index(LEARNER)] += 1
     total = sum(counts)
     # Five standard deviations of a binomial: fails for a lopsided sampler, never by chance.
     allowed = 5 * math.sqrt(total * (1 / num) * (1 - 1 / num)) + 1
     if any(abs(count - total / num) > allowed for count in counts):
-        raise Broken(
-            f"the chairs are not balanced: when the learner sat once, it sat {counts} times at chairs 0 to {num - 1}; "
-            "give it each chair equally often, or it learns only one side of a game"
+        raise Violation(
+            f"the players are not balanced: in {total} games with one learner it was players 0 to {num - 1} {counts} "
+            "times; make it each player equally often, or it learns only one side of a game"
         )
 
 
-def _restored(factory: SamplerFactory, plugins: Plugins, seed: int) -> None:
-    """A sampler whose state is restored goes on as the one it was saved from."""
-    one = _Line(factory, plugins, seed)
+def _check_restored(factory: SamplerFactory, plugins: Plugins, seed: int) -> None:
+    """A second sampler, given the state of the first, goes on as the first does.
+
+    Into a second instance, as a resumed process does it: in the first one, everything that `state` omits would still
+    be there. The pool is restored too, since a sampler may choose by its results, which are not the sampler's to save.
+    """
+    one = _Trial(factory, plugins, seed)
     for _ in range(NUM_REMEMBERED):
-        one.next(2)
-    two = _Line(factory, plugins, seed)
+        one.seat(2)
+    two = _Trial(factory, plugins, seed)
     if isinstance(one.sampler, Stateful):
-        restore(two.sampler, saved(one.sampler))
-    two.pool.state = saved(one.pool)
-    for line in (one, two):
-        line.rng, line.results = random.Random(seed + 2), random.Random(seed + 3)
+        restore_state(two.sampler, saved_state(one.sampler))
+    two.pool.state = saved_state(one.pool)
+    # A resumed run seeds the generators of a step anew; so both go on from equal ones, and only memory can differ.
+    for trial in (one, two):
+        trial.rng, trial.results = random.Random(seed + 2), random.Random(seed + 3)
     for number in range(NUM_REMEMBERED):
-        seats, again = one.next(2), two.next(2)
-        if seats != again:
-            raise Broken(
-                f"a sampler made anew, its state restored, seated {again} where the first one seated {seats} ({number} "
-                "tables later); keep all that it remembers in `state`"
+        policies, repeated = one.seat(2), two.seat(2)
+        if policies != repeated:
+            raise Violation(
+                f"a new sampler with the restored state returned {repeated} where the first one returned {policies} "
+                f"({number} games later); keep all that it remembers in `state`"
             )

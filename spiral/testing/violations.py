@@ -1,4 +1,4 @@
-"""How a broken promise is found and said: the runner of checks, and what turns exceptions into sentences."""
+"""Defines `Violation`, runs the checks of the kit, and turns the exceptions of a plug-in into violations."""
 
 from __future__ import annotations
 
@@ -10,63 +10,64 @@ from contextlib import contextmanager
 from typing import Any
 
 Check = Callable[[], Iterable[str] | None]
-"""Gives broken promises, or raises one as `Broken`, or is silent."""
+"""Returns the texts of violations, or raises one as `Violation`, or returns None."""
 
 
-class Broken(Exception):
-    """A promise that does not hold; the message is the sentence for the plug-in's author."""
+class Violation(Exception):
+    """A plug-in does not keep its contract. The message is one sentence for its author: what was asked, what the
+    plug-in did, and the remedy."""
 
 
-def findings(*stages: Sequence[Check]) -> list[str]:
-    """The broken promises of the first stage that has any: later stages rely on what earlier ones found.
+def run_checks(*stages: Sequence[Check]) -> list[str]:
+    """The violations of the first stage that has any, without duplicates; [] if all checks of all stages pass.
 
-    The global generators are seeded for the time being, so that what a plug-in wrongly draws from them is the same
-    in every run of the kit.
+    A later stage relies on what the earlier ones checked, so its violations would only repeat theirs.
     """
-    with global_chance() as chance:
+    with global_generators() as seed_globals:
         for stage in stages:
-            found: list[str] = []
+            violations: list[str] = []
             for check in stage:
-                chance(0)
+                # Whatever a plug-in wrongly draws from the global generators is then the same in every run of the kit.
+                seed_globals(0)
                 try:
-                    found += check() or ()
-                except Broken as broken:
-                    found.append(str(broken))
-            if found:
-                return list(dict.fromkeys(found))
+                    violations += check() or ()
+                except Violation as violation:
+                    violations.append(str(violation))
+            if violations:
+                return list(dict.fromkeys(violations))
     return []
 
 
 @contextmanager
-def doing(what: str) -> Iterator[None]:
-    """Turn any exception of a plug-in into a broken promise that names what was being done."""
+def doing(action: str) -> Iterator[None]:
+    """Turn any exception that the body raises into a violation that names the action. A Violation passes unchanged."""
     try:
         yield
-    except Broken:
+    except Violation:
         raise
     except Exception as error:
-        raise Broken(f"{what} raised {type(error).__name__}: {error}") from error
+        raise Violation(f"{action} raised {type(error).__name__}: {error}") from error
 
 
 def short(value: object, limit: int = 70) -> str:
-    """The repr of a value, cut in the middle."""
+    """The repr of a value, cut in the middle to about `limit` characters."""
     text = repr(value)
     return text if len(text) <= limit else f"{text[: limit // 2]} ... {text[-limit // 2 :]}"
 
 
 @contextmanager
-def global_chance() -> Iterator[Callable[[int], None]]:
-    """Yields a function that seeds the global generators; puts them back as they were afterwards."""
-    numpy: Any = sys.modules.get("numpy")  # never imported here: only a game that uses it needs it watched
+def global_generators() -> Iterator[Callable[[int], None]]:
+    """Yields a function that seeds the global generators of random and numpy; restores their states at the end."""
+    numpy: Any = sys.modules.get("numpy")  # not imported here: if no plug-in has imported it, none draws from it
     before = random.getstate(), numpy.random.get_state() if numpy else None
 
-    def seed(number: int) -> None:
+    def seed_globals(number: int) -> None:
         random.seed(number)
         if numpy:
             numpy.random.seed(number)
 
     try:
-        yield seed
+        yield seed_globals
     finally:
         random.setstate(before[0])
         if numpy:
@@ -74,5 +75,5 @@ def global_chance() -> Iterator[Callable[[int], None]]:
 
 
 def is_finite(value: object) -> bool:
-    """Whether a value is a finite number, which a bool is not."""
+    """Whether a value is a finite int or float; False for a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from spiral.api.errors import RunError
-from spiral.api.records import Episode, LEARNER
+from spiral.api.records import LEARNER, Episode
 from spiral.api.training import RecordsEpisodes
 from spiral.evaluation.exact import exact_metrics, policy_record
 from spiral.learning.credit import shaped

@@ -15,9 +15,8 @@ from spiral import hookimpl
 from spiral.commands.main import main
 from spiral.config import loading as config
 from spiral.plugins.registry import Plugins
-from spiral.runs import checkpoints as checkpoint
 from spiral.runs.directory import RunDir
-from spiral.selfplay import setup as assemble
+from spiral.selfplay.validation import check
 from spiral.training.loop import train
 
 ROOT = Path(__file__).parents[2]
@@ -117,7 +116,7 @@ def plugins():
 
 def run(path, plugins, words, resume=False):
     asked = config.load(None, [*SMALL, *words])
-    assemble.check(asked, plugins)
+    check(asked, plugins)
     opened = RunDir.open(path)[0] if resume else RunDir.create(path, asked, plugins.distributions)
     train(asked, opened, plugins, lambda *_: None, resume)
     return opened
@@ -160,26 +159,27 @@ def test_a_plug_ins_state_goes_on_after_a_resume(tmp_path, plugins):
     """Two steps, then one more: the estimator was called three times, and says so."""
     run(tmp_path / "r", plugins, ["advantage=counting", "steps=2"])
     opened = run(tmp_path / "r", plugins, ["advantage=counting", "steps=3"], resume=True)
-    state = json.loads((checkpoint.latest(opened.path) / "state.json").read_text())
+    state = json.loads((opened.checkpoint() / "state.json").read_text())
     assert state["plugins"]["advantage"]["calls"] == 3
     assert [line["step"] for line in opened.metrics()] == [0, 1, 2, 3]
 
 
 def test_the_pool_remembers_results(tmp_path, plugins):
-    """24 games against the bot: one tally for each chair, 24 results in all."""
+    """24 games against the bot: as many recent results, and a rating of both."""
     opened = run(tmp_path / "r", plugins, ["opponents=fixed"])
     pool = json.loads((opened.checkpoints / "step-000003" / "state.json").read_text())["plugins"]["pool"]
-    mine = pool["ledger"]["tallies"]["kuhn_poker"]["learner"]["bot:random"]
-    assert {*mine} == {"0", "1"}
-    assert sum(sum(tally) for tally in mine.values()) == 24
+    total, weight = pool["results"]["recent"]["kuhn_poker"]["bot:random"]
+    assert 0 <= total <= weight
+    assert weight == pytest.approx(sum((1 - 1 / 200) ** n for n in range(24)))
+    assert {*pool["results"]["ratings"]["kuhn_poker"]} == {"learner", "bot:random"}
 
 
-@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.stem)
-def test_every_example_runs(example, tmp_path):
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*/config.yaml")), ids=lambda p: p.parent.name)
+def test_every_recipe_runs(recipe, tmp_path):
     """The real command, shrunk."""
     words = [word for word in SMALL if not word.startswith(("steps", "evaluate.every"))]
     shrunk = [*words, "steps=1", "evaluate.every=0", "model=byte-0.1m", "--run-dir", str(tmp_path / "r")]
-    result = CliRunner().invoke(main, ["train", str(example), *shrunk], catch_exceptions=False)
+    result = CliRunner().invoke(main, ["train", str(recipe), *shrunk], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "r" / "report.html").exists()
 

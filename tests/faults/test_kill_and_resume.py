@@ -28,7 +28,7 @@ POOLED = [
 ]  # fmt: skip
 MIXED = [
     *CONFIG, "rollout.episodes=200", "games=[kuhn_poker,tic_tac_toe]", "engine.args.max_rows=24",
-    "rollout.max_concurrent=90", "checkpoint.every=2", "learner.ema=0.9", "opponents=exploiter", "curriculum=balanced_tokens",
+    "rollout.max_concurrent=90", "checkpoint.every=2", "learner.ema=0.9", "opponents=league", "curriculum=balanced_tokens",
     "advantage=turn_gae", "pool={every: 1, size: 2, keep: best, members: [random]}",
 ]  # fmt: skip
 
@@ -178,12 +178,12 @@ def test_a_run_killed_at_many_moments_is_the_same_run(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "example", ["textarena_nim", "textarena_snake", "textarena_frozen_lake", "openspiel_leduc", "five_games"]
+    "recipe", ["textarena_nim", "textarena_snake", "textarena_frozen_lake", "leduc_openspiel", "five_games"]
 )
-def test_an_example_killed_and_resumed_is_the_same_run(example, tmp_path):
+def test_a_recipe_killed_and_resumed_is_the_same_run(recipe, tmp_path):
     """Games of other libraries, with chance of their own, a pool and several games at once: shrunk, killed, resumed."""
     words = [
-        str(Path(__file__).parents[2] / "examples" / f"{example}.yaml"), f"steps={STEPS}", "rollout.episodes=16",
+        str(Path(__file__).parents[2] / "recipes" / recipe / "config.yaml"), f"steps={STEPS}", "rollout.episodes=16",
         "checkpoint.every=3", "checkpoint.keep=0", "checkpoint.episodes=4", "warm_start.max_steps=50", "loggers=[]",
         "evaluate.every=6", "evaluate.matches=2", "pool.every=2", "pool.size=3",
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""After a collapse the run goes back to where it was healthy and meets wider opponents; nothing of it depends on luck.
+"""After a collapse the run goes back to where it was healthy and falls back on other opponents, without any chance.
 
 The detector is replaced by one that finds a collapse at step 5, whatever the metrics: what is tested is what follows.
 """
@@ -10,9 +10,9 @@ import pytest
 from spiral.api.errors import RunError
 from spiral.config import loading as config
 from spiral.plugins.registry import Plugins
-from spiral.runs import checkpoints as checkpoint
-from spiral.runs.directory import RunDir
-from spiral.selfplay import setup as assemble
+from spiral.runs import checkpoints
+from spiral.runs.directory import RunDir, step_of
+from spiral.selfplay.validation import check
 from spiral.training.health.detector import Collapse
 from spiral.training.loop import train
 
@@ -48,7 +48,7 @@ def detector(monkeypatch):
 def _run(path, *words):
     plugins = Plugins.installed()
     asked = config.load(None, [*SMALL, *words])
-    assemble.check(asked, plugins)
+    check(asked, plugins)
     resume = (path / "config.yaml").exists()
     opened = RunDir.open(path)[0] if resume else RunDir.create(path, asked, plugins.distributions)
     train(asked, opened, plugins, lambda *_: None, resume)
@@ -75,12 +75,12 @@ def test_a_stop_keeps_what_was_learned(tmp_path):
     """One sentence with the reason; a checkpoint after the very step, and the report."""
     with pytest.raises(RunError, match=r"stopped at step 5, as health.action asks: It fell over\."):
         _run(tmp_path / "run", "health.action=stop")
-    assert checkpoint.latest(tmp_path / "run").name == "step-000006"
+    assert RunDir(tmp_path / "run").checkpoint().name == "step-000006"
     assert (tmp_path / "run" / "report.html").exists()
 
 
-def test_a_rollback_goes_back_and_widens(tmp_path):
-    """Back to step 2, the newest checkpoint up to step 3; from there half of the tables seat the other sampler's bot.
+def test_a_rollback_goes_back_and_falls_back(tmp_path):
+    """Back to step 2, the newest checkpoint up to step 3; from there half of the games have the fallback sampler's bot.
 
     What was forgotten is kept aside; the second time the collapse is noted only, since one rollback was allowed.
     """
@@ -93,22 +93,21 @@ def test_a_rollback_goes_back_and_widens(tmp_path):
     assert with_bot
     assert min(with_bot) >= 2
     assert {0, 1} <= without
-    assert checkpoint.latest(run.path).name == "step-000008"
+    assert run.checkpoint().name == "step-000008"
 
 
 def test_the_healthy_checkpoint_is_never_dropped(tmp_path, monkeypatch):
     """With one checkpoint kept, the newest healthy one stays beside it until the collapse is named."""
     seen = []
-    save = checkpoint.save
+    thin_out = checkpoints.thin_out
 
-    def watched(directory, step, *rest, **more):
-        path = save(directory, step, *rest, **more)
-        seen.append((step, [checkpoint.step_of(p) for p in checkpoint.found(directory)]))
-        return path
+    def watched(run, keep, spare):
+        thin_out(run, keep, spare)
+        seen.append([step_of(path) for path in run.checkpoint_paths()])
 
-    monkeypatch.setattr(checkpoint, "save", watched)
+    monkeypatch.setattr(checkpoints, "thin_out", watched)
     _run(tmp_path / "run", *ROLLBACK)
-    assert seen[:4] == [(0, [0]), (2, [0, 2]), (4, [2, 4]), (2, [2])]
+    assert seen[:4] == [[0], [0, 2], [2, 4], [2]]
 
 
 @pytest.mark.parametrize("moment", ["set_aside", "drop", "save", "rewind", "write_events"])
@@ -117,7 +116,7 @@ def test_a_rollback_that_is_interrupted_comes_to_the_same_end(tmp_path, monkeypa
     whole = _run(tmp_path / "whole", *ROLLBACK)
 
     def _interrupted(name, after):
-        owner = checkpoint if moment in ("drop", "save") else RunDir
+        owner = checkpoints if moment in ("drop", "save") else RunDir
         real, calls = getattr(owner, moment), []
 
         def dying(*args, **kwargs):
@@ -144,12 +143,12 @@ def test_a_rollback_that_is_interrupted_comes_to_the_same_end(tmp_path, monkeypa
         run = _interrupted(f"{moment}-{after}", after)
         for name in ("events.jsonl", "episodes.jsonl"):
             assert (run.path / name).read_bytes() == (whole.path / name).read_bytes()
-        mine, theirs = (checkpoint.latest(r.path) for r in (run, whole))
-        assert (mine / "state.json").read_text() == (theirs / "state.json").read_text()
-        assert (mine / "live.safetensors").read_bytes() == (theirs / "live.safetensors").read_bytes()
+        resumed, uninterrupted = run.checkpoint(), whole.checkpoint()
+        for name in ("state.json", "live.safetensors"):
+            assert (resumed / name).read_bytes() == (uninterrupted / name).read_bytes()
 
 
-def test_a_rollback_without_a_sampler_to_widen_with_is_refused():
+def test_a_rollback_without_a_fallback_sampler_is_refused():
     """It would come to the same collapse again."""
-    _, faults = config.read(None, ["health.action=rollback"])
-    assert any("needs a sampler to widen the opponents with, such as health.fallback=uniform_past" in f for f in faults)
+    _, problems = config.read(None, ["health.action=rollback"])
+    assert any("needs a sampler to fall back on, such as health.fallback=uniform_past" in p for p in problems)

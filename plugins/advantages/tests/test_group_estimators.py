@@ -1,4 +1,4 @@
-"""REINFORCE, GRPO and RLOO by hand arithmetic; none of them remembers anything."""
+"""REINFORCE, GRPO and RLOO by hand arithmetic; none of them has state."""
 
 import itertools
 

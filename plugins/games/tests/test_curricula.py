@@ -1,4 +1,4 @@
-"""Game samplers by hand arithmetic and by long runs against made-up results: what is chosen and learnt."""
+"""Curricula by hand arithmetic and by long runs against made-up results: what is chosen and learnt."""
 
 import json
 import random

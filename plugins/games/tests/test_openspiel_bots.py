@@ -1,4 +1,4 @@
-"""OpenSpiel's players as bots: strength, determinism, and that none of them peeks."""
+"""OpenSpiel's bots: strength, determinism, and that none of them uses hidden information."""
 
 import copy
 import random

@@ -1,4 +1,4 @@
-"""TextArena's environments as games: moves, observations, illegal moves, copies and the table, on real environments."""
+"""TextArena's environments as games: moves, observations, illegal moves, copies and the catalogue, on real environments."""
 
 import copy
 import random

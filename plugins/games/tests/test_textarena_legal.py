@@ -8,7 +8,7 @@ import pytest
 from spiral_games.textarena import TextArenaGame, environment_ids
 from spiral_games.textarena import importing as upstream
 from spiral_games.textarena import legal_moves as legal
-from spiral_games.textarena.move_candidates import SHAPES
+from spiral_games.textarena.move_candidates import CANDIDATES
 
 pytest.importorskip("textarena")
 
@@ -35,7 +35,7 @@ def takes(game, move):
 
 
 def test_every_list_belongs_to_a_registered_class():
-    assert set(legal.LISTERS) | set(legal.RESAMPLERS) | set(SHAPES) | legal.CAN_GIVE_UP <= set(ids())
+    assert set(legal.LISTERS) | set(legal.RESAMPLERS) | set(CANDIDATES) | legal.CAN_GIVE_UP <= set(ids())
 
 
 @pytest.mark.parametrize("name", sorted(legal.LISTERS))

@@ -1,4 +1,4 @@
-"""The parts of the TextArena adapter that know no environment: f-strings, generators, word lists."""
+"""The parts of the TextArena adapter that are the same for all environments: f-strings, generators, word lists."""
 
 import ast
 import pickle

@@ -1,4 +1,4 @@
-"""An exported model is a stock Llama that says exactly the same."""
+"""An exported model is a stock Llama with equal logits."""
 
 import pytest
 import torch

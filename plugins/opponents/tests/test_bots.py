@@ -1,4 +1,4 @@
-"""The bots that play any game: perfect play against known theory, and what each refuses."""
+"""The bots `random` and `perfect`: perfect play against known theory, and what each refuses."""
 
 import pickle
 import random

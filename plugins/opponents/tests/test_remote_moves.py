@@ -1,4 +1,4 @@
-"""Which move is read in what a chat model says: its box or last line, if that names one move and no other."""
+"""The move that is read in a chat model's reply: its box or last line, if that names one move and no other."""
 
 import time
 

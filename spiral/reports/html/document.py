@@ -1,8 +1,7 @@
-"""Writes one page to look at a run with; knows no game, and nothing of how the run's files came to be.
+"""Writes a run's page: a single HTML file that asks the network for nothing.
 
-The page is a single HTML file that asks the network for nothing. A run directory is untrusted, game text above
-all: it is embedded as JSON in which no tag can begin, the page shows it as text only, and a content security
-policy lets no other script run. The same files give the same bytes.
+A run directory is untrusted, game text above all: it is embedded as JSON in which no tag can begin, the page shows it
+as text only, and a content security policy lets no other script run. The same files give the same bytes.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import base64
 import hashlib
 import html
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +17,10 @@ from typing import Any
 
 from spiral.api.errors import RunError
 from spiral.reports.html.records import collect
+from spiral.runs.files import write_atomic
+
+SCRIPTS = ("charts.js", "curves.js", "health.js", "replay.js", "page.js")
+"""In this order: page.js lays out what the others define."""
 
 
 def write_report(run_dir: Path) -> Path:
@@ -30,28 +32,24 @@ def write_report(run_dir: Path) -> Path:
     if not run_dir.is_dir():
         raise RunError(f"no run directory {run_dir}; give the directory that `spiral train` wrote")
     path = run_dir / "report.html"
-    # In the same directory, since a rename across file systems is not atomic.
-    unfinished = run_dir / f".report.html.{os.getpid()}"
-    try:
-        unfinished.write_text(render(collect(run_dir)), encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_atomic(path, render(collect(run_dir)))
     return path
 
 
 def render(data: Mapping[str, Any]) -> str:
     """A run's page as HTML, with `data` inside."""
-    script = asset("charts.js") + asset("health.js") + asset("page.js")
+    script = "".join(map(asset, SCRIPTS))
     return document(f"{data.get('run', '')} · spiral", data, asset("page.css"), script)
 
 
 def document(title: str, data: Mapping[str, Any], style: str, script: str) -> str:
     """A page that draws itself from `data`: no other script or style runs, and nothing is asked of the network."""
+    # The policy names the one style and the one script by their hashes, so markup that slipped in could run nothing.
     policy = f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'"
     parts = {
         "policy": policy,
-        "title": html.escape(title),
+        # A directory's name need not be text; what is not cannot be written as UTF-8.
+        "title": html.escape(title.encode("utf-8", "replace").decode("utf-8")),
         "style": style,
         "script": script,
         "data": embed(data),
@@ -62,6 +60,8 @@ def document(title: str, data: Mapping[str, Any], style: str, script: str) -> st
 
 def embed(data: Any) -> str:
     """JSON that is safe inside a script element: ASCII, and without a character that begins or ends a tag."""
+    # Escaped inside JSON strings, the only place of these characters: a script element ends at the first `</script`,
+    # whatever its type, and `<!--` changes how its rest is read.
     text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

@@ -1,25 +1,22 @@
-"""Reads what a run left behind into one bounded JSON value for the page; knows no game and no HTML.
+"""Collects the files of a run into one bounded JSON value, the data of its page.
 
 Any file may be missing, empty or cut off in the middle of a line: a run can be killed at any moment.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from spiral.reports.html.values import Json, as_dict, as_float, as_list, as_number, as_text, rounded
+from spiral.reports.html.curves import read_curves, series, total
+from spiral.reports.html.game_index import game_index
+from spiral.reports.html.values import Json, as_dict, as_list, as_name, as_number, as_text
+from spiral.runs import metric_names
 
-MAX_POINTS = 1000
-"""Points of a curve; a longer one keeps the lowest and highest of each stretch."""
-NUM_MEANS = 60
-"""Stretches whose mean is drawn over a noisy curve."""
 MAX_EPISODES = 200
 """Games that can be replayed."""
 MAX_PARSED = 4000
@@ -31,8 +28,10 @@ MAX_TURNS = 200
 """Turns shown of one game: the first half and the last half of them."""
 MAX_GAME_CHARS = 24_000
 """Characters of observations shown of one game, and as many of replies."""
-MAX_FAULTS = 50
+MAX_VOIDED = 50
+"""Voided games shown, the last ones."""
 MAX_EVENTS = 50
+"""Health events shown, the last ones."""
 MAX_RATED = 60
 """Rows of a table of ratings, the best and the learner; and tables, one a game."""
 MAX_STATES = 500
@@ -41,7 +40,6 @@ MAX_MOVES = 20
 """Moves shown of one row."""
 
 T = TypeVar("T")
-Points = list[tuple[int, float]]
 
 
 def collect(run_dir: Path) -> Json:
@@ -49,76 +47,55 @@ def collect(run_dir: Path) -> Json:
     unreadable: dict[str, int] = {}
     curves = read_curves(_objects(run_dir / "metrics.jsonl", unreadable))
     episodes, num_episodes = read_episodes(run_dir / "episodes.jsonl", unreadable)
-    faults = [_fault(row) for row in _objects(run_dir / "voided.jsonl", unreadable)]
+    voided = [_voided(row) for row in _objects(run_dir / "voided.jsonl", unreadable)]
     events = [_event(row) for row in _objects(run_dir / "events.jsonl", unreadable)]
-    policy = _object(run_dir / "policy.json", unreadable)
-    pool = _object(run_dir / "pool.json", unreadable)
+    policy = {as_name(game): _policy(entry) for game, entry in _object(run_dir / "policy.json", unreadable).items()}
+    rated = list(_object(run_dir / "pool.json", unreadable).items())[:MAX_RATED]
+    pool = {as_name(game): _ratings(rows) for game, rows in rated}
     plugins = _object(run_dir / "plugins.json", unreadable)
     config = _read(run_dir / "config.yaml").decode("utf-8", "replace")
+    configured = _from_config(config)
     return {
         "run": run_dir.resolve().name,
         "config": config,
-        **_from_config(config),
+        "games": game_index(configured["games"], curves, [*pool, *policy, *(row["game"] for row in episodes)]),
+        "model": configured["model"],
+        "steps": configured["steps"],
         # A step's line is written when the step is done; a last evaluation may stand on a line of its own.
-        "done": 1 + max((p[-1][0] for n, p in curves.items() if p and not n.startswith("eval/")), default=-1),
+        "done": 1 + max((p[-1][0] for n, p in curves.items() if p and not metric_names.is_evaluation(n)), default=-1),
         "totals": {
-            name: rounded(math.fsum(value for _, value in curves.get(name, []) if math.isfinite(value)))
-            for name in ("time/step_s", "learner/refused", "play/voided")
+            name: total(curves.get(name, []))
+            for name in (metric_names.STEP_SECONDS, metric_names.REFUSED, metric_names.VOIDED)
         },
-        "series": {name: _series(points) for name, points in curves.items()},
+        "series": {name: series(points) for name, points in curves.items()},
         "episodes": episodes,
         "num_episodes": num_episodes,
-        "faults": faults[-MAX_FAULTS:],
-        "num_faults": len(faults),
-        "fault_causes": dict(Counter(fault["cause"] for fault in faults).most_common(8)),
+        "voided": voided[-MAX_VOIDED:],
+        "num_voided": len(voided),
+        "voided_causes": dict(Counter(game["cause"] for game in voided).most_common(8)),
+        "voided_metrics": [name for name in curves if metric_names.voided_cause(name) is not None],
         "events": events[-MAX_EVENTS:],
         "num_events": len(events),
-        "pool": {as_text(game, 200): _ratings(rows) for game, rows in list(pool.items())[:MAX_RATED]},
-        "policy": {game: _policy(entry) for game, entry in policy.items()},
-        "plugins": {name: as_text(version, 200) for name, version in plugins.items()},
+        "pool": pool,
+        "policy": policy,
+        "plugins": {name: as_name(version) for name, version in plugins.items()},
         "unreadable": unreadable,
     }
-
-
-def read_curves(rows: Iterator[Json]) -> dict[str, Points]:
-    """Name, in order of appearance -> (step, value) by rising step.
-
-    Of two values for a step the later line's counts: a resumed run writes its last steps again.
-    """
-    curves: dict[str, dict[int, float]] = {}
-    for row in rows:
-        step = row.pop("step", None)
-        if not isinstance(step, int):
-            continue
-        for name, value in row.items():
-            if isinstance(value, int | float):
-                curves.setdefault(name, {})[step] = as_float(value)
-    return {name: sorted(curve.items()) for name, curve in curves.items()}
-
-
-def downsample(points: Sequence[tuple[int, float]], limit: int = MAX_POINTS) -> Points:
-    """At most `limit` of `points`: both ends, and the lowest and highest of each equal stretch between."""
-    if len(points) <= limit:
-        return list(points)
-    middle, num_stretches = points[1:-1], max(1, (limit - 2) // 2)
-    kept = {points[0], points[-1]}
-    for stretch in _stretches(middle, num_stretches):
-        kept |= {min(stretch, key=lambda p: p[1]), max(stretch, key=lambda p: p[1])}
-    return sorted(kept)
 
 
 def read_episodes(path: Path, unreadable: dict[str, int]) -> tuple[list[Json], int | None]:
     """Games to replay, spread over the run, and how many there are; None if they were too many to count.
 
     Each kind of game and ending gets an equal share as far as it has games: an illegal move late in training
-    is rare, and is what one wants to see.
+    is rare, and is what a reader wants to see.
     """
     lines, complete = _lines(path)
     rows = [row for line in _spread(lines, MAX_PARSED) for row in _parsed(line, path.name, unreadable)]
     kinds: dict[tuple[str, str], list[int]] = {}
     for i, row in enumerate(rows):
-        kinds.setdefault((as_text(row.get("game"), 200), as_text(row.get("ending"), 200)), []).append(i)
+        kinds.setdefault((as_name(row.get("game")), as_name(row.get("ending"))), []).append(i)
     chosen: list[int] = []
+    # The rarest kind first, so that what it leaves of its share goes to the commoner ones.
     for k, kind in enumerate(sorted(kinds.values(), key=len)):
         chosen += _spread(kind, (MAX_EPISODES - len(chosen)) // (len(kinds) - k))
     return [_episode(rows[i]) for i in sorted(chosen)], len(lines) if complete else None
@@ -131,11 +108,11 @@ def _episode(row: Json) -> Json:
     limit = MAX_GAME_CHARS // max(1, len(shown))
     return {
         "step": as_number(row.get("step")),
-        "game": as_text(row.get("game"), 200),
+        "game": as_name(row.get("game")),
         "deal": as_text(row.get("deal"), 40),  # as text: 64 bits do not fit in a script's numbers
-        "policies": [as_text(policy, 200) for policy in as_list(row.get("policies"))],
+        "policies": [as_name(policy) for policy in as_list(row.get("policies"))],
         "returns": [as_number(value) for value in as_list(row.get("returns"))],
-        "ending": as_text(row.get("ending"), 200),
+        "ending": as_name(row.get("ending")),
         "offender": as_number(row.get("offender")),
         "num_turns": len(turns),
         "turns": [_turn(k, turn, limit) for k, turn in shown],
@@ -158,10 +135,10 @@ def _turn(number: int, turn: Json, limit: int) -> Json:
     }
 
 
-def _fault(row: Json) -> Json:
+def _voided(row: Json) -> Json:
     return {
         "step": as_number(row.get("step")),
-        "game": as_text(row.get("game"), 200),
+        "game": as_name(row.get("game")),
         "deal": as_text(row.get("deal"), 40),
         "moves": [as_text(move, 100) for move in as_list(row.get("moves"))[-20:]],
         "cause": as_text(row.get("cause"), 100) or "game",
@@ -174,7 +151,7 @@ def _event(row: Json) -> Json:
         "step": as_number(row.get("step")),
         "since": as_number(row.get("since")),
         "kind": as_text(row.get("kind"), 100),
-        "game": as_text(row.get("game"), 200),
+        "game": as_name(row.get("game")),
         "sentence": as_text(row.get("sentence"), 1000),
         "severity": as_text(row.get("severity"), 40),
         "action": as_text(row.get("action"), 300),
@@ -186,7 +163,7 @@ def _ratings(rows: Any) -> Json:
     rated = [
         (
             mu,
-            {"policy": as_text(row.get("policy"), 200), "mu": mu}
+            {"policy": as_name(row.get("policy")), "mu": mu}
             | {key: as_number(row.get(key)) for key in ("sigma", "score", "games")},
         )
         for row in as_list(rows)
@@ -207,23 +184,6 @@ def _policy(entry: Any) -> Json:
         likeliest = sorted(moves, key=lambda move: -move[1])[:MAX_MOVES]
         rows.append([as_text(observation, 2000), likeliest, as_number(illegal.get(observation))])
     return {"step": as_number(entry.get("step")), "rows": rows, "num_rows": len(table)}
-
-
-def _series(points: Points) -> Json:
-    """A curve as the page draws it; values that are not finite are left out and counted."""
-    finite = [(step, value) for step, value in points if math.isfinite(value)]
-    kept = downsample(finite)
-    means = [
-        (stretch[len(stretch) // 2][0], math.fsum(value for _, value in stretch) / len(stretch))
-        for stretch in (_stretches(finite, NUM_MEANS) if len(finite) > 3 * NUM_MEANS else ())
-    ]
-    return {
-        "x": [step for step, _ in kept],
-        "y": [rounded(value) for _, value in kept],
-        "mean_x": [step for step, _ in means],
-        "mean_y": [rounded(value) for _, value in means],
-        "not_finite": len(points) - len(finite),
-    }
 
 
 def _from_config(text: str) -> Json:
@@ -292,10 +252,5 @@ def _spread(items: Sequence[T], limit: int) -> list[T]:
     """At most `limit` items at equal distances, the first and the last among them."""
     if len(items) <= limit:
         return list(items)
+    # Counted from the end, so that a limit of 1 keeps the last: the newest game says most.
     return [items[-1 - i * (len(items) - 1) // max(1, limit - 1)] for i in reversed(range(limit))]
-
-
-def _stretches(items: Sequence[T], count: int) -> list[Sequence[T]]:
-    """`items` cut into `count` runs of nearly equal length, none empty."""
-    cuts = [i * len(items) // count for i in range(count + 1)]
-    return [items[a:b] for a, b in itertools.pairwise(cuts) if a < b]

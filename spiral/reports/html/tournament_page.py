@@ -1,4 +1,4 @@
-"""Writes a tournament's page; knows its record as `spiral.evaluation.tournament` gives it, and how no game came to be.
+"""Writes a tournament's page from its record, the JSON value that `spiral.evaluation.tournament` makes.
 
 As safe as a run's page: names come from users and models, so they are embedded as data and shown as text only.
 """

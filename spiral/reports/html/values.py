@@ -1,4 +1,4 @@
-"""JSON values of any shape -> values of the expected one, bounded in size; knows nothing of where they came from."""
+"""JSON values of any shape, read as the expected type and bounded in size."""
 
 from __future__ import annotations
 
@@ -43,3 +43,8 @@ def as_text(value: Any, limit: int) -> str:
     text = "" if value is None else value if isinstance(value, str) else str(value)
     head, tail = limit // 3, len(text) - (limit - limit // 3)
     return text if tail <= head else f"{text[:head]}\n[{tail - head} characters left out]\n{text[tail:]}"
+
+
+def as_name(value: Any) -> str:
+    """The name of a game or a policy, cut alike wherever the page shows or compares one."""
+    return as_text(value, 200)

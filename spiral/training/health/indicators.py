@@ -7,7 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from spiral.api.records import Episode, LEARNER, PolicyId, Trajectory, outcome
+from spiral.api.records import LEARNER, Episode, PolicyId, Trajectory, outcome
 from spiral.policies.reference import is_bot_id
 from spiral.runs import metric_names
 from spiral.theory.intervals import TWO_SIDED_95

@@ -8,7 +8,7 @@ from spiral.api.errors import ConfigError
 from spiral.config.loading import dump, load, parse_plugin
 from spiral.config.schema import GameConfig, PluginConfig
 from spiral.plugins.registry import Plugins
-from spiral.selfplay import setup as assemble
+from spiral.selfplay.validation import check
 
 
 def _faults(overrides=(), path=None):
@@ -306,8 +306,8 @@ def test_a_bot_on_the_command_line():
 
 
 def test_a_bot_that_cannot_play_a_game_is_found_before_a_model_loads():
-    """`perfect` has nothing to search in Kuhn poker: one sentence that names the game, from `assemble.check`."""
+    """`perfect` has nothing to search in Kuhn poker: one sentence that names the game, before anything heavy."""
     with pytest.raises(ConfigError, match="game kuhn_poker: The bot perfect cannot play"):
-        assemble.check(load(None, ["evaluate.opponents=[perfect]"]), Plugins.installed())
+        check(load(None, ["evaluate.opponents=[perfect]"]), Plugins.installed())
     with pytest.raises(ConfigError, match="game kuhn_poker: The bot perfect cannot play"):
-        assemble.check(load(None, ["opponents={name: fixed, args: {opponent: perfect}}"]), Plugins.installed())
+        check(load(None, ["opponents={name: fixed, args: {opponent: perfect}}"]), Plugins.installed())

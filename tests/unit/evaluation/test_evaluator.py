@@ -6,10 +6,10 @@ import random
 import pytest
 import torch
 from spiral_games.native.kuhn_poker import KuhnPoker
-from spiral_models.byte.presets import MODELS
+from spiral_models import MODELS
 
 from spiral.api.errors import SpiralError
-from spiral.api.records import Episode, Trajectory, outcome
+from spiral.api.records import Episode, Trajectory
 from spiral.config.loading import load
 from spiral.engines.torch.engine import TorchEngine
 from spiral.evaluation.evaluator import Evaluator
@@ -20,8 +20,10 @@ from spiral.models.logits import TokenLogits, parameters
 from spiral.models.prompt_cache import Prompter
 from spiral.models.prompts import BoxedFormat, PlainFormat
 from spiral.plugins.registry import Plugins
+from spiral.policies.completer import Completer
 from spiral.policies.pool import AVERAGED, Pool
 from spiral.theory.best_response import GameTree, nash_conv
+from spiral.theory.intervals import wilson_interval
 
 torch.set_num_threads(1)
 
@@ -78,7 +80,7 @@ def test_a_tally_by_hand():
     found = tally(episodes, 0)
     assert (found.wins, found.draws, found.losses, found.games, found.illegal) == (2, 1, 1, 4, 1)
     assert found.mean_return == pytest.approx(0.25)
-    assert found.return_error == pytest.approx(1.96 * math.sqrt(35 / 12 / 4))
+    assert found.return_error == pytest.approx(1.959964 * math.sqrt(35 / 12 / 4))
     assert found.interval(found.wins) == wilson_interval(2, 4)
     other = tally(episodes, 1)
     assert (other.wins, other.draws, other.losses, other.illegal) == (1, 1, 2, 0)
@@ -87,20 +89,22 @@ def test_a_tally_by_hand():
 @pytest.mark.parametrize(
     ("returns", "results"),
     [
-        ((1.0, -1.0), [0, 2]),
-        ((0.0, 0.0), [1, 1]),
-        ((1.0, 1.0, -2.0), [1, 1, 2]),  # two share the best
-        ((0.5, 0.2, -0.7), [0, 2, 2]),
-        ((3.0,), [0]),
-        ((0.0,), [1]),
-        ((-1.0,), [2]),
-        ((5.0, 4.0), [0, 2]),  # not zero-sum: who has more has won
-        ((-1.0, -3.0), [0, 2]),
+        ((1.0, -1.0), "wl"),
+        ((0.0, 0.0), "dd"),
+        ((1.0, 1.0, -2.0), "ddl"),  # two share the best
+        ((0.5, 0.2, -0.7), "wll"),
+        ((3.0,), "w"),
+        ((0.0,), "d"),
+        ((-1.0,), "l"),
+        ((5.0, 4.0), "wl"),  # not zero-sum: the higher return wins
+        ((-1.0, -3.0), "wl"),
     ],
 )
 def test_who_won(returns, results):
     """A player's return against the best of the others; with one player its sign."""
-    assert [outcome(_episode(returns), i) for i in range(len(returns))] == results
+    for player, result in enumerate(results):
+        counted = tally([_episode(returns)], player)
+        assert (counted.wins, counted.draws, counted.losses) == (result == "w", result == "d", result == "l")
 
 
 # Exact tables
@@ -217,40 +221,40 @@ class Bot:
 
 
 @pytest.fixture
-def arena(kuhn):
+def runner(kuhn):
     model, tokenizer, prompter, _ = kuhn
-    pool = Pool(Plugins())
-    pool.bots["bot:bold"] = Bot(["bet", "call"])
-    pool.bots["bot:meek"] = Bot(["check", "fold"])
-    pool.add_weights(AVERAGED)
     engine = TorchEngine(model, tokenizer)
+    pool = Pool(Plugins(), Completer.of(engine, prompter, 16))
+    pool.add_bot("bot:bold", Bot(["bet", "call"]))
+    pool.add_bot("bot:meek", Bot(["check", "fold"]))
+    pool.add_weights(AVERAGED)
     engine.load_weights(AVERAGED, parameters(model), 0)
     # A config for training in groups must not make an evaluation play each deal 8 times.
     config = load(overrides=["rollout.episodes=8", "rollout.group_size=8"]).rollout
-    return MatchRunner({"kuhn": KuhnPoker}, pool, engine, prompter, config), pool
+    return MatchRunner({"kuhn": KuhnPoker}, pool, config)
 
 
-def test_matches_change_chairs(arena):
-    """Bold against meek in Kuhn: the meek one folds or checks into a bet, so bold wins 1 chip in every game and chair."""
-    tallies = arena[0].against("kuhn", "bot:bold", "bot:meek", 30, (0,))
+def test_matches_change_players(runner):
+    """Bold against meek in Kuhn: the meek one folds or checks into a bet, so bold wins 1 chip in every game and as either player."""
+    tallies = runner.against("kuhn", "bot:bold", "bot:meek", 30, (0,))
     assert [(t.wins, t.games, t.mean_return, t.return_error) for t in tallies] == [(30, 30, 1.0, 0.0)] * 2
-    back = arena[0].against("kuhn", "bot:meek", "bot:bold", 30, (0,))
+    back = runner.against("kuhn", "bot:meek", "bot:bold", 30, (0,))
     assert [(t.losses, t.mean_return) for t in back] == [(30, -1.0)] * 2
 
 
-def test_matches_are_played_from_many_deals(arena):
+def test_matches_are_played_from_many_deals(runner):
     """Every game of a match has a deal of its own, whatever the training does; equal seeds give equal matches."""
-    episodes = arena[0].play("kuhn", [AVERAGED, "bot:meek"], 40, (3,))
+    episodes = runner.play("kuhn", [AVERAGED, "bot:meek"], 40, (3,))
     assert len({e.deal for e in episodes}) == 40
     assert {e.policies for e in episodes} == {(AVERAGED, "bot:meek")}
-    assert arena[0].play("kuhn", [AVERAGED, "bot:meek"], 40, (3,)) == episodes
+    assert runner.play("kuhn", [AVERAGED, "bot:meek"], 40, (3,)) == episodes
 
 
-def test_the_evaluators_metrics(arena, kuhn):
+def test_the_evaluators_metrics(runner, kuhn):
     """Rates by chair that add up to 1, with the interval of the wins, for each game and bot."""
     _, _, prompter, _ = kuhn
     config = load(overrides=["evaluate.matches=10"]).evaluate
-    evaluator = Evaluator({"kuhn": KuhnPoker}, ["bot:meek"], arena[0], prompter, config)
+    evaluator = Evaluator({"kuhn": KuhnPoker}, ["bot:meek"], runner, prompter, config)
     metrics = evaluator.matches(AVERAGED, (1,))
     for player in (0, 1):
         prefix = f"eval/kuhn/vs/meek/p{player}"
@@ -262,11 +266,11 @@ def test_the_evaluators_metrics(arena, kuhn):
     assert metrics["eval/kuhn/vs/meek/p0/return"] == -2.0
 
 
-def test_large_games_are_measured_by_matches_alone(arena, kuhn):
+def test_large_games_are_measured_by_matches_alone(runner, kuhn):
     """A tree above max_nodes, or a switch that is off, gives no exact number and no error."""
     model, _, prompter, _ = kuhn
     lm = TokenLogits(model)
     for words in (["evaluate.max_nodes=5"], ["evaluate.exploitability=false"]):
-        assert Evaluator({"kuhn": KuhnPoker}, [], arena[0], prompter, load(overrides=words).evaluate).exact(lm) == {}
-    exact = Evaluator({"kuhn": KuhnPoker}, [], arena[0], prompter, load().evaluate).exact(lm)
+        assert Evaluator({"kuhn": KuhnPoker}, [], runner, prompter, load(overrides=words).evaluate).exact(lm) == {}
+    exact = Evaluator({"kuhn": KuhnPoker}, [], runner, prompter, load().evaluate).exact(lm)
     assert set(exact) == {"kuhn"}

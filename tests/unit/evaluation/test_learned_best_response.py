@@ -1,4 +1,4 @@
-"""`spiral exploit` and `spiral exploitability --samples`: what a learned responder proves, and how the run is kept."""
+"""`spiral best-response` and `spiral exploitability --samples`: what a learned responder proves, and how the run is kept."""
 
 import json
 import math
@@ -19,17 +19,16 @@ from spiral.api.errors import RunError
 from spiral.api.records import Episode
 from spiral.commands.main import main
 from spiral.config import loading as config
-from spiral.evaluation import learned_best_response as exploit
+from spiral.evaluation import learned_best_response
 from spiral.evaluation.learned_best_response import Target
 from spiral.evaluation.loaded_policy import LoadedPolicy
+from spiral.evaluation.lower_bound import FrozenOpponents, LowerBound
 from spiral.evaluation.matches import MatchRunner
 from spiral.evaluation.measurements import exact_row
 from spiral.models.prompts import PlainFormat
 from spiral.plugins.registry import Plugins
 from spiral.policies.pool import Pool
-from spiral.runs import checkpoints as checkpoint
 from spiral.runs.directory import RunDir
-from spiral.testing import ScriptedEngine
 from spiral.theory.best_response import best_response, uniform
 from spiral.theory.game_tree import GameTree
 from spiral.training import loop as training
@@ -115,21 +114,20 @@ def responses(table):
 
 
 @pytest.fixture
-def hall():
+def against_bots():
     """Kuhn poker with bots only."""
     pool = Pool(Plugins())
     flat = uniform(GameTree.of(KuhnPoker()))
-    pool.bots |= {"bot:flat": TableBot(flat), "bot:best": TableBot(responses(flat)), "bot:nash": Equilibrium()}
-    prompter = type("Silent", (), {"stop_ids": (0,)})()
-    rollout = config.load().rollout
-    arena = MatchRunner({"kuhn": KuhnPoker}, pool, ScriptedEngine({}), prompter, rollout)
-    return lambda frozen: exploit.Table(arena, "kuhn", 2, frozen)
+    for name, bot in (("flat", TableBot(flat)), ("best", TableBot(responses(flat))), ("nash", Equilibrium())):
+        pool.add_bot(f"bot:{name}", bot)
+    runner = MatchRunner({"kuhn": KuhnPoker}, pool, config.load().rollout)
+    return lambda frozen: FrozenOpponents(runner, "kuhn", 2, frozen)
 
 
-def test_a_best_response_reaches_the_exact_number(hall):
+def test_a_best_response_reaches_the_exact_number(against_bots):
     """Uniform play has NashConv 11/12; the exact best response, measured on 4,000 deals, finds it within 4 errors, and
     the bound lies below it."""
-    own, against = hall("bot:flat").measure(["bot:best"] * 2, 4000, (0,))
+    own, against = against_bots("bot:flat").measure(["bot:best"] * 2, 4000, (0,))
     bound = LowerBound.of(own, against, -2.0)
     errors = (bound.estimate - bound.lower) / 1.645
     assert abs(bound.estimate - 11 / 12) < 4 * errors
@@ -137,41 +135,41 @@ def test_a_best_response_reaches_the_exact_number(hall):
     assert bound.lower > 0.8
 
 
-def test_an_equilibrium_cannot_be_exploited(hall):
+def test_an_equilibrium_cannot_be_exploited(against_bots):
     """Whoever plays against it gains nothing but by chance: the bound is at most 0."""
     for responder in ("bot:flat", "bot:best"):
-        own, against = hall("bot:nash").measure([responder] * 2, 1000, (0,))
+        own, against = against_bots("bot:nash").measure([responder] * 2, 1000, (0,))
         assert LowerBound.of(own, against, -2.0).lower <= 0
 
 
-def test_all_line_ups_get_the_same_deals(hall):
+def test_all_line_ups_get_the_same_deals(against_bots):
     """Each deal is played by the frozen policy alone and by the responder from each chair: the luck of the cards is in
     all three and cancels, so the sum of gains varies less than the returns of one chair do."""
-    own, against = hall("bot:flat").measure(["bot:best"] * 2, 500, (0,))
+    own, against = against_bots("bot:flat").measure(["bot:best"] * 2, 500, (0,))
     assert [e.deal for e in own] == [e.deal for e in against[0]] == [e.deal for e in against[1]]
     sums = [sum(games[i].returns[c] for c, games in enumerate(against)) for i in range(500)]
     assert stdev(sums) < 1.2 * stdev(e.returns[0] for e in against[0])
     assert {e.policies for e in against[1]} == {("bot:flat", "bot:best")}
 
 
-def test_the_best_candidate_of_each_chair_is_chosen_on_other_games(hall):
+def test_the_best_candidate_for_each_player_is_chosen_on_other_games(against_bots):
     """A best response at chair 0 that plays badly at chair 1, and the other way round: each is chosen for its chair;
     the games of the choice are none of those that are reported."""
-    tables = hall("bot:flat")
+    opponents = against_bots("bot:flat")
     best = responses(uniform(GameTree.of(KuhnPoker())))
     worst = {o: {m: float(m in ("fold", "check")) for m in row} for o, row in best.items()}
-    bots = tables.arena._pool.bots
     for name, good in (("bot:first", "p0"), ("bot:second", "p1")):
-        bots[name] = TableBot({o: (best if good in o else worst)[o] for o in best})
-    chosen = tables.choose(["bot:second", "bot:first", "bot:flat"], 300, (7, "choose"))
+        table = {o: (best if good in o else worst)[o] for o in best}
+        opponents.runner._pool.add_bot(name, TableBot(table))
+    chosen = opponents.choose(["bot:second", "bot:first", "bot:flat"], 300, (7, "choose"))
     assert chosen == ["bot:first", "bot:second"]
-    deals = {e.deal for e in tables.play("bot:first", 0, 300, (7, "choose"))}
-    assert not deals & {e.deal for e in tables.measure(chosen, 300, (7, "measure"))[0]}
+    deals = {e.deal for e in opponents.play("bot:first", 0, 300, (7, "choose"))}
+    assert not deals & {e.deal for e in opponents.measure(chosen, 300, (7, "measure"))[0]}
 
 
-def test_one_candidate_needs_no_choice(hall):
+def test_one_candidate_needs_no_choice(against_bots):
     """Nothing is played to choose among one."""
-    assert hall("bot:flat").choose(["nobody knows this one"], 300, (0,)) == ["nobody knows this one"] * 2
+    assert against_bots("bot:flat").choose(["bot:unknown"], 300, (0,)) == ["bot:unknown"] * 2
 
 
 # The config
@@ -190,25 +188,29 @@ def frozen(tmp_path_factory):
     return path
 
 
-def test_an_exploiters_config_is_the_runs_with_the_overlay_over_it(frozen):
+def test_a_best_responses_config_is_the_runs_with_the_overlay_over_it(frozen):
     """One game; the frozen checkpoint at all chairs but one; nothing left of the run's own opponents, its magnet gone at
     the end; model, prompt, seed and all else as the run has them; the command line over all."""
-    theirs = RunDir.open(frozen)[1]
-    made, faults = exploit.configure(Target.of(str(frozen)), "kuhn_poker", ["learner.lr=0.5", "steps=7"])
-    assert not faults
+    run_config = RunDir.open(frozen)[1]
+    made, problems = learned_best_response.configure(
+        Target.of(str(frozen)), "kuhn_poker", ["learner.lr=0.5", "steps=7"]
+    )
+    assert not problems
     assert [g.name for g in made.games] == ["kuhn_poker"]
     assert [(m.policy, m.games) for m in made.pool.members] == [(f"run:{frozen}@2", [])]
-    assert (made.opponents.name, made.opponents.args) == ("exploiter", {"role": "main_exploiter"})
+    assert (made.opponents.name, made.opponents.args) == ("league", {"role": "main_exploiter"})
     assert (made.pool.every, made.evaluate.every, made.rewards, made.learner.kl_end) == (0, 0, [], 0.0)
     assert (made.learner.lr, made.steps) == (0.5, 7)
     for key in ("model", "prompt", "engine", "seed", "warm_start", "threads"):
-        assert getattr(made, key) == getattr(theirs, key), key
+        assert getattr(made, key) == getattr(run_config, key), key
     assert made.learner.micro_batch_tokens == 1000
 
 
-def test_the_learner_meets_the_frozen_policy_at_each_chair_and_nobody_else(frozen, tmp_path):
+def test_the_learner_meets_the_frozen_policy_as_each_player_and_no_other(frozen, tmp_path):
     """Every recorded game: one chair the learner's, both chairs in turn; only its turns carry an advantage."""
-    spiral("exploit", f"{frozen}@1", "--game", "kuhn_poker", "--steps", 2, "--games", 4, "--run-dir", tmp_path / "x")
+    spiral(
+        "best-response", f"{frozen}@1", "--game", "kuhn_poker", "--steps", 2, "--games", 4, "--run-dir", tmp_path / "x"
+    )
     games = [json.loads(line) for line in (tmp_path / "x" / "episodes.jsonl").read_text().splitlines()]
     other = f"run:{frozen}@1"
     assert {tuple(g["policies"]) for g in games} == {("learner", other), (other, "learner")}
@@ -231,13 +233,13 @@ def test_the_learner_meets_the_frozen_policy_at_each_chair_and_nobody_else(froze
         (["{run}", "--game", "kuhn_poker", "stps=3"], "unknown key 'stps'; did you mean 'steps'?"),
         (["{run}", "--game", "kuhn_poker", "mirror"], "override 'mirror' is not key=value"),
         (["{run}", "--resume"], "give --run-dir"),
-        (["{run}", "--resume", "--run-dir", "{run}"], "was not started by `spiral exploit`"),
+        (["{run}", "--resume", "--run-dir", "{run}"], "was not started by `spiral best-response`"),
     ],
 )
 def test_wrong_input_is_one_sentence(frozen, tmp_path, monkeypatch, words, sentence):
     """Exit code 2, what was asked and what there is, and nothing left behind."""
     monkeypatch.chdir(tmp_path)
-    result = spiral("exploit", *[word.format(run=frozen) for word in words], code=2)
+    result = spiral("best-response", *[word.format(run=frozen) for word in words], code=2)
     assert sentence in result.output
     assert len(result.output.strip().splitlines()) == 1
     assert not any(Path().iterdir())
@@ -260,7 +262,7 @@ def exploited(beginner, tmp_path_factory):
     """(the exploiter's directory, what the command printed as JSON)"""
     path = tmp_path_factory.mktemp("exploited") / "x"
     words = ["rollout.episodes=128", "learner.kl=0.4", "learner.lr=0.002", "checkpoint.every=20", "--steps", 60]
-    result = spiral("exploit", beginner, *words, "--games", 600, "--run-dir", path, "--json")
+    result = spiral("best-response", beginner, *words, "--games", 600, "--run-dir", path, "--json")
     return path, json.loads(result.stdout)
 
 
@@ -268,7 +270,7 @@ def test_the_learned_bound_lies_below_the_exact_number_and_reaches_most_of_it(be
     """A minute of learning against near-random play: at least half of the exact NashConv is proved to be there, and no
     more than all of it."""
     _, record = exploited
-    exact = exact_row(LoadedPolicy.open(beginner), None)[0]["nash_conv"]
+    exact = exact_row(LoadedPolicy.of_run(beginner), None)[0]["nash_conv"]
     assert record["exact"] == pytest.approx(exact, abs=1e-9)
     assert record["lower_95"] <= exact
     assert record["bound"] <= exact + 2 * (record["bound"] - record["lower_95"])
@@ -277,7 +279,7 @@ def test_the_learned_bound_lies_below_the_exact_number_and_reaches_most_of_it(be
     assert sum(chair["mean_return"] for chair in record["players"]) == pytest.approx(record["bound"], abs=1e-9)
 
 
-def test_an_exploiter_is_an_ordinary_run(beginner, exploited):
+def test_a_best_response_is_an_ordinary_run(beginner, exploited):
     """Config, metrics of every step, checkpoints, report; and the result beside them."""
     path, record = exploited
     opened, made = RunDir.open(path)
@@ -288,41 +290,43 @@ def test_an_exploiter_is_an_ordinary_run(beginner, exploited):
     assert {chair["checkpoint"] for chair in record["players"]} <= {20, 40, 60}
 
 
-def test_a_finished_exploiter_is_measured_again_with_resume(beginner, exploited):
+def test_a_finished_best_response_is_measured_again_with_resume(beginner, exploited):
     """--resume on a finished run trains nothing; the same number of games gives the same numbers."""
     path, record = exploited
-    before = load_file(checkpoint.latest(path) / "live.safetensors")
-    again = json.loads(spiral("exploit", beginner, "--run-dir", path, "--resume", "--games", 600, "--json").stdout)
+    before = load_file(RunDir(path).checkpoint() / "live.safetensors")
+    again = json.loads(
+        spiral("best-response", beginner, "--run-dir", path, "--resume", "--games", 600, "--json").stdout
+    )
     assert again == record
-    for name, weight in load_file(checkpoint.latest(path) / "live.safetensors").items():
+    for name, weight in load_file(RunDir(path).checkpoint() / "live.safetensors").items():
         assert torch.equal(weight, before[name])
 
 
 def test_another_target_cannot_be_resumed(beginner, frozen, exploited):
     """The directory belongs to one frozen policy."""
     for asked in (frozen, f"{beginner}@0"):
-        result = spiral("exploit", asked, "--run-dir", exploited[0], "--resume", code=2)
-        assert f"continues the exploiter of {beginner}@1, not of {asked}" in result.output
+        result = spiral("best-response", asked, "--run-dir", exploited[0], "--resume", code=2)
+        assert f"continues the best response to {beginner}@1, not to {asked}" in result.output
 
 
-def test_a_stopped_exploiter_says_how_to_go_on_and_ends_as_one_that_was_not(frozen, tmp_path, monkeypatch):
+def test_a_stopped_best_response_says_how_to_go_on_and_ends_as_one_that_was_not(frozen, tmp_path, monkeypatch):
     """Ctrl-C in step 3 of 4, with a checkpoint at 2: one sentence; what it says to type ends with the same bits."""
     words = [frozen, "--game", "kuhn_poker", "checkpoint.every=2"]
     rest = ["--steps", 4, "--games", 4, "--run-dir"]
-    spiral("exploit", *words, *rest, tmp_path / "whole")
-    play = training.Training.play
+    spiral("best-response", *words, *rest, tmp_path / "whole")
+    play = training.play
 
-    def interrupted(self, step):
+    def interrupted(components, step):
         if step == 3:
             raise KeyboardInterrupt
-        return play(self, step)
+        return play(components, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.Training, "play", interrupted)
-        result = spiral("exploit", *words, *rest, tmp_path / "cut", code=2)
-    assert f"go on with: spiral exploit {frozen} --run-dir {tmp_path / 'cut'} --resume" in result.output
+        patch.setattr(training, "play", interrupted)
+        result = spiral("best-response", *words, *rest, tmp_path / "cut", code=2)
+    assert f"go on with: spiral best-response {frozen} --run-dir {tmp_path / 'cut'} --resume" in result.output
     assert not (tmp_path / "cut" / "best_response.json").exists()
-    spiral("exploit", frozen, "--run-dir", tmp_path / "cut", "--resume", "--games", 4)
+    spiral("best-response", frozen, "--run-dir", tmp_path / "cut", "--resume", "--games", 4)
     ends = [load_file(tmp_path / name / "checkpoints/step-000004/live.safetensors") for name in ("whole", "cut")]
     assert all(torch.equal(weight, ends[1][name]) for name, weight in ends[0].items())
     whole, cut = (json.loads((tmp_path / name / "best_response.json").read_text()) for name in ("whole", "cut"))
@@ -332,9 +336,9 @@ def test_a_stopped_exploiter_says_how_to_go_on_and_ends_as_one_that_was_not(froz
 def test_what_a_person_reads(frozen, tmp_path):
     """A line a chair, the bound, the exact number beside it; a bound that proves nothing says so."""
     output = spiral(
-        "exploit", frozen, "--game", "kuhn_poker", "--steps", 1, "--games", 4, "--run-dir", tmp_path / "x"
+        "best-response", frozen, "--game", "kuhn_poker", "--steps", 1, "--games", 4, "--run-dir", tmp_path / "x"
     ).stdout
-    assert "player 1: the exploiter (step 1) gets" in output
+    assert "player 1: the best response (step 1) gets" in output
     assert "NashConv is at least" in output
     assert "that proves nothing" in output
     assert "exact NashConv:" in output
@@ -377,15 +381,15 @@ def thinker(beginner, tmp_path, monkeypatch):
 def test_a_thinking_policy_needs_samples(thinker):
     """One sentence that names --samples and the learned bound."""
     result = spiral("exploitability", thinker, code=2)
-    assert "thinks before it moves" in result.output
+    assert "many replies say one move" in result.output
     assert "--samples" in result.output
-    assert "spiral exploit" in result.output
+    assert "spiral best-response" in result.output
 
 
 def test_samples_agree_with_the_exact_number(thinker, beginner):
     """The thinker and the beginner have the same weights: the interval of the one holds the other's exact NashConv, and
     the intervals of moves its exact chances; the same command gives the same numbers."""
-    exact, table = exact_row(LoadedPolicy.open(beginner), None)
+    exact, table = exact_row(LoadedPolicy.of_run(beginner), None)
     row = json.loads(spiral("exploitability", thinker, "--samples", 100, "--json").stdout)
     assert row["nash_conv_low"] <= exact["nash_conv"] <= row["nash_conv_high"]
     assert row["nash_conv_low"] <= row["nash_conv"] <= row["nash_conv_high"]
@@ -417,6 +421,6 @@ def test_nothing_legal_is_said(frozen):
 
 def test_a_checkpoint_can_be_asked_for_by_its_step(frozen):
     """The one that is there, or one sentence."""
-    assert LoadedPolicy.open(frozen, 1).step == 1
+    assert LoadedPolicy.of_run(frozen, 1).step == 1
     with pytest.raises(RunError, match="no checkpoint of step 9; it has: 1, 2"):
-        LoadedPolicy.open(frozen, 9)
+        LoadedPolicy.of_run(frozen, 9)

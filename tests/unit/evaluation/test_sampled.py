@@ -7,19 +7,20 @@ import pytest
 import torch
 from spiral_games.bots.kuhn_equilibrium import Equilibrium
 from spiral_games.native.kuhn_poker import KuhnPoker
-from spiral_models.byte.presets import MODELS
+from spiral_models import MODELS
 
 from spiral.api.errors import RunError, SpiralError
-from spiral.api.records import Sampling
 from spiral.engines.torch.engine import TorchEngine
 from spiral.evaluation.move_probabilities import move_probabilities
 from spiral.evaluation.sampled import Responses, Sampled, estimate, sample_moves
 from spiral.models.logits import TokenLogits, parameters
 from spiral.models.prompt_cache import Prompter
 from spiral.models.prompts import BoxedFormat, PlainFormat
+from spiral.policies.completer import Completer
 from spiral.policies.pool import AVERAGED
 from spiral.testing import ScriptedEngine
 from spiral.theory.best_response import GameTree, nash_conv, uniform
+from spiral.theory.intervals import wilson_interval
 
 torch.set_num_threads(1)
 
@@ -105,8 +106,8 @@ def thinking(tokenizer, say, **options):
 
 
 def ask(engine, prompter, num, seed=(0,), deadline_s=5.0, max_new_tokens=64):
-    sampling = Sampling(max_new_tokens, prompter.stop_ids)
-    return sample_moves(engine, AVERAGED, prompter, sampling, "", TREE.decisions, num, seed, deadline_s)
+    completer = Completer.of(engine, prompter, max_new_tokens)
+    return sample_moves(completer, AVERAGED, "", TREE.decisions, num, seed, deadline_s)
 
 
 def test_many_thoughts_lead_to_one_move(tokenizer):
@@ -161,7 +162,7 @@ def test_answers_are_a_function_of_the_seed(tokenizer):
 def test_an_engine_that_goes_silent_is_named(tokenizer):
     """No reply for deadline_s: one sentence with what is missing and what to do, not a wait for ever."""
     engine, prompter = thinking(tokenizer, lambda request: ("\\boxed{bet}", True), delay=10**9)
-    with pytest.raises(RunError, match=r"0\.05 s with 24 of 24 samples missing.*rollout\.deadline_s"):
+    with pytest.raises(RunError, match=r"0\.05 s, waiting for 24 of 24 replies.*rollout\.deadline_s"):
         ask(engine, prompter, 2, deadline_s=0.05)
 
 

@@ -19,10 +19,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 from spiral_games.native.kuhn_poker import HANDS, KuhnPoker
-from spiral_models.byte.presets import MODELS
+from spiral_models import MODELS
 
 from spiral.api.records import LEARNER, Completion
-from spiral.config.loading import LearnerConfig, RolloutConfig
+from spiral.config.schema import LearnerConfig, RolloutConfig
 from spiral.evaluation.move_probabilities import move_probabilities
 from spiral.learning.full_learner import FullLearner
 from spiral.learning.packing import pack
@@ -30,6 +30,7 @@ from spiral.models.logits import TokenLogits
 from spiral.models.prompt_cache import Prompter
 from spiral.models.prompts import PlainFormat
 from spiral.plugins.registry import Plugins
+from spiral.policies.completer import Completer
 from spiral.policies.pool import Pool
 from spiral.selfplay.curriculum import Weighted
 from spiral.selfplay.rollouts import Rollouts
@@ -163,9 +164,8 @@ def _play(table, deal, replies):
             return [LEARNER] * num_players
 
     engine = Teller(model, list(replies))
-    rollouts = Rollouts(
-        {"kuhn": Dealt}, Weighted({"kuhn": 1.0}), Mirror(), Pool(Plugins()), engine, prompter, RolloutConfig()
-    )
+    pool = Pool(Plugins(), Completer.of(engine, prompter, 16))
+    rollouts = Rollouts({"kuhn": Dealt}, Weighted({"kuhn": 1.0}), Mirror(), pool, RolloutConfig())
     [episode] = rollouts.play(1, (0,))
     assert engine.replies == []
     return episode

@@ -13,12 +13,12 @@ import sys
 import pytest
 import torch
 from accelerate import Accelerator
-from spiral_models.byte.presets import MODELS
+from spiral_models import MODELS
 
 import spiral.learning.packing as batch_module
 from spiral.api.errors import RunError
 from spiral.api.records import LEARNER, Request, Sampling, Trajectory, Turn
-from spiral.config.loading import LearnerConfig
+from spiral.config.schema import LearnerConfig
 from spiral.engines.torch.engine import TorchEngine
 from spiral.learning.full_learner import MAX_REFUSED, FullLearner
 from spiral.learning.packing import pack
@@ -107,7 +107,7 @@ def _off_reference(learner, seed=9):
     """Give the learner another reference than its weights, so that the KL term pulls."""
     other = _model(seed)
     state = copy.deepcopy(learner.state())
-    state["reference"] = {n: p.detach() for n, p in other.named_parameters()}
+    state["tensors"]["reference"] = {n: p.detach() for n, p in other.named_parameters()}
     learner.load_state(state)
     return other
 
@@ -365,13 +365,15 @@ def test_a_loss_that_is_not_finite_changes_no_weight():
     stats = learner.update(pack(*_poisoned(), 300), 1, NUM_GAMES)
     assert stats["learner/refused"] == 1
     after = learner.state()
-    for name, weight in before["model"].items():
-        assert torch.equal(weight, after["model"][name])
+    for name, weight in before["tensors"]["live"].items():
+        assert torch.equal(weight, after["tensors"]["live"][name])
     _equal_trees(before["optimizer"]["state"], after["optimizer"]["state"])
     stats = learner.update(pack(*_played(seed=4), 300), 2, NUM_GAMES)
     assert stats["learner/refused"] == 0
     assert torch.isfinite(_weights(learner.model)).all()
-    assert not torch.equal(_weights(learner.model), torch.cat([w.flatten() for w in before["model"].values()]))
+    assert not torch.equal(
+        _weights(learner.model), torch.cat([w.flatten() for w in before["tensors"]["live"].values()])
+    )
 
 
 def test_a_gradient_that_is_not_finite_is_refused():
@@ -500,7 +502,7 @@ def test_the_reference_moves_when_it_is_due():
     learner = _learner(kl=0.2, reference_every=2)
 
     def reference():
-        return torch.cat([w.flatten() for w in learner.state()["reference"].values()]).clone()
+        return torch.cat([w.flatten() for w in learner.state()["tensors"]["reference"].values()]).clone()
 
     start = _weights(learner.model).clone()
     assert torch.equal(reference(), start)
@@ -552,9 +554,9 @@ import json, os, sys
 import torch
 torch.set_num_threads(1)
 from accelerate import Accelerator
-from spiral_models.byte.presets import MODELS
+from spiral_models import MODELS
 from spiral.learning.packing import pack
-from spiral.config.loading import LearnerConfig
+from spiral.config.schema import LearnerConfig
 from spiral.learning.full_learner import Learner
 from spiral.api.records import Trajectory, Turn
 

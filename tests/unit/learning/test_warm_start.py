@@ -1,22 +1,25 @@
 """The warm start: from noise to legal moves, the same bits from the cache, and dropout only where it is asked for."""
 
 import collections
+from dataclasses import replace
 
 import pytest
 import torch
 from spiral_games.native.kuhn_poker import KuhnPoker
 from spiral_games.native.tic_tac_toe import TicTacToe
-from spiral_models.byte.presets import MODELS
+from spiral_models import MODELS
 
 from spiral.api.errors import SpiralError
 from spiral.config.schema import WarmStartConfig
 from spiral.engines.torch.engine import TorchEngine
 from spiral.evaluation.move_probabilities import move_probabilities
 from spiral.learning.supervised import dropout_rate
+from spiral.learning.warm_start import WarmStart
 from spiral.learning.warm_start_cache import cached_warm_start
 from spiral.models.logits import TokenLogits, parameters
 from spiral.models.prompt_cache import Prompter
 from spiral.models.prompts import BoxedFormat, PlainFormat
+from spiral.policies.completer import Completer
 from spiral.theory.game_tree import GameTree
 
 torch.set_num_threads(1)
@@ -34,8 +37,8 @@ def _warm(model=None, games=KUHN, weights=None, form=PlainFormat, seed=0, progre
     model.eval()
     prompter = Prompter(form(tokenizer))
     weights = weights or dict.fromkeys(games, 1.0)
-    engine = TorchEngine(model, tokenizer)
-    result = warm_start(model, games, weights, prompter, engine, 12, WarmStartConfig(**config), seed, progress)
+    completer = Completer.of(TorchEngine(model, tokenizer), prompter, 12)
+    result = WarmStart(model, games, weights, completer, WarmStartConfig(**config), seed, progress).train()
     return model, prompter, result
 
 
@@ -183,9 +186,10 @@ def test_dropout_needs_a_model_that_has_it():
     """A model without set_dropout is refused before anything is trained."""
     model, tokenizer = _model()
     model.__class__ = type("Plain", (torch.nn.Module,), {"device": model.device})
+    completer = Completer.of(None, Prompter(PlainFormat(tokenizer)), 8)
+    warm_start = WarmStart(model, KUHN, {"kuhn": 1.0}, completer, WarmStartConfig(dropout=((0.0, 0.1),)), 0)
     with pytest.raises(SpiralError, match="no set_dropout"):
-        warm_start(model, KUHN, {"kuhn": 1.0}, Prompter(PlainFormat(tokenizer)), None, 8,
-                   WarmStartConfig(dropout=((0.0, 0.1),)), 0, lambda *_: None)  # fmt: skip
+        warm_start.train()
 
 
 # The cache
@@ -197,12 +201,25 @@ def cached(tmp_path, monkeypatch):
     monkeypatch.setenv("SPIRAL_CACHE", str(tmp_path))
     trained = []
 
-    def run(model, identity):
-        def train():
-            trained.append(identity)
-            return _warm(model, max_steps=2, legal=1.0, seed=identity["seed"])[2]
+    class Fast(WarmStart):
+        """Accepts whatever two updates come to."""
 
-        return cached_warm_start(model[0], identity, train)
+        def train(self):
+            trained.append(identity_of[id(self)])
+            return replace(super().train(), legal=1.0)
+
+        def legal_share(self):
+            return 1.0
+
+    identity_of = {}
+
+    def run(model, identity):
+        model, tokenizer = model
+        completer = Completer.of(TorchEngine(model.eval(), tokenizer), Prompter(PlainFormat(tokenizer)), 12)
+        settings = WarmStartConfig(max_steps=2, legal=1.0)
+        warm_start = Fast(model, KUHN, {"kuhn": 1.0}, completer, settings, identity["seed"])
+        identity_of[id(warm_start)] = identity
+        return cached_warm_start(warm_start, identity)
 
     run.trained, run.folder = trained, tmp_path / "warm_start"
     return run

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from spiral.api.errors import ConfigError, RunError
 from spiral.config import loading as config
+from spiral.engines.waiting import Deadline, completions
 from spiral.evaluation.loaded_policy import LoadedPolicy
 from spiral.evaluation.measurements import match_rows
 from spiral.evaluation.move_probabilities import move_probabilities
@@ -15,6 +16,7 @@ from spiral.models.logits import TokenLogits, parameters
 from spiral.plugins.registry import Plugins
 from spiral.runs.directory import RunDir
 from spiral.selfplay import setup as assemble
+from spiral.selfplay.validation import check
 from spiral.theory.best_response import GameTree
 from spiral.training.loop import train
 
@@ -27,7 +29,7 @@ TINY = [
 def _run(path, *words):
     plugins = Plugins.installed()
     asked = config.load(None, [*TINY, *words])
-    assemble.check(asked, plugins)
+    check(asked, plugins)
     opened = RunDir.create(path, asked, plugins.distributions)
     train(asked, opened, plugins, lambda *_: None, False)
     return opened.path
@@ -43,26 +45,19 @@ def runs(tmp_path_factory):
 def _players(*words):
     asked = config.load(None, [*TINY, *words])
     plugins = Plugins.installed()
-    assemble.check(asked, plugins)
+    check(asked, plugins)
     made = assemble.make_play_setup(asked, plugins)
-    assemble.admit_members(asked, made.guests, made.pool)
+    assemble.add_members(asked, made)
     return made
 
 
 def _chance(players, policy, text="p0 J"):
     """The policy's chance to bet with the lowest card, by 400 games of the first turn."""
-    from spiral.api.records import Request, Sampling
-
-    voice = players.pool.voices.get(policy)
-    engine = voice.engine if voice else players.engine
-    prompter = voice.prompter if voice else players.prompter
-    prompt = prompter.encode("", text)
+    completer = players.pool.completer_of(policy)
     for n in range(400):
-        engine.submit(Request(n, policy, prompt, Sampling(16, prompter.stop_ids), n))
-    done = []
-    while len(done) < 400:
-        done += engine.step()
-    return sum(prompter.read(c.ids) == "bet" for c in done) / 400
+        completer.engine.submit(completer.request(n, policy, "", text, n))
+    done = completions(completer.engine, 400, Deadline(60, ""))
+    return sum(completer.read(c) == "bet" for c in done) / 400
 
 
 def test_a_run_of_the_same_model_shares_the_engine(runs):
@@ -71,7 +66,7 @@ def test_a_run_of_the_same_model_shares_the_engine(runs):
     made = _players(f"pool.members=['run:{a}@1']")
     policy = f"run:{a}@1"
     assert made.pool.members("kuhn_poker") == [policy]
-    assert policy not in made.pool.voices
+    assert made.pool.completer_of(policy) is made.completer
     weights = load_file(a / "checkpoints" / "step-000001" / "averaged.safetensors")
     with torch.no_grad():
         for name, tensor in parameters(made.model).items():
@@ -80,7 +75,7 @@ def test_a_run_of_the_same_model_shares_the_engine(runs):
 
     tree = GameTree.of(KuhnPoker())
     first = next(d for d in tree.decisions if d.player == 0)
-    table, illegal = move_probabilities(TokenLogits(made.model), made.prompter, KuhnPoker().rules, [first])
+    table, illegal = move_probabilities(TokenLogits(made.model), made.completer.prompter, KuhnPoker().rules, [first])
     expected = table[first.observation]["bet"] * (1 - illegal[first.observation])
     assert _chance(made, policy, first.observation) == pytest.approx(expected, abs=0.1)
 
@@ -113,7 +108,7 @@ def test_a_saved_model_plays(runs):
 def test_eval_plays_against_other_runs(runs):
     """`spiral eval A --opponent run:B`: the newest checkpoint, by its step."""
     a, b = runs
-    rows = match_rows(LoadedPolicy.open(a), None, [f"run:{b}", "random"], 10)
+    rows = match_rows(LoadedPolicy.of_run(a), None, [f"run:{b}", "random"], 10)
     assert {row["opponent"] for row in rows} == {f"run:{b}@2", "random"}
     assert all(row["games"] == 10 for row in rows)
 
@@ -133,14 +128,14 @@ def test_a_wrong_member_is_one_sentence_before_the_run_starts(runs, member, said
     """Nothing was made yet; the sentence names the entry."""
     asked = config.load(None, [f"pool.members=['{member.format(a=runs[0])}']"])
     with pytest.raises(ConfigError, match=r"(?s)pool.members: " + r".*" + said):
-        assemble.check(asked, Plugins.installed())
+        check(asked, Plugins.installed())
 
 
 def test_a_member_of_a_game_that_is_not_played_is_refused():
     """A misspelt game would silently seat nobody."""
     asked = config.load(None, ["pool.members=[{policy: random, games: [chess]}]"])
     with pytest.raises(ConfigError, match=r"random plays chess, which is none of the run's games: kuhn_poker"):
-        assemble.check(asked, Plugins.installed())
+        check(asked, Plugins.installed())
 
 
 def test_a_damaged_checkpoint_is_one_sentence(runs, tmp_path):

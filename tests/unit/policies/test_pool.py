@@ -1,4 +1,4 @@
-"""Who may sit at the table: which snapshots stay, who plays what, and that all of it survives a restart."""
+"""The pool: which snapshots stay, who plays what, and that all of it survives a restart."""
 
 import itertools
 import json
@@ -13,6 +13,7 @@ from spiral.api.errors import RunError
 from spiral.api.records import LEARNER
 from spiral.plugins.registry import Plugins
 from spiral.policies.pool import Pool, snapshot_id
+from spiral.policies.retention import retained
 from spiral.runs import snapshots
 from spiral.testing import ScriptedBot, make_episode
 
@@ -53,7 +54,7 @@ def test_spaced_snapshots_cover_the_run(size, num):
 def _pool(*members):
     pool = Pool(Plugins())
     for name, games in members:
-        pool.bots[name] = ScriptedBot([])
+        pool.add_bot(name, ScriptedBot([]))
         pool.add_member(name, games)
     return pool
 
@@ -65,7 +66,7 @@ def test_members_play_the_games_they_are_named_for():
         pool.add_snapshot(step, 8, "last")
     assert pool.opponents("go") == ["snapshot:0", "snapshot:10", "bot:a"]
     assert pool.opponents("chess") == ["snapshot:0", "snapshot:10", "bot:a", "bot:b"]
-    assert pool.restricted == {"bot:b": frozenset({"chess"})}
+    assert [pool.plays(bot, "go") for bot in ("bot:a", "bot:b", "bot:other")] == [True, False, True]
 
 
 def test_a_snapshot_that_had_to_go_is_nobody_any_more():
@@ -100,14 +101,14 @@ def test_a_snapshot_taken_twice_is_one():
 
 
 def test_the_state_survives_a_restart():
-    """Snapshots, ledger and what the bots remember, through JSON; what a fresh pool had is replaced."""
+    """Snapshots, results and what the bots remember, through JSON; what a fresh pool had is replaced."""
     pool = _pool(("bot:a", []))
-    pool.bots["bot:a"].state = {"calls": 7}
+    pool.bot_of("bot:a").state = {"calls": 7}
     pool.add_snapshot(0, 3, "last")
     pool.results.record([make_episode((1, -1), policies=[LEARNER, "bot:a"])])
     saved = json.loads(json.dumps(pool.state))
     fresh = _pool(("bot:a", []))
-    fresh.bots["bot:a"].state = {"calls": 0}
+    fresh.bot_of("bot:a").state = {"calls": 0}
     fresh.add_snapshot(5, 3, "last")
     fresh.state = saved
     assert fresh.state == pool.state
@@ -131,11 +132,11 @@ def test_a_bot_that_is_made_after_the_restart_has_its_state_too():
     plugins = Plugins()
     plugins.add(Bots(), "counters")
     pool = Pool(plugins)
-    pool.bots[pool.bot("counter")].state = {"calls": 7}
+    pool.bot_of(pool.bot("counter")).state = {"calls": 7}
     fresh = Pool(plugins)
     fresh.state = json.loads(json.dumps(pool.state))
     assert fresh.state == pool.state
-    assert fresh.bots[fresh.bot("counter")].state == {"calls": 7}
+    assert fresh.bot_of(fresh.bot("counter")).state == {"calls": 7}
     assert fresh.state == pool.state
 
 

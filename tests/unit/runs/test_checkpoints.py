@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 from accelerate import Accelerator
-from spiral_models.byte.presets import MODELS
+from spiral_models import MODELS
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from spiral.api.errors import RunError
@@ -16,6 +16,7 @@ from spiral.config.schema import LearnerConfig
 from spiral.learning.full_learner import FullLearner
 from spiral.learning.packing import pack
 from spiral.runs import checkpoints as checkpoint
+from spiral.runs.directory import RunDir
 
 torch.set_num_threads(1)
 
@@ -45,7 +46,9 @@ class Forgets:
 
 def _save(folder, step=3, learner=None, plugins=None, keep=2):
     made, tokenizer = _learner()
-    return checkpoint.save(folder, step, learner or made, tokenizer, plugins or {}, keep)
+    path = checkpoint.save(RunDir(folder), step, learner or made, tokenizer, plugins or {})
+    checkpoint.thin_out(RunDir(folder), keep)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,7 @@ def trained(tmp_path_factory):
     for step in range(3):
         _update(learner, step)
     plugins = {"advantage": Remembers({"kuhn/0": {"average": 0.1 + 0.2, "weight": 0.3}}), "opponents": Forgets()}
-    path = checkpoint.save(tmp_path_factory.mktemp("run"), 3, learner, tokenizer, plugins, 2)
+    path = checkpoint.save(RunDir(tmp_path_factory.mktemp("run")), 3, learner, tokenizer, plugins)
     return learner, path
 
 
@@ -84,7 +87,7 @@ def test_everything_comes_back(trained):
     assert not hasattr(forgets, "state")
     assert _equal(other.weights(), learner.weights())
     assert _equal(other.averaged(), learner.averaged())
-    assert _equal(other.state()["reference"], learner.state()["reference"])
+    assert _equal(other.state()["tensors"]["reference"], learner.state()["tensors"]["reference"])
     assert not _equal(other.weights(), other.averaged())
     for step in (3, 4):
         _update(learner, step)
@@ -121,13 +124,14 @@ def test_a_plugin_that_was_not_there_keeps_its_own_state(trained):
 
 def test_half_a_checkpoint_does_not_count(tmp_path):
     """What a kill leaves (a .tmp folder, or a folder without state.json) is neither found nor in the way."""
-    (tmp_path / ".step-000006.tmp").mkdir()
-    (tmp_path / ".step-000006.tmp" / "live.safetensors").write_bytes(b"half")
-    (tmp_path / "step-000009").mkdir()
-    assert checkpoint.found(tmp_path) == []
+    run = RunDir(tmp_path)
+    (run.checkpoints / ".step-000006.tmp").mkdir(parents=True)
+    (run.checkpoints / ".step-000006.tmp" / "live.safetensors").write_bytes(b"half")
+    (run.checkpoints / "step-000009").mkdir()
+    assert run.checkpoint_paths() == []
     path = _save(tmp_path, 6)
-    assert checkpoint.found(tmp_path) == [path]
-    assert not (tmp_path / ".step-000006.tmp").exists()
+    assert run.checkpoint_paths() == [path]
+    assert not (run.checkpoints / ".step-000006.tmp").exists()
 
 
 def test_a_save_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
@@ -140,7 +144,7 @@ def test_a_save_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match="no space"):
         _save(tmp_path, 6, keep=1)
-    assert checkpoint.found(tmp_path) == [first]
+    assert RunDir(tmp_path).checkpoint_paths() == [first]
 
 
 def test_an_existing_checkpoint_is_replaced(tmp_path):
@@ -148,7 +152,7 @@ def test_an_existing_checkpoint_is_replaced(tmp_path):
     _save(tmp_path, 3, plugins={"advantage": Remembers({"n": 1})})
     path = _save(tmp_path, 3, plugins={"advantage": Remembers({"n": 2})})
     assert json.loads((path / "state.json").read_text())["plugins"] == {"advantage": {"n": 2}}
-    assert checkpoint.found(tmp_path) == [path]
+    assert RunDir(tmp_path).checkpoint_paths() == [path]
 
 
 # Pruning
@@ -157,10 +161,9 @@ def test_an_existing_checkpoint_is_replaced(tmp_path):
 @pytest.mark.parametrize(("keep", "left"), [(1, [9]), (2, [6, 9]), (5, [3, 6, 9]), (0, [3, 6, 9])])
 def test_the_newest_are_kept(tmp_path, keep, left):
     """`keep` newest stay; 0 keeps all."""
-    learner, tokenizer = _learner()
     for step in (3, 6, 9):
-        checkpoint.save(tmp_path, step, learner, tokenizer, {}, keep)
-    assert [p.name for p in checkpoint.found(tmp_path)] == [f"step-{s:06d}" for s in left]
+        _save(tmp_path, step, keep=keep)
+    assert [p.name for p in RunDir(tmp_path).checkpoint_paths()] == [f"step-{s:06d}" for s in left]
 
 
 def test_checkpoints_are_in_the_order_of_steps(tmp_path):
@@ -169,13 +172,13 @@ def test_checkpoints_are_in_the_order_of_steps(tmp_path):
         folder = tmp_path / "checkpoints" / f"step-{step:06d}"
         folder.mkdir(parents=True)
         (folder / "state.json").write_text("{}")
-    assert checkpoint.latest(tmp_path).name == "step-1000000"
+    assert RunDir(tmp_path).checkpoint().name == "step-1000000"
 
 
 def test_a_run_without_a_checkpoint(tmp_path):
     """One sentence with the run and what to wait for."""
     with pytest.raises(RunError, match="no checkpoint yet.*checkpoint.every"):
-        checkpoint.latest(tmp_path)
+        RunDir(tmp_path).checkpoint()
 
 
 # Damage
@@ -227,7 +230,7 @@ def test_a_checkpoint_of_another_model_is_one_sentence(trained):
 def test_a_checkpoint_that_is_written_again_is_never_half_there(trained, tmp_path, monkeypatch):
     """A rollback writes the step that it went back to once more. Killed as the old one is deleted: the new one stands."""
     learner, tokenizer = _learner()
-    checkpoint.save(tmp_path, 3, learner, tokenizer, {}, 2)
+    checkpoint.save(RunDir(tmp_path), 3, learner, tokenizer, {})
     real = shutil.rmtree
 
     def killed(path, *args, **more):
@@ -238,10 +241,10 @@ def test_a_checkpoint_that_is_written_again_is_never_half_there(trained, tmp_pat
 
     monkeypatch.setattr(shutil, "rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.save(tmp_path, 3, trained[0], tokenizer, {}, 2)
+        checkpoint.save(RunDir(tmp_path), 3, trained[0], tokenizer, {})
     monkeypatch.undo()
-    [path] = checkpoint.found(tmp_path)
+    [path] = RunDir(tmp_path).checkpoint_paths()
     assert checkpoint.restore(path, learner, {}) == 3
     assert _equal(learner.weights(), trained[0].weights())
-    checkpoint.save(tmp_path, 4, learner, tokenizer, {}, 2)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000003", "step-000004"]
+    checkpoint.save(RunDir(tmp_path), 4, learner, tokenizer, {})
+    assert sorted(p.name for p in RunDir(tmp_path).checkpoints.iterdir()) == ["step-000003", "step-000004"]

@@ -19,10 +19,11 @@ from spiral_models.byte.tokenizer import ByteTokenizer
 from spiral.api.errors import RunError, SpiralError
 from spiral.api.games import IllegalMove
 from spiral.api.records import LEARNER, Completion
-from spiral.config.loading import RolloutConfig
+from spiral.config.schema import RolloutConfig
 from spiral.models.prompt_cache import Prompter
 from spiral.models.prompts import PlainFormat
 from spiral.plugins.registry import Plugins
+from spiral.policies.completer import Completer
 from spiral.policies.pool import Pool
 from spiral.seeds import derive
 from spiral.selfplay.curriculum import Weighted
@@ -122,17 +123,15 @@ class Bot:
 
 
 def rollouts(game=Words, engine=None, seats=(), bots=None, sampler=None, **config):
-    pool = Pool(Plugins())
+    pool = Pool(Plugins(), Completer.of(engine or Engine(), PROMPTER, config.pop("max_new_tokens", 16)))
     for name, bot in (bots or {}).items():
-        pool.bots[name] = bot
+        pool.add_bot(name, bot)
     settings = {"deadline_s": 5.0, "max_turns": 50, **config}
     return Rollouts(
         {"words": game},
         Weighted({"words": 1.0}),
         sampler or Seated(*seats),
         pool,
-        engine or Engine(),
-        PROMPTER,
         RolloutConfig(**settings),
     )
 
@@ -175,7 +174,7 @@ def test_an_episode_holds_what_was_sampled():
 
 
 def test_sampling_for_training_is_the_full_distribution():
-    """Temperature 1, the format's stop ids and the config's token limit are what every request asks for."""
+    """Temperature 1, the format's stop ids and the token limit are what every request asks for."""
     engine = Engine()
     play(3, engine=engine, max_new_tokens=7)
     assert {(r.sampling.temperature, r.sampling.stop_ids, r.sampling.max_new_tokens) for r in engine.asked} == {
@@ -654,17 +653,17 @@ def test_a_game_that_loops_for_ever_costs_only_itself():
 def test_a_silent_engine_stops_the_run():
     """Nothing hangs without saying why: after deadline_s without a reply the run stops and counts the requests."""
     silent = Engine(latency=lambda request: 10**9)
-    with pytest.raises(RunError, match=r"finished no reply for 0\.05 s with 3 requests in flight"):
+    with pytest.raises(RunError, match=r"finished no reply for 0\.05 s, waiting for 3 requests"):
         play(3, engine=silent, deadline_s=0.05)
 
 
 @pytest.mark.parametrize(
     ("seats", "match"),
     [
-        ((LEARNER,), "one policy a chair"),
-        ((LEARNER, LEARNER, LEARNER), "one policy a chair"),
-        ((LEARNER, "bot:ghost"), "nobody is called bot:ghost"),
-        ((LEARNER, "snapshot:3"), "nobody is called snapshot:3"),
+        ((LEARNER,), "one policy a player"),
+        ((LEARNER, LEARNER, LEARNER), "one policy a player"),
+        ((LEARNER, "bot:ghost"), "the pool holds no bot:ghost"),
+        ((LEARNER, "snapshot:3"), "the pool holds no snapshot:3"),
     ],
 )
 def test_seats_are_checked(seats, match):
@@ -684,19 +683,12 @@ def test_a_bots_chance_descends_from_the_seed():
 
 def test_the_curriculum_draws_from_the_seed():
     """Games come up in proportion to their weights (3 sigma), the same ones each time."""
-    pool = Pool(Plugins())
-    table = Rollouts(
-        {"often": Words, "seldom": Words},
-        Weighted({"often": 3.0, "seldom": 1.0}),
-        Seated(),
-        pool,
-        Engine(),
-        PROMPTER,
-        RolloutConfig(),
-    )
-    names = [e.game for e in table.play(400, (derive(1), "x"))]
+    pool = Pool(Plugins(), Completer.of(Engine(), PROMPTER, 16))
+    curriculum = Weighted({"often": 3.0, "seldom": 1.0})
+    made = Rollouts({"often": Words, "seldom": Words}, curriculum, Seated(), pool, RolloutConfig())
+    names = [e.game for e in made.play(400, (derive(1), "x"))]
     assert abs(names.count("often") - 300) < 3 * (400 * 0.75 * 0.25) ** 0.5
-    assert names == [e.game for e in table.play(400, (derive(1), "x"))]
+    assert names == [e.game for e in made.play(400, (derive(1), "x"))]
 
 
 def test_what_a_play_that_was_given_up_left_in_flight_disturbs_no_other():

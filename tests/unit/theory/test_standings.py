@@ -7,7 +7,7 @@ import pytest
 
 from spiral.theory.bootstrap import Block, percentiles, resampled, totals
 from spiral.theory.bradley_terry import ELO, bradley_terry, expected_scores, least_squares
-from spiral.theory.intervals import mean_interval, score_interval
+from spiral.theory.intervals import mean_interval, score_interval, wilson_interval
 from spiral.theory.nash_averaging import circles, cycles, nash_average, strength
 
 ROCK_PAPER_SCISSORS = np.array([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]])

@@ -77,7 +77,7 @@ def two_dollar(env: Any, rng: random.Random) -> Iterator[str]:
 
 
 def tak(env: Any, rng: random.Random) -> Iterator[str]:
-    """A stone on an empty square; then whole stacks to a square beside theirs."""
+    """A stone on an empty square; then whole stacks to a square beside their own."""
     player, size = env.state.current_player_id, env.board_size
     squares = [(r, c) for r in range(size) for c in range(size)]
     empty = [(r, c) for r, c in squares if not env.board[r][c]]
@@ -177,7 +177,7 @@ def _shuffled(moves: Sequence[str], rng: random.Random) -> Iterator[str]:
     return iter(rng.sample(moves, len(moves)))
 
 
-SHAPES: Mapping[str, Callable[[Any, random.Random], Iterator[str]]] = {
+CANDIDATES: Mapping[str, Callable[[Any, random.Random], Iterator[str]]] = {
     "CountdownEnv": countdown,
     "CrosswordsEnv": crosswords,
     "SudokuEnv": sudoku,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from spiral import Game, try_move
 from spiral_games.textarena.messages import BOARD, PROMPT, Message
-from spiral_games.textarena.move_candidates import SHAPES
+from spiral_games.textarena.move_candidates import CANDIDATES
 
 MAX_TRIES = 600
 _BRACKETS = re.compile(r"\[([^\[\]\n]{1,80})\]")
@@ -56,9 +56,9 @@ def _plain(move: str) -> str:
 
 def _candidates(likely: Likely, rng: random.Random) -> Iterator[str]:
     """Likely moves, the likeliest first; in another order every time."""
-    shape = SHAPES.get(type(likely.env).__name__)
-    if shape is not None:
-        yield from shape(likely.env, rng)
+    candidates = CANDIDATES.get(type(likely.env).__name__)
+    if candidates is not None:
+        yield from candidates(likely.env, rng)
         return
     boards = [m.text for m in likely.messages if m.kind == BOARD][-1:]
     recent = [m.text for m in likely.messages[-4:] if m.kind != PROMPT]

@@ -33,9 +33,9 @@ class Account:
         self._name, self._max_calls, self._max_cost = name, max_calls, max_cost
         self._prices = prompt_price, reply_price
         self._settled = threading.Condition()
-        self._held = 0.0
+        self._reserved = 0.0
         """The most that the calls in flight can cost."""
-        self._num_flying = 0
+        self._num_in_flight = 0
         self._state: dict[str, Any] = {
             "calls": 0,
             "prompt_tokens": 0,
@@ -84,21 +84,21 @@ class Account:
             while True:
                 if self._max_calls is not None and self._state["calls"] >= self._max_calls:
                     raise self._spent(f"{self._max_calls} calls", "max_calls")
-                if self._max_cost is None or self._state["cost"] + self._held + bound <= self._max_cost:
+                if self._max_cost is None or self._state["cost"] + self._reserved + bound <= self._max_cost:
                     break
                 # A call in flight may settle below what it reserved; with none in flight waiting is of no use.
-                if not self._num_flying:
+                if not self._num_in_flight:
                     more = f"{self._max_cost:g} ({self._state['cost']:.6g} spent, and a call may cost {bound:.3g})"
                     raise self._spent(more, "max_cost")
                 self._settled.wait()
             self._state["calls"] += 1
-            self._num_flying += 1
-            self._held += bound
+            self._num_in_flight += 1
+            self._reserved += bound
 
     def _settle(self, bound: float, usage: tuple[int, int] | None, charged: bool) -> None:
         with self._settled:
-            self._num_flying -= 1
-            self._held = self._held - bound if self._num_flying else 0.0  # sums of floats would leave a rest
+            self._num_in_flight -= 1
+            self._reserved = self._reserved - bound if self._num_in_flight else 0.0  # sums of floats would leave a rest
             if usage is not None:
                 self._state["prompt_tokens"] += usage[0]
                 self._state["reply_tokens"] += usage[1]

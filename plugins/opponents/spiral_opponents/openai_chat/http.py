@@ -69,24 +69,24 @@ def post(url: str, body: bytes, headers: Mapping[str, str], timeout_s: float) ->
     deadline = time.monotonic() + timeout_s
     parts = urlsplit(url)
     connection = _connection(parts, min(CONNECT_S, timeout_s))
-    wire: socket.socket | None = None
+    sock: socket.socket | None = None
     try:
         connection.connect()
-        wire = connection.sock
-        timed: Any = _Timed(wire, deadline)
+        sock = connection.sock
+        timed: Any = _Timed(sock, deadline)
         connection.sock = timed
         connection.request("POST", parts.path, body, {**headers, "Connection": "close"})
         response = connection.getresponse()
         return Response(response.status, response.getheader("Retry-After"), _body(response))
     # TimeoutError is an OSError, so its arm comes first. Charged once connected: from then on the server may generate.
     except TimeoutError as error:
-        raise CallFailed("timeout", f"no whole answer within {timeout_s:g} s", charged=wire is not None) from error
+        raise CallFailed("timeout", f"no whole answer within {timeout_s:g} s", charged=sock is not None) from error
     except (OSError, HTTPException) as error:
         detail = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise CallFailed("connection", detail, charged=wire is not None) from error
+        raise CallFailed("connection", detail, charged=sock is not None) from error
     finally:
-        if wire is not None:
-            wire.close()
+        if sock is not None:
+            sock.close()
 
 
 def _connection(parts: SplitResult, timeout_s: float) -> HTTPConnection:
@@ -116,16 +116,16 @@ def _body(response: HTTPResponse) -> bytes:
 class _Timed:
     """A socket whose every wait ends at one deadline: a time-out of its own would start anew with each byte."""
 
-    def __init__(self, wire: socket.socket, deadline: float) -> None:
-        self._wire, self._deadline = wire, deadline
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self._sock, self._deadline = sock, deadline
 
     def armed(self) -> socket.socket:
         """The socket, with what is left of the time as its time-out."""
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        self._wire.settimeout(left)
-        return self._wire
+        self._sock.settimeout(left)
+        return self._sock
 
     def sendall(self, data: bytes) -> None:
         rest = memoryview(data)

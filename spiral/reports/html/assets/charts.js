@@ -1,6 +1,7 @@
 
 "use strict";
-// Draws line charts as inline SVG; knows nothing of the run. Colours come from the style sheet, so they follow the theme.
+// Draws line charts as inline SVG, and makes elements whose strings are text. Colours come from the style sheet, so they
+// follow the theme.
 
 const SVG = "http://www.w3.org/2000/svg";
 const height = (spec) => (spec.lead ? 240 : spec.small ? 148 : 178);

@@ -1,12 +1,12 @@
 
-// What shows whether self-play is alive, what was named a collapse, and who is how good; as page.js, it shows every text
-// as text only. It draws with charts.js and reads the data by what page.js defines.
+// The sections on health and on the pool: indicators with the events that rules named on them, and ratings. They draw
+// with charts.js and look series up as curves.js does; every text goes in as a text node.
 
 const DONE = new Map([["note", "noted, and training went on"], ["stop", "the run was stopped"],
   ["rollback", "the run went back to its last healthy checkpoint, with wider opponents"]]);
 const severe = (event) => event.severity === "collapse";
 
-// Of a game and of the whole run, numbered as in the list of events; of all games without one.
+// The events of a game and of the whole run, numbered as in the list of events; without a game, all of them.
 function marks(game) {
   return data.events.map((event, i) => ({ step: event.step, since: event.since, number: i + 1, severe: severe(event), label: event.sentence, game: event.game }))
     .filter((mark) => game === undefined || mark.game === game || mark.game === "");
@@ -20,39 +20,39 @@ function collapses() {
 }
 
 function health() {
-  const several = games.length > 1;
   const gradient = ever("learner/grad_norm") ? { title: "Gradient norm", zero: true, lines: lines(["gradient norm", "learner/grad_norm"]), small: true, marks: marks(),
     caption: "Before it is scaled down to the largest norm allowed." } : null;
-  const groups = games.map((game) => [several ? game : null, signs(game).filter((spec) => spec.lines.length).map((spec) => ({ ...spec, small: true, marks: marks(game) }))]);
-  const known = groups.filter(([, specs]) => specs.length);
-  if (!known.length && !data.events.length) return null;
-  if (gradient) known.push(known.length === 1 && !several ? [null, [...known.pop()[1], gradient]] : [several ? "All games" : null, [gradient]]);
+  const groups = games.map((game) => [several ? game.name : null, signs(game).filter((spec) => spec.lines.length).map((spec) => ({ ...spec, small: true, marks: marks(game.name) }))]);
+  const present = groups.filter(([, specs]) => specs.length);
+  if (!present.length && !data.events.length) return null;
+  if (gradient) present.push(present.length === 1 && !several ? [null, [...present.pop()[1], gradient]] : [several ? "All games" : null, [gradient]]);
   return section("health", "Health", "Whether self-play is alive, told by the games it learns from. A curve here is a reason to look, not a proof: a solved game may be silent too.",
-    events(), known.map(([heading, specs]) => [heading ? el("h3", null, heading) : null, el("div", { class: "charts small" }, specs.map(chart))]));
+    events(), present.map(([heading, specs]) => [heading ? el("h3", null, heading) : null, el("div", { class: "charts small" }, specs.map(chart))]));
 }
 
 function signs(game) {
-  const at = `health/${game}/`;
-  const edge = (label, name, more) => lines([label, at + name, more]).map((line) => ({ ...line, low: take(`${at}${name}_low`), high: take(`${at}${name}_high`) }));
-  for (const kind of ["old", "new", "bots", "others"]) take(`${at}games_${kind}`);
-  const offenders = perChair(`${at}illegal_p`).map((line, i) => ({ ...line, label: `illegal, ${line.label}`, colour: i + 1 }));
-  const cut = lines(["cut off", `${at}cut_off`, { colour: 7, dash: "4 3" }]).filter(() => ever(`${at}cut_off`));
+  const group = game.health, whole = group.whole;
+  const edge = (label, quantity, more) => lines([label, whole[quantity], { ...more, low: take(whole[`${quantity}_low`]), high: take(whole[`${quantity}_high`]) }]);
+  for (const kind of ["old", "new", "bots", "others"]) take(whole[`games_${kind}`]);
+  const offenders = byPlayer(group, "illegal").map((line) => ({ ...line, label: `illegal, ${line.label}`, colour: line.colour + 1 }));
+  const cut = ever(whole.cut_off) ? lines(["cut off", whole.cut_off, { colour: 7, dash: "4 3" }]) : [];
+  take(whole.cut_off);
   return [
     { title: "First-player edge", unit: "points a game", zero: true, lines: [...edge("all games", "edge", { colour: 0 }), ...edge("against itself", "edge_mirror", { colour: 1, dash: "4 3" })],
       caption: "How much more player 0 gets than the others, with its 95% interval." },
-    { title: "Who wins", unit: "share of games not drawn", zero: true, percent: true, lines: perChair(`${at}win_p`),
-      caption: "Near 100% for one chair: either the rules favour it, or the others stopped resisting." },
-    { title: "Draws and illegal moves", unit: "share of games", zero: true, percent: true, lines: [...lines(["drawn", `${at}draw_rate`, { colour: 0 }]), ...offenders],
-      caption: "Illegal: games that the learner's illegal move ended, by its chair." },
-    { title: "Entropy", unit: "nats a turn", zero: true, lines: perChair(`${at}entropy_p`),
+    { title: "Wins by player", unit: "share of games not drawn", zero: true, percent: true, lines: byPlayer(group, "win"),
+      caption: "Near 100% for one player: either the rules favour it, or the others stopped resisting." },
+    { title: "Draws and illegal moves", unit: "share of games", zero: true, percent: true, lines: [...lines(["drawn", whole.draw_rate, { colour: 0 }]), ...offenders],
+      caption: "Illegal: of the games in which the learner was that player, those that its illegal move ended." },
+    { title: "Entropy", unit: "nats a turn", zero: true, lines: byPlayer(group, "entropy"),
       caption: "How undecided each player is. At 0 it always does the same, and finds nothing new." },
-    { title: "Reply length", unit: "tokens", zero: true, lines: perChair(`${at}reply_tokens_p`), caption: "Mean length of the learner's replies, by its chair." },
-    { title: "Turns that teach nothing", unit: "share", zero: true, percent: true, lines: [...lines(["no advantage", `${at}zero_share`, { colour: 0 }]), ...cut],
+    { title: "Reply length", unit: "tokens", zero: true, lines: byPlayer(group, "reply_tokens"), caption: "Mean length of the learner's replies as each player." },
+    { title: "Turns that teach nothing", unit: "share", zero: true, percent: true, lines: [...lines(["no advantage", whole.zero_share, { colour: 0 }]), ...cut],
       caption: "Turns whose advantage is as good as 0; and replies that ran out of tokens, if any did." },
     { title: "Score by opponent", unit: "draws count half", percent: true,
-      lines: lines(["older snapshots", `${at}score_old`, { colour: 0 }], ["newer snapshots", `${at}score_new`, { colour: 1 }], ["bots", `${at}score_bots`, { colour: 2 }], ["others", `${at}score_others`, { colour: 3 }]),
+      lines: lines(["older snapshots", whole.score_old, { colour: 0 }], ["newer snapshots", whole.score_new, { colour: 1 }], ["bots", whole.score_bots, { colour: 2 }], ["others", whole.score_others, { colour: 3 }]),
       caption: "The learner against its own past and the rest of the pool. Below 50% against older snapshots, something was forgotten." },
-    { title: "Openings", unit: "number", zero: true, lines: lines(["first moves", `${at}first_moves`], ["openings, effective", `${at}openings`]),
+    { title: "Openings", unit: "number", zero: true, lines: lines(["first moves", whole.first_moves], ["openings, effective", whole.openings]),
       caption: "Different first moves of a step, and how many openings of two moves they amount to." },
   ];
 }
@@ -72,19 +72,19 @@ function events() {
 function pool() {
   const found = Object.entries(data.pool).filter(([, table]) => table.rows.length);
   if (!found.length) return null;
-  return section("pool", "Pool", "Who met the learner, and how good they are: a rating with two deviations to each side. Ratings whose lines overlap may be equal.",
+  return section("pool", "Pool", "The policies that played with the learner, and their ratings with two deviations to each side. Ratings whose lines overlap may be equal.",
     found.map(([game, table]) => [
-      games.length > 1 || found.length > 1 ? el("h3", null, game) : null,
+      several || found.length > 1 ? el("h3", null, game) : null,
       el("div", { class: "table", tabindex: 0, role: "group", "aria-label": `Ratings in ${game}` }, ratings(table.rows)),
-      history(game),
+      history(games.find((one) => one.name === game)),
       table.num_rows > table.rows.length ? el("p", { class: "muted" }, `The best of ${table.num_rows} that were rated.`) : null,
     ]));
 }
 
 function history(game) {
-  const found = lines(["mu", `pool/${game}/rating`], ["mu - 3 sigma", `pool/${game}/rating_low`, { dash: "4 3" }]);
+  const found = lines(["mu", game.pool.whole.rating], ["mu - 3 sigma", game.pool.whole.rating_low, { dash: "4 3" }]);
   return found.length ? el("div", { class: "charts" }, chart({ title: "The learner's rating", unit: "points", lines: found,
-    caption: "Among those it met. It rises as the learner outgrows them; newer snapshots follow it." })) : null;
+    caption: "Among the policies it played with. It rises as the learner outgrows them; newer snapshots follow it." })) : null;
 }
 
 function ratings(rows) {

@@ -11,7 +11,11 @@ const place = new Map(order.map((n, i) => [n, i + 1]));
 const cells = new Map(data.cells.map((cell) => [`${cell.row} ${cell.column}`, cell]));
 
 const score = (value) => (typeof value === "number" ? value.toFixed(3) : "–");
-const fixed = (value, digits) => (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toFixed(digits);
+// The sign of what is shown: a value that rounds to 0 has none.
+function fixed(value, digits) {
+  const text = Math.abs(value).toFixed(digits);
+  return (Number(text) === 0 ? "" : value > 0 ? "+" : "−") + text;
+}
 const small = (value) => (typeof value === "number" ? (graded ? fixed(value, 2) : value.toFixed(2)) : "–");
 const worth = (value) => (graded ? fixed(value, 3) : score(value));
 // An end that is not known is null.
@@ -20,9 +24,9 @@ function range(low, high, show) {
   if (low === null) return `at most ${show(high)}`;
   return high === null ? `at least ${show(low)}` : `${show(low)} to ${show(high)}`;
 }
-const points = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(0)}`;
+const points = (value) => fixed(value, 0);
 const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
-const named = (n) => el("div", { class: "who" }, el("span", { class: "place" }, String(place.get(n))), el("span", null, players[n].name));
+const named = (n) => el("div", { class: "player" }, el("span", { class: "place" }, String(place.get(n))), el("span", null, players[n].name));
 
 function section(id, title, lead, ...content) {
   return el("section", { id }, el("h2", null, title), lead ? el("p", { class: "lead" }, lead) : null, content);
@@ -59,18 +63,18 @@ function headline() {
       ? tell(`Wins most: ${players[first].name}`, worth(players[first].worth), `a game, ${range(players[first].worth_low, players[first].worth_high, small)}`)
       : tell(`Highest rating: ${players[first].name}`, points(players[first].elo), `Elo, ${range(players[first].elo_low, players[first].elo_high, points)}`),
     tell("Players in the Nash average", String(holders.length), holders.slice(0, 6).map((n) => players[n].name).join(", ")),
-    tell("Cycles", String(data.num_cycles), data.num_cycles ? "who beats whom is no ladder" : "none that the intervals show"),
+    tell("Cycles", String(data.num_cycles), data.num_cycles ? "wins do not order the players" : "none that the intervals show"),
   ];
 }
 
 function voidedGames() {
-  return data.voided.map((fault) => el("li", null, el("span", { class: "muted" }, `voided, deal ${fault.deal}, after ${count(fault.moves.length, "move")}: `), fault.reason));
+  return data.voided.map((game) => el("li", null, el("span", { class: "muted" }, `voided, deal ${game.deal}, after ${count(game.moves.length, "move")}: `), game.reason));
 }
 
 // ---- Cross-play
 
 function describe(cell) {
-  const byPlayer = cell.by_player.map((chair, i) => `as player ${i}: score ${score(chair.score)}, return ${signed(chair.return)}, illegal ${percent(chair.illegal)} (${count(chair.games, "game")})`);
+  const byPlayer = cell.by_player.map((result, i) => `as player ${i}: score ${score(result.score)}, return ${signed(result.return)}, illegal ${percent(result.illegal)} (${count(result.games, "game")})`);
   return [`${players[cell.row].name} against ${players[cell.column].name}`,
     `score ${score(cell.score)}, 95% ${range(cell.score_low, cell.score_high, score)}`,
     `margin ${signed(cell.margin)}, 95% ${range(cell.margin_low, cell.margin_high, signed)}`,
@@ -86,9 +90,9 @@ function crossed(row, column) {
   if (row === column) return el("td", { class: "self" }, el("div", null, "·"));
   const cell = cells.get(`${row} ${column}`);
   if (!cell) return el("td", { class: "self" }, el("div", null, "–"));
-  const byPlayer = cell.by_player.map((chair) => small(graded ? chair.return : chair.score)).join(" | ");
+  const byPlayer = cell.by_player.map((result) => small(graded ? result.return : result.score)).join(" | ");
   const box = el("div", { title: describe(cell) }, el("b", null, worth(cell[means])),
-    el("small", null, range(cell[`${means}_low`], cell[`${means}_high`], small)), split ? el("small", { class: "chairs" }, byPlayer) : null);
+    el("small", null, range(cell[`${means}_low`], cell[`${means}_high`], small)), split ? el("small", null, byPlayer) : null);
   const beyond = graded ? cell.margin : cell.score - 0.5;
   box.style.setProperty("--far", (Math.abs(beyond) / largest).toFixed(3));
   box.style.setProperty("--side", beyond < 0 ? "var(--lose)" : "var(--win)");
@@ -101,8 +105,8 @@ function cross() {
     ? "Margin of the row over the column, half the difference of their mean returns a game"
     : "Score of the row against the column: 1 for a win, 1/2 for a draw";
   const byPlayer = split ? ` Last line: the ${graded ? "return" : "score"} as player 0, 1 and so on.` : "";
-  const lead = `${what}. Below it the 95% interval; bold where that tells who is better.${byPlayer} Point at a cell for more.`;
-  return section("cross", "Who beats whom", lead,
+  const lead = `${what}. Below it the 95% interval; bold where that tells which is better.${byPlayer} Point at a cell for more.`;
+  return section("cross", "Cross-play", lead,
     el("div", { class: "table" }, el("table", { class: "cross" },
       el("thead", null, el("tr", null, el("th", null), order.map((n) => el("th", { title: players[n].name, scope: "col" }, String(place.get(n)))))),
       el("tbody", null, order.map((row) => el("tr", null, el("td", null, named(row)), order.map((column) => crossed(row, column))))))),
@@ -111,7 +115,7 @@ function cross() {
 
 // ---- Ratings and Nash average: a point or bar with its interval on one scale for all.
 
-const WIDTH = 260, TALL = 22;
+const WIDTH = matchMedia("(max-width: 760px)").matches ? 110 : 260, TALL = 22;
 function plotted(at, low, high, from, to, bar) {
   const x = (value) => 6 + ((value - from) / (to - from || 1)) * (WIDTH - 12);
   const [a, b] = [low === null ? 0 : x(low), high === null ? WIDTH : x(high)];
@@ -169,7 +173,7 @@ function nash() {
 // ---- Cycles, all pairs, how it was played
 
 function rings() {
-  const lead = "Rings of players of whom each beats the next beyond the 95% interval; the strongest first, by its weakest win.";
+  const lead = "Rings of players in which each beats the next beyond the 95% interval; the strongest first, by its weakest win.";
   if (!data.cycles.length) return section("cycles", "Cycles", lead, el("p", { class: "rings" }, "None."));
   const steps = (ring) => ring.players.flatMap((n, i) => [el("b", null, players[n].name), ` beats (${small(ring.steps[i])}) `]);
   const more = data.num_cycles - data.cycles.length;
@@ -186,7 +190,7 @@ function pairs() {
   const interval = (cell, key, show) => `${show(cell[key])} (${range(cell[`${key}_low`], cell[`${key}_high`], show)})`;
   const rows = sorted.map((cell) => [named(cell.row), named(cell.column), ...[cell.games, cell.wins, cell.draws, cell.losses].map(String),
     interval(cell, "score", score), interval(cell, "margin", signed), interval(cell, "return", signed), percent(cell.illegal),
-    ...cell.by_player.map((chair) => `score ${score(chair.score)}, return ${signed(chair.return)}`)]);
+    ...cell.by_player.map((result) => `score ${score(result.score)}, return ${signed(result.return)}`)]);
   return section("pairs", "Every pair", null, el("details", null, el("summary", null, `${rows.length} rows`), table("wideplain num", heads, rows)));
 }
 

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from spiral_models.byte.presets import MODELS
+from spiral_models import MODELS
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from spiral.api.errors import RunError, SpiralError

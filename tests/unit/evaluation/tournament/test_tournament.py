@@ -23,9 +23,10 @@ from spiral.api.policies import Unavailable
 from spiral.commands.main import main
 from spiral.config import loading as config
 from spiral.evaluation.tournament import crosstable
-from spiral.evaluation.tournament import tournament as module
 from spiral.evaluation.tournament.crosstable import Extent, PairResults, Result, cells
+from spiral.evaluation.tournament.entrants import load_participants, parse_entrants, tournament_game
 from spiral.evaluation.tournament.pairing import head_to_head, next_pair, round_robin
+from spiral.evaluation.tournament.record import run_tournament, tournament_record
 from spiral.evaluation.tournament.tournament import Tournament, TournamentConfig
 from spiral.models.logits import parameters
 from spiral.plugins.registry import Plugins
@@ -153,13 +154,15 @@ def quiet(done, total, who):
 
 def start(words, game, **terms):
     found = parse_entrants(words, plugins := Plugins.installed())
-    return Tournament(load_participants(found, tournament_game(game, found, plugins), plugins), TournamentConfig(**terms))
+    return Tournament(
+        load_participants(found, tournament_game(game, found, plugins), plugins), TournamentConfig(**terms)
+    )
 
 
 def played(words, game, **terms):
     tournament = start(words, game, **terms)
     tournament.play(quiet)
-    return tournament.record()
+    return tournament_record(tournament)
 
 
 def cell(record, row, column):
@@ -210,7 +213,7 @@ def test_a_rating_matched_schedule_prefers_who_played_least_then_who_is_near():
     assert next_pair([0, 1, 2, 3], ratings, {0: 8, 1: 4, 2: 8, 3: 8}, {(1, 2): 10}, rng) == (1, 3)
 
 
-# PairResults truly
+# Played truly
 
 
 def test_both_seatings_are_played_from_the_same_deals():
@@ -222,7 +225,7 @@ def test_both_seatings_are_played_from_the_same_deals():
     assert (found["games"], found["deals"], found["wins"], found["losses"]) == (40, 20, 20, 20)
     z2 = 1.959964**2
     assert found["score_high"] == pytest.approx(0.5 + z2 / 2 / (20 + z2))
-    first, second = (chair["score"] for chair in found["chairs"])
+    first, second = (chair["score"] for chair in found["by_player"])
     assert first + second == pytest.approx(1.0)
     assert first not in (0.5, 1.0)
 
@@ -231,7 +234,7 @@ def test_every_pair_has_deals_of_its_own_and_a_seed_has_others():
     """Three pairs of equals: their luck differs from pair to pair and from seed to seed, and repeats with the seed."""
     words = [bidder(5), bidder("5|5"), bidder("5|5|5")]
     lucky = [
-        [c["chairs"][0]["score"] for c in played(words, "bids", games=60, seed=seed)["cells"]] for seed in (0, 1, 0)
+        [c["by_player"][0]["score"] for c in played(words, "bids", games=60, seed=seed)["cells"]] for seed in (0, 1, 0)
     ]
     assert len(set(lucky[0])) > 2
     assert lucky[0] == lucky[2] != lucky[1]
@@ -243,7 +246,7 @@ def test_random_against_perfect_at_tic_tac_toe():
     found = cell(record, "perfect", "random")
     assert found["losses"] == 0
     assert found["wins"] > 40
-    assert [chair["games"] for chair in found["chairs"]] == [30, 30]
+    assert [chair["games"] for chair in found["by_player"]] == [30, 30]
     assert found["score"] == pytest.approx((found["wins"] + found["draws"] / 2) / 60)
     assert cell(record, "random", "perfect")["score"] == pytest.approx(1 - found["score"])
     best, worst = player(record, "perfect"), player(record, "random")
@@ -323,7 +326,7 @@ def test_illegal_moves_are_counted_with_whoever_made_them():
 def test_the_anchor_has_zero():
     tournament = start([bidder(2), bidder("4|5"), bidder(7)], "bids", games=30, anchor=1)
     tournament.play(quiet)
-    record = tournament.record()
+    record = tournament_record(tournament)
     assert [record["players"][1][key] for key in ("elo", "elo_low", "elo_high")] == [0, 0, 0]
     assert record["players"][0]["elo"] < 0 < record["players"][2]["elo"]
     assert record["players"][0]["elo_low"] is None
@@ -344,11 +347,11 @@ def test_three_at_a_table():
     """Scores are compared chair by chair. One 9 beats two 5s: 1. Of two 9s the lucky one beats the other too, who has
     then drawn with the 5: 3/4, but 1 where luck sits with the 5, a third of the seatings. In all (1 + 5/6) / 2."""
     record = played([bidder(9), bidder(5), bidder(1)], "bids(players=3)", games=36)
-    assert record["num_chairs"] == 3
+    assert record["game_players"] == 3
     assert cell(record, bidder(9), bidder(5))["score"] == pytest.approx(11 / 12)
     assert cell(record, bidder(5), bidder(9))["score"] == pytest.approx(1 / 12)
     assert cell(record, bidder(9), bidder(5))["wins"] == 36
-    assert [chair["games"] for chair in cell(record, bidder(9), bidder(5))["chairs"]] == [18, 18, 18]
+    assert [chair["games"] for chair in cell(record, bidder(9), bidder(5))["by_player"]] == [18, 18, 18]
     elos = [p["elo"] for p in record["players"]]
     assert elos == sorted(elos, reverse=True)
     # 36 games of each of two pairs, and 3 mixed tables of 4 deals and 3 rotations, where all sit.
@@ -368,7 +371,7 @@ def test_alone_all_play_the_same_deals():
 
 
 def test_a_table_for_one_cannot_be_matched_by_rating():
-    with pytest.raises(SpiralError, match="for one player"):
+    with pytest.raises(SpiralError, match="has one player"):
         start([bidder(1), bidder(2)], "alone", schedule="rating-matched")
 
 
@@ -406,7 +409,7 @@ def test_a_failing_player_voids_only_its_own_games():
     assert 10 < flaky["voided"]["timeout"] < 80
     assert player(record, bidder(5))["voided"] == {}
     assert not flaky["withdrawn"]
-    assert record["num_faults"] == 0
+    assert record["num_voided"] == 0
 
 
 def test_a_player_who_never_answers_is_withdrawn_and_the_others_play_on():
@@ -428,8 +431,8 @@ def test_a_game_that_misbehaves_is_replaced_and_reported():
     """A player who makes the board raise in one game of ten: replaced, with the deal and moves to see it again."""
     record = played([bidder("crash|1|2|3|4|5|6|7|8|9"), bidder(5)], "bids", games=40)
     assert record["games"] == 40
-    assert record["num_faults"] > 0
-    assert "the board broke" in record["faults"][0]["reason"]
+    assert record["num_voided"] > 0
+    assert "the board broke" in record["voided"][0]["reason"]
     assert player(record, bidder(5))["voided"] == {}
 
 
@@ -437,7 +440,7 @@ def test_a_game_that_always_misbehaves_ends_the_tournament_with_what_there_is():
     tournament = start([bidder(4), bidder(5), bidder("crash")], "bids", games=32)
     tournament.play(quiet)
     assert "the board broke" in tournament.stopped
-    record = tournament.record()
+    record = tournament_record(tournament)
     assert cell(record, bidder(4), bidder(5))["games"] == 32
     assert any("did not reach its end" in note for note in record["notes"])
 
@@ -449,7 +452,7 @@ def test_a_stop_by_hand_keeps_what_was_finished_with_chairs_balanced(tmp_path):
         if done >= 100:
             raise KeyboardInterrupt
 
-    record, out = module.hold(
+    record, out = run_tournament(
         [bidder(4), bidder("4|5"), bidder(5)],
         "bids",
         TournamentConfig(games=60),
@@ -461,9 +464,8 @@ def test_a_stop_by_hand_keeps_what_was_finished_with_chairs_balanced(tmp_path):
     assert record["stopped"] == "stopped by hand"
     assert 100 <= record["games"] < 180
     for found in record["cells"]:
-        assert len({chair["games"] for chair in found["chairs"]}) == 1
+        assert len({chair["games"] for chair in found["by_player"]}) == 1
     assert json.loads((out / "tournament.json").read_text())["stopped"] == "stopped by hand"
-    assert (out / "tournament.html").exists()
 
 
 # Runs
@@ -488,18 +490,18 @@ def tiny_run(path, seed=0, steps=(1,), words=()):
 
 
 def test_checkpoints_of_different_models_and_bots_meet(tmp_path):
-    """Two steps of a run share an engine, a run of another size has its own; each is asked in its own voice. The game is
+    """Two steps of a run share an engine, a run of another size has its own; each is asked by its own completer. The game is
     the first run's, and what was typed is found again in the names."""
     a, b = tiny_run(tmp_path / "a", steps=(1, 2)), tiny_run(tmp_path / "b", 1, words=["model=byte-1m"])
     found = parse_entrants([a, f"{a}@1", b, "random"], plugins := Plugins.installed())
     assert [one.name for one in found] == [f"{a}@2", f"{a}@1", f"{b}@1", "random"]
     ready = load_participants(found, tournament_game(None, found, plugins), plugins)
     assert ready.game == "kuhn_poker"
-    engines = [ready.pool.voices[policy].engine for policy in ready.policies[:3]]
+    engines = [ready.pool.completer_of(policy).engine for policy in ready.policies[:3]]
     assert engines[0] is engines[1] is not engines[2]
     tournament = Tournament(ready, TournamentConfig(games=8))
     tournament.play(quiet)
-    record = tournament.record()
+    record = tournament_record(tournament)
     assert record["games"] == 6 * 8
     assert [(p["kind"], p["step"]) for p in record["players"]] == [("run", 2), ("run", 1), ("run", 1), ("bot", None)]
     assert all(p["illegal"] > 0.5 for p in record["players"][:3])
@@ -524,8 +526,8 @@ def test_a_model_whose_context_is_too_short_is_withdrawn_and_the_others_play_on(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["random"], "needs two players"),
-        ([], "none is named"),
+        (["random"], "needs at least two players, and only random was given"),
+        ([], "needs at least two players, and none was given"),
         (["random", "perfect"], "give --game"),
         (["random", "nobody", "--game=bids"], "nobody is neither a run directory nor a bot"),
         (["random", "randm", "--game=bids"], "did you mean 'random'"),
@@ -661,7 +663,7 @@ def test_a_cell_by_hand():
     mine, theirs = cells(log, extent)
     assert (mine["wins"], mine["draws"], mine["losses"], mine["score"], mine["return"]) == (3, 1, 0, 0.875, 0.75)
     assert (theirs["score"], theirs["margin"], theirs["illegal"]) == (0.125, -0.75, 0.25)
-    assert [chair["score"] for chair in mine["chairs"]] == [1.0, 0.75]
+    assert [chair["score"] for chair in mine["by_player"]] == [1.0, 0.75]
     # Deals of 1 and 3/4: mean 7/8, variance 1/64.
     z = 1.959964
     half = z * (2 / 64 + z * z / 4) ** 0.5 / (2 + z * z)

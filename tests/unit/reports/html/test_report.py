@@ -4,6 +4,7 @@ import html.parser
 import itertools
 import json
 import math
+import os
 import random
 import re
 import shutil
@@ -13,18 +14,19 @@ import time
 import pytest
 
 from spiral.api.errors import RunError
-from spiral.reports.html.document import embed, render, write_report
+from spiral.reports.html.curves import MAX_POINTS, downsample
+from spiral.reports.html.document import SCRIPTS, asset, embed, render, write_report
 from spiral.reports.html.records import (
     MAX_EPISODES,
     MAX_EVENTS,
     MAX_GAME_CHARS,
-    MAX_POINTS,
     MAX_RATED,
     MAX_STATES,
     MAX_TURNS,
+    MAX_VOIDED,
     collect,
-    downsample,
 )
+from spiral.runs.metric_names import match, of_game
 
 HOSTILE = "</script><script>alert(1)</script><!-- {{data}} \u2028 \u202e & <img src=x onerror=alert(1)>"
 CONFIG = """games:
@@ -163,7 +165,7 @@ def make_run(path, steps=1000, games=("kuhn_poker",), exact=("kuhn_poker",), opp
 def name_it(path, steps, game):
     """A warning, a collapse, and the ratings of a pool."""
     at = steps // 2
-    event = {"kind": "one seat wins", "game": game, "sentence": "player 0 wins 99%, since step 3.", "since": at // 2}
+    event = {"kind": "one player wins", "game": game, "sentence": "player 0 wins 99%, since step 3.", "since": at // 2}
     lines(
         path / "events.jsonl",
         [
@@ -216,10 +218,11 @@ def test_the_embedded_data_is_what_was_collected(run):
     page = written(run)
     assert page.data == json.loads(json.dumps(collect(run)))
     assert page.data["run"] == "demo"
-    assert (page.data["games"], page.data["model"], page.data["steps"]) == (["kuhn_poker"], "byte-0.1m", 120)
+    [game] = page.data["games"]
+    assert (game["name"], page.data["model"], page.data["steps"]) == ("kuhn_poker", "byte-0.1m", 120)
     assert page.data["done"] == 120
     assert page.data["totals"]["play/voided"] == 1
-    series = page.data["series"]["eval/kuhn_poker/nash_conv"]
+    series = page.data["series"][game["exact"]["whole"]["nash_conv"]]
     assert series["x"] == [0, 25, 50, 75, 100, 119]
 
 
@@ -246,7 +249,7 @@ def test_same_files_same_bytes_and_nothing_left_beside(run):
 
 def test_a_failure_leaves_the_old_page_and_no_half_of_a_new_one(run, monkeypatch):
     old = write_report(run).read_bytes()
-    monkeypatch.setattr("spiral.reports.html.document.os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk")))
+    monkeypatch.setattr("spiral.runs.files.os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk")))
     with pytest.raises(OSError, match="disk"):
         write_report(run)
     assert (run / "report.html").read_bytes() == old
@@ -274,7 +277,7 @@ def test_embedded_json_is_ascii_without_a_tag_and_parses_back(text):
 
 
 def hostile_run(path):
-    """A run in which every text that somebody else chooses tries to become markup."""
+    """A run in which every text that comes from outside tries to become markup."""
     run = make_run(path, steps=3, per_step=0)
     row = episode(random.Random(0), 0, HOSTILE)
     row |= {"policies": [HOSTILE, HOSTILE], "ending": HOSTILE, "deal": HOSTILE}
@@ -295,6 +298,14 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
 
 
+def dumped(path, tmp_path):
+    """The elements of a page as a browser drew them, without the scripts."""
+    assert BROWSER is not None
+    command = [BROWSER, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri()]
+    text = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    return text.split('id="data"')[0]
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no chromium to draw the page in")
 def test_a_browser_draws_the_page_and_runs_nothing_else(tmp_path):
     """The policy admits our own script and style; hostile text ends up visible, and in no element of its own."""
@@ -313,19 +324,17 @@ def test_a_browser_draws_the_page_and_runs_nothing_else(tmp_path):
 @pytest.mark.skipif(BROWSER is None, reason="no chromium to draw the page in")
 def test_what_was_named_is_listed_and_stands_on_the_charts(tmp_path):
     """A rule on each chart of health and on that of NashConv, the sentence below; without events neither."""
-    assert BROWSER is not None
     run = make_run(tmp_path / "run", steps=60, per_step=1)
     for named in (True, False):
-        command = [BROWSER, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", write_report(run).as_uri()]
-        text = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        text = dumped(write_report(run), tmp_path)
         page = Page(text)
         classes = [attrs.get("class") for _, attrs in page.tags]
         charts = len(re.findall("<figure", text[text.index('<section id="health"') : text.index('<section id="play"')]))
         assert charts == 9
         assert classes.count("mark severe") == (10 if named else 0)
-        assert ("player 0 wins 99%, since step 3." in text.split('id="data"')[0]) is named
-        assert ("Done: the run went back to its last healthy checkpoint" in text.split('id="data"')[0]) is named
-        assert ("Collapsed: one seat wins in kuhn_poker" in text.split('id="data"')[0]) is named
+        assert ("player 0 wins 99%, since step 3." in text) is named
+        assert ("Done: the run went back to its last healthy checkpoint" in text) is named
+        assert ("Collapsed: one player wins in kuhn_poker" in text) is named
         (run / "events.jsonl").unlink(missing_ok=True)
 
 
@@ -349,6 +358,51 @@ def test_events_and_ratings_are_bounded_and_of_any_shape(tmp_path):
     assert (data["pool"]["i"]["rows"], data["pool"]["j"]["rows"]) == ([], [])
 
 
+def test_the_script_takes_no_name_of_a_metric_apart():
+    """It finds names in the index: no template holds a stage, and no regular expression or prefix looks for one."""
+    for name in SCRIPTS:
+        script = asset(name)
+        assert not re.search(r"`(?:eval|play|health|pool)/", script)
+        assert not re.search(r"/\^?(?:eval|play|health|pool)\\/", script)
+        assert not re.search(r"startsWith|endsWith|RegExp|\.exec\(|\.match\(", script)
+
+
+def ambiguous_run(path):
+    """Two games of which one is named like the other's matches, and an opponent with a slash."""
+    path.mkdir()
+    games, opponents = ("x", "x/vs/y", "2048"), ("y", "model:org/name")
+    rows = [
+        {"step": step, "play/voided: bot:chat(model='org%2Fname')": 1.0}
+        | {match(g, o, p, q): 0.1 * step for g in games for o in opponents for p in (1, 0) for q in ("win", "return")}
+        | {of_game("play", g, f"return_p{p}"): 0.5 - p for g in games for p in range(2)}
+        for step in range(3)
+    ]
+    lines(path / "metrics.jsonl", rows)
+    return path
+
+
+def test_a_game_named_like_another_ones_matches_has_its_own(tmp_path):
+    data = written(ambiguous_run(tmp_path / "run")).data
+    assert [game["name"] for game in data["games"]] == ["x", "x/vs/y", "2048"]
+    for game in data["games"]:
+        assert [m["opponent"] for m in game["matches"]] == ["y", "model:org/name"]
+        assert [row["player"] for m in game["matches"] for row in m["by_player"]["win"]] == [0, 1] * 2
+        assert [row["name"] for row in game["matches"][0]["by_player"]["win"]] == [
+            match(game["name"], "y", p, "win") for p in range(2)
+        ]
+    assert data["voided_metrics"] == ["play/voided: bot:chat(model='org%2Fname')"]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium to draw the page in")
+def test_a_browser_charts_each_of_such_games_and_leaves_none_over(tmp_path):
+    drawn = dumped(write_report(ambiguous_run(tmp_path / "run")), tmp_path)
+    for game in ("x", "x/vs/y", "2048"):
+        assert f'<div class="name">Games won against y, {game}</div>' in drawn
+        assert f"<h3>{game}</h3>" in drawn
+    assert drawn.count("<wbr>name</span>") == 6  # won and return against model:org/name, in three games
+    assert 'id="others"' not in drawn
+
+
 def test_the_page_itself_cannot_end_its_script(run):
     script = Page(render(collect(run))).scripts[1]
     assert "</script" not in script.lower()
@@ -358,6 +412,20 @@ def test_the_page_itself_cannot_end_its_script(run):
 def test_an_empty_directory_makes_a_page(tmp_path):
     data = written(tmp_path).data
     assert (data["done"], data["series"], data["episodes"], data["policy"]) == (0, {}, [], {})
+
+
+def test_a_directory_whose_name_is_no_text_makes_a_page(tmp_path):
+    run = tmp_path / os.fsdecode(b"run-\xff")
+    run.mkdir()
+    assert "<title>run-? · spiral</title>" in write_report(run).read_text(encoding="utf-8")
+
+
+def test_voided_games_are_counted_by_cause_and_the_last_ones_kept(tmp_path):
+    rows = [{"step": i, "game": "g", "cause": "deadline" if i % 2 else "game"} for i in range(MAX_VOIDED + 10)]
+    lines(tmp_path / "voided.jsonl", rows)
+    data = written(tmp_path).data
+    assert (data["num_voided"], data["voided_causes"]) == (MAX_VOIDED + 10, {"game": 30, "deadline": 30})
+    assert [game["step"] for game in data["voided"]] == list(range(10, MAX_VOIDED + 10))
 
 
 def test_no_directory_is_a_user_error(tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spiral.api.records import LEARNER, Episode, Trajectory, Turn
-from spiral.testing.episodes import CHAIRS, random_episode
+from spiral.testing.episodes import GAMES, random_episode
 from spiral.training.health.detector import Detector
 from spiral.training.health.indicators import vital_signs
 from spiral.training.health.rules import RULES
@@ -56,7 +56,7 @@ class TestEdge:
         """Leads 2, 2, -2, 2: mean 1; deviations 1, 1, -3, 1, so the variance of the mean is 12 / 3 / 4 = 1."""
         found = signs([played(r) for r in [(1, -1), (1, -1), (-1, 1), (1, -1)]])
         assert found["edge"] == pytest.approx(1)
-        assert (found["edge_low"], found["edge_high"]) == pytest.approx((1 - 1.96, 1 + 1.96))
+        assert (found["edge_low"], found["edge_high"]) == pytest.approx((1 - 1.959964, 1 + 1.959964))
         assert (found["win_p0"], found["win_p1"]) == pytest.approx((0.75, 0.25))
         assert "edge_mirror" not in found
 
@@ -178,7 +178,7 @@ class TestScores:
 @given(st.integers(0, 2**32))
 def test_signs_of_any_episodes_are_finite_and_shares_are_shares(seed):
     rng = random.Random(seed)
-    episodes = [random_episode(rng, game) for game in CHAIRS for _ in range(rng.randrange(6))]
+    episodes = [random_episode(rng, game) for game in GAMES for _ in range(rng.randrange(6))]
     trajectories = [t for e in episodes for t in e.trajectories if t.policy == LEARNER]
     metrics = vital_signs(episodes, trajectories, [[rng.gauss(0, 1) for _ in t.turns] for t in trajectories])
     assert all(math.isfinite(value) for value in metrics.values())

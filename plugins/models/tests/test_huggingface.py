@@ -1,4 +1,4 @@
-"""The door to saved models: any causal language model on disk, or one sentence that says why not."""
+"""Saved models: any causal language model on disk is loaded, or refused in one sentence with the reason."""
 
 import pytest
 import torch

@@ -1,0 +1,65 @@
+"""Atomic, synced writes: whatever is killed or runs out of disk, a file or directory is the old one or the new one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replace a text file, in UTF-8."""
+    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def replace_file(path: Path, write: Callable[[Path], object], shared: bool = False) -> None:
+    """Replace a file by what `write` puts at the path that it is given, in the same directory.
+
+    `shared`: whether several processes may write it at once. Otherwise the unfinished file has one name, so that what a
+    killed process left is overwritten by the process that resumes.
+    """
+    own = f".{os.getpid()}" if shared else ""
+    temporary = path.with_name(f".{path.name}{own}.tmp")  # beside it: a rename across file systems is not atomic
+    try:
+        write(temporary)
+        _sync(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def replace_directory(path: Path, write: Callable[[Path], object]) -> None:
+    """Replace a directory by what `write` puts into the empty one that it is given, beside it."""
+    temporary, before = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.old")
+    for left_over in (temporary, before):
+        shutil.rmtree(left_over, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    write(temporary)
+    # The contents must be on disk before the rename that makes them count.
+    for file in [p for p in temporary.rglob("*") if p.is_file()]:
+        _sync(file)
+    if path.exists():  # moved first, not deleted: a kill in the middle must not leave half of it under its name
+        os.rename(path, before)
+    os.rename(temporary, path)
+    _sync(path.parent)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def remove_directory(path: Path) -> None:
+    """Delete a directory; a kill in the middle leaves nothing under its name."""
+    before = path.with_name(f".{path.name}.old")
+    os.rename(path, before)
+    shutil.rmtree(before)
+
+
+def _sync(path: Path) -> None:
+    # Windows can neither open nor sync a directory; there the rename alone has to do.
+    if path.is_dir() and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,118 @@
+"""The names of metrics, built and parsed here only, since files of runs, reports and trackers all read them.
+
+A name is `stage/quantity`, `stage/GAME/quantity` or `eval/GAME/vs/OPPONENT/pPLAYER/quantity`. A quantity that a game
+has once for each of its players ends in `_pPLAYER`. Games and opponents may hold slashes, quantities hold none. Only a
+part `vs` of a game would be ambiguous, so the slash before it is escaped as a URL escapes it.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Stage = Literal["eval", "play", "health", "pool"]
+
+ILLEGAL_RATE = "play/illegal_rate"
+VOIDED = "play/voided"
+REFUSED = "learner/refused"
+STEP_SECONDS = "time/step_s"
+
+# The first `/vs/` ends the game, since an escaped game holds none; the last `/pN/` ends the opponent, which may.
+_MATCH = re.compile(r"eval/(.+?)/vs/(.+)/p([0-9]+)/([^/]+)", re.DOTALL)
+# The last slash ends the game, since a quantity holds none.
+_OF_GAME = re.compile(r"(eval|play|health|pool)/(.+)/([^/]+)", re.DOTALL)
+_OF_PLAYER = re.compile(r"(.+)_p([0-9]+)", re.DOTALL)
+# At the end too: the mark that follows a game `x/vs` would make it `x/vs/vs/...`.
+_VS = re.compile(r"/vs(?=/|\Z)")
+
+
+@dataclass(frozen=True)
+class MetricName:
+    """What a name says: a quantity of one game, and in a match of one player against an opponent."""
+
+    stage: Stage
+    game: str
+    quantity: str
+    opponent: str | None = None
+    player: int | None = None
+
+
+def of_game(stage: Stage, game: str, quantity: str) -> str:
+    """`stage/GAME/quantity`."""
+    return f"{stage}/{_escaped(game)}/{quantity}"
+
+
+def match(game: str, opponent: str, player: int, quantity: str) -> str:
+    """A result of matches of `player` against `opponent`."""
+    return f"eval/{_escaped(game)}/vs/{_escaped(opponent)}/p{player}/{quantity}"
+
+
+def nash_conv(game: str) -> str:
+    """Exact NashConv of the averaged weights."""
+    return of_game("eval", game, "nash_conv")
+
+
+def rating(game: str) -> str:
+    """The learner's rating, mu."""
+    return of_game("pool", game, "rating")
+
+
+def rating_low(game: str) -> str:
+    """The learner's rating, mu - 3 sigma."""
+    return of_game("pool", game, "rating_low")
+
+
+def of_player(quantity: str, player: int) -> str:
+    """A quantity of one player of a game, such as `return_p0`: a part of `of_game`'s name."""
+    return f"{quantity}_p{player}"
+
+
+def split_player(quantity: str) -> tuple[str, int | None]:
+    """`return_p0` -> (`return`, 0); a quantity of the whole game comes with None."""
+    if found := _OF_PLAYER.fullmatch(quantity):
+        return found[1], int(found[2])
+    return quantity, None
+
+
+def seconds(part: str) -> str:
+    """Wall time of one part of a step."""
+    return f"time/{part}_s"
+
+
+def voided_by(cause: str) -> str:
+    """Games of a step voided by one cause; its slashes are escaped, or the name would parse as one of a game."""
+    return f"{VOIDED}: {cause.replace('%', '%25').replace('/', '%2F')}"
+
+
+def voided_cause(name: str) -> str | None:
+    """The cause in a name of `voided_by`; None for another metric."""
+    start = f"{VOIDED}: "
+    return _plain(name.removeprefix(start)) if name.startswith(start) and "/" not in name[len(start) :] else None
+
+
+def is_evaluation(name: str) -> bool:
+    """Whether a metric was measured by an evaluation, and not by the step itself."""
+    return name.startswith("eval/")
+
+
+@functools.lru_cache(maxsize=4096)
+def parse(name: str) -> MetricName | None:
+    """What a name says; None for one that belongs to no game."""
+    if found := _MATCH.fullmatch(name):
+        game, opponent, player, quantity = found.groups()
+        return MetricName("eval", _plain(game), quantity, _plain(opponent), int(player))
+    if found := _OF_GAME.fullmatch(name):
+        stage, game, quantity = found.groups()
+        return MetricName(stage, _plain(game), quantity)  # type: ignore[arg-type]  # the pattern names the stages
+    return None
+
+
+def _escaped(name: str) -> str:
+    return _VS.sub("%2Fvs", name.replace("%", "%25"))
+
+
+def _plain(name: str) -> str:
+    # In this order: a `%2F` of the name itself stands as `%252F`, which holds no `%2F`.
+    return name.replace("%2F", "/").replace("%25", "%")

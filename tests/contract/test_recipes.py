@@ -1,0 +1,191 @@
+"""Each recipe starts, holds only what differs from the defaults, and its README states what its results.json holds."""
+
+import importlib.util
+import json
+import re
+import statistics
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+from spiral.config.loading import load
+from spiral.plugins.registry import Plugins
+from spiral.selfplay.validation import check
+
+ROOT = Path(__file__).parents[2]
+RECIPES = ROOT / "recipes"
+FOLDERS = sorted(path for path in RECIPES.iterdir() if path.is_dir())
+RUN = {"seed", "date", "commit", "wall_s", "steps", "values", "curves", "note"}
+RESULTS = {"recipe", "command", "steps", "metrics", "seeds", "summary", "runs", "also", "note"}
+
+each_recipe = pytest.mark.parametrize("folder", FOLDERS, ids=lambda p: p.name)
+
+
+@cache
+def _tool():
+    spec = importlib.util.spec_from_file_location("run_recipe", ROOT / "tools" / "run_recipe.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _results(folder):
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
+
+
+def _readme(folder):
+    return (folder / "README.md").read_text(encoding="utf-8")
+
+
+def _leaves(tree, prefix=()):
+    """The paths of a config file's keys: groups of keys one by one, plug-ins and lists as a whole."""
+    for key, value in tree.items():
+        if isinstance(value, dict) and "name" not in value:
+            yield from _leaves(value, (*prefix, key))
+        else:
+            yield (*prefix, key)
+
+
+def _without(tree, path):
+    head, *rest = path
+    return {k: _without(v, rest) if k == head and rest else v for k, v in tree.items() if k != head or rest}
+
+
+def _numbers(value):
+    """Every number in a tree of JSON."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [number for item in value for number in _numbers(item)]
+    return [] if isinstance(value, bool | str) or value is None else [float(value)]
+
+
+def _unknown(text, numbers):
+    """The numbers with a decimal point in `text` that none of `numbers` rounds to."""
+    found = re.finditer(r"(?<![\w.])-?\d*\.(\d+)(?![\w.]*\d|[A-Za-z])", text)
+    return [m[0] for m in found if not any(abs(float(m[0]) - n) <= 0.501 * 10 ** -len(m[1]) for n in numbers)]
+
+
+@each_recipe
+def test_a_recipe_is_three_files(folder):
+    assert {path.name for path in folder.iterdir()} == {"README.md", "config.yaml", "results.json"}
+
+
+@each_recipe
+def test_its_config_is_a_run_that_would_start(folder):
+    check(load(folder / "config.yaml"), Plugins.installed())
+
+
+@each_recipe
+def test_its_config_holds_only_what_differs_from_the_defaults(folder, tmp_path):
+    """Any key less is another run."""
+    tree = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) or {}
+    whole, shorter = load(folder / "config.yaml"), tmp_path / "shorter.yaml"
+    for path in _leaves(tree):
+        shorter.write_text(yaml.safe_dump(_without(tree, path)), encoding="utf-8")
+        assert load(shorter) != whole, f"{'.'.join(path)} is the default"
+
+
+@each_recipe
+def test_config_and_readme_name_the_command(folder):
+    command = f"spiral train recipes/{folder.name}/config.yaml"
+    assert command in (folder / "config.yaml").read_text(encoding="utf-8")
+    assert command in _readme(folder)
+    assert command in _results(folder)["command"]
+
+
+@each_recipe
+def test_results_have_the_schema(folder):
+    results = _results(folder)
+    assert results.keys() == RESULTS
+    assert results["recipe"] == folder.name
+    assert results["steps"] == load(folder / "config.yaml").steps
+    assert results["metrics"], "at least one"
+    assert all(
+        m.keys() == {"label", "better"} and m["better"] in ("lower", "higher") for m in results["metrics"].values()
+    )
+    assert results["seeds"] == sorted({run["seed"] for run in results["runs"]}) == [r["seed"] for r in results["runs"]]
+    for run in results["runs"]:
+        assert run.keys() == RUN
+        assert run["steps"] == results["steps"]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d", run["date"])
+        assert run["values"].keys() == results["metrics"].keys()
+        assert run["commit"] or run["note"], "what code, or where the figure stands"
+        for metric, curve in run["curves"].items():
+            assert len(curve["step"]) == len(curve["value"])
+            assert (curve["step"][-1], curve["value"][-1]) == (run["steps"], run["values"][metric])
+    for other in results["also"]:
+        assert other.keys() == {"command", "seed", "date", "note", "values"}
+
+
+@each_recipe
+def test_the_summary_is_that_of_its_runs(folder):
+    results = _results(folder)
+    assert results["summary"].keys() == (results["metrics"].keys() if results["runs"] else set())
+    for metric, said in results["summary"].items():
+        by_seed = {run["seed"]: run["values"][metric] for run in results["runs"]}
+        worst = max(by_seed.values()) if results["metrics"][metric]["better"] == "lower" else min(by_seed.values())
+        assert said == {
+            "median": pytest.approx(statistics.median(by_seed.values()), abs=1e-6),
+            "worst": worst,
+            "worst_seed": next(seed for seed, value in by_seed.items() if value == worst),
+        }
+
+
+@each_recipe
+def test_the_tables_of_a_readme_are_those_of_its_results(folder):
+    page = _readme(folder)
+    assert _tool().filled(page, _tool().figures(_results(folder))) == page, "run `python tools/run_recipe.py`"
+
+
+@each_recipe
+def test_every_other_figure_of_a_readme_is_in_its_results_or_its_config(folder):
+    results, config = _results(folder), yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) or {}
+    prose = re.sub(r"```.*?```|`[^`]*`", "", _tool().filled(_readme(folder), ""), flags=re.S)
+    seconds = [run["wall_s"] / 60 for run in results["runs"] if run["wall_s"]]
+    numbers = [*_numbers([results["summary"], results["also"], config]), *seconds]
+    numbers += [
+        n for run in results["runs"] for n in _numbers([run["values"], *(c["value"] for c in run["curves"].values())])
+    ]
+    assert _unknown(prose, numbers) == []
+
+
+def test_a_wrong_figure_is_found():
+    assert _unknown("ends at 0.073 and .34, seed 7; 2.5 minutes, -0.0556.", [0.07312, 0.341, 2.5, -0.05563]) == []
+    assert _unknown("ends at 0.073, .35", [0.0726, 0.341]) == [".35"]
+    assert _unknown("0.1, 2 and 3; byte-0.3m of version 0.7.4", [0.2]) == ["0.1"]
+
+
+def test_the_overview_lists_every_recipe():
+    """Its table is written from all results.json."""
+    page = (RECIPES / "README.md").read_text(encoding="utf-8")
+    assert _tool().filled(page, _tool().overview(_tool().load_all())) == page, "run `python tools/run_recipe.py`"
+    assert [one["recipe"] for one in _tool().load_all()] == [folder.name for folder in FOLDERS]
+
+
+def test_a_seed_measured_again_replaces_its_run_alone():
+    results = {"metrics": {"loss": {"label": "loss", "better": "lower"}}, "seeds": [], "runs": [], "summary": {}}
+    first = _tool().with_runs(results, [{"seed": seed, "values": {"loss": seed / 10}} for seed in (2, 0, 1)])
+    again = _tool().with_runs(first, [{"seed": 1, "values": {"loss": 0.7}}])
+    assert again["seeds"] == [0, 1, 2]
+    assert again["summary"] == {"loss": {"median": 0.2, "worst": 0.7, "worst_seed": 1}}
+
+
+def test_a_run_is_read_at_its_last_recorded_values(tmp_path):
+    lines = [{"step": 0, "eval/g/x": 0.5, "y": 1}, {"step": 1, "y": 2}, {"step": 2, "eval/g/x": 0.25, "y": 3}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    run = _tool().run_record(tmp_path, 4, ["eval/g/x", "y"], 61.25, "2026-11-28", "abc")
+    assert run.keys() == RUN
+    assert (run["seed"], run["steps"], run["values"]) == (4, 2, {"eval/g/x": 0.25, "y": 3})
+    assert run["curves"] == {"eval/g/x": {"step": [0, 2], "value": [0.5, 0.25]}}
+    with pytest.raises(SystemExit, match="recorded no z"):
+        _tool().run_record(tmp_path, 4, ["z"], None, "2026-11-28", None)
+
+
+def test_json_keeps_a_list_of_numbers_on_a_line():
+    results = {"seeds": [0, 1], "runs": [{"step": [0, 25], "note": "a [1,\n 2] b"}], "also": []}
+    text = _tool().dump(results)
+    assert json.loads(text) == results
+    assert '"step": [0, 25]' in text
