@@ -1,13 +1,14 @@
-# `make train` and `make test` need Python 3.11 or newer and nothing else.
+# `make train` and `make test` need Python 3.11, 3.12 or 3.13 and nothing else.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PACKAGES := -e ".[dev]" -e "plugins/games[textarena,openspiel]" -e plugins/opponents -e plugins/advantages -e plugins/models
-MANIFESTS := pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
+MINIMUM := .venv-minimum
+PLUGINS := -e "plugins/games[textarena,openspiel]" -e plugins/opponents -e plugins/advantages -e plugins/models
+MANIFESTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 export HF_HUB_OFFLINE := 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: train setup test slow lint docs perf clean
+.PHONY: train setup test test-minimum slow lint docs perf clean
 
 train: setup  ## learn Kuhn poker by self-play, then say which report to open
 	$(BIN)/spiral train
@@ -15,10 +16,10 @@ train: setup  ## learn Kuhn poker by self-play, then say which report to open
 setup: $(VENV)/.ready  ## the virtual environment, with all five distributions and the development tools
 
 # torch first and by itself: a resolver that meets it among others may pick a build with gigabytes of CUDA.
-$(VENV)/.ready: $(MANIFESTS)
+$(VENV)/.ready: $(MANIFESTS) constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(PACKAGES)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt -e ".[dev]" $(PLUGINS)
 	touch $@
 
 test: setup  ## the default tests, a few minutes
@@ -27,17 +28,29 @@ test: setup  ## the default tests, a few minutes
 slow: setup  ## the tests that take longer than a minute each
 	$(BIN)/python -m pytest -m slow
 
-lint: setup  ## style and types
+# With Python 3.11: the lowest releases have no wheels for a newer one.
+test-minimum: $(MINIMUM)/.ready  ## the default tests on the lowest releases that the distributions admit
+	$(MINIMUM)/bin/python -m pytest
+
+$(MINIMUM)/.ready: $(MANIFESTS) constraints-minimum.txt
+	$(PYTHON) -m venv $(MINIMUM)
+	$(MINIMUM)/bin/python -m pip install --quiet --constraint constraints-minimum.txt torch
+	$(MINIMUM)/bin/python -m pip install --quiet --constraint constraints-minimum.txt -e ".[test]" $(PLUGINS)
+	touch $@
+
+lint: setup  ## style, types, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
-docs: setup  ## write the generated pages again
+docs: setup  ## write the generated pages again and build the site, in which no link may be broken
 	$(BIN)/python tools/generate.py
+	$(BIN)/mkdocs build --strict
 
 perf: setup  ## speed and memory as ratios, JSON lines
 	$(BIN)/python -m perf
 
 clean:  ## remove what make made; runs stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(MINIMUM) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

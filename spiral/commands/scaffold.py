@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import keyword
 import re
 from pathlib import Path
@@ -35,6 +36,7 @@ def create(kind: Kind, name: str, directory: Path) -> Path:
         "name": name,
         "distribution": distribution,
         "package": distribution.replace("-", "_"),
+        "version": importlib.metadata.version("spiral-selfplay"),
         "class_name": "".join(part[:1].upper() + part[1:] for part in name.split("_")) + kind.capitalize(),
     }
     root = directory / distribution

@@ -24,6 +24,9 @@ from spiral.plugins.kinds import BY_NAME, KINDS
 
 GROUP = "spiral"
 
+FIRST_PARTY = "spiral-selfplay[all]"
+"""What brings the games, opponents, estimators and models that spiral's own authors wrote."""
+
 
 @dataclass(frozen=True)
 class Registration:
@@ -139,12 +142,21 @@ class Plugins:
             return found
         if found and found.members:
             raise PluginError(f"{kind} '{family}' is a family; name one of it, such as {self._some(found)}")
-        near = difflib.get_close_matches(name, self.names(kind), n=1)
-        hint = f"did you mean '{near[0]}'?" if near else "pip install a distribution that provides it"
-        if only := os.environ.get("SPIRAL_PLUGINS"):
-            hint += f" (only SPIRAL_PLUGINS={only} was loaded)"
         installed = ", ".join(self.names(kind)) or "none"
-        raise PluginError(f"no {kind} named '{name}' (installed: {installed}); {hint}" + self.failures())
+        remedy = self._remedy(kind, name) + self.failures()
+        raise PluginError(f"no {kind} named '{name}' (installed: {installed}); {remedy}")
+
+    def _remedy(self, kind: str, name: str) -> str:
+        """What to do about a name that is not there."""
+        near = difflib.get_close_matches(name, self.names(kind), n=1)
+        only = os.environ.get("SPIRAL_PLUGINS")
+        if near:
+            hint = f"did you mean '{near[0]}'?"
+        elif self.names(kind) or self.failed or only:
+            hint = "pip install a distribution that provides it"
+        else:  # nothing of the kind, and nothing that failed or was left out: spiral was installed bare
+            hint = f'pip install "{FIRST_PARTY}" brings the first-party ones'
+        return f"{hint} (only SPIRAL_PLUGINS={only} was loaded)" if only else hint
 
     @staticmethod
     def _some(family: Registration) -> str:

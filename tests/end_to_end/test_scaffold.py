@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ def test_the_distribution_is_complete(kind, tmp_path):
     assert (path / module / "__init__.py").is_file()
     assert (path / module / "py.typed").is_file()
     assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == [module]
+    assert f"spiral-selfplay~={version('spiral-selfplay')}" in project["project"]["dependencies"]
     assert "my_first" in (path / "README.md").read_text()
     for file in path.rglob("*"):
         assert not file.is_file() or "${" not in file.read_text()

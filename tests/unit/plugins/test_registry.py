@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from spiral.api.errors import PluginError
 from spiral.api.hooks import hookimpl
 from spiral.commands.main import main
-from spiral.plugins.registry import Plugins, label
+from spiral.plugins.registry import FailedDistribution, Plugins, label
 
 
 @pytest.fixture
@@ -140,6 +140,27 @@ def test_an_unknown_name_says_what_is_there():
         plugins.find("game", "zzzz")
     with pytest.raises(PluginError, match=r"no bot named 'kuhn' \(installed: none\)"):
         plugins.find("bot", "kuhn")
+
+
+def test_where_nothing_of_a_kind_is_installed_the_remedy_is_the_first_party_extra(monkeypatch):
+    """A bare spiral-selfplay has no game: the error names the extra. Not where a game is installed, where one may have
+    been lost in a distribution that failed to load, or where SPIRAL_PLUGINS left it out."""
+    bare = Plugins()
+    sentence = r"""^no game named 'kuhn_poker' \(installed: none\); pip install "spiral-selfplay\[all\]" brings"""
+    with pytest.raises(PluginError, match=sentence):
+        bare.find("game", "kuhn_poker")
+    with pytest.raises(PluginError) as one_is_there:
+        _plugins(games={"chess": _make}).find("game", "kuhn_poker")
+    monkeypatch.setenv("SPIRAL_PLUGINS", "spiral-opponents")
+    with pytest.raises(PluginError, match=r"only SPIRAL_PLUGINS=spiral-opponents was loaded") as left_out:
+        bare.find("game", "kuhn_poker")
+    monkeypatch.delenv("SPIRAL_PLUGINS")
+    bare.failed.append(FailedDistribution("spiral-games", "0.2.0", "spiral_games", "ImportError: it is broken"))
+    with pytest.raises(PluginError, match=r"spiral-games 0\.2\.0 failed to load: ImportError") as lost:
+        bare.find("game", "kuhn_poker")
+    for error in (one_is_there, left_out, lost):
+        assert "pip install a distribution that provides it" in str(error.value)
+        assert "[all]" not in str(error.value)
 
 
 # Clashes
