@@ -26,6 +26,8 @@ BEGIN, END = "<!-- written by tools/run_recipe.py from results.json -->", "<!-- 
 NUM_POINTS = 10
 """Columns of a curve's table, at most, beside the first."""
 
+BETTER = {"lower": "↓", "higher": "↑"}
+
 Results = dict[str, Any]
 
 
@@ -94,7 +96,7 @@ def figures(results: Results) -> str:
     if not results["runs"]:
         return "Not measured."
     metrics, runs = results["metrics"], results["runs"]
-    head = ["seed", *(f"{m['label']} ({m['better']} is better)" for m in metrics.values()), "minutes"]
+    head = ["seed", *(f"{m['label']} {BETTER[m['better']]}" for m in metrics.values()), "minutes"]
     rows = [[str(run["seed"]), *(_number(run["values"][m]) for m in metrics), _minutes(run)] for run in runs]
     if len(runs) > 1:
         told = results["summary"]
@@ -154,8 +156,8 @@ def _headline(results: Results) -> str:
     metric, meaning = next(iter(results["metrics"].items()))
     told = results["summary"][metric]
     if len(results["runs"]) == 1:
-        return f"{meaning['label']} {_number(told['median'])}"
-    return f"{meaning['label']} {_number(told['median'])} median, worst {_worst(told)}"
+        return f"{meaning['label']}: {_number(told['median'])}"
+    return f"{meaning['label']}: {_number(told['median'])} median, worst {_worst(told)}"
 
 
 def _worst(told: Mapping[str, Any]) -> str:

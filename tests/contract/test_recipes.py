@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
 FOLDERS = sorted(path for path in RECIPES.iterdir() if path.is_dir())
 RUN = {"seed", "date", "commit", "wall_s", "steps", "values", "curves", "note"}
-RESULTS = {"recipe", "command", "steps", "metrics", "seeds", "summary", "runs", "also", "note"}
+RESULTS = {"recipe", "command", "steps", "metrics", "seeds", "summary", "runs", "reference", "also", "note"}
 
 each_recipe = pytest.mark.parametrize("folder", FOLDERS, ids=lambda p: p.name)
 
@@ -144,8 +144,8 @@ def test_the_tables_of_a_readme_are_those_of_its_results(folder):
 def test_every_other_figure_of_a_readme_is_in_its_results_or_its_config(folder):
     results, config = _results(folder), yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) or {}
     prose = re.sub(r"```.*?```|`[^`]*`", "", _tool().filled(_readme(folder), ""), flags=re.S)
-    seconds = [run["wall_s"] / 60 for run in results["runs"] if run["wall_s"]]
-    numbers = [*_numbers([results["summary"], results["also"], config]), *seconds]
+    minutes = [run["wall_s"] / 60 for run in results["runs"] if run["wall_s"]]
+    numbers = [*_numbers([results["summary"], results["reference"], results["also"], config]), *minutes]
     numbers += [
         n for run in results["runs"] for n in _numbers([run["values"], *(c["value"] for c in run["curves"].values())])
     ]
