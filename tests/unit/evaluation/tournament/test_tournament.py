@@ -540,7 +540,7 @@ def test_a_model_whose_context_is_too_short_is_withdrawn_and_the_others_play_on(
         (["{empty}", "random", "--game=bids"], "no checkpoint yet"),
         (["{folder}", "random", "--game=bids"], "no config.yaml"),
         (["model:{folder}", "random", "--game=bids"], "no saved model"),
-        (["random", "bidder", "--game=bids", "--anchor=you"], "no one player is called you"),
+        (["random", "bidder", "--game=bids", "--anchor=you"], "no single player is called you"),
         (["random", "bidder", "--game=bids", "--budget=9"], "--budget belongs to"),
         (["random", "bidder", "--game=bids", "--schedule=rating-matched", "--budget=1"], "too small"),
     ],
