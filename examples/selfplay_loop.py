@@ -3,8 +3,8 @@
     python examples/selfplay_loop.py            # Kuhn poker from random weights, about two minutes
     python examples/selfplay_loop.py 20         # the first 20 steps
 
-Everything comes from the public names of `spiral`. What `spiral train` adds is around this loop: checkpoints and resume,
-snapshots and other opponents, several processes, reports, and what follows when play collapses.
+Everything comes from the public names of `spiral`. What `spiral train` adds is around this loop: checkpoints and
+resume, snapshots and other opponents, several processes, reports, and what follows when play collapses.
 """
 
 import sys

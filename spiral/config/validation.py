@@ -40,8 +40,8 @@ def validate(config: Config) -> list[str]:
     """Values of the right type that would train something else than asked, a sentence each."""
     c = config
     problems = [
-        f"{key} is {value}, and must be {said}"
-        for said, (low, high, keys) in _RANGES.items()
+        f"{key} is {value}, and must be {rule}"
+        for rule, (low, high, keys) in _RANGES.items()
         for key in keys.split()
         if (value := _value(c, key)) is not None and not low <= value <= high  # so that nan is caught
     ]

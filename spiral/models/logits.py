@@ -27,8 +27,8 @@ class TokenLogits(nn.Module):
             plain = model(input_ids=probe, use_cache=False).logits[0]
             self._direct = True
             rows = torch.zeros(4, dtype=torch.long, device=model.device)
-            mine = self(probe, probe, None, rows, probe[0])
-            self._direct = bool(torch.equal(plain, mine) or torch.allclose(plain, mine, rtol=1e-5, atol=1e-5))
+            own = self(probe, probe, None, rows, probe[0])
+            self._direct = bool(torch.equal(plain, own) or torch.allclose(plain, own, rtol=1e-5, atol=1e-5))
 
     def forward(
         self,

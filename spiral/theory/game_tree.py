@@ -209,9 +209,9 @@ class _Builder:
         nodes. In a graph moves made do not count (all are 0): a state is one node, chosen right before it.
         """
         steps = [(-depth[player], at, at) for at, depth in enumerate(self.depths) if depth]
-        mine = {decision for (mover, _), decision in self.decisions.items() if mover == player}
+        own = {decision for (mover, _), decision in self.decisions.items() if mover == player}
         for state, members in enumerate(self.states):
             first = members[0]
-            if self.nodes[first].decision in mine:
+            if self.nodes[first].decision in own:
                 steps.append((-self.depths[first][player], first if self.merge else -1, ~state))
         return tuple(step for _, _, step in sorted(steps))

@@ -84,7 +84,7 @@ def compared(meeting: Meeting, one: int, other: int, alone: bool) -> list[tuple[
     if alone:
         return [_versus([a], [b]) for a in _returns(meeting, one) for b in _returns(meeting, other)]
     met = [(result.returns_of(one), result.returns_of(other)) for result in meeting]
-    return [_versus(mine, theirs) for mine, theirs in met if mine and theirs]
+    return [_versus(own, others) for own, others in met if own and others]
 
 
 def as_block(played: PairResults) -> Block:

@@ -102,15 +102,15 @@ def entropy_gone(view: View) -> Finding | None:
     entropies = view.players("entropy")
     if not entropies:
         return None
-    gone = {p: t for p, t in entropies.items() if t.high and t.mean < min(0.02, 0.05 * t.high)}
+    silent = {p: t for p, t in entropies.items() if t.high and t.mean < min(0.02, 0.05 * t.high)}
     back = all(t.mean > min(0.04, 0.1 * (t.high or 0.0)) for t in entropies.values())
     harm = view.harm()
     if back or harm == "no" or view.mean("draw_rate", 0.0) > 0.95:
         return CLEAR
-    players = ", ".join(f"player {p} from {t.high:.2g} to {t.mean:.2g}" for p, t in gone.items())
+    players = ", ".join(f"player {p} from {t.high:.2g} to {t.mean:.2g}" for p, t in silent.items())
     unknown = "; no evaluation tells whether the game is solved or play is stuck"
     clause = f"there is no randomness left in play (nats a turn: {players}){unknown if harm == 'unknown' else ''}"
-    return Finding(bool(gone), False, clause, "collapse" if harm == "yes" else "warning")
+    return Finding(bool(silent), False, clause, "collapse" if harm == "yes" else "warning")
 
 
 def exploitable(view: View) -> Finding | None:
