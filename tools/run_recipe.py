@@ -23,7 +23,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "recipes"
 BEGIN, END = "<!-- written by tools/run_recipe.py from results.json -->", "<!-- end of what is written -->"
-NUM_POINTS = 10
+NUM_POINTS = 13
 """Columns of a curve's table, at most, beside the first."""
 
 BETTER = {"lower": "↓", "higher": "↑"}
