@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 
 class IllegalMove(Exception):
@@ -95,6 +95,12 @@ def is_zero_sum(game: Game) -> bool:
 def has_perfect_information(game: Game) -> bool:
     """Whether the game declares that nothing is hidden."""
     return bool(getattr(game, "perfect_information", False))
+
+
+def is_resamplable(game: object) -> TypeGuard[Resamplable]:
+    """Whether a game has the optional method `resample`."""
+    # Not isinstance: from Python 3.12 on, that overlooks a method that `__getattr__` gives to some instances only.
+    return callable(getattr(game, "resample", None))
 
 
 def try_move(game: Game, move: str) -> bool:

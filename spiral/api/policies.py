@@ -51,6 +51,11 @@ def is_external(bot: object) -> bool:
     return bool(getattr(bot, "external", False))
 
 
+def tried_on(bot: object) -> Sequence[str]:
+    """The games that the bot, or the factory of one, asks to be tried on; empty for all that are installed."""
+    return tuple(getattr(bot, "tried_on", ()))
+
+
 @dataclass(frozen=True)
 class Rating:
     """A Plackett-Luce skill (openskill; Weng and Lin, JMLR 12, 2011): a normal belief on a scale where a new player

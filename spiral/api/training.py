@@ -59,6 +59,16 @@ class AdvantageEstimator(Protocol):
         """`out[i][k]`: the advantage of turn k of trajectory i, for all i and k."""
 
 
+def min_group_size(estimator: AdvantageEstimator) -> int:
+    """How many games of one deal the estimator has to compare."""
+    return int(getattr(estimator, "min_group_size", 1))
+
+
+def is_order_dependent(estimator: AdvantageEstimator) -> bool:
+    """Whether the estimator declares that its result depends on the order of the trajectories."""
+    return bool(getattr(estimator, "order_dependent", False))
+
+
 class PromptFormat(Protocol):
     """The text around a game: observation -> prompt ids, reply -> move.
 

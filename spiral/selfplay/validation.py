@@ -10,6 +10,7 @@ from spiral.api.errors import ConfigError, SpiralError
 from spiral.api.games import Game
 from spiral.api.policies import Bot, OpponentSampler, is_external, needs_pool
 from spiral.api.records import LEARNER
+from spiral.api.training import min_group_size
 from spiral.config.schema import Config
 from spiral.plugins.kinds import named_in
 from spiral.plugins.registry import Plugins, label
@@ -107,7 +108,7 @@ def _mismatched(config: Config, setup: TrainingSetup, samplers: Sequence[Opponen
                 f"opponent sampler '{plugin.name}' needs a pool, and the pool is empty; set pool.every=50 to keep "
                 "snapshots of the learner, or list opponents in pool.members"
             )
-    needed = int(getattr(setup.advantage, "min_group_size", 1))
+    needed = min_group_size(setup.advantage)
     if needed > config.rollout.group_size:
         yield (
             f"advantage {config.advantage.name} compares games of one deal: rollout.group_size is "

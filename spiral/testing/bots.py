@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from spiral.api.errors import SpiralError
-from spiral.api.games import IllegalMove
+from spiral.api.games import IllegalMove, is_resamplable
 from spiral.api.policies import Bot
-from spiral.testing.information import first_deals, is_resamplable
+from spiral.testing.information import first_deals
 from spiral.testing.playing import (
     MAX_MOVES,
     GameFactory,

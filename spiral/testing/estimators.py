@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from spiral.api.records import Trajectory
-from spiral.api.training import AdvantageEstimator, Stateful
+from spiral.api.training import AdvantageEstimator, Stateful, is_order_dependent
 from spiral.testing.fakes import make_trajectory
 from spiral.testing.state import restore_state, saved_state
 from spiral.testing.violations import Violation, doing, global_generators, is_finite, run_checks, short
@@ -120,7 +120,7 @@ def _check_order(factory: EstimatorFactory, batches: Sequence[Batch], seed: int)
     the order shows in the next batch, and no batch is counted twice.
     """
     one, two = _new(factory), _new(factory)
-    if getattr(one, "order_dependent", False):
+    if is_order_dependent(one):
         return
     rng = random.Random(seed)
     for batch in batches:

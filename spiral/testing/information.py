@@ -14,9 +14,9 @@ import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeGuard
+from typing import Any
 
-from spiral.api.games import Enumerable, Resamplable, has_perfect_information
+from spiral.api.games import Enumerable, has_perfect_information, is_resamplable
 from spiral.testing.playing import (
     FinishedMatch,
     GameFactory,
@@ -50,12 +50,6 @@ def first_deals(factory: GameFactory) -> list[tuple[float, Any]]:
         return []
     with doing("deals()"):
         return list(itertools.islice(game.deals(), MAX_DEALS + 1))
-
-
-def is_resamplable(game: object) -> TypeGuard[Resamplable]:
-    """Whether a game has the optional method `resample`."""
-    # Not isinstance: from Python 3.12 on, that overlooks a method that `__getattr__` gives to some instances only.
-    return callable(getattr(game, "resample", None))
 
 
 def check_deals(factory: GameFactory, seed: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from spiral.api.policies import is_external
+from spiral.api.policies import is_external, tried_on
 from spiral.plugins.registry import Plugins
 from spiral.testing.bots import check_bot
 from spiral.testing.curricula import check_curriculum
@@ -36,7 +36,7 @@ def check(plugins: Plugins, kind: str, name: str) -> list[str]:
 
 
 def _check_bot(factory: Factory, plugins: Plugins) -> list[str]:
-    names = getattr(factory, "tried_on", ()) or plugins.names("game")
+    names = tried_on(factory) or plugins.names("game")
     # A family is no game by itself, and a game of `tried_on` may not be installed: both have a problem.
     games = [game for game in names if not plugins.problem("game", game, {})]
     return check_bot(factory, {game: plugins.find("game", game).factory for game in games})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -65,7 +65,7 @@ class _Trial:
         return list(policies)
 
     def _validate(self, policies: Any, num: int) -> None:
-        if not isinstance(policies, list) or len(policies) != num:
+        if isinstance(policies, str) or not isinstance(policies, Sequence) or len(policies) != num:
             raise Violation(
                 f"seat returned {short(policies)} for {num} players; return a list with one policy a player"
             )

@@ -1,6 +1,6 @@
 """Exact theory of enumerable games, and the statistics of results; public: see `__all__`."""
 
-from spiral.theory.best_response import NashConv, PolicyTable, best_response, nash_conv, outcomes, uniform
+from spiral.theory.best_response import NashConv, PolicyTable, best_response, nash_conv, outcomes, uniform, values
 from spiral.theory.game_tree import Decision, GameTree
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     "nash_conv",
     "outcomes",
     "uniform",
+    "values",
 ]

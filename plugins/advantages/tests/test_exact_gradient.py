@@ -21,8 +21,7 @@ from spiral_advantages.turn_gae import EPS, TurnGae
 from spiral_games.native.kuhn_poker import KuhnPoker
 
 from spiral import LEARNER, Trajectory, Turn
-from spiral.theory import GameTree, outcomes
-from spiral.theory.best_response import values
+from spiral.theory import GameTree, outcomes, values
 
 TREE = GameTree.of(KuhnPoker())
 PARAMETERS = [(d.observation, move) for d in TREE.decisions for move in d.moves]

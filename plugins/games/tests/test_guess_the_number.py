@@ -9,8 +9,7 @@ from spiral_games.native.guess_the_number import GuessTheNumber
 
 from spiral import Enumerable, IllegalMove, SpiralError, is_zero_sum
 from spiral.testing import check_game
-from spiral.theory import GameTree, best_response, nash_conv, uniform
-from spiral.theory.best_response import values
+from spiral.theory import GameTree, best_response, nash_conv, uniform, values
 
 
 def secret(number, moves=""):

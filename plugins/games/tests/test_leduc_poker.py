@@ -10,8 +10,7 @@ from spiral_games.native.leduc_poker import LeducPoker
 
 from spiral import Enumerable, IllegalMove
 from spiral.testing import check_game
-from spiral.theory import GameTree, best_response, nash_conv, uniform
-from spiral.theory.best_response import values
+from spiral.theory import GameTree, best_response, nash_conv, uniform, values
 
 MOVES = {"f": "fold", "c": "call", "r": "raise"}
 ROUNDS = ("cc", "rc", "rrc", "crc", "crrc")
