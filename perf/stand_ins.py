@@ -45,6 +45,9 @@ class Recorder:
     def load_weights(self, policy: PolicyId, weights: Any, version: int) -> None:
         self._engine.load_weights(policy, weights, version)
 
+    def drop(self, policy: PolicyId) -> None:
+        self._engine.drop(policy)
+
 
 class LockStep:
     """The schedule that the rollouts avoid: hands out replies only when every request has its own."""
@@ -65,6 +68,9 @@ class LockStep:
 
     def load_weights(self, policy: PolicyId, weights: Any, version: int) -> None:
         self._engine.load_weights(policy, weights, version)
+
+    def drop(self, policy: PolicyId) -> None:
+        self._engine.drop(policy)
 
 
 class Salted(Prompter):

@@ -1,0 +1,142 @@
+"""Speed of two checkouts of this repository, run in turn: python -m tools.compare_trees OLD NEW [--repeat N].
+
+Every measurement runs in a process of its own with one thread, first in OLD and then in NEW, and the other way round
+in every second repetition, so that what else the machine does falls on both. JSON lines: the figure in both trees and
+the ratio new / old of each repetition. CPU seconds are of the whole process, its start included; those of a step are
+wall time, and the fastest step of a run is the one that other processes disturbed least.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from perf.measure import Figure, say, spread
+
+GAMES = ("kuhn_poker", "tic_tac_toe")
+LEAN = ("evaluate.every=0", "loggers=[]")
+"""Nothing but play and updates; keys that all commits have."""
+COMMANDS = {"import spiral": ("-c", "import spiral"), "spiral --help": ("-m", "spiral", "--help")}
+STARTUPS = 5
+"""Starts a repetition, of which the median counts."""
+PACKAGES = ("games", "opponents", "advantages", "models")
+
+Figures = dict[str, float]
+
+
+class Tree:
+    """A checkout, whose packages are imported instead of the installed ones."""
+
+    def __init__(self, path: Path, scratch: Path) -> None:
+        self.path, self._scratch = path.resolve(), scratch
+        if not (self.path / "spiral").is_dir():
+            raise SystemExit(f"{path} is no checkout: it has no directory spiral")
+        packages = [self.path, *(self.path / "plugins" / name for name in PACKAGES)]
+        settings = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "SPIRAL_CACHE": str(scratch / "cache")}
+        self._environment = {**os.environ, **settings, "PYTHONPATH": os.pathsep.join(map(str, packages))}
+
+    def run(self, *arguments: str) -> tuple[float, str]:
+        """CPU seconds and standard output of one `python ARGUMENTS` in the tree. Raises RuntimeError if it fails."""
+        with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+            command = [sys.executable, *arguments]
+            process = subprocess.Popen(command, cwd=self.path, env=self._environment, stdout=output, stderr=errors)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            output.seek(0)
+            errors.seek(0)
+            if process.returncode:
+                raise RuntimeError(f"{' '.join(command)} in {self.path} failed:\n{errors.read()[-2000:]}")
+            return usage.ru_utime + usage.ru_stime, output.read()
+
+    def startup(self) -> Figures:
+        """CPU seconds until each of COMMANDS is done."""
+        return {
+            f"{name}, CPU s": statistics.median(self.run(*arguments)[0] for _ in range(STARTUPS))
+            for name, arguments in COMMANDS.items()
+        }
+
+    def train(self, game: str, steps: int) -> Figures:
+        """Speeds of `spiral train`; its warm start is in the tree's cache after the first run."""
+        cpu, lines = self._train(game, steps)
+        rows = [row for row in lines if "time/step_s" in row]
+        seconds = [row["time/step_s"] for row in rows]
+        working = [row["time/rollout_s"] + row["time/learner_s"] for row in rows]
+        return {
+            f"train {game}, CPU s of the command": cpu,
+            f"train {game}, s a step, median": statistics.median(seconds),
+            f"train {game}, s a step, fastest": min(seconds),
+            f"train {game}, games/s": statistics.median(row["speed/games_per_s"] for row in rows),
+            f"train {game}, share of a step in play and update": sum(working) / sum(seconds),
+        }
+
+    def _train(self, game: str, steps: int) -> tuple[float, list[Figures]]:
+        with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
+            run = Path(folder) / "run"
+            words = [f"games={game}", f"steps={steps}", *LEAN]
+            cpu, _ = self.run("-m", "spiral", "train", *words, "--run-dir", str(run))
+            text = (run / "metrics.jsonl").read_text(encoding="utf-8")
+            return cpu, [json.loads(line) for line in text.splitlines()]
+
+    def bench(self, name: str) -> Figures:
+        """The figures of one bench of the tree, with those of the details that are speeds."""
+        package = "perf" if (self.path / "perf").is_dir() else "bench"  # its name in earlier commits
+        _, output = self.run("-m", package, name)
+        figures: Figures = {}
+        for line in map(json.loads, output.splitlines()):
+            figures[f"{line['name']}, {line['unit']}"] = line["value"]
+            detail = line["detail"]
+            if "framework_us_a_turn" in detail:
+                figures[f"{line['name']}, framework us a turn"] = detail["framework_us_a_turn"]
+                figures[f"{line['name']}, tokens per CPU s"] = detail["tokens_per_cpu_s"]["self_play"]
+        return figures
+
+
+def compare(old: Tree, new: Tree, measure: Callable[[Tree], Figures], repeat: int) -> Iterator[Figure]:
+    """One figure for every name that both trees measured: the median ratio new / old, and all three spreads."""
+    values: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for repetition in range(repeat):
+        order = (old, new) if repetition % 2 == 0 else (new, old)
+        measured = {id(tree): measure(tree) for tree in order}
+        for name, value in measured[id(old)].items():
+            if name in measured[id(new)]:
+                values[name].append((value, measured[id(new)][name]))
+    for name, pairs in values.items():
+        ratios = spread(b / a for a, b in pairs)
+        detail = {"old": spread(a for a, _ in pairs), "new": spread(b for _, b in pairs), "ratio": ratios}
+        yield Figure(name, ratios["median"], "new / old", detail=detail)
+
+
+def main(words: Sequence[str]) -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("old", type=Path)
+    parser.add_argument("new", type=Path)
+    parser.add_argument("--repeat", type=int, default=3, help="times that everything is measured in both trees")
+    parser.add_argument("--steps", type=int, default=40, help="of a training run")
+    parser.add_argument("--skip-runs", action="store_true", help="no training runs")
+    parser.add_argument("--bench", nargs="*", default=[], metavar="NAME", help="benches of both trees, such as R1")
+    options = parser.parse_args(words)
+    with tempfile.TemporaryDirectory() as scratch:
+        trees = [Tree(path, Path(tempfile.mkdtemp(dir=scratch))) for path in (options.old, options.new)]
+        measures: list[Callable[[Tree], Figures]] = [Tree.startup]
+        for game in () if options.skip_runs else GAMES:
+            for tree in trees:
+                tree.train(game, 2)  # the warm start
+            measures.append(lambda tree, game=game: tree.train(game, options.steps))  # type: ignore[misc]
+        measures += [lambda tree, name=name: tree.bench(name) for name in options.bench]  # type: ignore[misc]
+        for measure in measures:
+            for figure in compare(trees[0], trees[1], measure, options.repeat):
+                print(figure.line(), flush=True)
+                say(f"   {figure.name:<60} x{figure.value:.3f}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
