@@ -33,7 +33,7 @@ lint: setup  ## style and types
 	$(BIN)/mypy
 
 docs: setup  ## write the generated pages again
-	$(BIN)/python tools/generate.py
+	$(BIN)/python -m tools.generate
 
 perf: setup  ## speed and memory as ratios, JSON lines
 	$(BIN)/python -m perf

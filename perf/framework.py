@@ -1,8 +1,8 @@
 """R7: what `Rollouts.play` itself costs a turn, over an engine that answers at the next step.
 
 The cost of the games (the same moves played by a bare loop) and of the stand-in engine (fed the same requests) are
-measured beside it and taken off. Where the rest goes is told by a profile, whose shares are right and whose times
-are not: the profiler makes small functions look dearer.
+measured beside it and taken off. A profile shows where the rest goes; its shares are right and its times
+are not, since the profiler makes small functions look dearer.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PARTS = {
     "loop": ("play", "_continue", "resume", "_until_asked", "try_move", "is_void", "num_waiting", "answered", "check"),
     "game": ("reset", "reset_to", "current_player", "observe", "returns", "_finish_round", "_prefix", "_shown"),
 }
-"""Part -> the functions whose own time it is; `play` of a game is told from `Rollouts.play` by its file."""
+"""Part -> the functions whose own time it is; the file tells `play` of a game from `Rollouts.play`."""
 
 
 class EnumerableGame(Game, Enumerable, Protocol):

@@ -90,7 +90,7 @@ class Salted(Prompter):
 class FreeText:
     """Reads any reply as chat, so that an untrained model can hold a long match; ten more ids end a reply.
 
-    Replies of a model that knows nothing are then about 25 ids long, and of very different lengths.
+    Replies of an untrained model are then about 25 ids long, and of very different lengths.
     """
 
     def __init__(self, tokenizer: Any) -> None:
