@@ -2,8 +2,8 @@
 
 Every measurement runs in a process of its own with one thread, first in OLD and then in NEW, and the other way round
 in every second repetition, so that what else the machine does falls on both. JSON lines: the figure in both trees and
-the ratio new / old of each repetition. CPU seconds are of the whole process, its start included; those of a step are
-wall time, and the fastest step of a run is the one that other processes disturbed least.
+the ratio new / old of each repetition. All seconds are CPU seconds, which other processes disturb least: training runs
+in a process whose performance counter is its CPU clock, so that the times it logs of its steps are CPU seconds too.
 """
 
 from __future__ import annotations
@@ -24,9 +24,15 @@ from perf.measure import Figure, say, spread
 GAMES = ("kuhn_poker", "tic_tac_toe")
 LEAN = ("evaluate.every=0", "loggers=[]")
 """Nothing but play and updates; keys that all commits have."""
+CPU_CLOCK = (
+    "import runpy, time; time.perf_counter = time.process_time; runpy.run_module('spiral', {}, '__main__', True)"
+)
+"""The program `python -m spiral`, which then measures itself by CPU time."""
 COMMANDS = {"import spiral": ("-c", "import spiral"), "spiral --help": ("-m", "spiral", "--help")}
 STARTUPS = 5
 """Starts a repetition, of which the median counts."""
+PARTS = ("step", "rollout", "learner")
+"""Of a training step, by their names in the metrics."""
 PACKAGES = ("games", "opponents", "advantages", "models")
 
 Figures = dict[str, float]
@@ -36,11 +42,12 @@ class Tree:
     """A checkout, whose packages are imported instead of the installed ones."""
 
     def __init__(self, path: Path, scratch: Path) -> None:
-        self.path, self._scratch = path.resolve(), scratch
+        self.path, self._scratch = path.resolve(), scratch.resolve()
+        self._scratch.mkdir(parents=True, exist_ok=True)
         if not (self.path / "spiral").is_dir():
             raise SystemExit(f"{path} is no checkout: it has no directory spiral")
         packages = [self.path, *(self.path / "plugins" / name for name in PACKAGES)]
-        settings = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "SPIRAL_CACHE": str(scratch / "cache")}
+        settings = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "SPIRAL_CACHE": str(self._scratch / "cache")}
         self._environment = {**os.environ, **settings, "PYTHONPATH": os.pathsep.join(map(str, packages))}
 
     def run(self, *arguments: str) -> tuple[float, str]:
@@ -65,25 +72,20 @@ class Tree:
 
     def train(self, game: str, steps: int) -> Figures:
         """Speeds of `spiral train`; its warm start is in the tree's cache after the first run."""
-        cpu, lines = self._train(game, steps)
-        rows = [row for row in lines if "time/step_s" in row]
-        seconds = [row["time/step_s"] for row in rows]
-        working = [row["time/rollout_s"] + row["time/learner_s"] for row in rows]
-        return {
-            f"train {game}, CPU s of the command": cpu,
-            f"train {game}, s a step, median": statistics.median(seconds),
-            f"train {game}, s a step, fastest": min(seconds),
-            f"train {game}, games/s": statistics.median(row["speed/games_per_s"] for row in rows),
-            f"train {game}, share of a step in play and update": sum(working) / sum(seconds),
-        }
-
-    def _train(self, game: str, steps: int) -> tuple[float, list[Figures]]:
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             run = Path(folder) / "run"
             words = [f"games={game}", f"steps={steps}", *LEAN]
-            cpu, _ = self.run("-m", "spiral", "train", *words, "--run-dir", str(run))
+            whole, _ = self.run("-c", CPU_CLOCK, "train", *words, "--run-dir", str(run))
             text = (run / "metrics.jsonl").read_text(encoding="utf-8")
-            return cpu, [json.loads(line) for line in text.splitlines()]
+        rows = [row for row in map(json.loads, text.splitlines()) if "time/step_s" in row]
+        seconds = {part: statistics.median(row[f"time/{part}_s"] for row in rows) for part in PARTS}
+        return {f"train {game}, CPU s a step, {part}": value for part, value in seconds.items()} | {
+            f"train {game}, games a CPU s": statistics.median(row["speed/games_per_s"] for row in rows),
+            f"train {game}, share of a step outside play and update": statistics.median(
+                1 - (row["time/rollout_s"] + row["time/learner_s"]) / row["time/step_s"] for row in rows
+            ),
+            f"train {game}, CPU s of the command": whole,
+        }
 
     def bench(self, name: str) -> Figures:
         """The figures of one bench of the tree, with those of the details that are speeds."""
@@ -120,12 +122,14 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     parser.add_argument("--repeat", type=int, default=3, help="times that everything is measured in both trees")
-    parser.add_argument("--steps", type=int, default=40, help="of a training run")
+    parser.add_argument("--steps", type=int, default=20, help="of a training run")
+    parser.add_argument("--scratch", type=Path, help="a directory that keeps the warm starts for the next call")
     parser.add_argument("--skip-runs", action="store_true", help="no training runs")
     parser.add_argument("--bench", nargs="*", default=[], metavar="NAME", help="benches of both trees, such as R1")
     options = parser.parse_args(words)
-    with tempfile.TemporaryDirectory() as scratch:
-        trees = [Tree(path, Path(tempfile.mkdtemp(dir=scratch))) for path in (options.old, options.new)]
+    with tempfile.TemporaryDirectory() as temporary:
+        scratch = options.scratch or Path(temporary)
+        trees = [Tree(path, scratch / name) for name, path in (("old", options.old), ("new", options.new))]
         measures: list[Callable[[Tree], Figures]] = [Tree.startup]
         for game in () if options.skip_runs else GAMES:
             for tree in trees:
