@@ -45,7 +45,7 @@ lint: setup  ## style, types, and who may import whom
 	$(BIN)/lint-imports
 
 docs: setup  ## write the generated pages again and build the site, in which no link may be broken
-	$(BIN)/python tools/generate.py
+	$(BIN)/python -m tools.generate
 	$(BIN)/mkdocs build --strict
 
 perf: setup  ## speed and memory as ratios, JSON lines

@@ -23,12 +23,12 @@ BENCHES = {
 
 
 def main(names: list[str]) -> int:
-    """Run benches by name; 2 for a name that there is not."""
+    """Run benches by name; 2 for an unknown name."""
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
         print(f"no bench named '{unknown[0]}' (there are: {', '.join(BENCHES)})", file=sys.stderr)
         return 2
-    # One thread: two engineers' processes on two cores would otherwise measure each other.
+    # One thread: processes that share the cores would otherwise measure each other.
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["HF_HUB_OFFLINE"] = "1"
     import torch

@@ -1,8 +1,8 @@
 """R7: what `Rollouts.play` itself costs a turn, over an engine that answers at the next step.
 
 The cost of the games (the same moves played by a bare loop) and of the stand-in engine (fed the same requests) are
-measured beside it and taken off. Where the rest goes is told by a profile, whose shares are right and whose times
-are not: the profiler makes small functions look dearer.
+measured beside it and taken off. A profile shows where the rest goes; its shares are right and its times
+are not, since the profiler makes small functions look dearer.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import pstats
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, Protocol, cast
 
 from perf.measure import Figure, Timing, alternate, spread
-from perf.parts import Ids, Table, num_turns, table
-from spiral.api.games import Game
+from perf.parts import Ids, Parts, make_parts, num_turns
+from spiral.api.games import Enumerable, Game
 from spiral.api.records import Completion, Episode, PolicyId, Request
 from spiral.models.prompt_cache import Prompter
 
@@ -26,15 +26,19 @@ CASES = {"kuhn_poker": 1024, "tic_tac_toe": 384}
 REPEATS = 9
 
 _PARTS = {
-    "seating": ("_seat", "seat", "choose", "_check_seats", "__contains__", "getrandbits", "_Match.__init__"),
-    "seeds": ("child", "derive", "_ask"),
-    "prompts": ("encode", "read"),
-    "submit": ("submit", "step", "Request.__init__", "Completion.__init__"),
-    "records": ("_episode", "_after", "_punish", "Turn.__init__", "Trajectory.__init__", "Episode.__init__"),
-    "loop": ("play", "_continue", "_begin", "_answer", "_until_asked", "_try"),
+    "line-ups": ("_matches", "seat", "choose", "_check_line_up", "__contains__", "bot_of", "is_external"),
+    "seeds": ("child", "derive"),
+    "prompts": ("encode", "read", "request", "completer_of"),
+    "submit": ("_ask", "submit", "step", "answers", "completed"),
+    "records": ("_record", "_reply_turn", "_episode", "_forfeit_returns"),
+    "loop": ("play", "_continue", "resume", "_until_asked", "try_move", "is_void", "num_waiting", "answered", "check"),
     "game": ("reset", "reset_to", "current_player", "observe", "returns", "_finish_round", "_prefix", "_shown"),
 }
-"""Part -> the functions whose own time it is; `play` of a game is told from `Rollouts.play` by its file."""
+"""Part -> the functions whose own time it is; the file tells `play` of a game from `Rollouts.play`."""
+
+
+class EnumerableGame(Game, Enumerable, Protocol):
+    """A game whose deals can be listed."""
 
 
 class InstantEngine:
@@ -60,20 +64,23 @@ class InstantEngine:
         return done
 
     def load_weights(self, policy: PolicyId, weights: Any, version: int) -> None:
-        """There are none."""
+        """It has none."""
+
+    def drop(self, policy: PolicyId) -> None:
+        """It has none."""
 
 
 def figures() -> Iterator[Figure]:
     """One figure a game."""
     for name, num_games in CASES.items():
-        made = table(f"games={name}", "model=byte-0.1m")
-        yield _measure(name, num_games, made)
+        parts = make_parts(f"games={name}", "model=byte-0.1m")
+        yield _measure(name, num_games, parts)
 
 
-def _measure(name: str, num_games: int, made: Table) -> Figure:
-    factory = made.players.games[name]
-    engine = InstantEngine(legal_replies(factory, made.players.prompter))
-    rollouts = made.rollouts(engine)
+def _measure(name: str, num_games: int, parts: Parts) -> Figure:
+    factory = parts.setup.games[name]
+    engine = InstantEngine(legal_replies(factory, parts.prompter))
+    rollouts = parts.rollouts(engine)
     episodes = rollouts.play(num_games, (1,))
     requests = list(engine.asked)
 
@@ -130,10 +137,10 @@ def bare(factory: Callable[[], Game], episodes: Sequence[Episode]) -> None:
 
 def legal_replies(factory: Callable[[], Game], prompter: Prompter) -> dict[Ids, list[Ids]]:
     """Prompt -> the replies that are legal moves, for every decision of an enumerable game."""
-    found: dict[Ids, list[Ids]] = {}
-    for _, deal in factory().deals():  # type: ignore[attr-defined]
-        game = factory()
-        game.reset_to(deal)  # type: ignore[attr-defined]
+    replies: dict[Ids, list[Ids]] = {}
+    for _, deal in cast(Enumerable, factory()).deals():
+        game = cast(EnumerableGame, factory())
+        game.reset_to(deal)
         seen: set[str] = set()
         todo = [game]
         while todo:
@@ -144,12 +151,12 @@ def legal_replies(factory: Callable[[], Game], prompter: Prompter) -> dict[Ids, 
             seen.add(game.observe(player))
             moves = game.legal_moves() or []
             prompt = prompter.encode(game.rules, game.observe(player))
-            found[prompt] = [reply for move in moves if (reply := prompter.reply(move)) is not None]
+            replies[prompt] = [reply for move in moves if (reply := prompter.reply(move)) is not None]
             for move in moves:
                 after = deepcopy(game)
                 after.play(move)
                 todo.append(after)
-    return found
+    return replies
 
 
 def profile(work: Callable[[], None]) -> dict[str, float]:

@@ -4,7 +4,7 @@ Both sample at temperature 1 from the full distribution. On random prompts nothi
 count; on prompts of real games replies end by themselves, which is what the engine is made for.
 `generate` gets the prompts as one batch padded on the left, which is its best case. It runs the byte model itself,
 whose forward is as lean for it as for the engine, and the stock Llama that has the same logits, which is what
-somebody without this package would run.
+runs without this package.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from spiral_models.byte.llama_export import to_llama
 from transformers import GenerationConfig
 
 from perf.measure import Figure, alternate, median_cpu, ratios
-from perf.parts import Table, drain, table
+from perf.parts import Parts, drain, make_parts
 from spiral.api.records import LEARNER, Request, Sampling
 
 TARGET = 2.0
@@ -33,27 +33,27 @@ def figures() -> Iterator[Figure]:
     rng = random.Random(0)
     prompts = [tuple(rng.randrange(256) for _ in range(rng.randint(SHORTEST, LONGEST))) for _ in range(BATCH)]
     for name in ("byte-0.1m", "byte-1m"):
-        made = table(f"model={name}")
-        model = made.players.model
+        parts = make_parts(f"model={name}")
+        model = parts.setup.model
         llama = to_llama(model)
-        yield _compare(f"{name}, distinct prompts", made, prompts, model)
-        yield _compare(f"{name}, equal prompts", made, [prompts[0]] * BATCH, model)
-        yield _compare(f"{name}, distinct prompts/stock Llama", made, prompts, llama)
-        yield _compare(f"{name}, equal prompts/stock Llama", made, [prompts[0]] * BATCH, llama)
+        yield _compare(f"{name}, distinct prompts", parts, prompts, model)
+        yield _compare(f"{name}, equal prompts", parts, [prompts[0]] * BATCH, model)
+        yield _compare(f"{name}, distinct prompts/stock Llama", parts, prompts, llama)
+        yield _compare(f"{name}, equal prompts/stock Llama", parts, [prompts[0]] * BATCH, llama)
     for game in ("kuhn_poker", "tic_tac_toe"):
         yield _game_prompts(game)
 
 
 def _game_prompts(game: str) -> Figure:
     """The prompts of real decisions, and a model that knows how moves are written: replies end by themselves."""
-    made = table(f"games={game}", "model=byte-0.1m", f"rollout.episodes={BATCH}", legal=0.9)
-    episodes = made.rollouts().play(BATCH, (0, "bench"))
+    parts = make_parts(f"games={game}", "model=byte-0.1m", f"rollout.episodes={BATCH}", legal=0.9)
+    episodes = parts.rollouts().play(BATCH, (0, "bench"))
     turns = [turn for episode in episodes for t in episode.trajectories for turn in t.turns]
     prompts = [turn.prompt for turn in random.Random(0).sample(turns, BATCH)]
-    return _compare(f"byte-0.1m, {game} prompts", made, prompts, made.players.model, made.players.prompter.stop_ids)
+    return _compare(f"byte-0.1m, {game} prompts", parts, prompts, parts.setup.model, parts.prompter.stop_ids)
 
 
-def _compare(name: str, made: Table, prompts: list[tuple[int, ...]], model: Any, stop: tuple[int, ...] = ()) -> Figure:
+def _compare(name: str, parts: Parts, prompts: list[tuple[int, ...]], model: Any, stop: tuple[int, ...] = ()) -> Figure:
     """Tokens a second of the engine over those of `generate`; a reply's tokens count up to its stop id."""
     width = max(map(len, prompts))
     ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts])
@@ -68,26 +68,29 @@ def _compare(name: str, made: Table, prompts: list[tuple[int, ...]], model: Any,
         pad_token_id=PAD,
     )
     requests = [Request(n, LEARNER, p, Sampling(NEW_TOKENS, stop), n) for n, p in enumerate(prompts)]
-    made_by: dict[str, int] = {}
+    num_tokens: dict[str, int] = {}
 
     def generate() -> None:
         torch.manual_seed(0)
         with torch.inference_mode():
             out = model.generate(ids, attention_mask=mask, generation_config=settings)
-        made_by["generate"] = int((out[:, width:] != PAD).sum()) if stop else out[:, width:].numel()
+        num_tokens["generate"] = int((out[:, width:] != PAD).sum()) if stop else out[:, width:].numel()
 
-    def ours() -> None:
-        made.reload()
-        made_by["engine"] = sum(map(len, drain(made.engine, requests).values()))
+    def engine() -> None:
+        parts.reload()
+        num_tokens["engine"] = sum(map(len, drain(parts.engine, requests).values()))
 
-    theirs, mine = alternate([generate, ours], REPEATS)
-    tokens = made_by["engine"] / made_by["generate"]  # 1 unless replies end by themselves
-    ratio = {clock: {k: v * tokens for k, v in row.items()} for clock, row in ratios(theirs, mine).items()}
-    per_s = {"generate": made_by["generate"] / median_cpu(theirs), "engine": made_by["engine"] / median_cpu(mine)}
+    of_generate, of_engine = alternate([generate, engine], REPEATS)
+    tokens = num_tokens["engine"] / num_tokens["generate"]  # 1 unless replies end by themselves
+    ratio = {clock: {k: v * tokens for k, v in row.items()} for clock, row in ratios(of_generate, of_engine).items()}
+    per_s = {
+        "generate": num_tokens["generate"] / median_cpu(of_generate),
+        "engine": num_tokens["engine"] / median_cpu(of_engine),
+    }
     return Figure(
         f"engine {name}",
         ratio["cpu"]["median"],
         "x generate",
         TARGET,
-        detail={"ratio": ratio, "tokens_per_cpu_s": per_s, "batch": BATCH, "new_tokens": made_by},
+        detail={"ratio": ratio, "tokens_per_cpu_s": per_s, "batch": BATCH, "new_tokens": num_tokens},
     )

@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 
 from perf.measure import Figure, Timing, alternate, median_cpu, ratios
-from perf.parts import Table, table
+from perf.parts import Parts, make_parts
 from spiral.api.records import Trajectory
 from spiral.config.schema import LearnerConfig
 from spiral.learning.full_learner import FullLearner
@@ -35,16 +35,16 @@ CASES = (
 def figures() -> Iterator[Figure]:
     """Two figures a case."""
     for name, overrides, repeats in CASES:
-        made = table(*overrides, legal=0.9)
-        yield from _compare(name, made, repeats)
+        parts = make_parts(*overrides, legal=0.9)
+        yield from _compare(name, parts, repeats)
 
 
-def _compare(name: str, made: Table, repeats: int) -> Iterator[Figure]:
-    games = made.config.rollout.episodes
-    episodes = made.rollouts().play(games, (3,))
+def _compare(name: str, parts: Parts, repeats: int) -> Iterator[Figure]:
+    games = parts.config.rollout.episodes
+    episodes = parts.rollouts().play(games, (3,))
     trajectories = [t for e in episodes for t in e.trajectories]
     advantages = [[t.reward] * len(t.turns) for t in trajectories]
-    learner = FullLearner(copy.deepcopy(made.players.model), SETTINGS, 1000, Accelerator())
+    learner = FullLearner(copy.deepcopy(parts.setup.model), SETTINGS, 1000, Accelerator())
     limit = SETTINGS.micro_batch_tokens
     batch = pack(trajectories, advantages, limit)
     naive_batches = padded(trajectories, advantages, limit)
@@ -55,8 +55,8 @@ def _compare(name: str, made: Table, repeats: int) -> Iterator[Figure]:
     works = (
         update,
         lambda: pack(trajectories, advantages, limit),
-        bare_loop(made.players.model, batch.micro_batches, games),
-        bare_loop(made.players.model, naive_batches, games),
+        bare_loop(parts.setup.model, batch.micro_batches, games),
+        bare_loop(parts.setup.model, naive_batches, games),
     )
     whole, packing, bare, naive = alternate(works, repeats)
     detail = {

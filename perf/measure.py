@@ -1,4 +1,4 @@
-"""Paired timing and the figures that come of it; knows nothing of what is measured.
+"""Paired timing of any two pieces of work, and the figures that come of it.
 
 Machines differ and neighbours make noise, so every timing is a ratio of two pieces of work done one after the other
 in one process, several times over. The headline is the median ratio of process CPU time, which a busy neighbour

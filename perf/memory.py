@@ -31,28 +31,28 @@ def figures() -> Iterator[Figure]:
 def _child(what: str) -> dict[str, float]:
     command = [sys.executable, "-m", "perf.memory", what]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 def _engine() -> dict[str, float]:
     """Decode ROWS distinct texts side by side; what the process grew by at its highest."""
-    from perf.parts import drain, table
+    from perf.parts import drain, make_parts
     from spiral.api.records import LEARNER, Request, Sampling
 
-    made = table(f"model={PRESET}", f"engine.args.max_rows={ROWS}")
+    parts = make_parts(f"model={PRESET}", f"engine.args.max_rows={ROWS}")
     rng = random.Random(0)
-    drain(made.engine, [Request(0, LEARNER, (1,), Sampling(2, ()), 0)])
+    drain(parts.engine, [Request(0, LEARNER, (1,), Sampling(2, ()), 0)])
     before = _reset_peak()
     sampling = Sampling(NEW_TOKENS, ())
     prompts = [tuple(rng.randrange(256) for _ in range(PROMPT)) for _ in range(ROWS)]
-    drain(made.engine, [Request(n, LEARNER, p, sampling, n) for n, p in enumerate(prompts)])
-    model = made.players.model.config
+    drain(parts.engine, [Request(n, LEARNER, p, sampling, n) for n, p in enumerate(prompts)])
+    model = parts.setup.model.config
     entry = 2 * model.num_hidden_layers * model.num_key_value_heads * model.head_dim * FLOAT
     return {
         "peak_delta": _status("VmHWM") - before,
         "stays_delta": _status("VmRSS") - before,
-        "buffers": made.engine.cache_bytes,
+        "buffers": parts.engine.cache_bytes,
         "least": entry * ROWS * (PROMPT + NEW_TOKENS),
         "bytes_a_token": entry,
         "rows": ROWS,
@@ -64,23 +64,23 @@ def _update() -> dict[str, float]:
     """One update over a full micro-batch of distinct rows."""
     from accelerate import Accelerator
 
-    from perf.parts import table
+    from perf.parts import make_parts
     from spiral.api.records import LEARNER, Trajectory, Turn
     from spiral.config.schema import LearnerConfig
     from spiral.learning.full_learner import FullLearner
     from spiral.learning.packing import pack
 
     settings = LearnerConfig(ratio_tolerance=1e9)
-    made = table(f"model={PRESET}")
+    parts = make_parts(f"model={PRESET}")
     rng = random.Random(0)
     trajectories = []
     for _ in range(2 * settings.micro_batch_tokens // 128):
         prompt, reply = (tuple(rng.randrange(256) for _ in range(num)) for num in (112, 16))
         turn = Turn("", prompt, reply, (-5.6,) * len(reply), "", True, "stop", 0)
         trajectories.append(Trajectory("game", 0, LEARNER, 1.0, (turn,), 0))
-    size = sum(p.numel() for p in made.players.model.parameters()) * FLOAT
+    size = sum(p.numel() for p in parts.setup.model.parameters()) * FLOAT
     before = _reset_peak()
-    learner = FullLearner(made.players.model, settings, 10, Accelerator())
+    learner = FullLearner(parts.setup.model, settings, 10, Accelerator())
     batch = pack(trajectories, [[1.0]] * len(trajectories), settings.micro_batch_tokens)
     learner.update(batch, 0, len(trajectories))
     return {

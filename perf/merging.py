@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from perf.measure import Figure
-from perf.parts import engine_tokens, num_turns, table
+from perf.parts import engine_tokens, make_parts, num_turns
 from perf.stand_ins import Recorder, free_text
 from spiral.learning.packing import merge, pack
 
@@ -20,18 +20,18 @@ CASES = (
 def figures() -> Iterator[Figure]:
     """Two figures a game: tokens without any saving over tokens computed."""
     for name, overrides, legal, wrap in CASES:
-        made = table(*overrides, legal=legal, wrap=wrap)
-        recorder = Recorder(made.engine)
-        before = made.engine.computed_tokens
-        episodes = made.rollouts(recorder).play(made.config.rollout.episodes, (11,))
-        computed = made.engine.computed_tokens - before
+        parts = make_parts(*overrides, legal=legal, wrap=wrap)
+        recorder = Recorder(parts.engine)
+        before = parts.engine.computed_tokens
+        episodes = parts.rollouts(recorder).play(parts.config.rollout.episodes, (11,))
+        computed = parts.engine.computed_tokens - before
         naive = engine_tokens(recorder.requests, recorder.replies)
         turns = num_turns(episodes)
         counts = {"turns": turns, "computed_tokens": computed, "tokens_without_sharing": naive}
         yield Figure(f"merge {name} engine", naive / computed, "x fewer tokens", detail=counts)
         trajectories = [t for e in episodes for t in e.trajectories]
         advantages = [[t.reward] * len(t.turns) for t in trajectories]
-        batch = pack(trajectories, advantages, made.config.learner.micro_batch_tokens)
+        batch = pack(trajectories, advantages, parts.config.learner.micro_batch_tokens)
         merged = merge(trajectories, advantages)
         plain = sum(len(s.prompt) + len(s.reply) for s in merged)
         yield Figure(

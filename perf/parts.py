@@ -9,7 +9,7 @@ import gc
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,18 @@ import spiral_models
 
 from spiral.api.records import LEARNER, Episode, Request
 from spiral.api.training import Engine
-from spiral.config import loading as config
+from spiral.config import loading
 from spiral.config.schema import Config, WarmStartConfig
-from spiral.learning.warm_start import WarmStarted
+from spiral.learning.warm_start import WarmStart
 from spiral.learning.warm_start_cache import cached_warm_start
 from spiral.models.logits import parameters
 from spiral.models.prompt_cache import Prompter
 from spiral.plugins.registry import Plugins
-from spiral.selfplay import setup as assemble
+from spiral.policies.completer import Completer
+from spiral.policies.pool import Pool
 from spiral.selfplay.rollouts import Rollouts
+from spiral.selfplay.setup import PlaySetup, make_play_setup, make_training_setup
+from spiral.selfplay.validation import check
 
 RESULTS = Path(__file__).with_name("results")
 
@@ -34,77 +37,74 @@ Ids = tuple[int, ...]
 
 
 @dataclass
-class Table:
-    """A run's players and its way of playing."""
+class Parts:
+    """A run's set-up, and what plays its games."""
 
     config: Config
-    players: assemble.Players
+    setup: PlaySetup
     plugins: Plugins
 
     @property
     def engine(self) -> Any:
-        """The engine that the config names."""
-        return self.players.engine
+        """The engine that the config names, which also counts the tokens it computes."""
+        return self.setup.completer.engine
 
-    def rollouts(self, engine: Engine | None = None, prompter: Prompter | None = None) -> Rollouts:
-        """What plays the table's games, over another engine or prompter where one is given."""
-        p, made = self.players, assemble.trainers(self.config, self.plugins)
-        return Rollouts(
-            p.games,
-            made.curriculum,
-            made.opponents,
-            p.pool,
-            engine or p.engine,
-            prompter or p.prompter,
-            self.config.rollout,
-        )
+    @property
+    def prompter(self) -> Prompter:
+        """How the learner is asked."""
+        return self.setup.completer.prompter
+
+    def rollouts(self, engine: Engine | None = None) -> Rollouts:
+        """What plays the config's games, with its opponents; over another engine where one is given."""
+        pool = self.setup.pool
+        if engine is not None:
+            pool = Pool(self.plugins, replace(self.setup.completer, engine=engine))
+        training = make_training_setup(self.config, self.plugins)
+        return Rollouts(self.setup.games, training.curriculum, training.opponents, pool, self.config.rollout)
 
     def reload(self) -> None:
         """Load the model's weights into the engine, which forgets all it kept: each training step begins so."""
-        self.engine.load_weights(LEARNER, parameters(self.players.model), 0)
+        self.engine.load_weights(LEARNER, parameters(self.setup.model), 0)
 
 
-def table(*overrides: str, wrap: Callable[[Any], Prompter] | None = None, legal: float = 0.0) -> Table:
-    """The players of the demo's config with `overrides`; `wrap` makes another prompter from the tokenizer.
+def make_parts(*overrides: str, wrap: Callable[[Any], Prompter] | None = None, legal: float = 0.0) -> Parts:
+    """The parts of the demo's config with `overrides`; `wrap` makes another prompter from the tokenizer.
 
     `legal`: warm-start the model until this share of its replies are legal moves; 0 leaves it untrained.
     """
     plugins = Plugins.installed()
-    loaded = config.load(None, overrides)
-    assemble.check(loaded, plugins)
-    players = assemble.make_play_setup(loaded, plugins)
+    config = loading.load(None, overrides)
+    check(config, plugins)
+    setup = make_play_setup(config, plugins)
     if wrap is not None:
-        players.prompter = wrap(players.tokenizer)
-    made = Table(loaded, players, plugins)
+        prompter = wrap(setup.tokenizer)
+        setup.completer = Completer.of(setup.completer.engine, prompter, config.rollout.max_new_tokens)
+        setup.pool = Pool(plugins, setup.completer)
+    parts = Parts(config, setup, plugins)
     if legal:
-        _warm(made, overrides, legal, "plain" if wrap is None else getattr(wrap, "__name__", ""))
-    made.reload()
+        _warm_start(parts, overrides, legal, "plain" if wrap is None else getattr(wrap, "__name__", ""))
+    parts.reload()
     gc.collect()
     gc.freeze()  # as training does
-    return made
+    return parts
 
 
-def _warm(made: Table, overrides: Sequence[str], legal: float, prompt: str) -> None:
-    p = made.players
-    settings = WarmStartConfig(max_steps=600, legal=legal)
-
-    def train() -> WarmStarted:
-        weights = dict.fromkeys(p.games, 1.0)
-        tokens = made.config.rollout.max_new_tokens
-        return warm_start(p.model, p.games, weights, p.prompter, p.engine, tokens, settings, 0, lambda *_: None)
-
+def _warm_start(parts: Parts, overrides: Sequence[str], legal: float, prompt: str) -> None:
+    setup = parts.setup
+    config = WarmStartConfig(max_steps=600, legal=legal)
+    warm_start = WarmStart(setup.model, setup.games, dict.fromkeys(setup.games, 1.0), setup.completer, config, seed=0)
     os.environ["SPIRAL_CACHE"] = str(RESULTS / "cache")
     which = [o for o in overrides if o.startswith(("games", "model"))]
-    code = b"".join(f.read_bytes() for m in (spiral_games, spiral_models) for f in sorted(_folder(m).glob("*.py")))
+    code = b"".join(f.read_bytes() for m in (spiral_games, spiral_models) for f in sorted(_folder(m).rglob("*.py")))
     identity = {"for": which, "prompt": prompt, "legal": legal, "code": hashlib.sha256(code).hexdigest()}
-    cached_warm_start(p.model, identity, train)
+    cached_warm_start(warm_start, identity)
 
 
 def _folder(module: Any) -> Path:
     return Path(module.__file__).parent
 
 
-def drain(engine: Any, requests: Sequence[Request]) -> dict[int, Ids]:
+def drain(engine: Engine, requests: Sequence[Request]) -> dict[int, Ids]:
     """All requests at once, and the replies by request."""
     for request in requests:
         engine.submit(request)

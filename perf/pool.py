@@ -11,12 +11,12 @@ from functools import partial
 import torch
 
 from perf.measure import Figure, alternate, ratios
-from perf.parts import Table, num_turns, table
-from spiral.config import loading as config
+from perf.parts import Parts, make_parts, num_turns
+from spiral.config import loading
 from spiral.models.logits import parameters
 from spiral.policies.pool import snapshot_id
-from spiral.selfplay import setup as assemble
 from spiral.selfplay.rollouts import Rollouts
+from spiral.selfplay.setup import make_training_setup
 
 SNAPSHOTS, REPEATS, NOISE = 8, 5, 0.02
 SAMPLERS = ("uniform_past", "pfsp")
@@ -31,9 +31,9 @@ def figures() -> Iterator[Figure]:
     )
     for name, words, games in cases:
         overrides = [*words, "rollout.max_new_tokens=8", f"rollout.episodes={games}"]
-        made = table(*overrides, legal=0.97)
-        _fill(made)
-        plays = {sampler: _rollouts(made, overrides, sampler) for sampler in ("mirror", *SAMPLERS)}
+        parts = make_parts(*overrides, legal=0.97)
+        _fill(parts)
+        plays = {sampler: _rollouts(parts, overrides, sampler) for sampler in ("mirror", *SAMPLERS)}
         turns = {sampler: num_turns(play.play(games, (7,))) for sampler, play in plays.items()}
         times = alternate([partial(play.play, games, (5,)) for play in plays.values()], REPEATS)
         for index, sampler in enumerate(SAMPLERS, 1):
@@ -47,18 +47,18 @@ def figures() -> Iterator[Figure]:
             )
 
 
-def _fill(made: Table) -> None:
+def _fill(parts: Parts) -> None:
     """Put the snapshots and the bot into the pool, and their weights into the engine."""
-    pool, weights = made.players.pool, parameters(made.players.model)
+    pool, weights = parts.setup.pool, parameters(parts.setup.model)
     generator = torch.Generator().manual_seed(0)
     for step in range(SNAPSHOTS):
         noise = {n: torch.randn(w.shape, generator=generator) * w.std() * NOISE for n, w in weights.items()}
-        made.engine.load_weights(snapshot_id(step), {n: w + noise[n] for n, w in weights.items()}, step)
+        parts.engine.load_weights(snapshot_id(step), {n: w + noise[n] for n, w in weights.items()}, step)
         pool.add_snapshot(step, SNAPSHOTS, "last")
     pool.add_member(pool.bot("random"))
 
 
-def _rollouts(made: Table, overrides: list[str], sampler: str) -> Rollouts:
-    asked = config.load(None, [*overrides, f"opponents={sampler}"])
-    p, trainers = made.players, assemble.trainers(asked, made.plugins)
-    return Rollouts(p.games, trainers.curriculum, trainers.opponents, p.pool, p.engine, p.prompter, asked.rollout)
+def _rollouts(parts: Parts, overrides: list[str], sampler: str) -> Rollouts:
+    config = loading.load(None, [*overrides, f"opponents={sampler}"])
+    setup, training = parts.setup, make_training_setup(config, parts.plugins)
+    return Rollouts(setup.games, training.curriculum, training.opponents, setup.pool, config.rollout)

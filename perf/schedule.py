@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from perf.measure import Figure, alternate, median_cpu, ratios
-from perf.parts import Ids, num_turns, table
+from perf.parts import Ids, make_parts, num_turns
 from perf.stand_ins import LockStep, Recorder, free_text
 from spiral.api.records import Episode
 
@@ -21,7 +21,7 @@ ROWS, GAMES, REPEATS = 32, 64, 2
 
 def figures() -> Iterator[Figure]:
     """Matches of 2, 6 and 10 turns of an untrained model whose replies are 1 to 64 tokens long."""
-    made = table(
+    parts = make_parts(
         f"games={MIXTURE}",
         "model=byte-0.1m",
         "model.args.context=2048",
@@ -32,8 +32,8 @@ def figures() -> Iterator[Figure]:
         "rollout.retries=3",
         wrap=free_text,
     )
-    free, locked = Recorder(made.engine), Recorder(made.engine)
-    plays = [made.rollouts(free), made.rollouts(LockStep(locked))]
+    free, locked = Recorder(parts.engine), Recorder(parts.engine)
+    plays = [parts.rollouts(free), parts.rollouts(LockStep(locked))]
     episodes = plays[0].play(GAMES, (5,))
     # Not `==`: log-probabilities differ by rounding with the batch that a text stood in.
     same = sum(_replies(a) == _replies(b) for a, b in zip(episodes, plays[1].play(GAMES, (5,)), strict=True))

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from perf.measure import Figure, Timing, median_cpu, ratios, spread, timed
-from perf.parts import Table, drain, engine_tokens, num_turns, table
+from perf.parts import Parts, drain, engine_tokens, make_parts, num_turns
 from perf.stand_ins import Recorder, Salted, free_text
 from spiral.api.records import Episode
 from spiral.selfplay.rollouts import Rollouts
@@ -48,28 +48,28 @@ CASES = (
 def figures() -> Iterator[Figure]:
     """One figure a case."""
     for case in CASES:
-        made = table(*case.overrides, wrap=case.wrap, legal=case.legal)
-        yield _compare(case, made)
+        parts = make_parts(*case.overrides, wrap=case.wrap, legal=case.legal)
+        yield _compare(case, parts)
 
 
-def _compare(case: Case, made: Table) -> Figure:
-    recorder = Recorder(made.engine)
-    rollouts = made.rollouts(recorder)
+def _compare(case: Case, parts: Parts) -> Figure:
+    recorder = Recorder(parts.engine)
+    rollouts = parts.rollouts(recorder)
     plays: list[Timing] = []
     alone: list[Timing] = []
     shares: list[float] = []
     counts: dict[str, float] = {}
     for repeat in range(case.repeats + 1):
         recorder.clear()
-        made.reload()
-        computed = [made.engine.computed_tokens]
+        parts.reload()
+        computed = [parts.engine.computed_tokens]
         episodes: list[Episode] = []
-        play = timed(partial(_play, rollouts, made.config.rollout.episodes, repeat, episodes))
-        computed.append(made.engine.computed_tokens)
-        made.reload()
-        again = Recorder(made.engine)
+        play = timed(partial(_play, rollouts, parts.config.rollout.episodes, repeat, episodes))
+        computed.append(parts.engine.computed_tokens)
+        parts.reload()
+        again = Recorder(parts.engine)
         raw = timed(partial(drain, again, recorder.requests))
-        computed.append(made.engine.computed_tokens)
+        computed.append(parts.engine.computed_tokens)
         if repeat == 0:
             continue  # the first time buffers grow and prompts are encoded
         plays.append(play)

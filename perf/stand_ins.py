@@ -45,6 +45,9 @@ class Recorder:
     def load_weights(self, policy: PolicyId, weights: Any, version: int) -> None:
         self._engine.load_weights(policy, weights, version)
 
+    def drop(self, policy: PolicyId) -> None:
+        self._engine.drop(policy)
+
 
 class LockStep:
     """The schedule that the rollouts avoid: hands out replies only when every request has its own."""
@@ -66,6 +69,9 @@ class LockStep:
     def load_weights(self, policy: PolicyId, weights: Any, version: int) -> None:
         self._engine.load_weights(policy, weights, version)
 
+    def drop(self, policy: PolicyId) -> None:
+        self._engine.drop(policy)
+
 
 class Salted(Prompter):
     """Puts three ids of its own into every prompt, so that no two are equal and sharing saves nothing."""
@@ -84,7 +90,7 @@ class Salted(Prompter):
 class FreeText:
     """Reads any reply as chat, so that an untrained model can hold a long match; ten more ids end a reply.
 
-    Replies of a model that knows nothing are then about 25 ids long, and of very different lengths.
+    Replies of an untrained model are then about 25 ids long, and of very different lengths.
     """
 
     def __init__(self, tokenizer: Any) -> None:

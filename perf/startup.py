@@ -1,4 +1,4 @@
-"""CPU seconds until the command line has said something, each in a process of its own."""
+"""CPU seconds of short commands, each in a process of its own."""
 
 from __future__ import annotations
 

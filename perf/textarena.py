@@ -1,6 +1,6 @@
 """What the TextArena adapter adds to a turn: the same moves through it and through the bare environment, side by side.
 
-The bare loop is what TextArena asks of everybody: look and step, without wrappers and without a guard on chance.
+The bare loop is what TextArena asks of its callers: observe and step, without wrappers and without a guard on chance.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def figures() -> Iterator[Figure]:
 
 def _keeps_copies(env_id: str) -> bool:
     """Whether a refused move would leave traces, so that the adapter copies the environment before every move."""
-    from spiral_games.textarena import catalogue as table
+    from spiral_games.textarena import catalogue
 
-    return table.rows()[env_id].restore
+    return catalogue.rows()[env_id].restore
 
 
 def _recorded(env_id: str, seed: int) -> Match:
@@ -80,15 +80,14 @@ def _through(env_id: str, seed: int, moves: Sequence[str]) -> float:
 
 def _bare(env_id: str, seed: int, moves: Sequence[str]) -> float:
     """CPU seconds of the same moves given to the environment itself."""
-    from spiral_games.textarena import catalogue as table
-    from spiral_games.textarena import importing as upstream
+    from spiral_games.textarena import catalogue, importing
     from spiral_games.textarena.chance import Chance
 
-    wrap = table.rows()[env_id].brackets
+    wrap = catalogue.rows()[env_id].brackets
     actions = [f"[{move}]" if wrap and "[" not in move else move for move in moves]
     with Chance(random.Random(seed).getrandbits(31)):
-        env = upstream.make(env_id, {})
-        env.reset(num_players=table.rows()[env_id].num_players, seed=random.Random(seed).getrandbits(31))
+        env = importing.make(env_id, {})
+        env.reset(num_players=catalogue.rows()[env_id].num_players, seed=random.Random(seed).getrandbits(31))
         env.state.error_allowance = 10**9
         start = time.process_time()
         for action in actions:

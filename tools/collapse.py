@@ -1,4 +1,4 @@
-"""Runs self-play with and without its cures and writes docs/guides/collapse.md: python tools/collapse.py [run|write].
+"""Runs self-play with and without its cures and writes docs/guides/collapse.md: python -m tools.collapse [run|write].
 
 `run` trains what is missing under runs/collapse (about an hour on one core); `write` draws what is there.
 """
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from curves import Curve, read, svg
+from tools.curves import Curve, read, svg
 
 ROOT = Path(__file__).parents[1]
 RUNS, PAGE, FIGURES = ROOT / "runs" / "collapse", ROOT / "docs" / "guides" / "collapse.md", ROOT / "docs" / "figures"
@@ -46,7 +46,7 @@ Z = 4.303
 def command(game: str, variant: str, seed: int) -> list[str]:
     """The words of one run."""
     words = [*GAMES[game], MAGNET[game], *FIXED, *VARIANTS[variant], f"seed={seed}"]
-    return ["spiral", "train", *words, "--run-dir", str(_dir(game, variant, seed).relative_to(ROOT))]
+    return ["spiral", "train", *words, "--run-dir", str(_run_dir(game, variant, seed).relative_to(ROOT))]
 
 
 def run() -> None:
@@ -54,7 +54,7 @@ def run() -> None:
     for game in GAMES:
         for seed in SEEDS:
             for variant in VARIANTS:
-                directory = _dir(game, variant, seed)
+                directory = _run_dir(game, variant, seed)
                 if (directory / "done").exists():
                     continue
                 words = [sys.executable, "-m", *command(game, variant, seed)]
@@ -69,12 +69,12 @@ def write() -> None:
     """The page and its figures."""
     parts = [HEAD]
     for game, (title, metrics) in SHOWN.items():
-        parts.append(f"## {title}\n\n{FOUND[game]}")
+        parts.append(f"## {title}\n\n{FINDINGS[game]}")
         for metric, name in metrics.items():
-            curves = {v: [read(_dir(game, v, s), metric) for s in _done(game, v)] for v in VARIANTS}
+            curves = {v: [read(_run_dir(game, v, s), metric) for s in _done(game, v)] for v in VARIANTS}
             drawn = {v: _mean(several) for v, several in curves.items() if several}
             bands = {v: _band(several) for v, several in curves.items() if several}
-            file = FIGURES / f"collapse-{game}-{metric.rsplit('/', 1)[-1]}{_seat(metric)}.svg"
+            file = FIGURES / f"collapse-{game}-{metric.rsplit('/', 1)[-1]}{_player(metric)}.svg"
             file.write_text(svg(drawn, name, bands), encoding="utf-8")
             parts.append(f"![{name}](../figures/{file.name})\n")
             parts.append(_table(name, curves))
@@ -84,14 +84,14 @@ def write() -> None:
 
 
 def _done(game: str, variant: str) -> list[int]:
-    return [seed for seed in SEEDS if (_dir(game, variant, seed) / "done").exists()]
+    return [seed for seed in SEEDS if (_run_dir(game, variant, seed) / "done").exists()]
 
 
-def _dir(game: str, variant: str, seed: int) -> Path:
+def _run_dir(game: str, variant: str, seed: int) -> Path:
     return RUNS / f"{game}-{variant.replace(' + ', '-')}-{seed}"
 
 
-def _seat(metric: str) -> str:
+def _player(metric: str) -> str:
     return next((f"-{part}" for part in metric.split("/") if part in ("p0", "p1")), "")
 
 
@@ -118,23 +118,23 @@ def _table(name: str, curves: dict[str, list[Curve]]) -> str:
         spread = math.sqrt(sum((e - mean) ** 2 for e in ends) / max(1, len(ends) - 1))
         half = Z * spread / math.sqrt(len(SEEDS))
         cells = [f"{e:.3f}" for e in ends] + ["-"] * (len(SEEDS) - len(ends))
-        said = f"{mean:.3f} +- {half:.3f}" if len(ends) == len(SEEDS) else "-"
-        rows.append(f"| {variant} | " + " | ".join(cells) + f" | {said} |")
+        interval = f"{mean:.3f} +- {half:.3f}" if len(ends) == len(SEEDS) else "-"
+        rows.append(f"| {variant} | " + " | ".join(cells) + f" | {interval} |")
     return "\n".join(rows) + "\n"
 
 
 def _events(game: str) -> str:
-    """What the detector said of each run."""
+    """What the detector reported of each run."""
     rows = ["What the collapse detector reported, with the step at which it was certain:\n"]
     rows += ["| | " + " | ".join(f"seed {s}" for s in SEEDS) + " |", "|---|---|---|---|"]
     for variant in VARIANTS:
         cells = []
         for seed in SEEDS:
-            path = _dir(game, variant, seed) / "events.jsonl"
+            path = _run_dir(game, variant, seed) / "events.jsonl"
             events = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-            said = "; ".join(f"{e['kind']} @{e['step']}" for e in events if e["severity"] == "collapse")
+            collapses = "; ".join(f"{e['kind']} @{e['step']}" for e in events if e["severity"] == "collapse")
             warned = sum(e["severity"] != "collapse" for e in events)
-            cells.append((said or "nothing") + (f" ({warned} warnings)" if warned else ""))
+            cells.append((collapses or "nothing") + (f" ({warned} warnings)" if warned else ""))
         rows.append(f"| {variant} | " + " | ".join(cells) + " |")
     return "\n".join(rows) + "\n"
 
@@ -160,7 +160,7 @@ SHOWN = {
     ),
 }
 
-FOUND = {
+FINDINGS = {
     "kuhn_poker": """\
 Without the magnet every run has collapsed by step 25: always bet, always call, NashConv 2/3, with any of the opponents.
 Past snapshots and the random player punish the same habits too little, and once the entropy is gone no other move is
@@ -178,9 +178,9 @@ illegal moves creep in. The detector named 7 of the 9 runs without the magnet, a
 mirror runs: random play has a NashConv of 1.92 already, so there is little room to see a fall.
 """,
 }
-"""What the runs of 2026-11-22 showed; to be written again when they are."""
+"""What the runs of 2026-11-22 showed; to be written again with them."""
 
-HEAD = """<!-- written by `python tools/collapse.py`; edit that instead -->
+HEAD = """<!-- written by `python -m tools.collapse`; edit that instead -->
 # Collapse, and what cures it
 
 Mirror self-play rewards whatever beats the policy's own present habits. Nothing in it asks for play that holds against
@@ -197,7 +197,7 @@ temperature 1. All runs of a game differ in nothing but what their name says:
 - **magnet**: mirror, with the KL term that pulls towards a slowly moving reference (the default of `spiral train`).
 - **magnet + pfsp**: both.
 
-Reproduce everything with `python tools/collapse.py`, which runs the commands at the end of this page.
+Reproduce everything with `python -m tools.collapse`, which runs the commands at the end of this page.
 """
 
 

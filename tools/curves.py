@@ -1,4 +1,4 @@
-"""Draws one metric of several runs as an SVG for the docs: python tools/curves.py METRIC OUT.svg LABEL=RUN ..."""
+"""Draws one metric of several runs as an SVG for the docs: python -m tools.curves METRIC OUT.svg LABEL=RUN ..."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _spread(curves: dict[str, Curve], top: float) -> list[float]:
     """Heights of the labels: beside the curves' ends, pushed apart so that none covers another."""
     ends = sorted((_y(curve[-1][1], top), name) for name, curve in curves.items())
     placed: dict[str, float] = {}
-    last = HEIGHT
+    last = float(HEIGHT)
     for y, name in reversed(ends):
         last = placed[name] = min(y, last - 15)
     return [placed[name] for name in curves]

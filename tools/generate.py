@@ -153,10 +153,10 @@ def cli_page() -> str:
 def plugins_page() -> str:
     """docs/reference/plugins.md, from the registrations of the first-party distributions."""
     parts = [NOTICE, PLUGINS_INTRO]
-    found = [r for r in Plugins.installed().registrations() if r.distribution.startswith("spiral-")]
-    for kind in dict.fromkeys(r.kind for r in found):
+    registrations = [r for r in Plugins.installed().registrations() if r.distribution.startswith("spiral-")]
+    for kind in dict.fromkeys(r.kind for r in registrations):
         parts.append(f"\n## {TITLES.get(kind, kind)}\n\n| name | arguments | |\n|---|---|---|\n")
-        parts += [f"| {_name(r)} | {_arguments(r)} | {_cell(r.doc)} |\n" for r in found if r.kind == kind]
+        parts += [f"| {_name(r)} | {_arguments(r)} | {_cell(r.doc)} |\n" for r in registrations if r.kind == kind]
     return "".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""Measures a recipe, one run a seed, and writes its figures: python tools/run_recipe.py NAME --seeds 0,1,2
+"""Measures a recipe, one run a seed, and writes its figures: python -m tools.run_recipe NAME --seeds 0,1,2
 
 The runs are those of the command line, each in a process of its own, one after another under runs/recipes. Figures go
 to recipes/NAME/results.json and from there into the tables of the READMEs. Seeds that are not measured again keep

@@ -1,8 +1,6 @@
 """Measures one environment of TextArena through the adapter, phase by phase.
 
-tools/textarena_page.py runs it in a child process.
-
-Limits are CPU seconds, which a busy neighbour does not use up.
+tools.textarena_page runs it in a child process. Limits are CPU seconds, which a busy neighbour does not use up.
 """
 
 from __future__ import annotations
@@ -17,16 +15,13 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from types import FrameType
 
-from spiral_games.textarena import TextArenaGame
-from spiral_games.textarena import catalogue as table
-from spiral_games.textarena import importing as upstream
+from spiral_games.textarena import TextArenaGame, catalogue, importing
 from spiral_games.textarena.catalogue import Row
 from spiral_games.textarena.chance import Chance
-from textarena_notes import BROKEN, OPEN_INFORMATION, REASONS, SETTLED_PLAYERS
-from textarena_refusals import changes_when_refused
 
-from spiral.testing import check_game
-from spiral.testing import information as hidden
+from spiral.testing import check_game, information
+from tools.textarena_notes import BROKEN, OPEN_INFORMATION, REASONS, SETTLED_PLAYERS
+from tools.textarena_refusals import changes_when_refused
 
 SET_UP_S, PLAY_S, PROBE_S, CHECK_S = 20.0, 0.6, 0.4, 5.0
 CHECK_TURNS, NUM_STARTS = 25, 40
@@ -59,14 +54,14 @@ def at_most(seconds: float) -> Iterator[None]:
 def measure(env_id: str, answer: Connection) -> None:
     """Send a row that grows better with every phase; the last one that arrives counts."""
     row = Row(
-        env_id=env_id, offline=True, reason="", num_players=1, max_players=1, max_turns=table.UNKNOWN_MAX_TURNS,
+        env_id=env_id, offline=True, reason="", num_players=1, max_players=1, max_turns=catalogue.UNKNOWN_MAX_TURNS,
         zero_sum=False, perfect_information=False, worst_return=-1.0,
         brackets=brackets(env_id), restore=True, listed=False, mean_turns=0.0, steps_s=0.0, adapter_us=0.0,
         conformance="not checked", broken=note(BROKEN, env_id),
     )  # fmt: skip
     try:
         with at_most(SET_UP_S):
-            row = seats(row)
+            row = player_numbers(row)
             use(row)
             game = TextArenaGame(env_id)
             game.reset(random.Random(0))
@@ -95,8 +90,8 @@ def measure_quickly(row: Row, answer: Connection) -> None:
 
 
 def use(row: Row) -> None:
-    """Make this row the whole table of this process."""
-    table.rows = lambda: {row.env_id: row}
+    """Make this row the whole catalogue of this process, which ends with the measurement."""
+    catalogue.rows = lambda: {row.env_id: row}  # type: ignore[assignment]
 
 
 def unplayable(row: Row, reason: str) -> Row:
@@ -117,11 +112,11 @@ def note(notes: Mapping[str, str], env_id: str) -> str:
 
 
 def brackets(env_id: str) -> bool:
-    wrappers = upstream.registry()[env_id].default_wrappers or []
+    wrappers = importing.registry()[env_id].default_wrappers or []
     return any(wrapper.__name__ == "ActionFormattingWrapper" for wrapper in wrappers)
 
 
-def seats(row: Row) -> Row:
+def player_numbers(row: Row) -> Row:
     """How many players an environment takes, by trying; two numbers that upstream takes and ignores are settled."""
     settled = note(SETTLED_PLAYERS, row.env_id)
     if settled:
@@ -132,7 +127,7 @@ def seats(row: Row) -> Row:
     for players in range(1, 17):
         try:
             with Chance(1):
-                env = upstream.make(row.env_id, {})
+                env = importing.make(row.env_id, {})
                 env.reset(num_players=players, seed=1)
         except Exception as error:
             trouble = trouble or error
@@ -171,7 +166,7 @@ def played(row: Row) -> Row:
     if crash and not turns:
         return unplayable(row, "every match ends in an exception upstream")
     limit = getattr(game._env.state, "max_turns", None) or 0
-    most = table.UNKNOWN_MAX_TURNS if cut or not turns else max(turns)
+    most = catalogue.UNKNOWN_MAX_TURNS if cut or not turns else max(turns)
     max_turns = min(MAX_CUT, max(50, 50 * -(-4 * most // 50), limit * row.num_players + row.num_players))
     lowest = min((value for result in returns for value in result), default=-1.0)
     # Of more than two players the ties decide, which few random games show: not claimed.
@@ -183,7 +178,7 @@ def played(row: Row) -> Row:
         zero_sum=zero_sum,
         worst_return=min(-1.0, lowest),
         perfect_information=bool(note(OPEN_INFORMATION, row.env_id)),
-        broken=row.failed or crash,
+        broken=row.broken or crash,
     )
 
 
@@ -224,24 +219,25 @@ def speed(row: Row) -> Row:
 
 def recorded(row: Row) -> list[tuple[int, list[str]]]:
     """(seed, moves) of the beginnings of random games, a few tenths of a second's worth."""
-    found: list[tuple[int, list[str]]] = []
+    matches: list[tuple[int, list[str]]] = []
     begun = time.process_time()
     for seed in range(MAX_GAMES):
-        game, rng, moves = TextArenaGame(row.env_id), random.Random(seed), []
+        game, rng = TextArenaGame(row.env_id), random.Random(seed)
+        moves: list[str] = []
         game.reset(random.Random(seed))
         while game.current_player() is not None and len(moves) < MAX_REPLAYED:
             moves.append(game.sample_move(rng))
             game.play(moves[-1])
-        found.append((seed, moves))
+        matches.append((seed, moves))
         if time.process_time() - begun > PLAY_S / 2:
             break
-    return [match for match in found if match[1]]
+    return [match for match in matches if match[1]]
 
 
 def play_bare(row: Row, seed: int, moves: list[str]) -> float:
     """Seconds that the moves of a match take without the adapter."""
     with Chance(seed):
-        env = upstream.make(row.env_id, {})
+        env = importing.make(row.env_id, {})
         env.reset(num_players=row.num_players, seed=random.Random(seed).getrandbits(31))
         env.state.error_allowance = 10**9
         actions = [f"[{move}]" if row.brackets and "[" not in move else move for move in moves]
@@ -265,7 +261,7 @@ def play_through(row: Row, seed: int, moves: list[str]) -> float:
 
 def conforms(row: Row) -> Row:
     """The conformance kit with fewer and shorter matches than it plays by default, and fewer deals compared."""
-    hidden.NUM_STARTS = NUM_STARTS if row.num_players > 1 else 1  # a single player can learn no other's secrets
+    information.NUM_STARTS = NUM_STARTS if row.num_players > 1 else 1  # a single player can learn no other's secrets
     try:
         with at_most(CHECK_S):
             findings = check_game(lambda: TextArenaGame(row.env_id, max_turns=CHECK_TURNS), num_matches=3)

@@ -1,4 +1,4 @@
-"""What tools/textarena_page.py cannot measure: what is known to be wrong upstream, and the words of the page."""
+"""What tools.textarena_page cannot measure: what is known to be wrong upstream, and the words of the page."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ OPEN_INFORMATION = dict.fromkeys(
     ),
     "nothing is hidden",
 )
-"""Environments in which no player knows what another does not, and nobody moves in secret."""
+"""Environments in which no player knows what another does not, and no move is secret."""
 
 REASONS = {
     "OPENROUTER_API_KEY|OpenRouter": "it asks language models over the network and needs an OpenRouter key",
@@ -84,7 +84,7 @@ BROKEN = {
 }
 """Environments -> what is wrong with their rules in 0.7.4, or differs from what one expects."""
 
-INTRO = """<!-- written by `python tools/textarena_page.py`; edit tools/textarena_notes.py or the adapter instead -->
+INTRO = """<!-- written by `python -m tools.textarena_page`; edit tools/textarena_notes.py or the adapter instead -->
 # TextArena
 
 Every environment of [TextArena](https://github.com/TextArena/TextArena) 0.7.4 that can be played offline is a game of
@@ -143,7 +143,7 @@ def page(rows: Sequence[Row]) -> str:
     lines = [
         INTRO,
         "## What was measured\n",
-        "`python tools/textarena_page.py` measured this table on one core of a busy machine in several runs "
+        "`python -m tools.textarena_page` measured this table on one core of a busy machine in several runs "
         f"(`--only`): {len(good)} of {len(rows)} environments "
         f"play offline. {kept} of them keep every promise of `spiral.testing.check_game`; in {late} slow ones no fault "
         f"was found in the time given, with the kit not at its end. "
@@ -164,6 +164,6 @@ def page(rows: Sequence[Row]) -> str:
             kit = f"({len(remarks)})"
         lines.append(
             f"| {row.env_id} | {players} | {'yes' if row.zero_sum else ''} | {'listed' if row.listed else 'sampled'} | "
-            f"{row.mean_turns or '-'} | {row.max_turns} | {row.steps_s:g} | {row.adapter_us:g} | {kit} | {row.failed} |"
+            f"{row.mean_turns or '-'} | {row.max_turns} | {row.steps_s:g} | {row.adapter_us:g} | {kit} | {row.broken} |"
         )
     return "\n".join([*lines, "\n## What the kit finds\n", *remarks]) + "\n"

@@ -1,6 +1,6 @@
-"""Measures every environment of TextArena through the adapter, and writes what was found down.
+"""Measures every environment of TextArena through the adapter, and writes down what it found.
 
-`python tools/textarena_page.py` writes the table that ships with the adapter and docs/games/textarena.md. Each
+`python -m tools.textarena_page` writes the table that ships with the adapter and docs/games/textarena.md. Each
 environment is measured in a process of its own with a time limit, and the table is written after each, so that a run
 that is stopped loses nothing; `--only REGEX` measures some and keeps the other rows, `--quick` measures only refusals
 and speeds again, and `--page` only writes the page.
@@ -18,15 +18,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from spiral_games.textarena import catalogue as table
-from spiral_games.textarena import importing as upstream
+from spiral_games.textarena import catalogue, importing
 from spiral_games.textarena.catalogue import Row
-from textarena_measure import TOO_SLOW, brackets, measure, measure_quickly, unplayable
-from textarena_notes import NEED_A_KEY, page
+
+from tools.textarena_measure import TOO_SLOW, brackets, measure, measure_quickly, unplayable
+from tools.textarena_notes import NEED_A_KEY, page
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "games" / "textarena.md"
-TABLE = ROOT / "plugins" / "games" / "spiral_games" / "textarena" / table.FILE
+TABLE = ROOT / "plugins" / "games" / "spiral_games" / "textarena" / catalogue.FILE
 LIMIT_S = 120.0
 """Wall seconds for one environment; what has been measured by then is kept."""
 
@@ -75,8 +75,8 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="measure nothing, write the page from the table")
     parser.add_argument("--quick", action="store_true", help="measure only refusals and speeds of what plays")
     options = parser.parse_args()
-    order = [i for i in upstream.registry() if not i.endswith(("-train", "-raw"))]
-    known = dict(table.rows())
+    order = [i for i in importing.registry() if not i.endswith(("-train", "-raw"))]
+    known = dict(catalogue.rows())
     if not options.page:
         for key in NEED_A_KEY:
             os.environ.pop(key, None)
@@ -94,8 +94,8 @@ def main() -> None:
 
 def warm_up() -> None:
     """Load the dictionary once, so that every forked child has it."""
-    upstream.environment_class("WordChains-v0")
-    upstream.make("WordChains-v0", {})
+    importing.environment_class("WordChains-v0")
+    importing.make("WordChains-v0", {})
 
 
 if __name__ == "__main__":

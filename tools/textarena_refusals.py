@@ -1,4 +1,4 @@
-"""Whether an environment of TextArena changes when it refuses a move, for tools/textarena_measure.py.
+"""Whether an environment of TextArena changes when it refuses a move, for tools.textarena_measure.
 
 Where it does, the adapter keeps a copy before every move; elsewhere it puts back what it knows to change.
 """
@@ -13,8 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from spiral_games.textarena import TextArenaGame
-from spiral_games.textarena import importing as upstream
+from spiral_games.textarena import TextArenaGame, importing
 from spiral_games.textarena.catalogue import Row
 
 from spiral.api.games import IllegalMove
@@ -43,7 +42,7 @@ def changes_when_refused(row: Row, seconds: float) -> bool:
 
     Also True where hardly any move was refused, since that proves nothing.
     """
-    module = inspect.getmodule(upstream.environment_class(row.env_id))
+    module = inspect.getmodule(importing.environment_class(row.env_id))
     if module is not None and "set_invalid_move" not in inspect.getsource(module):
         return False  # it refuses nothing
     begun, seed, refusals = time.process_time(), 0, 0

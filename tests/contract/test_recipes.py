@@ -137,7 +137,7 @@ def test_the_summary_is_that_of_its_runs(folder):
 @each_recipe
 def test_the_tables_of_a_readme_are_those_of_its_results(folder):
     page = _readme(folder)
-    assert _tool().filled(page, _tool().figures(_results(folder))) == page, "run `python tools/run_recipe.py`"
+    assert _tool().filled(page, _tool().figures(_results(folder))) == page, "run `python -m tools.run_recipe`"
 
 
 @each_recipe
@@ -161,7 +161,7 @@ def test_a_wrong_figure_is_found():
 def test_the_overview_lists_every_recipe():
     """Its table is written from all results.json."""
     page = (RECIPES / "README.md").read_text(encoding="utf-8")
-    assert _tool().filled(page, _tool().overview(_tool().load_all())) == page, "run `python tools/run_recipe.py`"
+    assert _tool().filled(page, _tool().overview(_tool().load_all())) == page, "run `python -m tools.run_recipe`"
     assert [one["recipe"] for one in _tool().load_all()] == [folder.name for folder in FOLDERS]
 
 
