@@ -15,7 +15,7 @@ from spiral.commands.options import AS_JSON, GAME
 from spiral.training import launch
 
 
-@click.command("best-response")
+@click.command("best-response", short_help="Train a best responder: the NashConv it proves.")
 @click.argument("run", metavar="RUN[@STEP]")
 @click.argument("overrides", nargs=-1, metavar="[key=value ...]")
 @GAME

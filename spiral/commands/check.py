@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from spiral.plugins.registry import Plugins, Registration
 
 
-@click.command()
+@click.command(short_help="Test the promises that plug-ins make.")
 @click.argument("names", nargs=-1, metavar="NAME...")
 @click.option("--all", "everything", is_flag=True, help="Check everything but families of games.")
 def check(names: tuple[str, ...], everything: bool) -> None:

@@ -10,7 +10,7 @@ import click
 from spiral.commands.options import AS_JSON, GAME
 
 
-@click.command("eval")
+@click.command("eval", short_help="Play matches against bots, with 95% intervals.")
 @click.argument("run", type=click.Path(path_type=Path))
 @GAME
 @click.option(

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command()
+@click.command(short_help="Write a complete plug-in distribution to start from.")
 @click.argument("kind", type=click.Choice(["game", "estimator", "opponent"]))
 @click.argument("name")
 @click.option("--dir", "directory", type=click.Path(path_type=Path), default=Path("."), help="Parent folder.")

@@ -10,7 +10,7 @@ import click
 from spiral.commands.options import GAME
 
 
-@click.command()
+@click.command(short_help="Play against a run's policy, here.")
 @click.argument("run", type=click.Path(path_type=Path))
 @GAME
 @click.option("--player", default=0, show_default=True, help="Which player you are.")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from spiral.plugins.registry import Registration
 
 
-@click.command()
+@click.command(short_help="List what is installed, or the arguments of one.")
 @click.argument("name", required=False)
 @AS_JSON
 def plugins(name: str | None, as_json: bool) -> None:

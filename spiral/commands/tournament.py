@@ -13,7 +13,7 @@ from spiral.api.errors import SpiralError
 from spiral.runs.files import write_atomic
 
 
-@click.command()
+@click.command(short_help="Cross-play of runs, bots and models, with ratings.")
 @click.argument("players", nargs=-1, metavar="PLAYER PLAYER...")
 @click.option("--game", metavar="NAME", help="Any game, NAME or NAME:key=value.  [default: the first run's only one]")
 @click.option(

@@ -11,7 +11,7 @@ from spiral.api.errors import SpiralError
 from spiral.training import launch
 
 
-@click.command()
+@click.command(short_help="Train; without a config, Kuhn poker in a few minutes.")
 @click.argument("words", nargs=-1, metavar="[CONFIG.yaml] [key=value ...]")
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Where the run is kept.  [default: runs/GAME-TIME]")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --run-dir.")
