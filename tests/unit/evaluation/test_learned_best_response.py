@@ -266,17 +266,27 @@ def exploited(beginner, tmp_path_factory):
     return path, json.loads(result.stdout)
 
 
-def test_the_learned_bound_lies_below_the_exact_number_and_reaches_most_of_it(beginner, exploited):
-    """A minute of learning against near-random play: at least half of the exact NashConv is proved to be there, and no
-    more than all of it."""
+def test_the_learned_bound_lies_below_the_exact_number(beginner, exploited):
+    """After a minute of learning against near-random play some of the exact NashConv is proved to be there, and no more
+    than all of it. How much is found by then differs from processor to processor: at twice these steps four seeds found
+    31% to 52% of it."""
     _, record = exploited
     exact = exact_row(LoadedPolicy.of_run(beginner), None)[0]["nash_conv"]
     assert record["exact"] == pytest.approx(exact, abs=1e-9)
     assert record["lower_95"] <= exact
     assert record["bound"] <= exact + 2 * (record["bound"] - record["lower_95"])
-    assert record["bound"] >= 0.5 * exact
+    assert record["bound"] >= 0.1 * exact
     assert record["lower_95_any_returns"] < record["lower_95"] < record["bound"]
-    assert sum(chair["mean_return"] for chair in record["players"]) == pytest.approx(record["bound"], abs=1e-9)
+    assert sum(row["mean_return"] for row in record["players"]) == pytest.approx(record["bound"], abs=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_default_best_response_finds_most_of_the_exact_number(beginner, tmp_path):
+    """As many steps and games as the command takes by itself: more than half of the exact NashConv."""
+    record = json.loads(spiral("best-response", beginner, "--run-dir", tmp_path / "x", "--json").stdout)
+    assert record["exact"] / 2 < record["bound"]
+    assert record["lower_95"] <= record["exact"]
 
 
 def test_a_best_response_is_an_ordinary_run(beginner, exploited):
