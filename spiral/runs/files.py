@@ -14,19 +14,23 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def replace_file(path: Path, write: Callable[[Path], object], shared: bool = False) -> None:
-    """Replace a file by what `write` puts at the path that it is given, in the same directory.
+    """Replace a file by what `write` puts at the path that it is given.
 
     `shared`: whether several processes may write it at once. Otherwise the unfinished file has one name, so that what a
-    killed process left is overwritten by the process that resumes.
+    killed process left is swept away by the process that resumes.
     """
     own = f".{os.getpid()}" if shared else ""
-    temporary = path.with_name(f".{path.name}{own}.tmp")  # beside it: a rename across file systems is not atomic
+    # A folder of its own, since safetensors leaves an unfinished file of another name beside its target when it is
+    # killed; in the same directory as the target, since a rename across file systems is not atomic.
+    folder = path.with_name(f".{path.name}{own}.tmp")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
     try:
-        write(temporary)
-        _sync(temporary)
-        os.replace(temporary, path)
+        write(folder / path.name)
+        _sync(folder / path.name)
+        os.replace(folder / path.name, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
     _sync(path.parent)
 
 
