@@ -39,12 +39,9 @@ def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
 
 def _evaluated(annotation: Any, function: Any) -> Any:
     """One annotation by itself; `Any` where its name exists for type checkers only."""
-    if not isinstance(annotation, str):
-        return annotation
-    alone = types.FunctionType(compile("None", "annotation", "eval"), getattr(function, "__globals__", {}))
-    alone.__annotations__ = {"value": annotation}
+    alone: Any = types.SimpleNamespace(__annotations__={"value": annotation})
     try:
-        return typing.get_type_hints(alone)["value"]
+        return typing.get_type_hints(alone, getattr(function, "__globals__", {}))["value"]
     except Exception:
         return Any
 
