@@ -1,9 +1,10 @@
-"""Speed of two checkouts of this repository, run in turn: python -m tools.compare_trees OLD NEW [--repeat N].
+"""Speed of two checkouts of this repository, side by side: python -m tools.compare_trees OLD NEW [--repeat N].
 
-Every measurement runs in a process of its own with one thread, first in OLD and then in NEW, and the other way round
-in every second repetition, so that what else the machine does falls on both. JSON lines: the figure in both trees and
-the ratio new / old of each repetition. All seconds are CPU seconds, which other processes disturb least: training runs
-in a process whose performance counter is its CPU clock, so that the times it logs of its steps are CPU seconds too.
+Every measurement runs in a process of its own with one thread, in both trees at the same time and on the same core:
+what else the machine does then slows both alike. On a busy machine runs one after the other differ by a third where
+these differ by a hundredth. JSON lines: the figure in both trees and the ratio new / old of each repetition. Seconds
+are CPU seconds: training runs in a process whose performance counter is its CPU clock, so that the times it logs of
+its steps are CPU seconds too. Needs a system that can pin a process to a core, such as Linux.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from perf.measure import Figure, say, spread
@@ -44,6 +46,8 @@ class Tree:
     def __init__(self, path: Path, scratch: Path) -> None:
         self.path, self._scratch = path.resolve(), scratch.resolve()
         self._scratch.mkdir(parents=True, exist_ok=True)
+        self.core = 0
+        """The core that its processes run on."""
         if not (self.path / "spiral").is_dir():
             raise SystemExit(f"{path} is no checkout: it has no directory spiral")
         packages = [self.path, *(self.path / "plugins" / name for name in PACKAGES)]
@@ -55,6 +59,7 @@ class Tree:
         with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
             command = [sys.executable, *arguments]
             process = subprocess.Popen(command, cwd=self.path, env=self._environment, stdout=output, stderr=errors)
+            os.sched_setaffinity(process.pid, {self.core})
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             output.seek(0)
@@ -104,12 +109,14 @@ class Tree:
 def compare(old: Tree, new: Tree, measure: Callable[[Tree], Figures], repeat: int) -> Iterator[Figure]:
     """One figure for every name that both trees measured: the median ratio new / old, and all three spreads."""
     values: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    cores = sorted(os.sched_getaffinity(0))
     for repetition in range(repeat):
-        order = (old, new) if repetition % 2 == 0 else (new, old)
-        measured = {id(tree): measure(tree) for tree in order}
-        for name, value in measured[id(old)].items():
-            if name in measured[id(new)]:
-                values[name].append((value, measured[id(new)][name]))
+        old.core = new.core = cores[repetition % len(cores)]
+        with ThreadPoolExecutor(2) as threads:
+            before, after = threads.map(measure, (old, new))
+        for name, value in before.items():
+            if name in after:
+                values[name].append((value, after[name]))
     for name, pairs in values.items():
         ratios = spread(b / a for a, b in pairs)
         detail = {"old": spread(a for a, _ in pairs), "new": spread(b for _, b in pairs), "ratio": ratios}
