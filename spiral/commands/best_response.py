@@ -12,7 +12,6 @@ import click
 
 from spiral.api.errors import SpiralError
 from spiral.commands.options import AS_JSON, GAME
-from spiral.training import launch
 
 
 @click.command("best-response", short_help="Train a best responder: the NashConv it proves.")
@@ -42,6 +41,7 @@ def best_response(
     from spiral.evaluation.learned_best_response import Target, configure, measure
     from spiral.plugins.registry import Plugins
     from spiral.selfplay.validation import check
+    from spiral.training import launch
 
     plugins = Plugins.installed()
     words = [*overrides, *([f"steps={steps}"] if steps else [])]

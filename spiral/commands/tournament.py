@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from spiral.api.errors import SpiralError
-from spiral.runs.files import write_atomic
 
 
 @click.command(short_help="Cross-play of runs, bots and models, with ratings.")
@@ -44,6 +43,7 @@ def tournament(players: tuple[str, ...], out: Path | None, as_json: bool, **aske
     from spiral.evaluation.tournament.tournament import TournamentConfig
     from spiral.reports.html.tournament_page import tournament_page
     from spiral.reports.tournament import print_record, progress
+    from spiral.runs.files import write_atomic
 
     config = TournamentConfig(asked["schedule"], asked["games"], asked["budget"], None, asked["seed"])
     with progress(Console(stderr=True)) as show:

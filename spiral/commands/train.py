@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from spiral.api.errors import SpiralError
-from spiral.training import launch
 
 
 @click.command(short_help="Train; without a config, Kuhn poker in a few minutes.")
@@ -17,6 +16,8 @@ from spiral.training import launch
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --run-dir.")
 def train(words: tuple[str, ...], run_dir: Path | None, resume: bool) -> None:
     """Train; without a config, a tiny model learns Kuhn poker in a few minutes."""
+    from spiral.training import launch
+
     path, overrides = _split(words)
     run = launch.launch(path, overrides, run_dir, resume)
     if launch.rank() == 0:

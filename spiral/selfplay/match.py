@@ -60,11 +60,6 @@ class Match:
     """Each player's turns."""
 
     @property
-    def is_void(self) -> bool:
-        """Whether its group was given up and is played again."""
-        return self.attempt != self.group.attempt
-
-    @property
     def moves(self) -> tuple[str, ...]:
         """All moves so far, the one that is being played last."""
         turns = [iter(turns) for turns in self.turns]

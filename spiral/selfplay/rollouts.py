@@ -69,8 +69,10 @@ class Rollouts:
                 while scheduler.ready and scheduler.num_waiting < self._config.max_concurrent:
                     self._continue(scheduler, scheduler.ready.popleft(), None)
                     deadline.answered()  # games and quick bots have time limits of their own
-                for match, answer in scheduler.answers():
+                answers = scheduler.answers()
+                for match, answer in answers:
                     self._continue(scheduler, match, answer)
+                if answers:
                     deadline.answered()
                 if scheduler.num_waiting:
                     deadline.check(f"{len(scheduler.asked)} requests and {len(scheduler.bot_threads)} slow bots")
@@ -90,7 +92,7 @@ class Rollouts:
         self._check_line_up(policies, game)
         bots = {policy: bot for policy in policies if (bot := self._pool.bot_of(policy))}
         # A person at the terminal moves inside the game's own code, and may think for longer than a game may loop.
-        has_time_limit = not any(is_external(bot) for bot in bots.values())
+        has_time_limit = not (bots and any(map(is_external, bots.values())))
         for index in range(self._config.group_size):
             game = self._games[name]() if index else game
             seed = child(place, index)
@@ -111,8 +113,9 @@ class Rollouts:
 
     def _continue(self, scheduler: Scheduler, match: Match, answer: Completion | str | Exception | None) -> None:
         """Take one match from an answer (None: from its start) to its next question, its end, or its replacement."""
-        if match.is_void:
-            return  # voided while the answer was on the way
+        # Of a group that was voided while the answer was on the way. Not a property of the match: this runs every turn.
+        if match.attempt != match.group.attempt:
+            return None
         if isinstance(answer, Completion):
             # Before the `try`: what a prompt format raises is an error of the program, never of the game.
             match.move = self._pool.completer_of(match.policies[match.player]).read(answer)
@@ -137,7 +140,7 @@ class Rollouts:
 
     def _ask(self, scheduler: Scheduler, match: Match) -> None:
         policy = match.policies[match.player]
-        bot = match.bots.get(policy)
+        bot = match.bots.get(policy) if match.bots else None
         if bot is not None:
             assert match.rng is not None
             scheduler.bot_threads.submit(match, bot, match.game, match.player, match.rng)
