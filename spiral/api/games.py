@@ -97,6 +97,11 @@ def has_perfect_information(game: Game) -> bool:
     return bool(getattr(game, "perfect_information", False))
 
 
+def samples_moves(game: object) -> TypeGuard[SamplesMoves]:
+    """Whether a game has the optional method `sample_move`."""
+    return callable(getattr(game, "sample_move", None))
+
+
 def is_resamplable(game: object) -> TypeGuard[Resamplable]:
     """Whether a game has the optional method `resample`."""
     # Not isinstance: from Python 3.12 on, that overlooks a method that `__getattr__` gives to some instances only.
@@ -120,6 +125,6 @@ def random_legal_move(game: Game, rng: random.Random) -> str:
     moves = game.legal_moves()
     if moves is not None:
         return rng.choice(moves)
-    if not isinstance(game, SamplesMoves):
+    if not samples_moves(game):
         raise ValueError(f"{type(game).__name__} lists no legal moves and has no sample_move(rng)")
     return str(game.sample_move(rng))

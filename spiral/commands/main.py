@@ -44,3 +44,5 @@ def main() -> None:
     """Train language models by self-play on text games."""
     # A model that is read from a folder would draw a progress bar over what the command prints.
     os.environ.setdefault("TQDM_DISABLE", "1")
+    # Models come from folders; a hub that cannot be reached would cost minutes of waiting.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -97,8 +97,9 @@ def _override(override: Override, problems: list[str]) -> dict[str, Any]:
         nested = value
         for part in reversed(str(key).split(".")):
             nested = {part: nested}
-        tree = _merge(tree, nested)
-    return _long_form(tree)
+        # Written out before it is merged: `advantage.args.k` after `advantage: rae` belongs to that name.
+        tree = _merge(tree, _long_form(nested))
+    return tree
 
 
 def _override_text(text: str, problems: list[str]) -> dict[str, Any]:
@@ -127,6 +128,7 @@ def _long_form(tree: Mapping[str, Any], schema: type = Config) -> dict[str, Any]
             long[key] = _long_form(value, field_type) if nested else value
         elif typing.get_origin(field_type) is list:
             several = [value] if isinstance(value, str) or _is_entry(value, entry) else value
+            several = list(several) if isinstance(several, tuple) else several
             long[key] = [_named(item, entry) for item in several] if isinstance(several, list) else several
         else:
             long[key] = _named(value, entry)
@@ -168,7 +170,7 @@ def _merge(base: Any, layer: Any) -> Any:
 
     Another plug-in name replaces the whole entry: the arguments of the old one must not reach the new one.
     """
-    if isinstance(base, list) and isinstance(layer, Mapping) and all(str(k).isdigit() for k in layer):
+    if isinstance(base, list) and isinstance(layer, Mapping) and layer and all(str(k).isdigit() for k in layer):
         indexed = {int(k): v for k, v in layer.items()}
         if max(indexed) >= len(base):
             return layer  # there is no such entry: reported when it is filled in
@@ -211,11 +213,11 @@ def _entries(value: Any, entry: type) -> Any:
     """Plain mappings as typed nodes, so that a wrong key inside one is found here."""
     schema = OmegaConf.structured(entry)
     if not isinstance(value, list):
-        return OmegaConf.merge(schema, value)
-    return [OmegaConf.merge(schema, _checked(item, entry)) for item in value]
+        return OmegaConf.merge(schema, _checked(value, entry))
+    return [OmegaConf.merge(schema, _checked(_named(item, entry), entry)) for item in value]
 
 
 def _checked(item: Any, entry: type) -> Any:
     if not _is_entry(item, entry) or not item[_key_of(entry)]:
-        raise ValueError(f"each entry is a name, or a mapping with a {_key_of(entry)}")
+        raise ValueError(f"write a name, or a mapping with a {_key_of(entry)}")
     return item

@@ -22,7 +22,7 @@ def play_against(policy: LoadedPolicy, game: str | None, player: int, seed: int,
     name = policy.game(game)
     match = policy.setup.games[name]()
     if not 0 <= player < match.num_players:
-        raise SpiralError(f"{name} has players 0 to {match.num_players - 1}, not {player}; give another --player")
+        raise SpiralError(f"{name} has players 0 to {match.num_players - 1}, not {player}")
     match.reset(random.Random(seed))
     if match.rules:
         show(match.rules + "\n")
@@ -47,7 +47,7 @@ def _ask_person(match: Game, player: int, show: Show, ask: Ask) -> None:
         except IllegalMove as error:
             show(f"not legal: {error}")
         except EOFError:
-            raise SpiralError("the input ended and the match is not over; play it again with --seed") from None
+            raise SpiralError("the input ended and the match is not over; the seed plays it again") from None
 
 
 def _ask_policy(policy: LoadedPolicy, match: Game, mover: int, seed: int, show: Show) -> bool:

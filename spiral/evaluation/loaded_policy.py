@@ -78,5 +78,5 @@ def game_label(labels: Sequence[str], name: str | None) -> str:
     named = [g for g in labels if name is not None and (g == name or g.split("(")[0] == name)]
     if len(named) != 1:
         asked = "no game was named" if name is None else f"the run has no one game '{name}'"
-        raise SpiralError(f"{asked}; it has: {', '.join(labels)}; give --game")
+        raise SpiralError(f"{asked}; it has: {', '.join(labels)}; name one with --game")
     return named[0]

@@ -81,7 +81,7 @@ class FullLearner:
         for epoch in range(self._config.epochs):
             terms = self._backward(batch, num_games, kl_weight)
             norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._config.max_grad_norm))
-            # Known only after the whole backward pass, and before any weight moved: nothing has to be undone.
+            # Known only after the whole backward pass, and before this epoch moved a weight.
             refused = not math.isfinite(norm) or not math.isfinite(terms["objective"])
             if not refused and epoch == 0:
                 self._check_ratio(terms["gap"])

@@ -22,7 +22,7 @@ _RUN, _MODEL, _BOT = "run:", "model:", "bot:"
 
 @dataclass(frozen=True)
 class PolicyRef:
-    """What a text names; `str` gives a text that parses to an equal reference."""
+    """What a text names; `str` of a run or a model parses to an equal reference."""
 
     kind: Literal["bot", "run", "model"]
     name: str = ""

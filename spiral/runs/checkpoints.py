@@ -7,9 +7,10 @@ step-000100/optimizer.pt  state.json
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -22,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 from spiral.api.errors import RunError
 from spiral.api.training import Learner, Stateful
 from spiral.runs.directory import RunDir, step_of
-from spiral.runs.files import remove_directory, replace_directory
+from spiral.runs.files import recover_directory, remove_directory, replace_directory
 
 
 def save(run: RunDir, step: int, learner: Learner, tokenizer: Any, plugins: Mapping[str, object]) -> Path:
@@ -33,10 +34,9 @@ def save(run: RunDir, step: int, learner: Learner, tokenizer: Any, plugins: Mapp
 
     def write(folder: Path) -> None:
         state = learner.state()
-        # One bar a checkpoint would tear the run's own display.
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        learner.save_model(folder / "model")
-        tokenizer.save_pretrained(folder / "model")
+        with _no_progress_bar():
+            learner.save_model(folder / "model")
+            tokenizer.save_pretrained(folder / "model")
         for name, weights in state["tensors"].items():
             save_file(weights, folder / f"{name}.safetensors")
         torch.save(state["optimizer"], folder / "optimizer.pt")
@@ -46,6 +46,12 @@ def save(run: RunDir, step: int, learner: Learner, tokenizer: Any, plugins: Mapp
 
     replace_directory(path, write)
     return path
+
+
+def recover(run: RunDir) -> None:
+    """Give back its name to a checkpoint that was being replaced when the process was killed."""
+    for path in run.checkpoints.glob(".step-*.old"):
+        recover_directory(run.checkpoints / path.name.removeprefix(".").removesuffix(".old"))
 
 
 def thin_out(run: RunDir, keep: int, spare: int | None = None) -> None:
@@ -94,6 +100,18 @@ def averaged_weights(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path / "averaged.safetensors")
     except (OSError, SafetensorError) as error:
         raise _damaged(path, error) from error
+
+
+@contextlib.contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """One bar a checkpoint would tear the run's own display; whatever the caller had set is set again."""
+    enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if enabled:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _damaged(path: Path, error: Exception) -> RunError:

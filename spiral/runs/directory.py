@@ -128,7 +128,15 @@ class RunDir:
 
     def metrics(self) -> list[dict[str, Any]]:
         """All lines of metrics.jsonl that are whole."""
-        path = self.path / "metrics.jsonl"
+        return self._lines("metrics.jsonl")
+
+    def episodes(self) -> list[dict[str, Any]]:
+        """All lines of episodes.jsonl that are whole."""
+        return self._lines("episodes.jsonl")
+
+    def _lines(self, name: str) -> list[dict[str, Any]]:
+        """Without a last line that is being written, or that a kill cut in two."""
+        path = self.path / name
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         return [json.loads(line) for line in lines if _step(line) < math.inf]
 

@@ -1,16 +1,20 @@
-"""Atomic, synced writes: whatever is killed or runs out of disk, a file or directory is the old one or the new one."""
+"""Atomic, synced writes: whatever is killed or runs out of disk, a file is the old one or the new one.
+
+A directory is too, once `recover_directory` was asked: no single rename replaces one that is not empty.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Replace a text file, in UTF-8."""
-    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+def write_atomic(path: Path, text: str, shared: bool = False) -> None:
+    """Replace a text file, in UTF-8; `shared` as for `replace_file`."""
+    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), shared)
 
 
 def replace_file(path: Path, write: Callable[[Path], object], shared: bool = False) -> None:
@@ -23,6 +27,8 @@ def replace_file(path: Path, write: Callable[[Path], object], shared: bool = Fal
     # A folder of its own, since safetensors leaves an unfinished file of another name beside its target when it is
     # killed; in the same directory as the target, since a rename across file systems is not atomic.
     folder = path.with_name(f".{path.name}{own}.tmp")
+    if folder.is_file():
+        folder.unlink()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
@@ -53,16 +59,29 @@ def replace_directory(path: Path, write: Callable[[Path], object]) -> None:
 
 def remove_directory(path: Path) -> None:
     """Delete a directory; a kill in the middle leaves nothing under its name."""
+    gone = path.with_name(f".{path.name}.gone")  # not `.old`, which `recover_directory` would bring back half deleted
+    os.rename(path, gone)
+    shutil.rmtree(gone)
+
+
+def recover_directory(path: Path) -> None:
+    """Undo a replacement that was killed between its two renames: the old directory has its name again."""
     before = path.with_name(f".{path.name}.old")
-    os.rename(path, before)
-    shutil.rmtree(before)
+    if before.is_dir() and not path.exists():
+        os.rename(before, path)
 
 
 def _sync(path: Path) -> None:
-    # Windows can neither open nor sync a directory; there the rename alone has to do.
-    if path.is_dir() and os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
+    if path.is_dir():
+        # Some network file systems, and Windows, cannot sync a directory; there the rename alone has to do.
+        with contextlib.suppress(OSError):
+            _fsync(path, os.O_RDONLY)
+    else:
+        _fsync(path, os.O_RDWR)
+
+
+def _fsync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:

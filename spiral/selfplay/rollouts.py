@@ -90,7 +90,7 @@ class Rollouts:
         game = self._games[name]()
         policies = list(self._opponents.seat(name, game.num_players, self._pool, rng))
         self._check_line_up(policies, game)
-        bots = {policy: bot for policy in policies if (bot := self._pool.bot_of(policy))}
+        bots = {policy: bot for policy in policies if (bot := self._pool.bot_of(policy)) is not None}
         # A person at the terminal moves inside the game's own code, and may think for longer than a game may loop.
         has_time_limit = not (bots and any(map(is_external, bots.values())))
         for index in range(self._config.group_size):

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from spiral.api.games import Game, IllegalMove, SamplesMoves
+from spiral.api.games import Game, IllegalMove, samples_moves
 from spiral.testing.violations import Violation, doing, is_finite, short
 
 GameFactory = Callable[[], Game]
@@ -141,7 +141,7 @@ class PlayedMatch:
         """A random legal move: one of those of `view`, the present view, or a sample of free text."""
         if view.moves is not None:
             return rng.choice(view.moves)
-        if not isinstance(self.game, SamplesMoves):
+        if not samples_moves(self.game):
             raise Violation(
                 "legal_moves() is None, so moves are free text, and there is no sample_move(rng); add one that returns "
                 "a random legal move, so that bots and checks can play"

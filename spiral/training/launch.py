@@ -98,7 +98,6 @@ def run_training(
     quiet: bool = False,
 ) -> None:
     """Train to the end and display it on `out` (None: stdout); `command` would continue it after an interrupt."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from rich.console import Console
 
     from spiral.reports.terminal import Terminal

@@ -18,6 +18,7 @@ from spiral.learning.packing import pack
 from spiral.learning.warm_start import Progress
 from spiral.plugins.registry import Plugins
 from spiral.reports.html.document import write_report
+from spiral.runs import checkpoints
 from spiral.runs.directory import RunDir
 from spiral.training.components import make_components
 from spiral.training.health.indicators import vital_signs
@@ -89,21 +90,23 @@ def train(config: Config, run: RunDir, plugins: Plugins, progress: Progress, res
     """Train until the last step, from the newest checkpoint when resuming."""
     for logger in config.loggers:
         plugins.observe_with(plugins.make("logger", logger.name, run.path, **logger.args))
+    if resume:
+        checkpoints.recover(run)
     paths = run.checkpoint_paths() if resume else []
     training = Training(config, run, plugins, progress, fresh=not paths)
     start = training.recovery.restore(paths[-1]) if paths else 0
     if start > config.steps:
         raise RunError(f"{run.path} is already at step {start}, and steps is {config.steps}; ask for more steps")
-    # Each step makes and drops a hundred thousand small records; what is alive now would be searched again each time
-    # that the collector runs, which costs a quarter of a tiny model's step.
-    gc.collect()
-    gc.freeze()
     is_main = training.components.processes.is_main
     if is_main:
         run.rewind(start)
         run.write_events(training.monitor.events)
         run.write("config.yaml", dump(config))  # a resumed run's overrides, now that they were accepted
         plugins.hook.run_started(config=asdict(config), run_dir=run.path)
+    # Each step makes and drops a hundred thousand small records; what is alive now would be searched again each time
+    # that the collector runs, which costs a quarter of a tiny model's step.
+    gc.collect()
+    gc.freeze()
     try:
         training.loop(start)
     except BaseException:
@@ -113,4 +116,5 @@ def train(config: Config, run: RunDir, plugins: Plugins, progress: Progress, res
                 write_report(Path(run.path))
         raise
     finally:
+        gc.unfreeze()  # a notebook goes on, and its next run needs the memory of this one
         Processes.close()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,9 +55,15 @@ class Policy:
         """
         from spiral.evaluation.measurements import match_rows
 
+        if wrong := [opponent for opponent in opponents if not isinstance(opponent, str)]:
+            raise SpiralError(f"an opponent is named by text, such as 'random' or 'run:runs/a', not by {wrong[0]!r}")
+        if matches < 1:
+            raise SpiralError(f"matches is {matches}, and must be at least 1")
         rows = match_rows(self.loaded, game, opponents, matches)
         if not rows:
-            raise SpiralError(f"{self.ref} names no opponents to evaluate against; give some, such as random")
+            raise SpiralError(
+                f"{self.ref} names no opponents to evaluate against; give some, such as random (--opponent random)"
+            )
         return rows
 
     def exploitability(self, game: str | None = None, samples: int | None = None) -> Json:
@@ -81,7 +86,7 @@ class Policy:
 
 
 class Run:
-    """A run on disk, finished or not. Its files are read anew at each call."""
+    """A run on disk, finished or not. Its metrics, episodes and checkpoints are read anew at each call."""
 
     def __init__(self, path: str | Path) -> None:
         """Raises RunError if there is no run at `path`."""
@@ -111,16 +116,15 @@ class Run:
         except ImportError as error:
             raise SpiralError('metrics as a frame need pandas: pip install "spiral-selfplay[frames]"') from error
         frame = pd.DataFrame(self._dir.metrics())
-        # A last evaluation has a line of its own at the last step.
-        return frame.groupby("step").first() if len(frame) else frame
+        return frame.set_index("step") if len(frame) else frame
 
     def episodes(self) -> list[Json]:
         """The games that were kept, turn by turn, with the probability and the advantage of each move."""
-        path = self.path / "episodes.jsonl"
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+        return self._dir.episodes()
 
     def policy(self, step: int | None = None) -> Policy:
-        """The averaged weights of a checkpoint, the newest without `step`. Raises RunError if it is not there."""
+        """The averaged weights of a checkpoint, the newest without `step`. Raises RunError if it is not there; its first
+        use does too, if a run that is still training deleted it meanwhile (`checkpoint.keep`)."""
         return Policy(PolicyRef("run", path=self.path, step=step).resolved())
 
     def evaluate(self, *opponents: str, game: str | None = None, matches: int = 500) -> list[Json]:
@@ -154,9 +158,12 @@ def build(config: Config) -> Components:
     The model has its initial weights, after the warm start that `config` asks for; nothing is written to a run.
     Raises SpiralError for what cannot be made.
     """
+    from spiral.config.schema import Config
     from spiral.selfplay.validation import check
     from spiral.training.components import make_components
 
+    if not isinstance(config, Config):
+        raise SpiralError(f"build takes what spiral.configure returns, not a {type(config).__name__}")
     plugins = Plugins.installed()
     check(config, plugins)
     return make_components(config, plugins, lambda update, max_updates, legal: None, fresh=True)
@@ -173,8 +180,8 @@ def train(
     """Train to the last step, and return the run; see `configure` for `config` and `overrides`.
 
     `run_dir`: where the run is kept, runs/GAME-TIME without it. `resume`: continue the run in `run_dir` with its own
-    config and `overrides`. `quiet`: print nothing. Raises SpiralError for what cannot be trained; a run that was
-    interrupted can be resumed.
+    config and `overrides`. `quiet`: print nothing. torch's CPU threads are set to the config's `threads`. Raises
+    SpiralError for what cannot be trained; a run that was interrupted can be resumed.
     """
     from spiral.training.launch import launch
 
@@ -190,10 +197,12 @@ def load(path: str | Path, **overrides: Any) -> Run | Policy:
     nothing of that name.
     """
     text = str(path)
-    if (Path(text) / "config.yaml").is_file():
-        return Run(text)
     if (Path(text) / "config.json").is_file():
         return Policy(PolicyRef("model", path=Path(text)), configure(**overrides))
+    if overrides:
+        raise SpiralError(f"{text} is no saved model, and a run keeps its own config; omit {', '.join(overrides)}")
+    if (Path(text) / "config.yaml").is_file():
+        return Run(text)
     if "@" in text:
         return Policy(PolicyRef.run(text).resolved())
     what = "holds neither a run nor a saved model" if Path(text).exists() else "does not exist"
@@ -208,4 +217,8 @@ def _layers(
         return None, [overrides]
     if isinstance(config, str | Path):
         return Path(config), [overrides]
-    return None, [config if isinstance(config, Mapping) else asdict(config), overrides]
+    if isinstance(config, Mapping):
+        return None, [config, overrides]
+    if not is_dataclass(config):
+        raise SpiralError(f"a configuration is a file's path, a mapping or a Config, not a {type(config).__name__}")
+    return None, [asdict(config), overrides]

@@ -72,6 +72,11 @@ def test_the_command_line_says_the_same(notebook):
         (lambda: spiral.train(resume=True), "give --run-dir"),
         (lambda: spiral.train(learner={"epoch": 1}), r"unknown key 'learner.epoch'; did you mean 'learner.epochs'\?"),
         (lambda: spiral.train({"steps": "many"}), "steps is 'many'"),
+        (lambda: spiral.train(["steps"]), "a configuration is a file's path, a mapping or a Config, not a list"),
+        (lambda: spiral.build({"steps": 3}), "build takes what spiral.configure returns, not a dict"),
+        (lambda: spiral.load("nowhere", steps=3), "a run keeps its own config; omit steps"),
+        (lambda: spiral.configure(games={}), "games is {}"),
+        (lambda: spiral.configure(health={"action": "rollback", "fallback": {"args": {"k": 1}}}), "with a name"),
     ],
 )
 def test_mistakes_are_one_sentence(asked, sentence, tmp_path, monkeypatch):
@@ -92,6 +97,40 @@ def test_a_match_against_a_person(notebook, monkeypatch, capsys):
     assert "not legal" in shown
     assert returns == [] or sum(returns) == pytest.approx(0)
     assert "over: you get" in shown or "you win by forfeit" in shown
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"), [(["random"], "named by text"), (["random", {"matches": 0}], "at least 1")]
+)
+def test_wrong_opponents_are_one_sentence(notebook, asked, message):
+    """A list, a run, or no matches at all."""
+    names, _, _ = notebook
+    options = {"matches": 0} if asked[1:] else {}
+    opponents = [asked] if not options else asked[:1]
+    with pytest.raises(spiral.SpiralError, match=message):
+        names["run"].evaluate(*opponents, **options)
+
+
+def test_a_dotted_key_belongs_to_the_name_beside_it():
+    """In one call, in either order of name and argument; tuples are lists, and an entry may be its name alone."""
+    config = spiral.configure(advantage="turn_gae", **{"advantage.args.decay": 0.5})
+    assert (config.advantage.name, config.advantage.args) == ("turn_gae", {"decay": 0.5})
+    config = spiral.configure(games=("kuhn_poker", "pig_dice"), **{"games.0": "leduc_poker"})
+    assert [game.name for game in config.games] == ["leduc_poker", "pig_dice"]
+
+
+def test_a_run_that_is_being_written_can_be_read(notebook, tmp_path):
+    """Half a last line, as a reader beside the training process may see it."""
+    import shutil
+
+    names, _, folder = notebook
+    copy = shutil.copytree(folder / names["run"].path, tmp_path / "r")
+    whole = len(spiral.Run(copy).episodes())
+    for name in ("episodes.jsonl", "metrics.jsonl"):
+        with (copy / name).open("a") as file:
+            file.write('{"step": 9, "x')
+    assert len(spiral.Run(copy).episodes()) == whole
+    assert list(spiral.Run(copy).metrics().index) == list(range(7))
 
 
 # The loop of the examples

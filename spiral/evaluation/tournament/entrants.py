@@ -106,7 +106,7 @@ def load_participants(entrants: Sequence[Entrant], game: PluginConfig, plugins: 
         if one.ref.has_weights:
             _set_threads(config)
         policies[one.name] = loader.load_ref(one.ref)
-        if bot := pool.bot_of(policies[one.name]):
+        if (bot := pool.bot_of(policies[one.name])) is not None:
             try:
                 try_bot(bot, started)
             except SpiralError as error:

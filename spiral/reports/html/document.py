@@ -32,7 +32,7 @@ def write_report(run_dir: Path) -> Path:
     if not run_dir.is_dir():
         raise RunError(f"no run directory {run_dir}; give the directory that `spiral train` wrote")
     path = run_dir / "report.html"
-    write_atomic(path, render(collect(run_dir)))
+    write_atomic(path, render(collect(run_dir)), shared=True)  # a second process may look at the run
     return path
 
 

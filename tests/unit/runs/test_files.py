@@ -69,3 +69,33 @@ def test_a_directory_is_replaced_whole(tmp_path):
     assert [path.name for path in target.iterdir()] == ["new"]
     files.remove_directory(target)
     assert not target.exists()
+
+
+def test_a_directory_whose_replacement_was_killed_has_its_name_again(tmp_path, monkeypatch):
+    """Killed between the two renames: nothing has the name until it is recovered."""
+    target = tmp_path / "d"
+    files.replace_directory(target, lambda folder: (folder / "old").write_text("1"))
+    rename = os.rename
+
+    def killed(source, destination):
+        rename(source, destination)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        files.replace_directory(target, lambda folder: (folder / "new").write_text("2"))
+    monkeypatch.undo()
+    assert not target.exists()
+    files.recover_directory(target)
+    assert [path.name for path in target.iterdir()] == ["old"]
+
+
+def test_a_directory_that_is_being_deleted_is_not_brought_back(tmp_path, monkeypatch):
+    """Half deleted, it must not look whole."""
+    target = tmp_path / "d"
+    files.replace_directory(target, lambda folder: (folder / "a").write_text("1"))
+    monkeypatch.setattr(files.shutil, "rmtree", lambda path, **_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        files.remove_directory(target)
+    files.recover_directory(target)
+    assert not target.exists()
