@@ -123,8 +123,8 @@ class Run:
         return self._dir.episodes()
 
     def policy(self, step: int | None = None) -> Policy:
-        """The averaged weights of a checkpoint, the newest without `step`. Raises RunError if it is not there; first use
-        does too, if a run that is still training deleted it meanwhile (`checkpoint.keep`)."""
+        """The averaged weights of a checkpoint, the newest without `step`. Raises RunError if it is not there; the
+        first use does too, if a run that is still training deleted it meanwhile (`checkpoint.keep`)."""
         return Policy(PolicyRef("run", path=self.path, step=step).resolved())
 
     def evaluate(self, *opponents: str, game: str | None = None, matches: int = 500) -> list[Json]:
