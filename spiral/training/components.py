@@ -28,11 +28,17 @@ class Components:
 
     config: Config
     play: PlaySetup
+    """What plays: games, model, tokenizer, completer, pool."""
     training: TrainingSetup
+    """The plug-ins: curriculum, opponents, rewards, advantage."""
     processes: Processes
+    """This process among those of the run."""
     learner: FullLearner
+    """Takes the updates."""
     rollouts: Rollouts
+    """Plays the games of a step."""
     evaluator: Evaluator
+    """Measures weights as the config's `evaluate` asks."""
 
     @property
     def engine(self) -> Engine:
@@ -41,6 +47,7 @@ class Components:
 
     @property
     def pool(self) -> Pool:
+        """The policies of the run, and the results between them."""
         return self.play.pool
 
     def nash_conv(self) -> dict[str, NashConv]:
