@@ -68,7 +68,8 @@ def recover_directory(path: Path) -> None:
     """Undo a replacement that was killed between its two renames: the old directory has its name again."""
     before = path.with_name(f".{path.name}.old")
     if before.is_dir() and not path.exists():
-        os.rename(before, path)
+        with contextlib.suppress(FileNotFoundError):  # another process of the run was faster
+            os.rename(before, path)
 
 
 def _sync(path: Path) -> None:
