@@ -64,8 +64,8 @@ def exact_metrics(results: Mapping[str, Exploitability], suffix: str = "") -> di
         metrics[name(f"illegal_mass{suffix}")] = result.mean_illegal_mass
         if not suffix:
             for player, (value, gain) in enumerate(zip(result.theory.values, result.theory.gains, strict=True)):
-                metrics[name(f"value_p{player}")] = value
-                metrics[name(f"gain_p{player}")] = gain
+                metrics[name(metric_names.of_player("value", player))] = value
+                metrics[name(metric_names.of_player("gain", player))] = gain
     return metrics
 
 

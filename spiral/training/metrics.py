@@ -31,7 +31,7 @@ def summarise(
         metrics[metric_names.of_game("play", game, "turns")] = _mean([len(e.players) for e in played])
         metrics[metric_names.of_game("play", game, "illegal_rate")] = _mean([e.ending == "illegal" for e in played])
         for player in range(len(played[0].returns)):
-            metrics[metric_names.of_game("play", game, f"return_p{player}")] = _mean(
+            metrics[metric_names.of_game("play", game, metric_names.of_player("return", player))] = _mean(
                 [e.returns[player] for e in played]
             )
     return metrics

@@ -101,11 +101,11 @@ def _endings(played: Sequence[Episode]) -> Signs:
         if weights := _balanced([e for e, _ in won]):
             for player in range(num):
                 shares = (weight for weight, (_, winner) in zip(weights, won, strict=True) if winner == player)
-                signs[f"win_p{player}"] = math.fsum(shares)
+                signs[metric_names.of_player("win", player)] = math.fsum(shares)
     for player in range(num):
         offended = [e.offender == player for e in played if e.policies[player] == LEARNER]
         if offended:
-            signs[f"illegal_p{player}"] = sum(offended) / len(offended)
+            signs[metric_names.of_player("illegal", player)] = sum(offended) / len(offended)
     return signs
 
 
@@ -129,7 +129,8 @@ def _replies(trained: Trained) -> Signs:
     signs: Signs = {}
     for player, (turns, nats, tokens) in sorted(totals.items()):
         if turns:
-            signs |= {f"entropy_p{player}": nats / turns, f"reply_tokens_p{player}": tokens / turns}
+            signs[metric_names.of_player("entropy", player)] = nats / turns
+            signs[metric_names.of_player("reply_tokens", player)] = tokens / turns
     if num_turns := sum(total[0] for total in totals.values()):
         signs |= {"cut_off": cut_off / num_turns, "zero_share": idle / num_turns}
     return signs

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Literal
 
+from spiral.runs import metric_names
 from spiral.training.health.smoothing import Trace, interval
 
 Severity = Literal["warning", "collapse"]
@@ -48,9 +49,8 @@ class View:
 
     def players(self, sign: str) -> dict[int, Trace]:
         """Player -> its trace of a sign that this step added to."""
-        start = f"{sign}_p"
-        names = sorted(name for name in self.fresh if name.startswith(start))
-        return {int(name.removeprefix(start)): self.traces[name] for name in names}
+        found = ((name, *metric_names.split_player(name)) for name in sorted(self.fresh))
+        return {player: self.traces[name] for name, of, player in found if of == sign and player is not None}
 
     def mean(self, quantity: str, default: float) -> float:
         """The smoothed value, whenever it was last seen."""
