@@ -5,6 +5,7 @@ A plug-in need not inherit from anything here: having the members is enough. `sp
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterable
 from typing import Any, Protocol, TypeGuard, runtime_checkable
@@ -26,7 +27,9 @@ class Game(Protocol):
     `perfect_information: bool = False`, whether nothing is hidden, so that `observe` of the player to move tells
     everything that matters for the rest of the match;
     `sample_move(rng) -> str`, a random legal move, for games whose moves cannot be listed (`SamplesMoves`);
-    `resample(player, rng)`, redraw all that `player` does not know, to test exactly for leaks (`Resamplable`).
+    `resample(player, rng)`, redraw all that `player` does not know, to test exactly for leaks (`Resamplable`);
+    `joint_state() -> str`, a name for what all players together have seen, for games in which asking each to observe
+    is slow (`joint_state`).
     """
 
     num_players: int
@@ -106,6 +109,21 @@ def is_resamplable(game: object) -> TypeGuard[Resamplable]:
     """Whether a game has the optional method `resample`."""
     # Not isinstance: from Python 3.12 on, that overlooks a method that `__getattr__` gives to some instances only.
     return callable(getattr(game, "resample", None))
+
+
+def joint_state(game: Game, player: int) -> str:
+    """A digest of what all players together have seen, before `player` moves: the game's own `joint_state()`, the
+    observation of `player` where nothing is hidden, else every player's."""
+    own = getattr(game, "joint_state", None)
+    if callable(own):
+        seen = [str(own())]
+    elif has_perfect_information(game):
+        seen = [game.observe(player)]
+    else:
+        seen = [game.observe(p) for p in range(game.num_players)]
+    # With lengths, so that no two lists of texts are joined to one.
+    text = "".join(f"{len(part)}:{part}" for part in seen)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def try_move(game: Game, move: str) -> bool:

@@ -71,6 +71,11 @@ class Turn:
     version: int
     reward: float = 0.0
     """What reward plug-ins gave for this decision alone; it is part of the trajectory's `reward`."""
+    joint_state: str = ""
+    """Equal for two turns of a game if all players together had seen the same before them; for training alone, never
+    in a prompt. Empty unless the estimator asks for it."""
+    legal_replies: tuple[tuple[int, ...], ...] | None = None
+    """The reply ids of every legal move; None unless the objective asks for them and each move has one reply."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,8 @@ class AdvantageEstimator(Protocol):
     """Turns returns into credit. Called once a step with the learner's trajectories, in the order of the games.
 
     Optional members: `min_group_size: int = 1`, for estimators that compare games of one deal;
-    `order_dependent: bool = False`, for those whose result depends on the order of the trajectories.
+    `order_dependent: bool = False`, for those whose result depends on the order of the trajectories;
+    `needs_joint_state: bool = False`, for those that read `Turn.joint_state`, which is empty otherwise.
     """
 
     def __call__(self, trajectories: Sequence[Trajectory]) -> list[list[float]]:
@@ -67,6 +68,11 @@ def min_group_size(estimator: AdvantageEstimator) -> int:
 def is_order_dependent(estimator: AdvantageEstimator) -> bool:
     """Whether the estimator declares that its result depends on the order of the trajectories."""
     return bool(getattr(estimator, "order_dependent", False))
+
+
+def needs_joint_state(estimator: AdvantageEstimator) -> bool:
+    """Whether the estimator reads what all players together had seen before a turn."""
+    return bool(getattr(estimator, "needs_joint_state", False))
 
 
 class PromptFormat(Protocol):

@@ -102,12 +102,20 @@ class LearnerConfig:
     """Weight of KL(policy || reference), the magnet that keeps self-play from cycling."""
     kl_end: float = 1.0
     """Last weight of the KL term as a fraction of `kl`; linear from the first step."""
+    anchor: float = 0.0
+    """Weight of KL(anchor || policy), the forward KL: its gradient does not vanish with a move's probability, so no
+    legal move is lost for good. Moves that cannot be listed have no anchor, unless it is `initial`."""
+    anchor_end: float = 0.1
+    """Last weight of the anchor as a fraction of `anchor`; linear from the first step."""
+    anchor_to: Literal["legal", "initial"] = "legal"
+    """The anchor: `legal`, random play over the listed legal moves, for prompt formats in which a move has one reply;
+    or `initial`, the policy as the run began, a second model in memory and in every checkpoint."""
     reference_every: int = 25
     """Steps between moving the reference to where the weights are now, on a short average."""
     reference_ema: float = 0.95
     """Decay of that average; a longer one lags, and a reference that lags makes self-play circle."""
     ema: float = 0.995
-    """Decay of the averaged weights, which evaluation uses."""
+    """Decay of the averaged weights, which evaluation uses; shorter at first, about a sixth of the steps so far."""
     micro_batch_tokens: int = 2048
     """Tokens of a forward pass; changes memory, never the result."""
     ratio_tolerance: float = 1e-3

@@ -21,7 +21,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {
         0,
         math.inf,
         "rollout.retries rollout.max_voided pool.every health.max_rollbacks evaluate.every warm_start.max_steps "
-        "checkpoint.keep checkpoint.episodes learner.warmup_steps learner.kl learner.weight_decay learner.clip",
+        "checkpoint.keep checkpoint.episodes learner.warmup_steps learner.kl learner.anchor learner.weight_decay "
+        "learner.clip",
     ),
     "positive": (
         1e-300,
@@ -29,7 +30,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
         "learner.lr learner.max_grad_norm learner.ratio_tolerance warm_start.lr rollout.deadline_s "
         "rollout.turn_deadline_s",
     ),
-    "from 0 to 1": (0, 1, "learner.lr_end learner.kl_end warm_start.legal health.fallback_share"),
+    "from 0 to 1": (0, 1, "learner.lr_end learner.kl_end learner.anchor_end warm_start.legal health.fallback_share"),
     "at least 0 and below 1": (0, 1 - 1e-12, "learner.ema learner.reference_ema"),
     "a finite number": (-1e300, 1e300, "learner.entropy"),
 }

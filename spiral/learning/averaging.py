@@ -17,8 +17,12 @@ from spiral.models.logits import TokenLogits, load_parameters, parameters
 Weights = Mapping[str, Tensor]
 
 
+POWER = 4
+"""Of polynomial-decay averaging (Shamir and Zhang 2013, "Stochastic Gradient Descent for Non-smooth Optimization")."""
+
+
 class ModelAverage:
-    """An exponential moving average of a model's weights, as a model of its own."""
+    """An average of a model's weights, as a model of its own: polynomial-decay at first, then exponential."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model: Any = copy.deepcopy(model).requires_grad_(False)
@@ -29,7 +33,10 @@ class ModelAverage:
     def update(self, model: nn.Module) -> None:
         """Move towards the weights of `model`."""
         self.num_updates += 1
-        _move(list(self.model.parameters()), model, self._decay, self.num_updates)
+        # As long as that is the larger share, step t weighs about t^POWER: so the average lags by a sixth of the steps
+        # so far, where a plain mean would lag by half of them.
+        share = (POWER + 1) / (self.num_updates + POWER)
+        _move(list(self.model.parameters()), model, max(1 - self._decay, share))
 
     def load(self, weights: Mapping[str, Tensor], num_updates: int) -> None:
         """Continue from saved weights."""
@@ -57,7 +64,8 @@ class Reference:
     def update(self, model: nn.Module, step: int) -> None:
         """Follow the weights of `model` after `step`, and move if it is time."""
         self._num_updates += 1
-        _move(list(self._next.values()), model, self._decay, self._num_updates)
+        # A plain mean at first, since the first weights would otherwise weigh too long.
+        _move(list(self._next.values()), model, max(1 - self._decay, 1 / self._num_updates))
         if (step + 1) % self._every == 0:
             load_parameters(self._logits.model, self._next)
 
@@ -74,7 +82,6 @@ class Reference:
         self._num_updates = num_updates
 
 
-def _move(average: list[Tensor], model: nn.Module, decay: float, num_updates: int) -> None:
-    """One step of an average: a plain mean at first, since the first weights would otherwise weigh too long."""
-    decay = min(decay, 1 - 1 / num_updates)
-    torch._foreach_lerp_(average, list(parameters(model).values()), 1 - decay)
+def _move(average: list[Tensor], model: nn.Module, share: float) -> None:
+    """One step of an average: `share` of the way to the weights of `model`."""
+    torch._foreach_lerp_(average, list(parameters(model).values()), share)

@@ -18,7 +18,7 @@ from torch import Tensor
 from spiral.api.errors import RunError
 from spiral.config.schema import LearnerConfig
 from spiral.learning.averaging import ModelAverage, Reference
-from spiral.learning.loss import LossTerms, loss_terms
+from spiral.learning.loss import LossTerms, Objective, loss_terms
 from spiral.learning.packing import Batch, MicroBatch
 from spiral.models.logits import TokenLogits, load_parameters, parameters
 
@@ -50,6 +50,8 @@ class FullLearner:
         )
         self._average = ModelAverage(self.model, config.ema)
         self._reference = Reference(self.model, config.reference_ema, config.reference_every) if config.kl else None
+        needs_initial = config.anchor and config.anchor_to == "initial"
+        self._initial = TokenLogits(copy.deepcopy(self.model).requires_grad_(False)) if needs_initial else None
         self._num_refused = 0
 
     @property
@@ -73,13 +75,13 @@ class FullLearner:
         does a fresh batch whose log-probabilities differ from those at sampling.
         """
         stats: dict[str, float] = {}
-        rate, kl_weight = self.learning_rate(step), self.kl_weight(step)
+        rate, weights = self.learning_rate(step), self.objective(step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         refused = False
         before = copy.deepcopy((self.weights(), self._optimizer.state_dict())) if self._config.epochs > 1 else None
         for epoch in range(self._config.epochs):
-            terms = self._backward(batch, num_games, kl_weight)
+            terms = self._backward(batch, num_games, weights)
             norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._config.max_grad_norm))
             # Known only after the whole backward pass, and before this epoch moved a weight.
             refused = not math.isfinite(norm) or not math.isfinite(terms["objective"])
@@ -102,7 +104,8 @@ class FullLearner:
         self._average.update(self.model)
         if self._reference is not None:
             self._reference.update(self.model, step)
-        return {**stats, "learner/lr": rate, "learner/kl_weight": kl_weight, "learner/refused": float(refused)}
+        weighed = {"learner/kl_weight": weights.kl, "learner/anchor_weight": weights.anchor}
+        return {**stats, "learner/lr": rate, **weighed, "learner/refused": float(refused)}
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then linear from `lr` to `lr * lr_end` at the last step."""
@@ -112,16 +115,19 @@ class FullLearner:
         done = (step - c.warmup_steps) / max(1, self._num_steps - 1 - c.warmup_steps)
         return c.lr * (1 - (1 - c.lr_end) * done)
 
-    def kl_weight(self, step: int) -> float:
-        """Linear from `kl` to `kl * kl_end` at the last step."""
-        c = self._config
-        return c.kl * (1 - (1 - c.kl_end) * step / max(1, self._num_steps - 1))
+    def objective(self, step: int) -> Objective:
+        """The weights at a step; `kl` and `anchor` fall linearly to `kl * kl_end` and `anchor * anchor_end`."""
+        c, done = self._config, step / max(1, self._num_steps - 1)
+        kl, anchor = c.kl * (1 - (1 - c.kl_end) * done), c.anchor * (1 - (1 - c.anchor_end) * done)
+        return Objective(c.clip, c.entropy, kl, anchor)
 
     def state(self) -> dict[str, Any]:
         """All that an update depends on; `load_state` takes it back."""
-        reference = {} if self._reference is None else self._reference.tensors()
+        frozen = {} if self._reference is None else self._reference.tensors()
+        if self._initial is not None:
+            frozen["initial"] = parameters(self._initial.model)
         return {
-            "tensors": {"live": self.weights(), "averaged": self.averaged(), **reference},
+            "tensors": {"live": self.weights(), "averaged": self.averaged(), **frozen},
             "optimizer": self._optimizer.state_dict(),
             "values": {"num_averaged": self._average.num_updates, "num_refused": self._num_refused},
         }
@@ -133,6 +139,13 @@ class FullLearner:
         self._average.load(tensors["averaged"], values["num_averaged"])
         if self._reference is not None:
             self._reference.load(tensors, tensors["averaged"], values["num_averaged"])
+        if self._initial is not None:
+            if "initial" not in tensors:
+                raise RunError(
+                    "learner.anchor_to=initial needs the policy that the run began with, and its checkpoints do not "
+                    "hold it, since no anchor was asked for then; use learner.anchor_to=legal, or start a new run"
+                )
+            load_parameters(self._initial.model, tensors["initial"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._num_refused = values["num_refused"]
 
@@ -140,12 +153,12 @@ class FullLearner:
         """Write the averaged model as transformers saves it."""
         self.averaged_model.save_pretrained(path)
 
-    def _backward(self, batch: Batch, num_games: int, kl_weight: float) -> dict[str, float]:
+    def _backward(self, batch: Batch, num_games: int, weights: Objective) -> dict[str, float]:
         """Gradients of the whole batch, summed over micro-batches and processes; sums of the loss terms."""
-        names = ("objective", "surrogate", "entropy", "kl", "clipped")
+        names = ("objective", "surrogate", "entropy", "kl", "anchor", "anchored", "clipped")
         total = torch.zeros(len(names) + 1, device=self._accelerator.device)
         for micro_batch in batch.micro_batches:
-            terms = self._terms(micro_batch.to(self._accelerator.device), kl_weight)
+            terms = self._terms(micro_batch.to(self._accelerator.device), weights)
             # Not accelerator.backward, which an environment variable makes divide by accumulation steps.
             (-terms.objective / num_games).backward()  # type: ignore[no-untyped-call]
             total[:-1] += torch.stack([getattr(terms, name).detach() for name in names])
@@ -158,14 +171,12 @@ class FullLearner:
             total = torch.cat([gathered[:, :-1].sum(0), gathered[:, -1:].amax(0)])
         return dict(zip([*names, "gap"], total.tolist(), strict=True))
 
-    def _terms(self, batch: MicroBatch, kl_weight: float) -> LossTerms:
+    def _terms(self, batch: MicroBatch, weights: Objective) -> LossTerms:
         inputs = (batch.ids, batch.positions, batch.mask, batch.rows, batch.columns)
-        reference = None
-        if self._reference is not None:
-            with torch.no_grad():
-                reference = self._reference.logits(*inputs)
-        c = self._config
-        return loss_terms(self._lm(*inputs), reference, batch, c.clip, c.entropy, kl_weight)
+        with torch.no_grad():
+            reference = None if self._reference is None else self._reference.logits(*inputs)
+            initial = None if self._initial is None else self._initial(*inputs)
+        return loss_terms(self._lm(*inputs), batch, weights, reference, initial)
 
     def _check_ratio(self, gap: float) -> None:
         if gap > self._config.ratio_tolerance:
@@ -192,6 +203,8 @@ class FullLearner:
             "learner/entropy": terms["entropy"] / turns,
             "learner/entropy_per_token": terms["entropy"] / tokens,
             "learner/kl": terms["kl"] / turns,
+            "learner/anchor": terms["anchor"] / turns,
+            "learner/anchored": terms["anchored"] / tokens,
             "learner/ratio_gap": terms["gap"],
             "learner/grad_norm": norm,
             "learner/reply_tokens": float(batch.num_reply_tokens),

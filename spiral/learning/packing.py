@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from spiral.api.records import Trajectory
+from spiral.learning.anchor import Target, random_play_targets
 
 ROW_TOKENS = 128
 """Length that rows of trees are filled to: longer rows pay for attention between branches that never meet."""
@@ -40,6 +42,8 @@ class Sample:
     negative: float = 0.0
     """Sum of the advantages below 0."""
     count: int = 0
+    legal_replies: tuple[tuple[int, ...], ...] | None = None
+    """Those of the turn, where they were recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,13 @@ class MicroBatch:
     """(N,) how many turns each trained token stands for."""
     samples: Tensor
     """(N,) the number of the sample that each trained token belongs to."""
+    anchored: Tensor
+    """(M,) ascending: the trained tokens, by their place in (N,), at which random legal play is known; one stands here
+    once for each token that random legal play could say there."""
+    anchor_ids: Tensor
+    """(M,) those tokens' ids."""
+    anchor_probs: Tensor
+    """(M,) and their probabilities in random legal play."""
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same on a device."""
@@ -95,13 +106,15 @@ def merge(trajectories: Sequence[Trajectory], advantages: Sequence[Sequence[floa
 
     `advantages[i][k]` belongs to turn k of trajectory i. Raises ValueError when the shapes differ.
     """
-    samples: dict[tuple[tuple[int, ...], tuple[int, ...]], Sample] = {}
+    samples: dict[tuple[Any, ...], Sample] = {}
     for trajectory, row in zip(trajectories, advantages, strict=True):
         for turn, advantage in zip(trajectory.turns, row, strict=True):
-            key = (turn.prompt, turn.reply)
+            # With the legal replies, which a game may let depend on more than the player was shown.
+            key = (turn.prompt, turn.reply, turn.legal_replies or ())
             sample = samples.get(key)
             if sample is None:
-                sample = samples[key] = Sample(turn.prompt, turn.reply, turn.logprobs)
+                sample = Sample(turn.prompt, turn.reply, turn.logprobs, legal_replies=turn.legal_replies)
+                samples[key] = sample
             sample.count += 1
             # Apart, since a clipped objective treats the two signs differently: see `loss_terms`.
             if advantage > 0:
@@ -147,6 +160,8 @@ class _Row:
         """(start, end, parent): tokens start..end-1 follow each other, the first follows token `parent` or nothing."""
         self.trained: list[tuple[int, int, float, float, float, int, int]] = []
         """(source column, target id, log-prob, positive, negative, count, sample)"""
+        self.anchors: list[Target] = []
+        """(trained token, id, probability in random legal play)"""
         self._path: list[int] = []
         """Columns of the last sequence added, one a token."""
 
@@ -160,7 +175,9 @@ class _Row:
         path += range(start, start + len(ids) - shared)
         self.ids += ids[shared:]
         self.positions += range(shared, len(ids))
-        first = len(sample.prompt)
+        first, num_before = len(sample.prompt), len(self.trained)
+        for offset, token, probability in random_play_targets(sample.reply, sample.legal_replies or ()):
+            self.anchors.append((num_before + offset, token, probability))
         # The token that predicts the first reply id is the prompt's last one, which may stand in another segment.
         for offset, (token, logprob) in enumerate(zip(sample.reply, sample.logprobs, strict=True)):
             source = path[first + offset - 1]
@@ -222,6 +239,8 @@ def _tensors(rows: list[_Row]) -> MicroBatch:
         mask = torch.from_numpy(np.stack([row.mask(width) for row in rows]))[:, None]
     trained = [(index, *entry) for index, row in enumerate(rows) for entry in row.trained]
     index, columns, targets, logprobs, positive, negative, count, samples = zip(*trained, strict=True)
+    starts = accumulate((len(row.trained) for row in rows[:-1]), initial=0)
+    anchors = [(start + place, *rest) for start, row in zip(starts, rows, strict=True) for place, *rest in row.anchors]
     return MicroBatch(
         ids,
         positions,
@@ -234,6 +253,9 @@ def _tensors(rows: list[_Row]) -> MicroBatch:
         torch.tensor(negative),
         torch.tensor(count, dtype=torch.float32),
         torch.tensor(samples),
+        torch.tensor([place for place, _, _ in anchors], dtype=torch.long),
+        torch.tensor([token for _, token, _ in anchors], dtype=torch.long),
+        torch.tensor([probability for _, _, probability in anchors]),
     )
 
 

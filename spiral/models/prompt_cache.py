@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from spiral.api.training import PromptFormat
 
 _MAX_CACHED_TOKENS = 4_000_000
-"""Tokens of prompts, and of replies, that are remembered: about 40 bytes each."""
+"""Tokens of prompts, of replies read and of legal replies that are remembered: about 40 bytes each."""
 
 
 class Prompter:
@@ -16,7 +18,8 @@ class Prompter:
         self.stop_ids = prompt_format.stop_ids
         self._prompts: dict[tuple[str, str], tuple[int, ...]] = {}
         self._moves: dict[tuple[int, ...], str | None] = {}
-        self._prompt_tokens = self._reply_tokens = 0
+        self._legal: dict[tuple[str, ...], tuple[tuple[int, ...], ...] | None] = {}
+        self._prompt_tokens = self._reply_tokens = self._legal_tokens = 0
 
     def encode(self, rules: str, observation: str) -> tuple[int, ...]:
         """Prompt ids for a decision."""
@@ -45,3 +48,16 @@ class Prompter:
         """The one reply that says `move`, or None."""
         ids = self._format.reply(move)
         return None if ids is None else tuple(ids)
+
+    def legal_replies(self, moves: Sequence[str]) -> tuple[tuple[int, ...], ...] | None:
+        """The one reply that says each of `moves`; None if one of them has many."""
+        key = tuple(moves)
+        if key not in self._legal:
+            replies = [self.reply(move) for move in key]
+            found = tuple(reply for reply in replies if reply is not None)
+            self._legal_tokens += sum(map(len, found))
+            if self._legal_tokens > _MAX_CACHED_TOKENS:
+                self._legal.clear()
+                self._legal_tokens = sum(map(len, found))
+            self._legal[key] = found if len(found) == len(key) else None
+        return self._legal[key]

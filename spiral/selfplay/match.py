@@ -11,9 +11,9 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from spiral.api.games import Game, try_move, worst_return
+from spiral.api.games import Game, joint_state, try_move, worst_return
 from spiral.api.policies import Bot, max_concurrent
-from spiral.api.records import Completion, Ending, Episode, PolicyId, Trajectory, Turn
+from spiral.api.records import LEARNER, Completion, Ending, Episode, PolicyId, Trajectory, Turn
 from spiral.config.schema import RolloutConfig
 
 
@@ -24,6 +24,19 @@ class Group:
     index: int
     attempt: int = 0
     episodes: dict[int, Episode] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRecord:
+    """What the learner's turns keep beside the reply; each costs time in every turn, so only where it is asked for."""
+
+    joint_state: bool = False
+    """For estimators whose baseline depends on it."""
+    legal_moves: bool = False
+    """For an objective that compares the policy with random legal play."""
+
+
+NO_RECORD = TurnRecord()
 
 
 @dataclass(slots=True)
@@ -46,10 +59,15 @@ class Match:
     """For its bots."""
     has_time_limit: bool = True
     """False where a person or another process decides at once, such as a person at the terminal."""
+    record: TurnRecord = NO_RECORD
     rules: str = ""
     player: int = 0
     observation: str = ""
+    joint_state: str = ""
+    legal_moves: list[str] | None = None
+    """Where `record` asks for them."""
     prompt: tuple[int, ...] = ()
+    legal_replies: tuple[tuple[int, ...], ...] | None = None
     move: str | None = None
     """The move that is being played."""
     retries: int = 0
@@ -80,7 +98,10 @@ class Match:
     def _reply_turn(self, reply: Completion) -> Turn:
         legal = self.move is not None and try_move(self.game, self.move)
         ids, logprobs, finish = reply.ids, reply.logprobs, reply.finish
-        return Turn(self.observation, self.prompt, ids, logprobs, self.move, legal, finish, reply.version)
+        return Turn(
+            self.observation, self.prompt, ids, logprobs, self.move, legal, finish, reply.version,
+            joint_state=self.joint_state, legal_replies=self.legal_replies,
+        )  # fmt: skip
 
     def _bot_turn(self, move: str) -> Turn:
         # Kept on the match while the game plays it: if that raises, the report of the voided game must hold the move.
@@ -113,12 +134,21 @@ class Match:
                 raise TypeError(f"observe({player}) gave a {type(self.observation).__name__}, not text")
             bot = self.bots.get(self.policies[player])
             if bot is None or max_concurrent(bot):
+                self._keep_record()
                 return None
             assert self.rng is not None
             turn = self._bot_turn(bot.choose(game, player, self.rng))
             if episode := self._record(turn):
                 return episode
         return self._episode([float(r) for r in game.returns()], "finished")
+
+    def _keep_record(self) -> None:
+        """What the learner's turn is to keep of the state before it; nothing for other policies."""
+        is_learner = self.policies[self.player] == LEARNER
+        if self.record.joint_state:
+            self.joint_state = joint_state(self.game, self.player) if is_learner else ""
+        if self.record.legal_moves:
+            self.legal_moves = self.game.legal_moves() if is_learner else None
 
     def _episode(self, returns: list[float], ending: Ending) -> Episode:
         if len(returns) != self.game.num_players or not all(map(math.isfinite, returns)):

@@ -21,7 +21,7 @@ from spiral.config.schema import RolloutConfig
 from spiral.engines.waiting import Deadline
 from spiral.policies.pool import Pool
 from spiral.seeds import child, derive
-from spiral.selfplay.match import Group, Match
+from spiral.selfplay.match import NO_RECORD, Group, Match, TurnRecord
 from spiral.selfplay.scheduler import Scheduler
 from spiral.selfplay.time_limit import TimeLimit
 
@@ -45,9 +45,10 @@ class Rollouts:
         pool: Pool,
         config: RolloutConfig,
         on_failure: OnFailure = lambda policy, cause: None,
+        record: TurnRecord = NO_RECORD,
     ) -> None:
         self._games, self._curriculum, self._opponents = games, curriculum, opponents
-        self._pool, self._config, self._on_failure = pool, config, on_failure
+        self._pool, self._config, self._on_failure, self._record = pool, config, on_failure, record
         self.voided: list[VoidedGame] = []
 
     def play(self, num_games: int, seed: Sequence[int | str], rank: int = 0, world: int = 1) -> list[Episode]:
@@ -100,7 +101,7 @@ class Rollouts:
             turns: list[list[Turn]] = [[] for _ in policies]
             yield Match(
                 group, group.attempt, index, game, name, policies, deal, seed, self._config, bots, bots_rng,
-                has_time_limit, turns=turns,
+                has_time_limit, self._record, turns=turns,
             )  # fmt: skip
 
     def _check_line_up(self, policies: list[PolicyId], game: Game) -> None:
@@ -150,6 +151,8 @@ class Rollouts:
         seed = child(match.seed, match.num_asked)
         request = completer.request(number, policy, match.rules, match.observation, seed)
         match.prompt = request.prompt
+        legal_moves = match.legal_moves
+        match.legal_replies = None if legal_moves is None else completer.prompter.legal_replies(legal_moves)
         completer.engine.submit(request)
         scheduler.asked[number] = match
         match.num_asked += 1

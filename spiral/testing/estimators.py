@@ -56,10 +56,14 @@ def _batch(rng: random.Random, number: int) -> list[Trajectory]:
 
 
 def _shaped(rng: random.Random, trajectory: Trajectory) -> Trajectory:
-    """Half of the trajectories with rewards for turns, which their total includes; the other half as they are."""
+    """Half of the trajectories with rewards for turns, which their total includes; all with joint states, of which some
+    are met by several games."""
+    states = [f"{trajectory.deal}/{number}" for number in range(len(trajectory.turns))]
+    turns = tuple(replace(turn, joint_state=state) for turn, state in zip(trajectory.turns, states, strict=True))
+    trajectory = replace(trajectory, turns=turns)
     if rng.random() < 0.5:
         return trajectory
-    turns = tuple(replace(turn, reward=rng.choice((-0.5, 0.0, 0.25))) for turn in trajectory.turns)
+    turns = tuple(replace(turn, reward=rng.choice((-0.5, 0.0, 0.25))) for turn in turns)
     return replace(trajectory, reward=trajectory.reward + sum(turn.reward for turn in turns), turns=turns)
 
 

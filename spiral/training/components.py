@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from accelerate import Accelerator
 
-from spiral.api.training import Engine
+from spiral.api.training import Engine, needs_joint_state
 from spiral.config.schema import Config
 from spiral.evaluation.evaluator import Evaluator
 from spiral.evaluation.matches import MatchRunner
@@ -16,6 +16,7 @@ from spiral.learning.warm_start import Progress
 from spiral.models.logits import TokenLogits
 from spiral.plugins.registry import Plugins
 from spiral.policies.pool import AVERAGED, Pool
+from spiral.selfplay.match import TurnRecord
 from spiral.selfplay.rollouts import Rollouts
 from spiral.selfplay.setup import PlaySetup, TrainingSetup, add_members, make_play_setup, make_training_setup
 from spiral.theory.best_response import NashConv
@@ -70,7 +71,11 @@ def make_components(config: Config, plugins: Plugins, progress: Progress, fresh:
         warm_start_weights(config, play, plugins, progress)
     # After the warm start: the learner copies the weights into its average and its reference.
     learner = FullLearner(play.model, config.learner, config.steps, accelerator)
-    rollouts = Rollouts(play.games, training.curriculum, training.opponents, play.pool, config.rollout)
+    record = TurnRecord(
+        joint_state=needs_joint_state(training.advantage),
+        legal_moves=config.learner.anchor > 0 and config.learner.anchor_to == "legal",
+    )
+    rollouts = Rollouts(play.games, training.curriculum, training.opponents, play.pool, config.rollout, record=record)
     runner = MatchRunner(play.games, play.pool, config.rollout)
     evaluator = Evaluator(play.games, opponents, runner, play.completer.prompter, config.evaluate)
     play.pool.add_weights(AVERAGED)

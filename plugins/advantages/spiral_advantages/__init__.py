@@ -2,6 +2,7 @@
 
 from spiral import Register, hookimpl
 from spiral_advantages.grpo import Grpo
+from spiral_advantages.nested import Nested
 from spiral_advantages.rae import Rae
 from spiral_advantages.reinforce import Reinforce
 from spiral_advantages.rewards.discount import Discount
@@ -15,6 +16,7 @@ from spiral_advantages.turn_gae import TurnGae
 @hookimpl
 def register_advantages(register: Register) -> None:
     register("rae", Rae)
+    register("nested", Nested)
     register("reinforce", Reinforce)
     register("grpo", Grpo)
     register("rloo", Rloo)

@@ -7,6 +7,7 @@ can occur, weighted with its probability: single games, pairs of games, or group
 """
 
 import itertools
+import json
 import math
 import random
 from collections import defaultdict
@@ -14,6 +15,7 @@ from dataclasses import replace
 
 import pytest
 from spiral_advantages.grpo import Grpo
+from spiral_advantages.nested import Nested
 from spiral_advantages.rae import Rae
 from spiral_advantages.reinforce import Reinforce
 from spiral_advantages.rloo import Rloo
@@ -61,7 +63,11 @@ def trajectories(outcome):
     """The trajectories of both players of one outcome, as an estimator gets them."""
     found = []
     for player in range(2):
-        turns = [Turn(seen, (), (), (), move, True, "stop", 0) for who, seen, move in outcome.moves if who == player]
+        turns = [
+            Turn(seen, (), (), (), move, True, "stop", 0, joint_state=f"{outcome.deal}/{outcome.moves[:number]}")
+            for number, (who, seen, move) in enumerate(outcome.moves)
+            if who == player
+        ]
         found.append(Trajectory("kuhn", player, LEARNER, outcome.returns[player], tuple(turns), outcome.deal))
     return found
 
@@ -168,6 +174,49 @@ def test_rae_does_not_see_its_own_batch():
 def test_rae_in_the_paper_s_order_is_shorter_by_the_decay():
     logits = POLICIES[1]
     assert_equal(moments(frozen_rae((0.3, -0.7), "paper"), logits)[0], exact_gradient(logits), factor=0.95)
+
+
+def kept_nested(logits):
+    """`nested` after a batch of 4,800 games in the proportions of the exact distribution."""
+    nested = Nested(keep=0.9)
+    for_each = [(trajectories(o), round(4800 * o.probability)) for o in outcomes(TREE, softmax(logits))]
+    nested([t for players, times in for_each for t in players * times])
+    return nested.state
+
+
+@pytest.mark.parametrize("logits", POLICIES)
+def test_nested_is_unbiased(logits):
+    """Every pair of games: the other game's return, from the same state or another, leaves the expectation alone."""
+    assert_equal(moments(Nested, logits, size=2)[0], exact_gradient(logits))
+
+
+def test_nested_is_unbiased_with_what_it_kept():
+    """Returns of older policies, here of the uniform one, change the variance and not the expectation."""
+    kept = json.dumps(kept_nested(UNIFORM))
+
+    def make():
+        nested = Nested(keep=0.9)
+        nested.state = json.loads(kept)
+        return nested
+
+    assert_equal(moments(make, POLICIES[1])[0], exact_gradient(POLICIES[1]))
+
+
+@pytest.mark.parametrize(("number", "share"), [(0, 0.47), (1, 0.40), (2, 0.34)])
+def test_nested_takes_away_the_luck_of_the_cards(number, share):
+    """Its variance in single games, as a share of that of RAE at the role's value, when it kept enough of each state to
+    know its value: what is left is the luck of the moves that follow."""
+    logits = POLICIES[number]
+    kept = kept_nested(logits)
+
+    def make():
+        nested = Nested(keep=0.9)
+        nested.state = {"roles": kept["roles"], "states": kept["states"]}
+        return nested
+
+    _, rae = moments(frozen_rae(values(TREE, softmax(logits))), logits)
+    _, nested = moments(make, logits)
+    assert nested / rae == pytest.approx(share, abs=0.01)
 
 
 @pytest.mark.parametrize("size", [2, 3])

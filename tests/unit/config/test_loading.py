@@ -27,14 +27,14 @@ def _file(tmp_path, text):
 
 
 def test_without_anything_it_is_the_kuhn_demo():
-    """`spiral train` alone: the tiny model learns Kuhn poker by self-play with RAE and a KL magnet, on one thread."""
+    """`spiral train` alone: the tiny model learns Kuhn poker by self-play: a state baseline, magnet and anchor, one thread."""
     config = load()
     assert config.games == [GameConfig("kuhn_poker")]
     assert config.games[0].weight == 1.0
     names = {f: getattr(config, f).name for f in ("opponents", "advantage", "model", "engine", "prompt", "curriculum")}
     assert names == {
         "opponents": "mirror",
-        "advantage": "rae",
+        "advantage": "nested",
         "model": "byte-0.1m",
         "engine": "torch",
         "prompt": "plain",
@@ -44,6 +44,7 @@ def test_without_anything_it_is_the_kuhn_demo():
     assert config.rewards == []
     assert (config.steps, config.seed, config.threads, config.rollout.episodes) == (1000, 0, 1, 512)
     assert (config.learner.lr, config.learner.kl, config.learner.ema) == (0.001, 0.8, 0.995)
+    assert (config.learner.anchor, config.learner.anchor_end, config.learner.anchor_to) == (0.05, 0.1, "legal")
     assert (config.rollout.illegal, config.rollout.penalty) == ("forfeit", (-1.5, 0.5))
 
 

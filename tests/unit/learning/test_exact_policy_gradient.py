@@ -25,6 +25,7 @@ from spiral.api.records import LEARNER, Completion
 from spiral.config.schema import LearnerConfig, RolloutConfig
 from spiral.evaluation.move_probabilities import move_probabilities
 from spiral.learning.full_learner import FullLearner
+from spiral.learning.loss import Objective
 from spiral.learning.packing import pack
 from spiral.models.logits import TokenLogits
 from spiral.models.prompt_cache import Prompter
@@ -191,7 +192,7 @@ def test_the_learners_gradient_is_that_of_the_expected_return(table):
             advantages.append([probability * (t.reward - WORST)] * len(t.turns))
     learner = FullLearner(model, LearnerConfig(), 1, Accelerator(cpu=True))
     model.zero_grad()
-    terms = learner._backward(pack(trajectories, advantages, 600), 1, 0.0)
+    terms = learner._backward(pack(trajectories, advantages, 600), 1, Objective())
     found = [-p.grad.clone() for p in model.parameters()]  # the learner descends on minus the objective
     model.zero_grad()
 
@@ -227,7 +228,7 @@ def test_a_baseline_changes_nothing_in_expectation(table):
             advantages.append([probability] * len(t.turns))
     learner = FullLearner(model, LearnerConfig(), 1, Accelerator(cpu=True))
     model.zero_grad()
-    learner._backward(pack(trajectories, advantages, 600), 1, 0.0)
+    learner._backward(pack(trajectories, advantages, 600), 1, Objective())
     found = torch.cat([-p.grad.flatten() for p in model.parameters()])
     model.zero_grad()
     chances = _chances(model, prompter, tree)

@@ -60,13 +60,26 @@ def _played(seed=1, num=24, off=0.0):
                 shift = [off * rng.uniform(-1, 1) for _ in reply]
                 logprobs = _score(model, prompt, reply)
                 known[prompt, reply] = tuple(x + s for x, s in zip(logprobs, shift, strict=True))
-            turns.append(Turn("", prompt, reply, known[prompt, reply], "x", True, "stop", 0))
+            legal = tuple(
+                (*move, STOP) for move in ([b"check", b"bet"] if len(prompt) % 2 else [b"call", b"bet", b"fold"])
+            )
+            turn = Turn("", prompt, reply, known[prompt, reply], "x", True, "stop", 0, legal_replies=legal)
+            turns.append(turn)
         trajectories.append(Trajectory("kuhn", 0, LEARNER, 0.0, tuple(turns), 0))
         advantages.append([rng.choice([-2.0, -1.0, -0.3, 0.0, 1.0, 2.0]) for _ in turns])
     return trajectories, advantages
 
 
-def _reference_gradient(model, reference, trajectories, advantages, clip, entropy, kl):
+def _random_play(turn, k, vocabulary):
+    """The next token of a reply drawn uniformly among the legal ones that begin as this reply's first k ids."""
+    probabilities = torch.zeros(vocabulary)
+    for legal in turn.legal_replies:
+        if legal[:k] == turn.reply[:k]:
+            probabilities[legal[k]] += 1
+    return probabilities / max(1, probabilities.sum())
+
+
+def _reference_gradient(model, reference, trajectories, advantages, clip, entropy, kl, anchor=0.0, initial=None):
     """The same objective the long way: every turn of every trajectory by itself, no merging, no packing, no masks."""
     model = copy.deepcopy(model).eval()
     objective = torch.zeros(())
@@ -84,6 +97,11 @@ def _reference_gradient(model, reference, trajectories, advantages, clip, entrop
                     gain = torch.minimum(gain, ratio.clamp(1 - clip, 1 + clip) * advantage)
                 objective = objective + gain - entropy * (mine[at].exp() * mine[at]).sum()
                 objective = objective - kl * (mine[at].exp() * (mine[at] - theirs[at])).sum()
+                if initial is None:
+                    held = _random_play(turn, k, mine.shape[-1])
+                else:
+                    held = torch.softmax(initial(input_ids=ids).logits[0, at].detach(), -1)
+                objective = objective - anchor * (torch.special.xlogy(held, held) - held * mine[at]).sum()
     (-objective / NUM_GAMES).backward()
     return _flat(model), objective.item()
 
@@ -99,7 +117,7 @@ def _weights(model):
 def _gradient(learner, batch):
     for parameter in learner.model.parameters():
         parameter.grad = None
-    terms = learner._backward(batch, NUM_GAMES, learner.kl_weight(0))
+    terms = learner._backward(batch, NUM_GAMES, learner.objective(0))
     return _flat(learner.model), terms
 
 
@@ -115,7 +133,8 @@ def _off_reference(learner, seed=9):
 OBJECTIVES = {
     "reinforce": {"off": 0.0, "clip": None, "entropy": 0.0, "kl": 0.0},
     "clip": {"off": 0.6, "clip": 0.2, "entropy": 0.0, "kl": 0.0},
-    "all": {"off": 0.6, "clip": 0.2, "entropy": 0.05, "kl": 0.3},
+    "anchor": {"off": 0.0, "clip": None, "entropy": 0.0, "kl": 0.0, "anchor": 0.7},
+    "all": {"off": 0.6, "clip": 0.2, "entropy": 0.05, "kl": 0.3, "anchor": 0.2},
 }
 
 
@@ -133,10 +152,58 @@ def test_the_gradient_is_that_of_every_turn_by_itself(name):
     assert stats["objective"] == pytest.approx(objective, rel=1e-4)
 
 
+def test_an_anchor_to_the_initial_policy_is_the_policy_that_the_learner_was_made_with():
+    """After the weights moved, the term is the KL from the policy at the start, over the whole vocabulary."""
+    played, initial = _played(), _model()
+    learner = _learner(copy.deepcopy(initial), anchor=0.7, anchor_to="initial", lr=1e-3)
+    learner.update(pack(*played, 300), 0, NUM_GAMES)
+    expected, objective = _reference_gradient(
+        learner.model, learner.model, *played, None, 0.0, 0.0, anchor=0.7, initial=initial
+    )
+    found, stats = _gradient(learner, pack(*played, 10**6))
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=2e-4)
+    assert stats["objective"] == pytest.approx(objective, rel=1e-4)
+    assert stats["anchor"] > 1e-3
+
+
+def test_the_initial_policy_survives_a_resume():
+    """A learner made from other weights and given the state anchors to the first one's start, not to its own."""
+    played = _played()
+    first = _learner(anchor=0.7, anchor_to="initial", lr=1e-3)
+    first.update(pack(*played, 300), 0, NUM_GAMES)
+    second = _learner(_model(5), anchor=0.7, anchor_to="initial", lr=1e-3)
+    second.load_state(copy.deepcopy(first.state()))
+    mine, theirs = _gradient(first, pack(*played, 300)), _gradient(second, pack(*played, 300))
+    torch.testing.assert_close(mine[0], theirs[0])
+    assert mine[1]["anchor"] == pytest.approx(theirs[1]["anchor"])
+
+
+def test_a_checkpoint_without_the_initial_policy_cannot_be_anchored_to_it():
+    """Asked for on a resume alone, the policy of the start is gone; the sentence says what can be done."""
+    state = _learner().state()
+    with pytest.raises(RunError, match="anchor_to=legal, or start a new run"):
+        _learner(anchor=0.1, anchor_to="initial").load_state(state)
+
+
+def test_what_is_not_asked_for_costs_no_model():
+    """No copy of the weights for an anchor to random legal play, nor for one without weight."""
+    for settings in ({"anchor": 0.1}, {"anchor_to": "initial"}):
+        assert set(_learner(**settings).state()["tensors"]) == {"live", "averaged"}
+    assert "initial" in _learner(anchor=0.1, anchor_to="initial").state()["tensors"]
+
+
+@pytest.mark.parametrize(("anchor_end", "last"), [(1.0, 0.05), (0.1, 0.005), (0.0, 0.0)])
+def test_the_anchor_falls_to_its_end(anchor_end, last):
+    """anchor 0.05 over 5 steps: linear from 0.05 to anchor_end of it."""
+    learner = _learner(anchor=0.05, anchor_end=anchor_end, num_steps=5)
+    weights = [learner.objective(step).anchor for step in range(5)]
+    assert weights == pytest.approx([0.05 + (last - 0.05) * step / 4 for step in range(5)])
+
+
 @pytest.fixture(scope="module")
 def everything():
     """A learner with every term of the objective, what it trains on, and its gradient packed in one piece."""
-    learner = _learner(clip=0.2, entropy=0.05, kl=0.3)
+    learner = _learner(clip=0.2, entropy=0.05, kl=0.3, anchor=0.2)
     _off_reference(learner)
     played = _played(off=0.6)
     return learner, played, _gradient(learner, pack(*played, 10**6))
@@ -320,7 +387,7 @@ def test_the_last_learning_rate_is_lr_end(warmup):
 def test_the_kl_weight_falls_to_its_end(kl_end):
     """kl 0.4, 5 steps: 0.4 at first, kl_end of it at the last step (learner.kl_end), equal steps between."""
     learner = _learner(kl=0.4, kl_end=kl_end, num_steps=5)
-    weights = [learner.kl_weight(step) for step in range(5)]
+    weights = [learner.objective(step).kl for step in range(5)]
     assert weights == pytest.approx([0.4 * (1 - (1 - kl_end) * step / 4) for step in range(5)])
 
 
@@ -334,8 +401,8 @@ def test_the_kl_weight_of_a_step_is_what_pulls():
         stats = learner.update(pack(*played, 300), step, NUM_GAMES)
         turns = sum(len(t.turns) for t in played[0])
         objectives.append((stats["learner/surrogate"] - stats["learner/objective"]) * NUM_GAMES / turns)
-        assert stats["learner/kl_weight"] == pytest.approx(learner.kl_weight(step))
-        assert objectives[-1] == pytest.approx(learner.kl_weight(step) * stats["learner/kl"], rel=1e-3)
+        assert stats["learner/kl_weight"] == pytest.approx(learner.objective(step).kl)
+        assert objectives[-1] == pytest.approx(learner.objective(step).kl * stats["learner/kl"], rel=1e-3)
     assert objectives[1] == pytest.approx(objectives[0] / 2, rel=0.02)
 
 
@@ -478,17 +545,18 @@ def _trained(learner, steps):
 
 
 def test_the_average_by_hand():
-    """ema 0.6: the first average is w1, then (w1 + w2) / 2, then 0.6 a + 0.4 w3: a plain mean until 0.6 is the smaller."""
-    (w1, w2, w3), averages = _trained(_learner(ema=0.6), range(3))
+    """ema 0.2: w1, then 1/6 a + 5/6 w2, then 0.2 a + 0.8 w3, since 1 - 5/7 is more than 0.2."""
+    (w1, w2, w3), averages = _trained(_learner(ema=0.2), range(3))
     torch.testing.assert_close(averages[0], w1, atol=1e-7, rtol=1e-6)
-    torch.testing.assert_close(averages[1], (w1 + w2) / 2, atol=1e-7, rtol=1e-6)
-    torch.testing.assert_close(averages[2], 0.6 * averages[1] + 0.4 * w3, atol=1e-7, rtol=1e-6)
+    torch.testing.assert_close(averages[1], w1 / 6 + w2 * 5 / 6, atol=1e-7, rtol=1e-6)
+    torch.testing.assert_close(averages[2], 0.2 * averages[1] + 0.8 * w3, atol=1e-7, rtol=1e-6)
 
 
-def test_a_long_average_begins_as_a_mean():
-    """ema 0.98: after 3 updates the plain mean of the three."""
+def test_a_long_average_begins_with_polynomial_decay():
+    """ema 0.98: after 3 updates the weights are 1 : 5 : 15, the binomials (t + 3 over 4) that grow as t^4."""
     live, averages = _trained(_learner(ema=0.98), range(3))
-    torch.testing.assert_close(averages[2], sum(live) / 3, atol=1e-7, rtol=1e-6)
+    expected = (live[0] + 5 * live[1] + 15 * live[2]) / 21
+    torch.testing.assert_close(averages[2], expected, atol=1e-7, rtol=1e-6)
 
 
 def test_without_averaging_the_average_is_the_live_policy():
@@ -498,7 +566,7 @@ def test_without_averaging_the_average_is_the_live_policy():
 
 
 def test_the_reference_moves_when_it_is_due():
-    """reference_every 2: the initial weights during steps 0 and 1, the average after step 1 from then on."""
+    """reference_every 2: the initial weights during steps 0 and 1, the mean of the weights after both from then on."""
     learner = _learner(kl=0.2, reference_every=2)
 
     def reference():
@@ -506,12 +574,13 @@ def test_the_reference_moves_when_it_is_due():
 
     start = _weights(learner.model).clone()
     assert torch.equal(reference(), start)
-    _trained(learner, [0])
+    first, _ = _trained(learner, [0])
     assert torch.equal(reference(), start)
-    _, averages = _trained(learner, [1])
-    assert torch.equal(reference(), averages[0])
+    live, _ = _trained(learner, [1])
+    moved = reference()
+    torch.testing.assert_close(moved, (first[0] + live[0]) / 2, atol=1e-7, rtol=1e-6)
     _trained(learner, [2])
-    assert torch.equal(reference(), averages[0])
+    assert torch.equal(reference(), moved)
 
 
 def test_state_goes_on_bit_for_bit():

@@ -1,18 +1,20 @@
 """The objective by hand: REINFORCE at a ratio of 1, the clip, the KL magnet and the entropy, as sums over tokens."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
 
-from spiral.learning.loss import loss_terms
+from spiral.learning.loss import Objective, loss_terms
 from spiral.learning.packing import MicroBatch
 
 torch.set_num_threads(1)
 
 
-def _batch(targets, logprobs, positive=None, negative=None, count=None):
+def _batch(targets, logprobs, positive=None, negative=None, count=None, anchors=()):
+    """`anchors`: (trained token, id, probability)."""
     num = len(targets)
     place = torch.arange(num)
 
@@ -31,6 +33,9 @@ def _batch(targets, logprobs, positive=None, negative=None, count=None):
         floats(negative, 0.0),
         floats(count, 1.0),
         place,
+        torch.tensor([token for token, _, _ in anchors], dtype=torch.long),
+        torch.tensor([anchor for _, anchor, _ in anchors], dtype=torch.long),
+        torch.tensor([probability for _, _, probability in anchors], dtype=torch.float64),
     )
 
 
@@ -51,7 +56,7 @@ def test_at_a_ratio_of_one_the_gradient_is_reinforce():
         logits = _logits(LOGITS, LOGITS)
         pi = torch.softmax(logits, -1).detach()
         batch = _batch([1, 2], pi[0].log()[[1, 2]], [2.0, 0.0], [0.0, -3.0])
-        terms = loss_terms(logits, None, batch, clip, 0.0, 0.0)
+        terms = loss_terms(logits, batch, Objective(clip))
         onehot = torch.eye(3)[[1, 2]]
         expected = torch.tensor([[2.0], [-3.0]]) * (onehot - pi)
         torch.testing.assert_close(_gradient(terms.objective, logits), expected)
@@ -66,7 +71,7 @@ def _at_ratio(ratio, advantage, clip=0.2):
     now = torch.log_softmax(logits, -1)[0, 1]
     stored = now.detach() - torch.log(torch.tensor(ratio))
     batch = _batch([1], [stored.item()], [max(advantage, 0.0)], [min(advantage, 0.0)])
-    terms = loss_terms(logits, None, batch, clip, 0.0, 0.0)
+    terms = loss_terms(logits, batch, Objective(clip))
     by_logprob = _gradient(terms.objective, logits)[0] / (torch.eye(3)[1] - torch.softmax(logits, -1)[0].detach())
     assert by_logprob.std() < 1e-5
     return terms.surrogate.item(), by_logprob.mean().item(), terms.clipped.item()
@@ -110,7 +115,7 @@ def test_merged_turns_are_the_sum_of_turns():
         logits = _logits(LOGITS)
         now = torch.log_softmax(logits, -1)[0, 1]
         stored = (now.detach() - torch.log(torch.tensor(ratio))).item()
-        terms = loss_terms(logits, None, _batch([1], [stored], [3.5], [-2.0], [3.0]), 0.2, 0.0, 0.0)
+        terms = loss_terms(logits, _batch([1], [stored], [3.5], [-2.0], [3.0]), Objective(0.2))
         slope = _gradient(terms.objective, logits)[0, 1] / (1 - torch.softmax(logits, -1)[0, 1])
         assert terms.surrogate.item() == pytest.approx(sum(a[0] for a in apart), abs=1e-5)
         assert slope.item() == pytest.approx(sum(a[1] for a in apart), abs=1e-5)
@@ -121,7 +126,7 @@ def test_kl_to_the_reference():
     logits = _logits(LOGITS, (0.0, 0.0, 1.0))
     reference = torch.tensor([[0.0, 1.0, 0.5], [2.0, 0.0, 0.0]])
     batch = _batch([1, 0], torch.zeros(2), count=[1.0, 3.0])
-    terms = loss_terms(logits, reference, batch, None, 0.0, 0.7)
+    terms = loss_terms(logits, batch, Objective(kl=0.7), reference)
     kl = kl_divergence(Categorical(logits=logits.detach()), Categorical(logits=reference))
     assert terms.kl.item() == pytest.approx((kl[0] + 3 * kl[1]).item(), rel=1e-5)
     assert terms.objective.item() == pytest.approx(-0.7 * terms.kl.item(), rel=1e-5)
@@ -134,16 +139,16 @@ def test_kl_to_the_reference():
 def test_kl_to_oneself_is_nothing():
     """The reference that the policy equals pulls nowhere; without a reference the term is 0."""
     logits = _logits(LOGITS)
-    terms = loss_terms(logits, logits.detach(), _batch([1], [0.0]), None, 0.0, 1.0)
+    terms = loss_terms(logits, _batch([1], [0.0]), Objective(kl=1.0), logits.detach())
     assert terms.kl.item() == pytest.approx(0.0, abs=1e-7)
     assert _gradient(terms.objective, logits).abs().max() < 1e-6
-    assert loss_terms(logits, None, _batch([1], [0.0]), None, 0.0, 1.0).kl.item() == 0
+    assert loss_terms(logits, _batch([1], [0.0]), Objective(kl=1.0)).kl.item() == 0
 
 
 def test_entropy_bonus():
     """Value as torch.distributions has it; gradient -p (log p + H); it raises the objective; counted by turns."""
     logits = _logits(LOGITS, (0.0, 0.0, 1.0))
-    terms = loss_terms(logits, None, _batch([1, 0], torch.zeros(2), count=[2.0, 1.0]), None, 0.1, 0.0)
+    terms = loss_terms(logits, _batch([1, 0], torch.zeros(2), count=[2.0, 1.0]), Objective(entropy=0.1))
     entropy = Categorical(logits=logits.detach()).entropy()
     assert terms.entropy.item() == pytest.approx((2 * entropy[0] + entropy[1]).item(), rel=1e-5)
     assert terms.objective.item() == pytest.approx(0.1 * terms.entropy.item(), rel=1e-5)
@@ -156,7 +161,7 @@ def test_the_gap_is_the_largest_difference():
     """|log-probability now - stored|, the largest over tokens, either sign."""
     logits = _logits(LOGITS, LOGITS, LOGITS)
     now = torch.log_softmax(logits, -1)[0, 1].item()
-    terms = loss_terms(logits, None, _batch([1, 1, 1], [now, now + 0.3, now - 0.1]), None, 0.0, 0.0)
+    terms = loss_terms(logits, _batch([1, 1, 1], [now, now + 0.3, now - 0.1]), Objective())
     assert terms.gap.item() == pytest.approx(0.3, abs=1e-6)
 
 
@@ -171,8 +176,43 @@ def test_terms_are_sums_and_never_means():
         )
     )
     logits = torch.tensor([LOGITS, (0.0, 0.3, 1.0)])
-    single = loss_terms(logits, reference, one, 0.2, 0.01, 0.1)
-    double = loss_terms(torch.cat([logits] * 2), torch.cat([reference] * 2), two, 0.2, 0.01, 0.1)
+    single = loss_terms(logits, one, Objective(0.2, 0.01, 0.1), reference)
+    double = loss_terms(torch.cat([logits] * 2), two, Objective(0.2, 0.01, 0.1), torch.cat([reference] * 2))
     for name in ("objective", "surrogate", "entropy", "kl", "clipped"):
         assert getattr(double, name).item() == pytest.approx(2 * getattr(single, name).item(), rel=1e-5)
     assert double.gap.item() == pytest.approx(single.gap.item())
+
+
+def test_the_anchor_by_hand():
+    """Random play says id 0 with 1/4 and id 2 with 3/4: KL = sum u log(u / pi), and its gradient in the logits pi - u."""
+    logits = _logits(LOGITS, LOGITS)
+    batch = _batch([1, 0], [0.0, 0.0], count=[2.0, 5.0], anchors=[(0, 0, 0.25), (0, 2, 0.75)])
+    terms = loss_terms(logits, batch, Objective(anchor=0.3))
+    pi, anchor = torch.softmax(logits[0].detach(), -1), torch.tensor([0.25, 0.0, 0.75])
+    expected = 2 * sum(u * math.log(u / p) for u, p in zip([0.25, 0.75], pi[[0, 2]].tolist(), strict=True))
+    assert terms.anchor.item() == pytest.approx(expected, rel=1e-5)
+    gradient = _gradient(terms.objective, logits)
+    torch.testing.assert_close(gradient[0], -0.3 * 2 * (pi - anchor))
+    assert not gradient[1].any()  # no random play is known there
+
+
+def test_the_anchor_pulls_where_nothing_else_does():
+    """A move at e^-30: policy gradient and magnet pull on its logit by less than 1e-9, the anchor by its weight times a
+    half. It is what brings back a move that is no longer sampled."""
+    logits = _logits((0.0, -30.0))
+    one = _batch([0], [0.0], [1.0], anchors=[(0, 0, 0.5), (0, 1, 0.5)])
+    reference = torch.tensor([[0.0, -2.0]])
+    without = _gradient(loss_terms(logits, one, Objective(kl=1.0), reference).objective, logits)
+    with_anchor = _gradient(loss_terms(logits, one, Objective(kl=1.0, anchor=0.05), reference).objective, logits)
+    assert abs(without[0, 1].item()) < 1e-9
+    assert with_anchor[0, 1].item() == pytest.approx(0.025, rel=1e-4)
+
+
+def test_an_anchor_without_weight_is_measured():
+    """Weight 0: the term is reported, and the gradient is that of the surrogate alone."""
+    logits = _logits(LOGITS)
+    batch = _batch([1], [0.0], [1.0], anchors=[(0, 0, 1.0)])
+    terms = loss_terms(logits, batch, Objective())
+    assert terms.anchor.item() > 1
+    plain = loss_terms(logits, _batch([1], [0.0], [1.0]), Objective())
+    torch.testing.assert_close(_gradient(terms.objective, logits), _gradient(plain.objective, logits))

@@ -27,6 +27,7 @@ from spiral.policies.completer import Completer
 from spiral.policies.pool import Pool
 from spiral.seeds import derive
 from spiral.selfplay.curriculum import Weighted
+from spiral.selfplay.match import NO_RECORD, TurnRecord
 from spiral.selfplay.rollouts import Rollouts
 
 ACT, EOT = 260, 261
@@ -122,7 +123,7 @@ class Bot:
         return self.move(rng) if callable(self.move) else self.move
 
 
-def rollouts(game=Words, engine=None, seats=(), bots=None, sampler=None, **config):
+def rollouts(game=Words, engine=None, seats=(), bots=None, sampler=None, record=NO_RECORD, **config):
     pool = Pool(Plugins(), Completer.of(engine or Engine(), PROMPTER, config.pop("max_new_tokens", 16)))
     for name, bot in (bots or {}).items():
         pool.add_bot(name, bot)
@@ -133,6 +134,7 @@ def rollouts(game=Words, engine=None, seats=(), bots=None, sampler=None, **confi
         sampler or Seated(*seats),
         pool,
         RolloutConfig(**settings),
+        record=record,
     )
 
 
@@ -171,6 +173,103 @@ def test_an_episode_holds_what_was_sampled():
         assert turn.reply == (*turn.move.encode(), EOT)
         assert turn.logprobs == (-1.0,) * 2
         assert (turn.legal, turn.finish, turn.version) == (True, "stop", 5)
+
+
+def _turns(episode):
+    """In the order of play."""
+    by_player = [iter(trajectory.turns) for trajectory in episode.trajectories]
+    return [next(by_player[player]) for player in episode.players]
+
+
+def test_a_turn_keeps_no_more_than_is_asked_for():
+    """Joint states and legal replies cost time in every turn: without a reader there are none."""
+    assert {(t.joint_state, t.legal_replies) for t in _turns(play()[0])} == {("", None)}
+
+
+def test_the_joint_state_is_what_all_players_have_seen():
+    """Two games of one deal with the same moves have the same states; another first move makes all later ones differ,
+    and the next game's deal makes even the first one differ, although the player to move sees the same."""
+
+    class Hidden(Words):
+        def observe(self, player):
+            return f"{self.deal if player else ''} p{player} {' '.join(self.said)}"
+
+    def engine(first):
+        answers = iter([first, "b", "a", "b"] * 2)
+        return Engine(lambda observation, request: next(answers))
+
+    def states(first):
+        ready = rollouts(game=Hidden, engine=engine(first), record=TurnRecord(joint_state=True), max_concurrent=1)
+        return [[t.joint_state for t in _turns(e)] for e in ready.play(2, (0, "test"))]
+
+    one, other = states("a")
+    again, _ = states("b")
+    assert len({*one, *other}) == 8
+    assert one[0] == again[0]
+    assert not {*one[1:]} & {*again[1:]}
+
+
+def test_a_game_may_name_its_joint_state_itself():
+    """Then no other player is asked to observe."""
+    asked = []
+
+    class Named(Words):
+        def observe(self, player):
+            asked.append(player == self.current_player())
+            return super().observe(player)
+
+        def joint_state(self):
+            return " ".join(self.said)
+
+    [episode] = play(game=Named, engine=Engine(lambda *_: "a"), record=TurnRecord(joint_state=True))
+    assert len({t.joint_state for t in _turns(episode)}) == 4
+    assert all(asked)
+
+
+def test_with_perfect_information_the_observation_is_the_joint_state():
+    """The player to move sees everything, so the others are not asked."""
+    asked = []
+
+    class Open(Words):
+        perfect_information = True
+
+        def observe(self, player):
+            asked.append(player == self.current_player())
+            return super().observe(player)
+
+    play(game=Open, record=TurnRecord(joint_state=True))
+    assert all(asked)
+
+
+def test_legal_replies_are_the_ids_of_every_legal_move():
+    """Of the learner's turns alone; a bot has no reply, and a snapshot's turn trains nothing."""
+    [episode] = play(seats=(LEARNER, "bot:b"), bots={"bot:b": Bot("b")}, record=TurnRecord(True, True))
+    mine, bots = episode.trajectories
+    assert {t.legal_replies for t in mine.turns} == {((97, EOT), (98, EOT))}
+    assert {(t.legal_replies, t.joint_state) for t in bots.turns} == {(None, "")}
+
+
+def test_moves_that_cannot_be_listed_have_no_legal_replies():
+    class Free(Words):
+        def legal_moves(self):
+            return None
+
+    assert {t.legal_replies for t in _turns(play(game=Free, record=TurnRecord(legal_moves=True))[0])} == {None}
+
+
+def test_a_game_that_fails_as_its_legal_moves_are_listed_is_voided():
+    """The list is asked for under the game's time limit, and what it raises is the game's fault."""
+    failures = iter([True])
+
+    class Fails(Words):
+        def legal_moves(self):
+            if next(failures, False):
+                raise RuntimeError("no list")
+            return super().legal_moves()
+
+    ready = rollouts(game=Fails, record=TurnRecord(legal_moves=True))
+    assert len(ready.play(2, (0, "test"))) == 2
+    assert [v.reason for v in ready.voided] == ["RuntimeError: no list"]
 
 
 def test_sampling_for_training_is_the_full_distribution():
