@@ -234,7 +234,10 @@ def test_arguments_reach_the_environment():
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        ({"env": "TicTacTo-v0"}, "did you mean 'TicTacToe-v0'"),
+        ({"env": "TicTacTo-v0"}, "; near are TicTacToe-v0"),
+        ({"env": "kuhn"}, "; near are KuhnPoker-v0, KuhnPoker-v0-"),
+        ({"env": "tic_tac_toe"}, "; near are TicTacToe-v0"),
+        ({"env": "zzz"}, "'zzz' (238 are known); see docs/games/textarena.md"),
         ({"env": "Debate-v0"}, "OpenRouter key"),
         ({"env": "Klondike-v0"}, "not valid Python"),
         ({"env": "Chess-v0", "players": 3}, "is for 2 players; players=3"),
