@@ -422,6 +422,13 @@ def test_golf_ends_after_the_promised_turn():
     assert golf_after_the_last_turn(begun("Golf-v0")) is None
 
 
+def test_a_mended_game_claims_to_be_zero_sum_only_as_it_was_measured():
+    """As shipped, equal scores of market entry pay both players 1."""
+    assert TextArenaGame("MarketEntryGame-v0").zero_sum
+    assert not TextArenaGame("MarketEntryGame-v0", as_shipped=True).zero_sum
+    assert TextArenaGame("TicTacToe-v0", as_shipped=True).zero_sum
+
+
 def classes():
     return {env: upstream.registry()[env].entry_point.split(":")[1] for env in environment_ids()}
 

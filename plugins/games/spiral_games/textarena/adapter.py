@@ -58,7 +58,6 @@ class TextArenaGame:
         if max_turns is not None and max_turns < 1:
             raise SpiralError(f"max_turns={max_turns} leaves no turn to play; it must be at least 1.")
         self.max_turns = row.max_turns * self.num_players // row.num_players if max_turns is None else max_turns
-        self.zero_sum = row.zero_sum and self.num_players == 2
         self.perfect_information = row.perfect_information and style == "transcript"
         self.worst_return = row.worst_return
         self._row = row
@@ -67,6 +66,9 @@ class TextArenaGame:
         self._as_shipped = as_shipped
         _check_args(env, self._args)
         self._bind()
+        # The catalogue was measured on what is played by default; two environments pay both players 1 as shipped.
+        measured = self._made is importing.environment_class(env, as_shipped=False)
+        self.zero_sum = row.zero_sum and self.num_players == 2 and measured
 
     def _bind(self) -> None:
         """Keep the environment's class and what follows from it."""

@@ -50,7 +50,7 @@ def hangman_counts_wrong_words(env: Any, as_shipped: Callable[[str], Any], actio
 
 
 def lights_out_pays_no_less_than_nothing(env: Any, as_shipped: Callable[[], float]) -> float:
-    """A grid left with more lights than it had pays down to -4, less than an illegal move costs (line 70)."""
+    """A grid left with more lights than it had pays below 0, and less than an illegal move costs (line 70)."""
     return max(0.0, as_shipped())
 
 
