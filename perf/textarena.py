@@ -86,7 +86,7 @@ def _bare(env_id: str, seed: int, moves: Sequence[str]) -> float:
     wrap = catalogue.rows()[env_id].brackets
     actions = [f"[{move}]" if wrap and "[" not in move else move for move in moves]
     with Chance(random.Random(seed).getrandbits(31)):
-        env = importing.make(env_id, {})
+        env = importing.make(env_id, {}, as_shipped=False)
         env.reset(num_players=catalogue.rows()[env_id].num_players, seed=random.Random(seed).getrandbits(31))
         env.state.error_allowance = 10**9
         start = time.process_time()

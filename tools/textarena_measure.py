@@ -237,7 +237,7 @@ def recorded(row: Row) -> list[tuple[int, list[str]]]:
 def play_bare(row: Row, seed: int, moves: list[str]) -> float:
     """Seconds that the moves of a match take without the adapter."""
     with Chance(seed):
-        env = importing.make(row.env_id, {})
+        env = importing.make(row.env_id, {}, as_shipped=False)  # so that it takes the moves that were recorded
         env.reset(num_players=row.num_players, seed=random.Random(seed).getrandbits(31))
         env.state.error_allowance = 10**9
         actions = [f"[{move}]" if row.brackets and "[" not in move else move for move in moves]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from spiral_games.textarena import importing
 from spiral_games.textarena.catalogue import Row
+from spiral_games.textarena.mends import faults
 
 NEED_A_KEY = ("OPENROUTER_API_KEY",)
 """Taken out of the environment, so that nothing that is measured can reach a service."""
@@ -63,26 +65,29 @@ REASONS = {
 """What an exception says -> the reason, as the end of a sentence."""
 
 BROKEN = {
-    "KuhnPoker": "bet and call move no chips, so a called bet loses what a fold does; use kuhn_poker",
-    "IndianPoker": "from round 2 on a single check ends the round",
-    "Bandit": "the right answer is never recognised and the reward is the regret, so the worst answer scores best",
-    "Tak-|Checkers": "some wins raise TypeError upstream (mended here)",
+    "Tak-|Checkers": "some wins raise TypeError upstream, but not here, as_shipped or not",
     "Breakthrough": "a player whose pieces are all blocked loses by an invalid move (here: give up)",
-    "UltimateTicTacToe": "boards without a winner are not recognised as drawn",
-    "QuantumTicTacToe": "the end of a full board is not recognised; the player without a move loses (here: give up)",
-    "Stratego": "the list of pieces goes wrong after some battles, which raises TypeError late in a match",
+    "QuantumTicTacToe": "marks that depend on a collapse do not collapse with it",
+    "Chess": "the turn limit of its arguments is not applied: use max_turns",
     "SecretMafia": "some observations are empty",
     "Santorini": "only the first player is shown the valid moves",
-    "HighSociety": "the prompt counts remaining cash, the result does not; equal bids repeat an auction for ever",
+    "HighSociety": "equal bids repeat an auction for ever",
+    "Blackjack": "a drawn hand counts as a lost one",
+    "Poker": "no side pots: a call with less can win the whole pot; players out in the same hand are ranked by number",
+    "PublicGoodsGame|MarketEntryGame": "a player below a tie gets 0, below a single winner -1",
+    "LetterAuction": "a letter that was won once may stand several times in a word",
+    "FrozenLake": "a hole pays by its distance from the start, up to 0.95",
+    "Cryptarithm": "assigned letters are paid, right or wrong: a mapping left unfinished pays more than a wrong one",
+    "UltimateTexasHoldem": "the match that is won, of 1000 hands, does not fit into its turns: use max_turns",
     "Countdown": "the reason for an invalid move and its penalty are swapped",
     "Slitherlink": "the reason for an invalid move and its penalty are swapped",
-    "IteratedPrisonersDilemma|IteratedStagHunt|ThreePlayerIPD": "text that cannot be read counts as a decision",
+    "ThreePlayerIPD": "text that cannot be read counts as cooperation, as the prompt says",
     "Minesweeper": "hitting a mine is an invalid move upstream: here it is illegal, and costs what the run says",
     "Crosswords|Sudoku": "a wrong answer is an invalid move upstream: here it is illegal, and costs what the run says",
     "LiarsDice": "a bid may lower neither number, which is stricter than the usual rules",
     "SpiteAndMalice": "matches seldom end under random play",
 }
-"""Environments -> what is wrong with their rules in 0.7.4, or differs from what one expects."""
+"""Environments -> what is wrong with their rules in 0.7.4 and not mended, or differs from what one expects."""
 
 INTRO = """<!-- written by `python -m tools.textarena_page`; edit tools/textarena_notes.py or the adapter instead -->
 # TextArena
@@ -118,6 +123,11 @@ WordChains and SpellingBee, which end only when a player finds no word, `give up
 
 **Matches are cut** after `max_turns` turns (column *cut*) with 0 for every player. **Returns** are TextArena's rewards.
 
+**Wrong rewards.** Some environments pay against their own rules: `Bandit-v0` pays most for the worst button, a draw of
+`Briscola-v0` is player 0's win. Where a few lines put that right, the environment is played mended: the notes say so,
+and [the list below](#what-is-mended) says what. `as_shipped: true` plays it as it is, for figures to be compared with
+those of others. All else that the notes name is as TextArena ships it, with either setting.
+
 **Chance.** Every match has random generators of its own, drawn from the run's seed: matches can be interleaved, and
 the process's own generators are never touched.
 
@@ -129,6 +139,16 @@ ships, which are kept in the user's cache directory; nothing is downloaded. So t
 with the real corpora, and so do results.
 
 """
+
+
+MENDED = """What `as_shipped: true` brings back; the lines are those of the environment's `env.py` in TextArena 0.7.4.
+"""
+
+
+def mends(row: Row) -> tuple[str, list[str]]:
+    """(the environment whose variant this is, what is mended of it)."""
+    module, class_name = importing.registry()[row.env_id].entry_point.split(":")
+    return module.split(".")[-2], faults(class_name)
 
 
 def page(rows: Sequence[Row]) -> str:
@@ -155,15 +175,22 @@ def page(rows: Sequence[Row]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     remarks: list[str] = []
+    mended: dict[str, list[str]] = {}
     for row in good:
+        environment, wrong = mends(row)
+        if wrong:
+            mended[environment] = wrong
         players = str(row.num_players) if row.num_players == row.max_players else f"{row.num_players}-{row.max_players}"
         kit = "ok"
         if row.conformance:
             text = row.conformance
             remarks.append(f"{len(remarks) + 1}. `{row.env_id}`: {text}")
             kit = f"({len(remarks)})"
+        notes = "; ".join(note for note in ("mended" if wrong else "", row.broken) if note)
         lines.append(
             f"| {row.env_id} | {players} | {'yes' if row.zero_sum else ''} | {'listed' if row.listed else 'sampled'} | "
-            f"{row.mean_turns or '-'} | {row.max_turns} | {row.steps_s:g} | {row.adapter_us:g} | {kit} | {row.broken} |"
+            f"{row.mean_turns or '-'} | {row.max_turns} | {row.steps_s:g} | {row.adapter_us:g} | {kit} | {notes} |"
         )
+    lines += ["\n## What is mended\n", MENDED, "| environment | what was wrong |", "|---|---|"]
+    lines += [f"| {environment} | {phrase} |" for environment, wrong in mended.items() for phrase in wrong]
     return "\n".join([*lines, "\n## What the kit finds\n", *remarks]) + "\n"

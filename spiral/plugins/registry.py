@@ -148,7 +148,8 @@ class Plugins:
 
     def _remedy(self, kind: str, name: str) -> str:
         """What to do about a name that is not there."""
-        near = difflib.get_close_matches(name, self.names(kind), n=1)
+        holding = [known for known in self.names(kind) if name in known]  # `kuhn` of `kuhn_poker`
+        near = difflib.get_close_matches(name, self.names(kind), n=1) or sorted(holding, key=len)
         only = os.environ.get("SPIRAL_PLUGINS")
         if near:
             hint = f"did you mean '{near[0]}'?"

@@ -73,7 +73,7 @@ def test_a_line_of_tic_tac_toe_wins_and_the_board_is_all_that_a_tiny_model_sees(
 @pytest.mark.parametrize("env", ONE_OF_EACH_KIND)
 def test_a_transcript_reads_as_upstreams_own_wrapper_shows_it(env):
     """The same seed and moves through TextArena's default observation wrapper; roles of chat stay as they are."""
-    game = begun(env, 3)
+    game = begun(env, 3, as_shipped=True)
     rows = table.rows()[env]
     rng = random.Random(3)
     chance = Chance(game._chance.seed)
@@ -234,7 +234,10 @@ def test_arguments_reach_the_environment():
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        ({"env": "TicTacTo-v0"}, "did you mean 'TicTacToe-v0'"),
+        ({"env": "TicTacTo-v0"}, "; near are TicTacToe-v0"),
+        ({"env": "kuhn"}, "; near are KuhnPoker-v0, KuhnPoker-v0-"),
+        ({"env": "tic_tac_toe"}, "; near are TicTacToe-v0"),
+        ({"env": "zzz"}, "'zzz' (238 are known); see docs/games/textarena.md"),
         ({"env": "Debate-v0"}, "OpenRouter key"),
         ({"env": "Klondike-v0"}, "not valid Python"),
         ({"env": "Chess-v0", "players": 3}, "is for 2 players; players=3"),

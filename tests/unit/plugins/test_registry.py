@@ -136,6 +136,9 @@ def test_an_unknown_name_says_what_is_there():
     plugins = _plugins(games={"kuhn": _make, "chess": _make})
     with pytest.raises(PluginError, match=r"no game named 'kuhm' \(installed: chess, kuhn\); did you mean 'kuhn'\?"):
         plugins.make("game", "kuhm")
+    long = _plugins(games={"kuhn_poker_variant": _make, "kuhn_poker": _make})
+    with pytest.raises(PluginError, match=r"no game named 'kuhn' .* did you mean 'kuhn_poker'\?"):
+        long.make("game", "kuhn")
     with pytest.raises(PluginError, match=r"no game named 'zzzz' .*pip install"):
         plugins.find("game", "zzzz")
     with pytest.raises(PluginError, match=r"no bot named 'kuhn' \(installed: none\)"):
@@ -382,8 +385,8 @@ def test_labels():
     ("name", "said"),
     [
         ("textarena/Debate-v0", "TextArena's 'Debate-v0' cannot be played: it asks language models"),
-        ("textarena/TicTacTo-v0", "did you mean 'TicTacToe-v0'?"),
-        ("openspiel/kuhn_pokr", "OpenSpiel has no game 'kuhn_pokr'; near are kuhn_poker"),
+        ("textarena/TicTacTo-v0", "near are TicTacToe-v0"),
+        ("openspiel/kuhn_pokr", "near are kuhn_poker"),
         ("kuhn_pokr", "nothing to check is called kuhn_pokr; give --all or some of: "),
     ],
 )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spiral import SpiralError
+from spiral_games.similar_names import similar_names
 
 BROKEN: dict[str, str] = {"crossword": "OpenSpiel does not list its actions"}
 """Games that keep to every rule below and still cannot be played, each with what OpenSpiel 2.0 does."""
@@ -90,8 +91,9 @@ def reload(name: str, params: str) -> Loaded:
     library = pyspiel()
     types = {t.short_name: t for t in library.registered_games()}
     if name not in types:
-        near = difflib.get_close_matches(name, game_names(), n=3) or game_names()[:3]
-        raise SpiralError(f"OpenSpiel has no game '{name}'; near are {', '.join(near)}")
+        near = similar_names(name, game_names())
+        hint = f"near are {', '.join(near)}" if near else "see docs/games/openspiel.md"
+        raise SpiralError(f"OpenSpiel has no game '{name}' ({len(game_names())} are known); {hint}")
     given = _typed(name, json.loads(params), types[name].parameter_specification)
     if not given and not types[name].default_loadable:
         raise SpiralError(

@@ -32,7 +32,8 @@ class TextArenaGame:
 
     `style` says what players see (`messages.Style`). `players` is for environments that take several numbers of
     players, `env_args` are keyword arguments of the environment's class. A match of `max_turns` turns is cut there
-    and gives 0 to every player. Returns are the environment's rewards; a player it gives none has 0.
+    and gives 0 to every player. Returns are the environment's rewards; a player it gives none has 0. Environments whose
+    rewards are wrong are mended where that takes a few lines (`mends`); `as_shipped` plays them as they are.
 
     Raises SpiralError for an environment that does not exist or cannot be played, and for arguments it does not take.
     """
@@ -46,6 +47,7 @@ class TextArenaGame:
         max_turns: int | None = None,
         players: int | None = None,
         env_args: dict[str, Any] | None = None,
+        as_shipped: bool = False,
     ) -> None:
         row = catalogue.find(env)
         self.num_players = row.num_players if players is None else players
@@ -56,18 +58,21 @@ class TextArenaGame:
         if max_turns is not None and max_turns < 1:
             raise SpiralError(f"max_turns={max_turns} leaves no turn to play; it must be at least 1.")
         self.max_turns = row.max_turns * self.num_players // row.num_players if max_turns is None else max_turns
-        self.zero_sum = row.zero_sum and self.num_players == 2
         self.perfect_information = row.perfect_information and style == "transcript"
         self.worst_return = row.worst_return
         self._row = row
         self._style = style
         self._args = env_args or {}
+        self._as_shipped = as_shipped
         _check_args(env, self._args)
-        self._bind(importing.environment_class(env))
+        self._bind()
+        # The catalogue was measured on what is played by default; two environments pay both players 1 as shipped.
+        measured = self._made is importing.environment_class(env, as_shipped=False)
+        self.zero_sum = row.zero_sum and self.num_players == 2 and measured
 
-    def _bind(self, made: Any) -> None:
+    def _bind(self) -> None:
         """Keep the environment's class and what follows from it."""
-        self._made = made
+        self._made = made = importing.environment_class(self._row.env_id, self._as_shipped)
         self._lister = legal_moves.lister(made)
         self._can_give_up = made.__name__ in legal_moves.CAN_GIVE_UP
 
@@ -78,7 +83,7 @@ class TextArenaGame:
     def _begin(self, seed: int) -> None:
         self._chance = Chance(seed)
         with self._chance:
-            self._env = importing.make(self._row.env_id, self._args)
+            self._env = importing.make(self._row.env_id, self._args, self._as_shipped)
             self._env.reset(num_players=self.num_players, seed=seed)
         state = self._env.state
         state.error_allowance = NEVER
@@ -206,7 +211,7 @@ class TextArenaGame:
         state = self._env.state
         state.logs.clear()  # the environment's own transcript: it is not read, and every copy would carry it
         # Environments that override `get_observation` write the present board only when it is asked for.
-        if "get_observation" in vars(type(self._env)) and not state.done:
+        if self._made.get_observation.__module__ != "textarena.core" and not state.done:
             state.observations[state.current_player_id] = self._env.get_observation()[1]
         tagged = any(f"[{tag}]" in action for tag in self._tags)
         for player, observations in state.observations.items():
@@ -233,7 +238,7 @@ class TextArenaGame:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._bind(importing.environment_class(self._row.env_id))
+        self._bind()
         if "_env" in state:
             self._env = pickle.loads(state["_env"])
 

@@ -6,7 +6,6 @@ Reading it does not import TextArena.
 from __future__ import annotations
 
 import csv
-import difflib
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -14,6 +13,7 @@ from importlib import resources
 from typing import Any
 
 from spiral import SpiralError
+from spiral_games.similar_names import similar_names
 
 FILE = "environments.tsv"
 UNKNOWN_MAX_TURNS = 1000
@@ -86,8 +86,8 @@ def find(env_id: str) -> Row:
     """The row of an id. Raises SpiralError for one that does not exist or cannot be played."""
     row = rows().get(env_id)
     if row is None:
-        near = difflib.get_close_matches(env_id, rows(), n=1, cutoff=0.0)
-        hint = f"did you mean '{near[0]}'?" if near else "see docs/games/textarena.md"
+        near = similar_names(env_id, environment_ids()) or similar_names(env_id, rows())
+        hint = f"near are {', '.join(near)}" if near else "see docs/games/textarena.md"
         raise SpiralError(f"TextArena has no environment '{env_id}' ({len(rows())} are known); {hint}")
     if not row.offline:
         raise SpiralError(

@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from spiral import SpiralError
-from spiral_games.textarena import chance
+from spiral_games.textarena import chance, mends
 from spiral_games.textarena import dictionaries as words
 from spiral_games.textarena.fstring_backport import for_python_311
 
@@ -56,8 +56,11 @@ def _accept_other_spellings(textarena: Any) -> None:
 
 
 @functools.cache
-def environment_class(env_id: str) -> Any:
-    """The class behind an id, ready to be made offline. Raises whatever its module raises."""
+def environment_class(env_id: str, as_shipped: bool = True) -> Any:
+    """The class behind an id, ready to be made offline, with its mends unless `as_shipped`.
+
+    Raises whatever its module raises.
+    """
     spec = registry()[env_id]
     path, name = spec.entry_point.split(":")
     words.prepare()
@@ -66,15 +69,16 @@ def environment_class(env_id: str) -> Any:
         module = _import(path)
     # After the import, which may bring modules of TextArena that have not got the stand-ins yet.
     chance.stand_in()
-    return getattr(module, name)
+    made = getattr(module, name)
+    return made if as_shipped else mends.mended(made)
 
 
-def make(env_id: str, args: Mapping[str, Any]) -> Any:
-    """A new environment without wrappers."""
-    key = f"{env_id} {sorted(args.items())}"
+def make(env_id: str, args: Mapping[str, Any], as_shipped: bool = True) -> Any:
+    """A new environment without wrappers, with its mends unless `as_shipped`."""
+    key = f"{env_id} {as_shipped} {sorted(args.items())}"
     if key in _pristine:
         return copy.deepcopy(_pristine[key], words.sharing(_pristine[key]))
-    made = environment_class(env_id)
+    made = environment_class(env_id, as_shipped)
     with words.offline():
         env = made(**{**registry()[env_id].kwargs, **args})
     env.env_id = env_id
