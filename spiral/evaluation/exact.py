@@ -16,6 +16,9 @@ from spiral.runs import metric_names
 from spiral.theory.best_response import NashConv, nash_conv
 from spiral.theory.game_tree import GameTree
 
+RARE = 1e-3
+"""A move below this probability comes up in less than one of a thousand visits to its decision."""
+
 
 @dataclass(frozen=True)
 class Exploitability:
@@ -31,6 +34,13 @@ class Exploitability:
     def mean_illegal_mass(self) -> float:
         """Plain mean over the observations."""
         return sum(self.illegal_mass.values()) / len(self.illegal_mass)
+
+    @property
+    def rare_moves(self) -> float:
+        """Share of the legal moves, over all observations, with a probability below `RARE`: self-play hardly samples
+        them, so it cannot learn that they are needed."""
+        probabilities = [p for row in self.table.values() for p in row.values()]
+        return sum(p < RARE for p in probabilities) / len(probabilities)
 
 
 def exploitability(lm: TokenLogits, prompter: Prompter, rules: str, tree: GameTree) -> Exploitability:
@@ -63,6 +73,7 @@ def exact_metrics(results: Mapping[str, Exploitability], suffix: str = "") -> di
         metrics[name(f"nash_conv{suffix}")] = result.theory.nash_conv
         metrics[name(f"illegal_mass{suffix}")] = result.mean_illegal_mass
         if not suffix:
+            metrics[name("rare_moves")] = result.rare_moves
             for player, (value, gain) in enumerate(zip(result.theory.values, result.theory.gains, strict=True)):
                 metrics[name(metric_names.of_player("value", player))] = value
                 metrics[name(metric_names.of_player("gain", player))] = gain

@@ -125,12 +125,18 @@ def exploitable(view: View) -> Finding | None:
 
 
 def stuck(view: View) -> Finding | None:
-    """NashConv stands still, far from 0, while play has little randomness left: "always bet, always call".
+    """NashConv stands still, far from 0, while play has little randomness left ("always bet, always call"), or while
+    some legal moves have next to no chance.
 
     Dead Kuhn moves by 0.01% from one evaluation to the next, at 0.667, with 0.02 to 0.3 nats a reply; healthy Kuhn
     rests there too for 50 steps and moves by 0.1%, but with 0.5 nats or more, a half of what it began with.
     Tic-tac-toe may stand still because one line of play never comes up; while its matches are good that is a warning at
     most, and none once NashConv is below where it began (a healthy run: 1.39 of 1.94, with a fifth of its entropy).
+
+    A move whose probability fell to nothing is not sampled and has no gradient, whatever it is worth: Kuhn without the
+    anchor stood at 0.333, a third of its worst, with 40% of its randomness, after folding the queen had fallen to 1e-5.
+    An equilibrium has such moves too, so they count only while NashConv stands still, and only where something is
+    hidden: elsewhere most moves may be mistakes.
     """
     nash = view.new("nash_conv")
     entropies = [trace for name, trace in view.traces.items() if name.startswith("entropy_p") and trace.high]
@@ -140,12 +146,18 @@ def stuck(view: View) -> Finding | None:
     values = [value for _, value in last]
     left = sum(trace.mean for trace in entropies) / sum(trace.high or 0.0 for trace in entropies)
     still = len(last) == 4 and max(values) - min(values) <= 0.01 * max(values)
-    good = view.harm() == "no"
-    if not still or min(values) < (0.9 if good else 0.2) * nash.high:
+    rare = 0.0 if view.perfect_information else view.mean("rare_moves", 0.0)
+    good = not rare and view.harm() == "no"
+    if not still or min(values) < (0.9 if good else 0.1 if rare else 0.2) * nash.high:
         return CLEAR
     clause = f"NashConv stands still at {nash.mean:.3g} while play keeps only {left:.0%} of its randomness"
+    if rare and left >= 0.25:
+        clause = (
+            f"NashConv stands still at {nash.mean:.3g} while {rare:.0%} of the legal moves are next to never played"
+        )
     before = int(nash.recent[-5][0]) if len(nash.recent) > 4 else -1
-    return Finding(left < 0.25, False, clause, "warning" if good else "collapse", int(last[0][0]), before)
+    severity: Severity = "warning" if good else "collapse"
+    return Finding(left < 0.25 or rare > 0, False, clause, severity, int(last[0][0]), before)
 
 
 def forgot(view: View) -> Finding | None:

@@ -90,7 +90,7 @@ def observations(metrics: Mapping[str, Any], keep: float, match_games: int) -> I
     scores: dict[tuple[str, str], list[float]] = {}
     for name, value in values.items():
         game, quantity = _parsed(name)
-        if quantity == "nash_conv":
+        if quantity in ("nash_conv", "rare_moves"):
             yield Observation(game, quantity, value, 1.0, 0.0)
         elif quantity.startswith("vs "):
             draws = values.get(name.removesuffix("win") + "draw", 0.0)
@@ -122,7 +122,7 @@ def _parsed(name: str) -> tuple[str, str]:
         return "", ""
     if found.opponent is not None:
         return (found.game, f"vs {found.opponent}") if found.quantity == "win" else ("", "")
-    exact = found.stage == "eval" and found.quantity == "nash_conv"
+    exact = found.stage == "eval" and found.quantity in ("nash_conv", "rare_moves")
     if exact or (found.stage == "health" and _HEALTH.fullmatch(found.quantity)):
         return found.game, found.quantity
     return "", ""

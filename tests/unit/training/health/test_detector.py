@@ -222,10 +222,10 @@ def watch(steps, game=KUHN, perfect=(), detector=None, run=None, start=0, match_
 def line(step, game, curves):
     row = {}
     for name, curve in curves.items():
-        if name in ("nash_conv", "vs"):
+        if name in ("nash_conv", "rare_moves", "vs"):
             if step % EVERY == 0:
                 chairs = [f"eval/{game}/vs/perfect/p{p}" for p in range(2)] if name == "vs" else []
-                row |= {f"eval/{game}/{name}": curve(step)} if name == "nash_conv" else {}
+                row |= {} if name == "vs" else {f"eval/{game}/{name}": curve(step)}
                 row |= {f"{at}/win": curve(step) for at in chairs} | {f"{at}/draw": 0.0 for at in chairs}
         else:
             row[f"health/{game}/{name}"] = curve(step)
@@ -318,6 +318,15 @@ class TestEntropyGone:
 QUIET = {"entropy_p0": fall(0.7, 0.05, 5), "entropy_p1": fall(0.7, 0.05, 5)}
 
 
+STANDSTILL = {
+    "nash_conv": fall(1.076, 1 / 3, 5, 30),
+    "entropy_p0": fall(0.76, 0.35, 5),
+    "entropy_p1": fall(0.76, 0.3, 5),
+    "vs": flat(0.5),
+}
+"""Seed 7 of Kuhn poker without the anchor: a third for 500 steps, with 40% of its randomness and no match lost."""
+
+
 class TestExploitable:
     def test_nash_conv_far_above_its_best(self):
         curve = lambda s: 0.9 - 0.008 * s if s <= 100 else 0.1 if s < 150 else 0.6  # noqa: E731
@@ -342,6 +351,27 @@ class TestExploitable:
         assert not watch(
             100, nash_conv=fall(1.0, 0.667, 5), entropy_p0=fall(0.76, 0.5, 5), entropy_p1=fall(0.76, 0.5, 5)
         )
+
+    def test_standing_still_with_moves_that_are_never_sampled(self):
+        event = only(watch(100, rare_moves=fall(0.0, 0.25, 35), **STANDSTILL), "exploitable")
+        clause = "NashConv stands still at 0.333 while 25% of the legal moves are next to never played"
+        assert event.sentence == f"kuhn_poker: {clause}, since step 40."
+
+    def test_standing_still_while_every_move_is_played_is_learning(self):
+        """With the anchor no move is rare, so a plateau is one."""
+        assert not watch(100, rare_moves=flat(0.0), **STANDSTILL)
+
+    def test_moves_that_are_never_played_near_equilibrium_are_how_the_game_is(self):
+        """A king never folds: at 0.03 of 1.08 that is arrival. While NashConv still moves it says nothing either."""
+        arrived = {**STANDSTILL, "nash_conv": fall(1.076, 0.03, 5, 30)}
+        assert not watch(100, rare_moves=flat(0.25), **arrived)
+        moving = {**STANDSTILL, "nash_conv": lambda s: 1.076 * 0.995**s}
+        assert not watch(300, rare_moves=flat(0.25), **moving)
+
+    def test_where_nothing_is_hidden_mistakes_may_be_rare(self):
+        """Tic-tac-toe stands at its worst for hundreds of steps while it learns, and most moves lose."""
+        curves = {**STANDSTILL, "nash_conv": flat(1.93)}
+        assert not watch(200, TTT, {TTT}, rare_moves=flat(0.5), **curves)
 
     def test_one_line_of_play_that_never_comes_up_is_no_collapse_while_matches_are_good(self):
         """Healthy tic-tac-toe ends at 1.39 of 1.94 with a fifth of its entropy; at 1.94 it deserves a look."""
