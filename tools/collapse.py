@@ -27,16 +27,17 @@ GAMES: dict[str, list[str]] = {
     ],
 }  # fmt: skip
 MAGNET = {
-    "kuhn_poker": "learner={kl: 0.8, kl_end: 0.25}",
-    "tic_tac_toe": "learner={kl: 0.4, kl_end: 0.5, reference_every: 100, reference_ema: 0.98}",
+    "kuhn_poker": "learner={kl: 0.8, kl_end: 0.25, anchor: 0.05}",
+    "tic_tac_toe": "learner={kl: 0.4, kl_end: 0.5, reference_every: 100, reference_ema: 0.98, anchor: 0.02}",
 }
-MIXTURE = "opponents={name: mixture, args: {weights: {learner: 0.5, snapshots: 0.3, random: 0.2}}}"
+BARE = ["advantage=rae", "learner.kl=0", "learner.anchor=0"]
 VARIANTS: dict[str, list[str]] = {
-    "mirror": ["learner.kl=0"],
-    "pfsp": ["learner.kl=0", "opponents=pfsp", POOL],
-    "mixture": ["learner.kl=0", MIXTURE, POOL, "pool.members=[random]"],
-    "magnet": [],
-    "magnet + pfsp": ["opponents=pfsp", POOL],
+    "mirror": BARE,
+    "pfsp": [*BARE, "opponents=pfsp", POOL],
+    "magnet": ["advantage=rae", "learner.anchor=0"],
+    "anchor": ["learner.kl=0"],
+    "default": [],
+    "default + pfsp": ["opponents=pfsp", POOL],
 }
 FIXED = ["loggers=[]", "checkpoint.every=100", "checkpoint.episodes=2"]
 Z = 4.303
@@ -193,9 +194,10 @@ temperature 1. All runs of a game differ in nothing but what their name says:
 
 - **mirror**: the learner plays every player, no regulariser.
 - **pfsp**: half of the games against itself, half against eight snapshots, those that beat it more often.
-- **mixture**: 50% itself, 30% its snapshots, 20% a random player.
-- **magnet**: mirror, with the KL term that pulls towards a slowly moving reference (the default of `spiral train`).
-- **magnet + pfsp**: both.
+- **magnet**: mirror, with the KL term that pulls towards a slowly moving reference.
+- **anchor**: mirror, with the forward KL from random legal play instead, and the baseline by state (`nested`).
+- **default**: mirror with magnet, anchor and state baseline, as `spiral train` has it.
+- **default + pfsp**: the same against the opponents of pfsp.
 
 Reproduce everything with `python -m tools.collapse`, which runs the commands at the end of this page.
 """

@@ -115,7 +115,10 @@ class LearnerConfig:
     reference_ema: float = 0.95
     """Decay of that average; a longer one lags, and a reference that lags makes self-play circle."""
     ema: float = 0.995
-    """Decay of the averaged weights, which evaluation uses; shorter at first, about a sixth of the steps so far."""
+    """Decay of the averaged weights, which evaluation uses."""
+    ema_power: float = 4.0
+    """Until that decay is the longer memory, step t weighs about t^ema_power in the average, whose mean age is then the
+    steps so far / (ema_power + 2); 0 is a plain mean."""
     micro_batch_tokens: int = 2048
     """Tokens of a forward pass; changes memory, never the result."""
     ratio_tolerance: float = 1e-3

@@ -22,6 +22,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
         math.inf,
         "rollout.retries rollout.max_voided pool.every health.max_rollbacks evaluate.every warm_start.max_steps "
         "checkpoint.keep checkpoint.episodes learner.warmup_steps learner.kl learner.anchor learner.weight_decay "
+        "learner.ema_power "
         "learner.clip",
     ),
     "positive": (

@@ -17,25 +17,23 @@ from spiral.models.logits import TokenLogits, load_parameters, parameters
 Weights = Mapping[str, Tensor]
 
 
-POWER = 4
-"""Of polynomial-decay averaging (Shamir and Zhang 2013, "Stochastic Gradient Descent for Non-smooth Optimization")."""
-
-
 class ModelAverage:
-    """An average of a model's weights, as a model of its own: polynomial-decay at first, then exponential."""
+    """An average of a model's weights, as a model of its own: polynomial-decay at first, then exponential.
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    Shamir and Zhang 2013, "Stochastic Gradient Descent for Non-smooth Optimization": step t weighs about t^`power`, so
+    the average lags by a (power + 2)-th of the steps so far, where a plain mean would lag by half of them.
+    """
+
+    def __init__(self, model: nn.Module, decay: float, power: float) -> None:
         self.model: Any = copy.deepcopy(model).requires_grad_(False)
-        self._decay = decay
+        self._decay, self._power = decay, power
         self.num_updates = 0
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Move towards the weights of `model`."""
         self.num_updates += 1
-        # As long as that is the larger share, step t weighs about t^POWER: so the average lags by a sixth of the steps
-        # so far, where a plain mean would lag by half of them.
-        share = (POWER + 1) / (self.num_updates + POWER)
+        share = (self._power + 1) / (self.num_updates + self._power)
         _move(list(self.model.parameters()), model, max(1 - self._decay, share))
 
     def load(self, weights: Mapping[str, Tensor], num_updates: int) -> None:

@@ -48,7 +48,7 @@ class FullLearner:
                 foreach=True,
             )
         )
-        self._average = ModelAverage(self.model, config.ema)
+        self._average = ModelAverage(self.model, config.ema, config.ema_power)
         self._reference = Reference(self.model, config.reference_ema, config.reference_every) if config.kl else None
         needs_initial = config.anchor and config.anchor_to == "initial"
         self._initial = TokenLogits(copy.deepcopy(self.model).requires_grad_(False)) if needs_initial else None

@@ -552,10 +552,11 @@ def test_the_average_by_hand():
     torch.testing.assert_close(averages[2], 0.2 * averages[1] + 0.8 * w3, atol=1e-7, rtol=1e-6)
 
 
-def test_a_long_average_begins_with_polynomial_decay():
-    """ema 0.98: after 3 updates the weights are 1 : 5 : 15, the binomials (t + 3 over 4) that grow as t^4."""
-    live, averages = _trained(_learner(ema=0.98), range(3))
-    expected = (live[0] + 5 * live[1] + 15 * live[2]) / 21
+@pytest.mark.parametrize(("power", "weights"), [(0.0, (1, 1, 1)), (2.0, (1, 3, 6)), (4.0, (1, 5, 15))])
+def test_a_long_average_begins_with_polynomial_decay(power, weights):
+    """ema 0.98: after 3 updates the weights are the binomials (t + power - 1 over power), which grow as t^power."""
+    live, averages = _trained(_learner(ema=0.98, ema_power=power), range(3))
+    expected = sum(w * each for w, each in zip(weights, live, strict=True)) / sum(weights)
     torch.testing.assert_close(averages[2], expected, atol=1e-7, rtol=1e-6)
 
 
