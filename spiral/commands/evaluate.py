@@ -37,5 +37,5 @@ def evaluate(run: Path, game: str | None, opponents: tuple[str, ...], num_games:
             f"{row['game']} vs {row['opponent']} as player {row['player']}: "
             f"win {row['win']:.3f} [{row['win_low']:.3f}, {row['win_high']:.3f}]  draw {row['draw']:.3f}  "
             f"loss {row['loss']:.3f}  return {row['mean_return']:+.3f} +- {row['return_error']:.3f}  "
-            f"illegal {row['illegal']:.3f}  ({row['games']} games)"
+            f"illegal {row['illegal']:.3f}  cut {row['cut']:.3f}  ({row['games']} games)"
         )

@@ -62,7 +62,10 @@ class RolloutConfig:
     max_new_tokens: int = 16
     """The longest reply."""
     max_turns: int = 200
-    """A game with more turns is voided as one that never ends."""
+    """A game that is not over after so many turns of all players together is cut (truncated); see `cut`."""
+    cut: Literal["draw", "judge", "void"] = "draw"
+    """What a cut game is worth: a `draw`, 0 for each (one player alone: the game's own judgement, else its worst
+    return); `judge`, the game's own judgement, a draw where it has none; or `void`, replaced and not trained on."""
     max_voided: int = 16
     """Voided games that a step replaces before the run stops and says why."""
     illegal: Literal["forfeit", "penalty"] = "forfeit"

@@ -59,5 +59,6 @@ class Evaluator:
                         name("win_low"): low,
                         name("win_high"): high,
                         name("return"): result.mean_return,
+                        name("cut"): result.cut / result.games,
                     }
         return metrics

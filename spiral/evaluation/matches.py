@@ -27,6 +27,8 @@ class Tally:
     """Half the width of the 95% interval of `mean_return` (normal approximation)."""
     illegal: int
     """Games that this player lost by an illegal move."""
+    cut: int
+    """Games that were cut at `rollout.max_turns`; what they are worth, `rollout.cut` says."""
 
     @property
     def games(self) -> int:
@@ -80,6 +82,7 @@ def tally(episodes: Sequence[Episode], player: int) -> Tally:
         mean,
         TWO_SIDED_95 * math.sqrt(variance / len(returns)),
         sum(episode.offender == player for episode in episodes),
+        sum(episode.ending == "cut" for episode in episodes),
     )
 
 

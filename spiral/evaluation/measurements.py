@@ -44,6 +44,7 @@ def match_rows(
                         "mean_return": tally.mean_return,
                         "return_error": tally.return_error,
                         "illegal": tally.illegal / tally.games,
+                        "cut": tally.cut / tally.games,
                     }
                 )
     return rows

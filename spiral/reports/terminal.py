@@ -95,6 +95,7 @@ class Terminal:
         parts = [f"step {step:>5}/{self._steps}"]
         parts += [f"{name} {_by_player(values)}" for name, values in (headline(m) or alone(m)).items()]
         parts += [f"illegal {m[metric_names.ILLEGAL_RATE]:.1%}"] if metric_names.ILLEGAL_RATE in m else []
+        parts += [f"cut {cut:.0f} games"] if (cut := m.get(metric_names.CUT_GAMES)) else []
         return "  ".join([*parts, f"{self._left(step)} left"])
 
     def _table(self, step: int) -> Table:
@@ -105,7 +106,8 @@ class Terminal:
         for name, values in (headline(self._latest) or alone(self._latest)).items():
             first = self._first_headline.setdefault(name, values)
             table.add_row(escape(name), _by_player(first), f"[bold]{_by_player(values)}[/bold]")
-        for name in (metric_names.ILLEGAL_RATE, "learner/entropy", "learner/kl", "speed/games_per_s"):
+        cut = [metric_names.CUT_GAMES] if self._latest.get(metric_names.CUT_GAMES) else []
+        for name in (metric_names.ILLEGAL_RATE, *cut, "learner/entropy", "learner/kl", "speed/games_per_s"):
             if name in self._latest:
                 table.add_row(name, "", _figure(self._latest[name]))
         return table

@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -82,6 +83,8 @@ def test_a_tally_by_hand():
     assert found.mean_return == pytest.approx(0.25)
     assert found.return_error == pytest.approx(1.959964 * math.sqrt(35 / 12 / 4))
     assert found.interval(found.wins) == wilson_interval(2, 4)
+    assert found.cut == 0
+    assert tally([*episodes, replace(_episode((0.0, 0.0)), ending="cut")], 0).cut == 1
     other = tally(episodes, 1)
     assert (other.wins, other.draws, other.losses, other.illegal) == (1, 1, 2, 0)
 

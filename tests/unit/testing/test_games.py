@@ -141,7 +141,14 @@ class Solitaire(Cards):
         return [float(self.deal[0])]
 
 
-@pytest.mark.parametrize("game", [Cards, Listed, Redrawn, Race, Guess, Solitaire])
+class Judging(Cards):
+    """A match that is cut belongs to the higher card."""
+
+    def judge(self):
+        return [1.0, -1.0] if self.deal[0] > self.deal[1] else [-1.0, 1.0]
+
+
+@pytest.mark.parametrize("game", [Cards, Listed, Redrawn, Race, Guess, Solitaire, Judging])
 def test_good_games_pass(game):
     assert check_game(game) == []
     assert check_game(game, num_matches=7, seed=123) == []
@@ -529,6 +536,37 @@ class LeaksAfterARaise:
 class LegalMovesLeak:
     def legal_moves(self):
         return ["stay"] if sum(self.deal) % 2 and len(self.moves_made) < 4 else super().legal_moves()
+
+
+@violates("judge() is [1.0, 0.0]", "add up to 0", base=Judging)
+class JudgesUnevenly:
+    def judge(self):
+        return [1.0, 0.0]
+
+
+@violates("judge() is [-7.0, 7.0]", "below worst_return", base=Judging)
+class JudgesTooHard:
+    def judge(self):
+        return [-7.0, 7.0]
+
+
+@violates("judge() is None", base=Judging)
+class JudgesNothing:
+    def judge(self):
+        return None
+
+
+@violates("judge() ", "raised IndexError", base=Judging)
+class JudgesTheEndAlone:
+    def judge(self):
+        return [float(self.moves_made[3] == "raise"), 0.0]
+
+
+@violates("judge() changes the match", base=Judging)
+class JudgesAndDeals:
+    def judge(self):
+        self.deal = self.deal[::-1]
+        return [0.0, 0.0]
 
 
 @violates("resample(player, rng) never changed anything")

@@ -94,6 +94,8 @@ function play() {
   const common = [
     { title: "Illegal endings", unit: "share of games", zero: true, percent: true, lines: each("illegal_rate", "play/illegal_rate"),
       caption: "Games that ended because a player could not produce a legal move." },
+    ever("play/cut_games") ? { title: "Cut games", unit: "share of games", zero: true, percent: true, lines: lines(...games.map((game) => [game.name, game.play.whole.cut_rate])),
+      caption: "Games that were not over after rollout.max_turns turns, and count as rollout.cut says." } : null,
     { title: "Turns", unit: "a game", zero: true, lines: each("turns", "play/turns_per_game"),
       caption: "Mean number of decisions in a game, all players together." },
     { title: "Reply length", unit: "tokens", zero: true, lines: lines(["all games", "play/reply_tokens"]),
