@@ -13,6 +13,7 @@ from spiral.evaluation.sampled import estimate, sample_moves
 from spiral.models.logits import TokenLogits
 from spiral.policies.pool import AVERAGED
 from spiral.policies.reference import short_name
+from spiral.selfplay.setup import check_room_of
 from spiral.theory.game_tree import GameTree
 
 
@@ -26,6 +27,7 @@ def match_rows(
     for name in [loaded.game(game)] if game else list(setup.games):
         for text in tuple(opponents) or loaded.config.evaluate.opponents:
             opponent = setup.loader.load(text)
+            check_room_of(opponent, setup, [name])
             seed = (loaded.config.seed, "eval", name, opponent)
             for player, tally in enumerate(runner.against(name, AVERAGED, opponent, num_games, seed)):
                 low, high = tally.interval(tally.wins)

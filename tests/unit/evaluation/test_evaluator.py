@@ -113,6 +113,15 @@ def test_who_won(returns, results):
 # Exact tables
 
 
+def test_a_move_without_room_has_no_probability():
+    """One sentence, not the model's own complaint."""
+    model, tokenizer = MODELS["byte-0.1m"](context=20)
+    with pytest.raises(SpiralError, match="prompt of 21 tokens and a move of 5 do not fit the model's context of 20"):
+        move_probabilities(
+            TokenLogits(model.eval()), Prompter(PlainFormat(tokenizer)), "", GameTree.of(KuhnPoker()).decisions
+        )
+
+
 @pytest.fixture(scope="module")
 def kuhn():
     torch.manual_seed(0)

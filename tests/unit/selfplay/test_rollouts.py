@@ -3,8 +3,9 @@
 A game moves on as soon as its own reply is there. An illegal, unreadable or cut-off reply is the player's fault: it
 is scored, after the retries that the config grants. Whatever a game raises and returns that are no returns are the
 game's fault: the match is voided with its whole group, replaced by another deal, and reported so that the report
-reproduces it. A game that is too long is cut, and worth what the config says. A silent engine stops the run. The episodes are a function of the seed: not of how fast
-the engine is, nor of how many games are in play, nor of how many processes share them.
+reproduces it. A game that is too long is cut, and worth what the config says. A silent engine stops the run. The
+episodes are a function of the seed: not of how fast the engine is, nor of how many games are in play, nor of how many
+processes share them.
 """
 
 import math
@@ -642,6 +643,29 @@ def test_a_match_of_exactly_max_turns_is_not_cut():
 
 
 # Groups
+
+
+def test_no_reply_gets_less_room_than_it_may_need():
+    """A game whose text grows is voided where a reply of 16 tokens no longer fits, named and counted."""
+
+    class Talk(Words):
+        def observe(self, player):
+            return super().observe(player) + "." * 20 * len(self.said) * (self.deal % 2)
+
+    engine = Engine()
+    engine.context = 60
+    table = rollouts(game=Talk, engine=engine)
+    assert all(random.Random(e.deal).getrandbits(32) % 2 == 0 for e in table.play(8, (0, "test")))
+    assert table.voided
+    for fault in table.voided:
+        assert (fault.cause, fault.moves) == ("prompt too long", ("a", "a"))
+        assert "room for a reply of " in fault.reason
+        assert "context of 60, and 16 may be asked for" in fault.reason
+    assert max(len(request.prompt) for request in engine.asked) <= 60 - 16
+    engine.context = 20
+    with pytest.raises(RunError, match=r"17 games .*prompt of .* rollout\.max_new_tokens") as found:
+        rollouts(game=Talk, engine=engine).play(8, (0, "test"))
+    assert "remote" not in str(found.value)
 
 
 def test_a_group_shares_deal_and_seats():
