@@ -24,7 +24,7 @@ class Game(Protocol):
     `worst_return: float = -1.0`, the lowest number `returns` can give, which a player who forfeits receives;
     `zero_sum: bool = False`, whether the returns of every finished match add up to 0;
     `perfect_information: bool = False`, whether nothing is hidden, so that `observe` of the player to move tells
-    everything that matters for the rest of the match;
+    everything that matters for the rest of the match; to say False is to have `spiral check` test that it is;
     `sample_move(rng) -> str`, a random legal move, for games whose moves cannot be listed (`SamplesMoves`);
     `resample(player, rng)`, redraw all that `player` does not know, to test exactly for leaks (`Resamplable`);
     `judge() -> list[float]`, the returns of a match that is cut here, before its end (`JudgesCutMatches`).

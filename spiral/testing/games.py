@@ -41,7 +41,8 @@ def check_game(factory: GameFactory, *, num_matches: int = 50, seed: int = 0) ->
     - A match survives deepcopy and pickle.
     - `observe`, `legal_moves` and `judge` change nothing; `play` takes every legal move, and refuses every other one
       with IllegalMove and without a trace.
-    - No observation leaks what its player may not know; `deals`, `resample` and the flags agree with play.
+    - No observation leaks what its player may not know; `deals`, `resample` and the flags agree with play. A game that
+      does not say whether anything is hidden, and hides nothing, gets a `Notice`, a warning.
 
     Plays `num_matches` matches of random legal moves, and probes some positions of each. The checks come in stages and
     end after the first stage with violations, since a later stage relies on the earlier ones. Deterministic in `seed`.
