@@ -108,7 +108,7 @@ class OpponentSampler(Protocol):
     """Decides which policy plays for which player of the next game.
 
     Optional members: `record(episode)`, to learn from results; `needs_pool: bool = False`, whether it is of no use
-    while the pool holds the learner alone.
+    while the pool holds the learner alone; `uses_members: bool = True`, whether it may ever seat a member of the pool.
     """
 
     def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> Sequence[PolicyId]:
@@ -118,3 +118,8 @@ class OpponentSampler(Protocol):
 def needs_pool(sampler: OpponentSampler) -> bool:
     """Whether the sampler is of no use while the pool holds the learner alone."""
     return bool(getattr(sampler, "needs_pool", False))
+
+
+def uses_members(sampler: OpponentSampler) -> bool:
+    """Whether the sampler may ever seat one of `pool.members`."""
+    return bool(getattr(sampler, "uses_members", True))

@@ -1,4 +1,4 @@
-"""Matches between fixed line-ups of policies, and what they came to, with intervals."""
+"""Matches between fixed line-ups of policies, or of one alone, and what they came to, with intervals."""
 
 from __future__ import annotations
 
@@ -56,6 +56,10 @@ class MatchRunner:
     def play(self, game: str, policies: Sequence[PolicyId], num_games: int, seed: Sequence[int | str]) -> list[Episode]:
         """`num_games` episodes of `game`, one of `policies` a player."""
         return self.rollouts(game, policies).play(num_games, seed)
+
+    def alone(self, game: str, policy: PolicyId, num_games: int, seed: Sequence[int | str]) -> Tally:
+        """`num_games` of a game for one player."""
+        return tally(self.play(game, [policy], num_games, seed), 0)
 
     def against(
         self, game: str, policy: PolicyId, opponent: PolicyId, num_games: int, seed: Sequence[int | str]

@@ -100,11 +100,6 @@ class Pool:
         """The policies that the config names and that play `game`, in its order."""
         return [policy for policy, games in self._members if not games or game in games]
 
-    def plays(self, policy: PolicyId, game: str) -> bool:
-        """Whether a policy may be asked to play `game`: all but members of other games may."""
-        games = dict(self._members).get(policy)
-        return not games or game in games
-
     @property
     def steps(self) -> list[int]:
         """Of the snapshots, oldest first."""

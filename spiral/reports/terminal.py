@@ -121,11 +121,14 @@ class Terminal:
 
 
 def headline(metrics: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
-    """The figures a run is judged by, under the names shown: NashConv, or win rates by player where it is unknown."""
+    """The figures a run is judged by, under the names shown: NashConv, or win rates by player where it is unknown, and
+    the mean return of a game for one player."""
     named = _of_games(metrics)
     exact = {name.game: value for name, value in named if (name.stage, name.quantity) == ("eval", "nash_conv")}
     found: dict[str, tuple[float, ...]] = {f"NashConv {game}": (value,) for game, value in exact.items()}
     for name, value in named:
+        if (name.stage, name.quantity, name.opponent) == ("eval", "return", None):
+            found[f"return {name.game}"] = (value,)
         if name.opponent is not None and name.quantity == "win" and name.game not in exact:
             title = f"wins {name.game} vs {name.opponent}"
             found[title] = (*found.get(title, ()), value)
@@ -133,7 +136,8 @@ def headline(metrics: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
 
 
 def alone(metrics: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
-    """Mean returns of games for one player: with more, self-play's returns tell players apart and not progress."""
+    """Mean returns of games for one player in training, where no evaluation tells more: with more players, self-play's
+    returns tell players apart and not progress."""
     found: dict[str, dict[int, float]] = {}
     for name, value in _of_games(metrics):
         quantity, player = metric_names.split_player(name.quantity)

@@ -128,6 +128,21 @@ def add_members(config: Config, setup: PlaySetup) -> None:
         check_room_of(policy, setup, member.games)
 
 
+def load_opponents(config: Config, setup: PlaySetup) -> dict[str, list[PolicyId]]:
+    """By game, the policies that `evaluate.opponents` names for it; none in a game for one player.
+
+    Raises SpiralError for one that cannot be loaded.
+    """
+    found: dict[str, list[PolicyId]] = {name: [] for name in setup.games}
+    for opponent in config.evaluate.opponents:
+        policy = setup.loader.load(opponent.policy)
+        check_room_of(policy, setup, opponent.games)
+        for name in found:
+            if setup.games[name]().num_players > 1 and (not opponent.games or name in opponent.games):
+                found[name].append(policy)
+    return found
+
+
 def check_room_of(policy: PolicyId, setup: PlaySetup, games: Collection[str] = ()) -> None:
     """Raise PromptTooLong if a loaded policy with weights has no room in one of `games`; empty for all."""
     if setup.pool.bot_of(policy) is None:

@@ -21,7 +21,7 @@ from spiral.selfplay.setup import (
     PlaySetup,
     TrainingSetup,
     add_members,
-    check_room_of,
+    load_opponents,
     make_play_setup,
     make_training_setup,
 )
@@ -72,9 +72,7 @@ def make_components(config: Config, plugins: Plugins, progress: Progress, fresh:
     play = make_play_setup(config, plugins)
     training = make_training_setup(config, plugins)
     add_members(config, play)
-    opponents = [play.loader.load(text) for text in config.evaluate.opponents]
-    for opponent in opponents:
-        check_room_of(opponent, play)
+    opponents = load_opponents(config, play)
     if fresh:
         warm_start_weights(config, play, plugins, progress)
     # After the warm start: the learner copies the weights into its average and its reference.

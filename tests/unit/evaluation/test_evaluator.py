@@ -266,7 +266,7 @@ def test_the_evaluators_metrics(runner, kuhn):
     """Rates by chair that add up to 1, with the interval of the wins, for each game and bot."""
     _, _, prompter, _ = kuhn
     config = load(overrides=["evaluate.matches=10"]).evaluate
-    evaluator = Evaluator({"kuhn": KuhnPoker}, ["bot:meek"], runner, prompter, config)
+    evaluator = Evaluator({"kuhn": KuhnPoker}, {"kuhn": ["bot:meek"]}, runner, prompter, config)
     metrics = evaluator.matches(AVERAGED, (1,))
     for player in (0, 1):
         prefix = f"eval/kuhn/vs/meek/p{player}"
@@ -283,6 +283,9 @@ def test_large_games_are_measured_by_matches_alone(runner, kuhn):
     model, _, prompter, _ = kuhn
     lm = TokenLogits(model)
     for words in (["evaluate.max_nodes=5"], ["evaluate.exploitability=false"]):
-        assert Evaluator({"kuhn": KuhnPoker}, [], runner, prompter, load(overrides=words).evaluate).exact(lm) == {}
-    exact = Evaluator({"kuhn": KuhnPoker}, [], runner, prompter, load().evaluate).exact(lm)
+        assert (
+            Evaluator({"kuhn": KuhnPoker}, {"kuhn": []}, runner, prompter, load(overrides=words).evaluate).exact(lm)
+            == {}
+        )
+    exact = Evaluator({"kuhn": KuhnPoker}, {"kuhn": []}, runner, prompter, load().evaluate).exact(lm)
     assert set(exact) == {"kuhn"}

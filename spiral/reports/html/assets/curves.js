@@ -55,7 +55,10 @@ function truth() {
 
 function theory(game) {
   const whole = game.exact.whole;
+  const band = { low: take(whole.return_low), high: take(whole.return_high) };
   return [
+    { title: "Return", unit: "points a game", lead: true, lines: lines(["averaged weights", whole.return, band]),
+      caption: "Mean return in matches of their own, of a game for one player. The band is the interval of the measurement." },
     { title: "NashConv", unit: "points", zero: true, lead: true,
       caption: "What the players together would gain if each alone switched to a best response. 0 is a Nash equilibrium. Training plays the live weights; the average of recent weights is what counts.",
       lines: lines(["averaged weights", whole.nash_conv], ["live weights", whole.nash_conv_live, { dash: "4 3" }]), marks: marks(game.name) },
