@@ -27,7 +27,7 @@ GROUPS = {
     "`rewards`, `loggers`",
     "GameConfig": "Each of `games`",
     "PoolConfig": "`pool`",
-    "MemberConfig": "Each of `pool.members`",
+    "MemberConfig": "Each of `pool.members` and `evaluate.opponents`",
     "RolloutConfig": "`rollout`",
     "LearnerConfig": "`learner`",
     "WarmStartConfig": "`warm_start`",

@@ -18,4 +18,4 @@ class RunError(SpiralError):
 
 
 class PromptTooLong(SpiralError):
-    """A prompt leaves no room for a reply in the model's context."""
+    """A prompt leaves less room in the model's context than the longest reply that may be asked for."""

@@ -25,11 +25,12 @@ class Game(Protocol):
     `worst_return: float = -1.0`, the lowest number `returns` can give, which a player who forfeits receives;
     `zero_sum: bool = False`, whether the returns of every finished match add up to 0;
     `perfect_information: bool = False`, whether nothing is hidden, so that `observe` of the player to move tells
-    everything that matters for the rest of the match;
+    everything that matters for the rest of the match; to say False is to have `spiral check` test that it is;
     `sample_move(rng) -> str`, a random legal move, for games whose moves cannot be listed (`SamplesMoves`);
     `resample(player, rng)`, redraw all that `player` does not know, to test exactly for leaks (`Resamplable`);
     `joint_state() -> str`, a name for what all players together have seen, for games in which asking each to observe
-    is slow (`joint_state`).
+    is slow (`joint_state`);
+    `judge() -> list[float]`, the returns of a match that is cut here, before its end (`JudgesCutMatches`).
     """
 
     num_players: int
@@ -85,6 +86,14 @@ class Resamplable(Protocol):
         """Redraw everything hidden from `player`, whose observation stays as it is; all chance from `rng`."""
 
 
+@runtime_checkable
+class JudgesCutMatches(Protocol):
+    """Optional: a game that says what a match is worth that is cut (truncated) before its end."""
+
+    def judge(self) -> list[float]:
+        """One number a player, while the match is on; within what the returns promise, and changes nothing."""
+
+
 def worst_return(game: Game) -> float:
     """The return of a player who forfeits; see `Game`."""
     return float(getattr(game, "worst_return", -1.0))
@@ -124,6 +133,24 @@ def joint_state(game: Game, player: int) -> str:
     # With lengths, so that no two lists of texts are joined to one.
     text = "".join(f"{len(part)}:{part}" for part in seen)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def judges_cut_matches(game: object) -> TypeGuard[JudgesCutMatches]:
+    """Whether a game has the optional method `judge`."""
+    return callable(getattr(game, "judge", None))
+
+
+def cut_returns(game: Game, judge: bool) -> list[float]:
+    """The returns of a match that is cut: the game's own judgement where `judge` asks for it and there is one, else a
+    draw, 0 for each player or `worst_return` where that is higher.
+
+    0 is what the returns of a zero-sum game leave for equals, and the centre that a forfeit is scored around. One
+    player alone cannot draw: its match is judged where that can be, and otherwise counts as not solved.
+    """
+    alone, worst = game.num_players == 1, worst_return(game)
+    if (judge or alone) and judges_cut_matches(game):
+        return [float(r) for r in game.judge()]
+    return [worst] if alone else [max(0.0, worst)] * game.num_players
 
 
 def try_move(game: Game, move: str) -> bool:

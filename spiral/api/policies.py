@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from spiral.api.games import Game
 from spiral.api.records import PolicyId
@@ -29,6 +30,7 @@ class Bot(Protocol):
     `max_concurrent: int = 0`, for a bot that waits for something: above 0, `choose` is called in that many threads at
     once, while other games go on;
     `state`, see `Stateful`;
+    `keep_in(folder)`, for what must not be forgotten, see `KeepsFiles`;
     `external: bool = False`, whether a process or person outside this program decides, who cannot be tested;
     `tried_on: Sequence[str] = ()`, names of the games that the conformance kit tries it on, instead of all that are
     installed.
@@ -39,6 +41,15 @@ class Bot(Protocol):
 
         Raises SpiralError for a game it cannot play, Unavailable when the remote model or person does not answer.
         """
+
+
+@runtime_checkable
+class KeepsFiles(Protocol):
+    """Optional: a bot with something that neither a kill nor a rollback may undo, such as money spent."""
+
+    def keep_in(self, folder: Path) -> None:
+        """Called once, before play, with a folder of the run: the same for all of its processes and after a resume. It
+        may not be there yet, and holds the files of other bots too."""
 
 
 def max_concurrent(bot: Bot) -> int:
@@ -108,7 +119,7 @@ class OpponentSampler(Protocol):
     """Decides which policy plays for which player of the next game.
 
     Optional members: `record(episode)`, to learn from results; `needs_pool: bool = False`, whether it is of no use
-    while the pool holds the learner alone.
+    while the pool holds the learner alone; `uses_members: bool = True`, whether it may ever seat a member of the pool.
     """
 
     def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> Sequence[PolicyId]:
@@ -118,3 +129,8 @@ class OpponentSampler(Protocol):
 def needs_pool(sampler: OpponentSampler) -> bool:
     """Whether the sampler is of no use while the pool holds the learner alone."""
     return bool(getattr(sampler, "needs_pool", False))
+
+
+def uses_members(sampler: OpponentSampler) -> bool:
+    """Whether the sampler may ever seat one of `pool.members`."""
+    return bool(getattr(sampler, "uses_members", True))

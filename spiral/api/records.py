@@ -12,8 +12,9 @@ LEARNER: PolicyId = "learner"
 Finish = Literal["stop", "length"]
 """Why an engine ended a reply: it sampled a stop id, or it ran out of tokens."""
 
-Ending = Literal["finished", "illegal"]
-"""How an episode ended: by the game's own rules, or by a player who could not produce a legal move."""
+Ending = Literal["finished", "illegal", "cut"]
+"""How an episode ended: by the game's own rules, by a player who could not produce a legal move, or cut (truncated) by
+the run after `rollout.max_turns` turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,8 @@ class VoidedGame:
     moves: tuple[str, ...]
     reason: str
     cause: str = "game"
-    """`game` if the game itself misbehaved, else how a remote policy failed, such as `timeout`."""
+    """`game` if the game itself misbehaved, `too many turns` for one that was cut, else how a policy failed, such as
+    `timeout`."""
 
 
 def outcome(own: float, other: float) -> float:

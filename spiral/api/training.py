@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from spiral.api.errors import PromptTooLong
 from spiral.api.records import Completion, Episode, PolicyId, Request, Trajectory
 
 Weights = Mapping[str, Any]
@@ -95,10 +96,14 @@ class PromptFormat(Protocol):
 
 
 class Engine(Protocol):
-    """Continuous batching: requests come and go at any time. Policies it has no weights for are refused."""
+    """Continuous batching: requests come and go at any time. Policies it has no weights for are refused.
+
+    Optional member: `context: int`, the ids that a prompt and its reply may have together; any number without it.
+    """
 
     def submit(self, request: Request) -> None:
-        """Queue one request; returns at once. Raises PromptTooLong for a prompt that leaves no room for a reply."""
+        """Queue one request; returns at once. Raises PromptTooLong for a prompt that leaves less room for a reply than
+        `max_new_tokens`: a reply that is cut for want of room would be trained on as if the policy had chosen it."""
 
     def step(self) -> list[Completion]:
         """Do a bounded amount of work; the replies that it finished, [] while busy or idle."""
@@ -109,6 +114,18 @@ class Engine(Protocol):
     def drop(self, policy: PolicyId) -> None:
         """Forget a policy and free its memory; nothing if it is not known. Only when none of its requests is in
         flight."""
+
+
+def check_room(engine: object, num_prompt_tokens: int, num_reply_tokens: int) -> None:
+    """Raise PromptTooLong if a prompt and a reply of these lengths do not fit the engine's context."""
+    context = getattr(engine, "context", None)
+    if context is not None and num_prompt_tokens + num_reply_tokens > context:
+        room = max(0, context - num_prompt_tokens)
+        raise PromptTooLong(
+            f"a prompt of {num_prompt_tokens} tokens leaves room for a reply of {room} in the model's context of "
+            f"{context}, and {num_reply_tokens} may be asked for; take a longer context (model.args.context), a "
+            "smaller rollout.max_new_tokens, or a game or prompt format with shorter text"
+        )
 
 
 class Learner(Protocol):

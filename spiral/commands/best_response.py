@@ -88,3 +88,5 @@ def _bound(record: dict[str, Any]) -> Iterator[str]:
         yield f"  exact NashConv: {record['exact']:.4f}"
     if record["illegal"]:
         yield f"  {record['illegal']} games ended by an illegal move; they count here, and not in an exact NashConv"
+    if record["cut"]:
+        yield f"  {record['cut']} games were cut at rollout.max_turns: the bound is that of the game so cut"

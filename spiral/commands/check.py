@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("names", nargs=-1, metavar="NAME...")
 @click.option("--all", "everything", is_flag=True, help="Check everything but families of games.")
 def check(names: tuple[str, ...], everything: bool) -> None:
-    """Test the promises that plug-ins make; exit 1 if one is violated.
+    """Test the promises that plug-ins make; exit 1 if one is violated. What only an author can decide is a notice.
 
     The name of a family, such as those that `spiral plugins` lists as NAME/..., checks all its members: many minutes.
     """
@@ -39,14 +41,29 @@ def check(names: tuple[str, ...], everything: bool) -> None:
         raise SpiralError(f"{asked}; give --all or some of: {known}{found.failures()}")
     failed = False
     for row in rows:
-        violations = find_violations(found, row.kind, row.name)
+        violations, notices = _noticed(partial(find_violations, found, row.kind, row.name))
         failed = failed or bool(violations)
         external = is_external(row.factory)
         verdict = "VIOLATED" if violations else "not tried, it asks a person or another process" if external else "ok"
         click.echo(f"{row.kind} {row.name} ({row.distribution} {row.version}): {verdict}")
         for violation in violations:
             click.echo(f"  - {violation}")
+        for notice in notices:
+            click.echo(f"  notice: {notice}")
     sys.exit(1 if failed else 0)
+
+
+def _noticed(check: Callable[[], list[str]]) -> tuple[list[str], list[str]]:
+    """What a check found, and the notices it gave; other warnings pass."""
+    from spiral.testing import Notice
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", Notice)
+        violations = check()
+    for warning in caught:
+        if not issubclass(warning.category, Notice):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return violations, [str(warning.message) for warning in caught if issubclass(warning.category, Notice)]
 
 
 def _called(name: str, plugins: Plugins, kinds: Sequence[str]) -> list[Registration]:

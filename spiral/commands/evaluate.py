@@ -33,9 +33,14 @@ def evaluate(run: Path, game: str | None, opponents: tuple[str, ...], num_games:
         click.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
-        click.echo(
-            f"{row['game']} vs {row['opponent']} as player {row['player']}: "
+        # One player alone wins and loses against no opponent: its return is the result.
+        against = "" if row["opponent"] is None else f" vs {row['opponent']} as player {row['player']}"
+        wins = (
             f"win {row['win']:.3f} [{row['win_low']:.3f}, {row['win_high']:.3f}]  draw {row['draw']:.3f}  "
-            f"loss {row['loss']:.3f}  return {row['mean_return']:+.3f} +- {row['return_error']:.3f}  "
-            f"illegal {row['illegal']:.3f}  ({row['games']} games)"
+            f"loss {row['loss']:.3f}  "
+        )
+        click.echo(
+            f"{row['game']}{against}: {wins if against else ''}"
+            f"return {row['mean_return']:+.3f} +- {row['return_error']:.3f}  "
+            f"illegal {row['illegal']:.3f}  cut {row['cut']:.3f}  ({row['games']} games)"
         )

@@ -26,7 +26,7 @@ class GameConfig(PluginConfig):
 
 @dataclass(frozen=True)
 class MemberConfig:
-    """A fixed opponent for the whole run: a bot, a checkpoint of another run or a saved model."""
+    """A fixed opponent: a bot, a checkpoint of another run or a saved model."""
 
     policy: str
     """A bot, `NAME` or `NAME:key=value`; a checkpoint of a run, `run:DIR` or `run:DIR@STEP`; a saved model,
@@ -62,7 +62,10 @@ class RolloutConfig:
     max_new_tokens: int = 16
     """The longest reply."""
     max_turns: int = 200
-    """A game with more turns is voided as one that never ends."""
+    """A game that is not over after so many turns of all players together is cut (truncated); see `cut`."""
+    cut: Literal["draw", "judge", "void"] = "draw"
+    """What a cut game is worth: a `draw`, 0 for each (one player alone: the game's own judgement, else its worst
+    return); `judge`, the game's own judgement, a draw where it has none; or `void`, replaced and not trained on."""
     max_voided: int = 16
     """Voided games that a step replaces before the run stops and says why."""
     illegal: Literal["forfeit", "penalty"] = "forfeit"
@@ -157,10 +160,10 @@ class EvaluateConfig:
     """Exact NashConv of each enumerable game with at most `max_nodes` nodes."""
     max_nodes: int = 20_000
     """Largest game tree that is enumerated in training."""
-    opponents: tuple[str, ...] = ()
-    """The policies to play matches against, each written as a pool's member."""
+    opponents: list[MemberConfig] = field(default_factory=list)
+    """The policies to play matches against, each as a pool's member; a game for one player is played without."""
     matches: int = 100
-    """Matches against each opponent, in each game and as each player."""
+    """Matches against each opponent, in each of its games and as each player; and of each game for one player."""
 
 
 @dataclass(frozen=True)

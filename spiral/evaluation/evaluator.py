@@ -23,11 +23,12 @@ class Evaluator:
     def __init__(
         self,
         games: Mapping[str, Callable[[], Game]],
-        opponents: Sequence[PolicyId],
+        opponents: Mapping[str, Sequence[PolicyId]],
         runner: MatchRunner,
         prompter: Prompter,
         config: EvaluateConfig,
     ) -> None:
+        """`opponents`: those of each game."""
         self._games, self._opponents, self._runner = games, opponents, runner
         self._prompter, self._config = prompter, config
 
@@ -44,10 +45,14 @@ class Evaluator:
         return {name: exploitability(lm, self._prompter, rules[name], tree) for name, tree in self._trees.items()}
 
     def matches(self, policy: PolicyId, seed: Sequence[int | str]) -> dict[str, float]:
-        """Win, draw and loss rates as each player against each opponent, with intervals, as metrics."""
+        """Win, draw and loss rates as each player against each opponent, with intervals, as metrics; of a game for one
+        player, its mean return."""
         metrics: dict[str, float] = {}
-        for game in self._games:
-            for opponent in self._opponents:
+        for game, make in self._games.items():
+            if make().num_players == 1:
+                metrics |= self._alone(game, policy, seed)
+                continue
+            for opponent in self._opponents[game]:
                 tallies = self._runner.against(game, policy, opponent, self._config.matches, [*seed, game, opponent])
                 for player, result in enumerate(tallies):
                     name = functools.partial(metric_names.match, game, short_name(opponent), player)
@@ -59,5 +64,16 @@ class Evaluator:
                         name("win_low"): low,
                         name("win_high"): high,
                         name("return"): result.mean_return,
+                        name("cut"): result.cut / result.games,
                     }
         return metrics
+
+    def _alone(self, game: str, policy: PolicyId, seed: Sequence[int | str]) -> dict[str, float]:
+        result = self._runner.alone(game, policy, self._config.matches, [*seed, game, "alone"])
+        name = functools.partial(metric_names.of_game, "eval", game)
+        return {
+            name("return"): result.mean_return,
+            name("return_low"): result.mean_return - result.return_error,
+            name("return_high"): result.mean_return + result.return_error,
+            name("cut"): result.cut / result.games,
+        }

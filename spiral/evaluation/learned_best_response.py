@@ -15,6 +15,7 @@ import yaml
 
 from spiral.api.errors import RunError, SpiralError
 from spiral.api.games import Game, is_zero_sum, worst_return
+from spiral.api.records import Ending, Episode
 from spiral.config.loading import read
 from spiral.config.schema import Config
 from spiral.evaluation.loaded_policy import LoadedPolicy, game_label
@@ -134,11 +135,17 @@ def measure(run_dir: Path, num_games: int) -> dict[str, Any]:
         "bound": bound.estimate,
         "lower_95": bound.lower,
         "lower_95_any_returns": bound.lower_any,
-        "illegal": sum(e.ending == "illegal" for episodes in (own, *against) for e in episodes),
+        "illegal": _num_ended("illegal", own, *against),
+        "cut": _num_ended("cut", own, *against),
         "exact": _exact(target, game, one, config.evaluate.max_nodes),
     }
     run.write("best_response.json", json.dumps(record, indent=2) + "\n")
     return record
+
+
+def _num_ended(ending: Ending, *games: Sequence[Episode]) -> int:
+    """How many of the games ended in this way."""
+    return sum(episode.ending == ending for episodes in games for episode in episodes)
 
 
 def _exact(target: Target, name: str, game: Game, max_nodes: int) -> float | None:

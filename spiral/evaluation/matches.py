@@ -1,4 +1,4 @@
-"""Matches between fixed line-ups of policies, and what they came to, with intervals."""
+"""Matches between fixed line-ups of policies, or of one alone, and what they came to, with intervals."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ class Tally:
     """Half the width of the 95% interval of `mean_return` (normal approximation)."""
     illegal: int
     """Games that this player lost by an illegal move."""
+    cut: int
+    """Games that were cut at `rollout.max_turns`; what they are worth, `rollout.cut` says."""
 
     @property
     def games(self) -> int:
@@ -55,6 +57,10 @@ class MatchRunner:
         """`num_games` episodes of `game`, one of `policies` a player."""
         return self.rollouts(game, policies).play(num_games, seed)
 
+    def alone(self, game: str, policy: PolicyId, num_games: int, seed: Sequence[int | str]) -> Tally:
+        """`num_games` of a game for one player."""
+        return tally(self.play(game, [policy], num_games, seed), 0)
+
     def against(
         self, game: str, policy: PolicyId, opponent: PolicyId, num_games: int, seed: Sequence[int | str]
     ) -> list[Tally]:
@@ -80,6 +86,7 @@ def tally(episodes: Sequence[Episode], player: int) -> Tally:
         mean,
         TWO_SIDED_95 * math.sqrt(variance / len(returns)),
         sum(episode.offender == player for episode in episodes),
+        sum(episode.ending == "cut" for episode in episodes),
     )
 
 

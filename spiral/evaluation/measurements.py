@@ -6,47 +6,65 @@ from collections.abc import Sequence
 from typing import Any
 
 from spiral.api.errors import SpiralError
+from spiral.api.records import PolicyId
+from spiral.config.schema import MemberConfig
 from spiral.evaluation.exact import exploitability
 from spiral.evaluation.loaded_policy import LoadedPolicy
-from spiral.evaluation.matches import MatchRunner
+from spiral.evaluation.matches import MatchRunner, Tally
 from spiral.evaluation.sampled import estimate, sample_moves
 from spiral.models.logits import TokenLogits
 from spiral.policies.pool import AVERAGED
-from spiral.policies.reference import short_name
+from spiral.policies.reference import short_name, trained_on_others
+from spiral.selfplay.setup import check_room_of
 from spiral.theory.game_tree import GameTree
 
 
 def match_rows(
     loaded: LoadedPolicy, game: str | None, opponents: Sequence[str], num_games: int
 ) -> list[dict[str, Any]]:
-    """Results as each player; against the run's own opponents, and in all of its games, unless some are named."""
-    setup = loaded.setup
+    """Results as each player; against the run's own opponents, and in all of its games, unless some are named.
+
+    A game for one player has no opponents: one row, with None as the opponent.
+    """
+    setup, seed = loaded.setup, loaded.config.seed
     runner = MatchRunner(setup.games, setup.pool, loaded.config.rollout)
+    members = [MemberConfig(text) for text in opponents] or loaded.config.evaluate.opponents
     rows: list[dict[str, Any]] = []
     for name in [loaded.game(game)] if game else list(setup.games):
-        for text in tuple(opponents) or loaded.config.evaluate.opponents:
-            opponent = setup.loader.load(text)
-            seed = (loaded.config.seed, "eval", name, opponent)
-            for player, tally in enumerate(runner.against(name, AVERAGED, opponent, num_games, seed)):
-                low, high = tally.interval(tally.wins)
-                rows.append(
-                    {
-                        "game": name,
-                        "opponent": short_name(opponent),
-                        "player": player,
-                        "step": loaded.step,
-                        "games": tally.games,
-                        "win": tally.wins / tally.games,
-                        "win_low": low,
-                        "win_high": high,
-                        "draw": tally.draws / tally.games,
-                        "loss": tally.losses / tally.games,
-                        "mean_return": tally.mean_return,
-                        "return_error": tally.return_error,
-                        "illegal": tally.illegal / tally.games,
-                    }
-                )
+        if setup.games[name]().num_players == 1:
+            alone = runner.alone(name, AVERAGED, num_games, (seed, "eval", name, "alone"))
+            rows.append(_match_row(loaded, name, None, 0, alone))
+            continue
+        for member in members:
+            if member.games and name not in member.games:
+                continue
+            if problem := trained_on_others(member.policy, [name]):
+                raise SpiralError(problem)
+            opponent = setup.loader.load(member.policy)
+            check_room_of(opponent, setup, [name])
+            tallies = runner.against(name, AVERAGED, opponent, num_games, (seed, "eval", name, opponent))
+            rows += [_match_row(loaded, name, opponent, player, tally) for player, tally in enumerate(tallies)]
     return rows
+
+
+def _match_row(loaded: LoadedPolicy, game: str, opponent: PolicyId | None, player: int, tally: Tally) -> dict[str, Any]:
+    low, high = tally.interval(tally.wins)
+    return {
+        "game": game,
+        "opponent": None if opponent is None else short_name(opponent),
+        "player": player,
+        "step": loaded.step,
+        "games": tally.games,
+        "win": tally.wins / tally.games,
+        "win_low": low,
+        "win_high": high,
+        "draw": tally.draws / tally.games,
+        "loss": tally.losses / tally.games,
+        "mean_return": tally.mean_return,
+        "return_error": tally.return_error,
+        "illegal": tally.illegal / tally.games,
+        "cut": tally.cut / tally.games,
+    }
 
 
 def exact_row(

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from spiral.api.errors import SpiralError
+from spiral.api.errors import PromptTooLong, SpiralError
 from spiral.learning.packing import MicroBatch, Sample, pack_samples
-from spiral.models.logits import TokenLogits
+from spiral.models.logits import TokenLogits, context_length
 from spiral.models.prompt_cache import Prompter
 from spiral.theory.game_tree import Decision
 
@@ -41,6 +41,13 @@ def move_probabilities(
                 )
             samples[prompt, reply] = decision.observation, move
     keys = sorted(samples)
+    prompt, reply = max(keys, key=lambda key: len(key[0]) + len(key[1]))
+    if len(prompt) + len(reply) > (context := context_length(lm.model)):
+        raise PromptTooLong(
+            f"a prompt of {len(prompt)} tokens and a move of {len(reply)} do not fit the model's context of {context}, "
+            "so that move has no probability; take a longer context (model.args.context), or set "
+            "evaluate.exploitability=false"
+        )
     logprobs = sequence_logprobs(lm, [Sample(p, r, (0.0,) * len(r), count=1) for p, r in keys], micro_batch_tokens)
     raw: Probabilities = {}
     for key, logprob in zip(keys, logprobs.double().exp().tolist(), strict=True):

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 
-from spiral.api.errors import RunError, SpiralError
+from spiral.api.errors import PromptTooLong, RunError, SpiralError
 from spiral.api.games import Game, random_legal_move, try_move
-from spiral.models.prompt_cache import Prompter
+from spiral.policies.completer import Completer
 from spiral.selfplay.time_limit import limited
 
 GAME_DEADLINE_S = 60.0
@@ -39,7 +39,7 @@ class RandomDecision:
 def random_decisions(
     games: Mapping[str, Callable[[], Game]],
     weights: Mapping[str, float],
-    prompter: Prompter,
+    completer: Completer,
     rng: random.Random,
 ) -> Iterator[RandomDecision]:
     """Decisions without end; every game as often as its weight says.
@@ -49,7 +49,7 @@ def random_decisions(
     failures = 0
     while True:
         name = rng.choices(list(games), [weights[g] for g in games])[0]
-        for met in _match(games[name], prompter, random.Random(rng.getrandbits(63)), rng):
+        for met in _match(games[name], completer, random.Random(rng.getrandbits(63)), rng):
             if isinstance(met, RandomDecision):
                 failures = 0
                 yield met
@@ -61,9 +61,9 @@ def random_decisions(
 
 
 def _match(
-    make: Callable[[], Game], prompter: Prompter, chance: random.Random, rng: random.Random
+    make: Callable[[], Game], completer: Completer, chance: random.Random, rng: random.Random
 ) -> Iterator[RandomDecision | str]:
-    """The decisions of one match; at its end the reason, if the game misbehaved."""
+    """The decisions of one match; at its end the reason, if the game misbehaved or its text became too long."""
     try:
         with limited(GAME_DEADLINE_S):
             game = make()
@@ -73,10 +73,12 @@ def _match(
             with limited(GAME_DEADLINE_S):
                 move, observation, copy = random_legal_move(game, rng), game.observe(player), deepcopy(game)
             # Outside the time limit: the caller may train on the decision before it asks for the next.
-            yield RandomDecision(prompter.encode(game.rules, observation), move, copy)
+            yield RandomDecision(completer.prompt(game.rules, observation), move, copy)
             with limited(GAME_DEADLINE_S):
                 game.play(move)
                 player = game.current_player()
+    except PromptTooLong as error:
+        yield str(error)
     except SpiralError:
         raise
     except Exception as error:

@@ -17,6 +17,7 @@ import torch
 from spiral.api.errors import SpiralError
 from spiral.api.games import Game
 from spiral.api.records import LEARNER, Request
+from spiral.api.training import check_room
 from spiral.config.schema import WarmStartConfig
 from spiral.engines.waiting import Deadline, completions
 from spiral.learning.random_play import RandomDecision, random_decisions
@@ -66,7 +67,8 @@ class WarmStart:
     def train(self) -> WarmStarted:
         """Train until `config.legal` of the replies are legal, or for `config.max_steps` updates.
 
-        Raises SpiralError for a prompt format in which a move has no reply of its own.
+        Raises SpiralError for a prompt format in which a move has no reply of its own, or for a move that does not fit
+        the model's context.
         """
         model, config = self.model, self.config
         check_dropout(model, config.dropout)
@@ -99,7 +101,7 @@ class WarmStart:
 
     def _decisions(self, purpose: str) -> Iterator[RandomDecision]:
         rng = random.Random(derive(self._seed, "warm_start", purpose))
-        return random_decisions(self._games, self._weights, self._completer.prompter, rng)
+        return random_decisions(self._games, self._weights, self._completer, rng)
 
     def _example(self, decision: RandomDecision) -> Example:
         reply = self._completer.prompter.reply(decision.move)
@@ -108,6 +110,7 @@ class WarmStart:
                 "a warm start needs a prompt format in which a move has one reply, such as prompt=plain; with this one "
                 "set warm_start.max_steps=0 and start from a pretrained model"
             )
+        check_room(self._completer.engine, len(decision.prompt), len(reply))
         return decision.prompt, reply
 
     def _share_of_legal(self, decisions: Sequence[RandomDecision], update: int) -> float:

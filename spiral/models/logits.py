@@ -63,6 +63,11 @@ class TokenLogits(nn.Module):
         return picked
 
 
+def context_length(model: Any) -> int:
+    """The tokens that a model can look at: those of a prompt and its reply together."""
+    return int(getattr(model.config, "max_position_embeddings", 1 << 30))
+
+
 def parameters(model: nn.Module) -> dict[str, Tensor]:
     """A model's weights by name, a tied one once; not copies."""
     return {name: parameter.detach() for name, parameter in model.named_parameters()}

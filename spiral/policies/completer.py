@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spiral.api.records import Completion, PolicyId, Request, Sampling
-from spiral.api.training import Engine
+from spiral.api.training import Engine, check_room
 from spiral.models.prompt_cache import Prompter
 
 
@@ -22,9 +22,20 @@ class Completer:
         """Training's sampling, temperature 1 over the full distribution, with the prompt format's stop ids."""
         return cls(engine, prompter, Sampling(max_new_tokens, prompter.stop_ids))
 
+    @property
+    def max_new_tokens(self) -> int:
+        """The longest reply."""
+        return self.sampling.max_new_tokens
+
+    def prompt(self, rules: str, observation: str) -> tuple[int, ...]:
+        """Prompt ids for a decision. Raises PromptTooLong if the longest reply has no room behind them."""
+        ids = self.prompter.encode(rules, observation)
+        check_room(self.engine, len(ids), self.max_new_tokens)
+        return ids
+
     def request(self, number: int, policy: PolicyId, rules: str, observation: str, seed: int) -> Request:
-        """The request `number` for one decision of `policy`; `seed` has 64 bits."""
-        return Request(number, policy, self.prompter.encode(rules, observation), self.sampling, seed)
+        """The request `number` for one decision of `policy`; `seed` has 64 bits. Raises PromptTooLong as `prompt`."""
+        return Request(number, policy, self.prompt(rules, observation), self.sampling, seed)
 
     def read(self, completion: Completion) -> str | None:
         """The move in a reply, or None for one that was cut off or holds no move."""

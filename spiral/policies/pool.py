@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-from spiral.api.policies import Bot, Rating
+from spiral.api.policies import Bot, KeepsFiles, Rating
 from spiral.api.records import LEARNER, PolicyId
 from spiral.api.training import Engine, Stateful
 from spiral.plugins.registry import Plugins
@@ -42,6 +43,7 @@ class Pool:
         self._names: dict[str, PolicyId] = {}
         self._bot_states: dict[PolicyId, dict[str, Any]] = {}
         """What a checkpoint holds of bots that were not made yet, such as one that a sampler makes when it names it."""
+        self._folder: Path | None = None
 
     def __contains__(self, policy: PolicyId) -> bool:
         return policy in self._bots or policy in self._with_weights
@@ -56,8 +58,17 @@ class Pool:
     def add_bot(self, policy: PolicyId, bot: Bot) -> None:
         """Let a bot play as `policy`, with the state that a checkpoint holds of it."""
         self._bots[policy] = bot
+        if self._folder is not None and isinstance(bot, KeepsFiles):
+            bot.keep_in(self._folder)
         if policy in self._bot_states and isinstance(bot, Stateful):
             bot.state = self._bot_states.pop(policy)
+
+    def keep_in(self, folder: Path) -> None:
+        """Let the bots, those made later too, keep in a folder of the run what a rollback must not undo."""
+        self._folder = folder
+        for bot in self._bots.values():
+            if isinstance(bot, KeepsFiles):
+                bot.keep_in(folder)
 
     def bot_of(self, policy: PolicyId) -> Bot | None:
         """The bot behind a policy; None for one with weights."""
@@ -99,11 +110,6 @@ class Pool:
     def members(self, game: str) -> list[PolicyId]:
         """The policies that the config names and that play `game`, in its order."""
         return [policy for policy, games in self._members if not games or game in games]
-
-    def plays(self, policy: PolicyId, game: str) -> bool:
-        """Whether a policy may be asked to play `game`: all but members of other games may."""
-        games = dict(self._members).get(policy)
-        return not games or game in games
 
     @property
     def steps(self) -> list[int]:

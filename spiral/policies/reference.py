@@ -6,7 +6,7 @@ with that run's own prompt. `model:PATH`: a model saved by transformers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -122,6 +122,26 @@ def problem_with(text: str, plugins: Plugins, exact: bool) -> str | None:
         return PolicyRef.parse(text).problem(plugins, exact)
     except SpiralError as error:
         return str(error)
+
+
+def trained_on_others(text: str, games: Iterable[str]) -> str | None:
+    """A sentence if a text names a run's checkpoint, or the model in one, that was trained on none of `games`.
+
+    `games`: labels; a game with other arguments is the same one. Of any other model nothing is known.
+    """
+    ref = PolicyRef.parse(text)
+    # RUN/checkpoints/step-N/model is what a checkpoint keeps for other tools.
+    path = ref.path.joinpath(*[".."] * 3) if ref.kind == "model" else ref.path
+    if ref.kind == "bot" or not (path / "config.yaml").is_file():
+        return None
+    trained = {game.name for game in RunDir.open(path)[1].games}
+    wrong = [name for name in games if name.partition("(")[0] not in trained]
+    if not wrong:
+        return None
+    return (
+        f"{text} was trained on {', '.join(sorted(trained))} and not on {', '.join(wrong)}, where it would forfeit "
+        "each match; name a policy of that game, or limit this one to its own with {policy: ..., games: [...]}"
+    )
 
 
 def is_bot_id(policy: PolicyId) -> bool:

@@ -95,6 +95,7 @@ class Terminal:
         parts = [f"step {step:>5}/{self._steps}"]
         parts += [f"{name} {_by_player(values)}" for name, values in (headline(m) or alone(m)).items()]
         parts += [f"illegal {m[metric_names.ILLEGAL_RATE]:.1%}"] if metric_names.ILLEGAL_RATE in m else []
+        parts += [f"cut {cut:.0f} games"] if (cut := m.get(metric_names.CUT_GAMES)) else []
         return "  ".join([*parts, f"{self._left(step)} left"])
 
     def _table(self, step: int) -> Table:
@@ -105,7 +106,8 @@ class Terminal:
         for name, values in (headline(self._latest) or alone(self._latest)).items():
             first = self._first_headline.setdefault(name, values)
             table.add_row(escape(name), _by_player(first), f"[bold]{_by_player(values)}[/bold]")
-        for name in (metric_names.ILLEGAL_RATE, "learner/entropy", "learner/kl", "speed/games_per_s"):
+        cut = [metric_names.CUT_GAMES] if self._latest.get(metric_names.CUT_GAMES) else []
+        for name in (metric_names.ILLEGAL_RATE, *cut, "learner/entropy", "learner/kl", "speed/games_per_s"):
             if name in self._latest:
                 table.add_row(name, "", _figure(self._latest[name]))
         return table
@@ -119,11 +121,14 @@ class Terminal:
 
 
 def headline(metrics: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
-    """The figures a run is judged by, under the names shown: NashConv, or win rates by player where it is unknown."""
+    """The figures a run is judged by, under the names shown: NashConv, or win rates by player where it is unknown, and
+    the mean return of a game for one player."""
     named = _of_games(metrics)
     exact = {name.game: value for name, value in named if (name.stage, name.quantity) == ("eval", "nash_conv")}
     found: dict[str, tuple[float, ...]] = {f"NashConv {game}": (value,) for game, value in exact.items()}
     for name, value in named:
+        if (name.stage, name.quantity, name.opponent) == ("eval", "return", None):
+            found[f"return {name.game}"] = (value,)
         if name.opponent is not None and name.quantity == "win" and name.game not in exact:
             title = f"wins {name.game} vs {name.opponent}"
             found[title] = (*found.get(title, ()), value)
@@ -131,7 +136,8 @@ def headline(metrics: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
 
 
 def alone(metrics: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
-    """Mean returns of games for one player: with more, self-play's returns tell players apart and not progress."""
+    """Mean returns of games for one player in training, where no evaluation tells more: with more players, self-play's
+    returns tell players apart and not progress."""
     found: dict[str, dict[int, float]] = {}
     for name, value in _of_games(metrics):
         quantity, player = metric_names.split_player(name.quantity)

@@ -104,7 +104,7 @@ def _ratings(record: Json) -> Table:
     graded, players = record["graded"], record["players"]
     table = Table(title="ratings", title_justify="left", box=SIMPLE)
     table.add_column("player", no_wrap=True)
-    columns = ["Elo, 95%", "live mu, sigma", "Nash average, 95%", "score", "illegal", "games", "voided"]
+    columns = ["Elo, 95%", "live mu, sigma", "Nash average, 95%", "score", "illegal", "cut", "games", "voided"]
     for heading in (["worth, 95%"] if graded else []) + columns:
         table.add_column(heading, justify="right")
     for place, number in enumerate(in_order(record)):
@@ -123,6 +123,7 @@ def _ratings(record: Json) -> Table:
             f"{p['nash']:.3f}\n{_ends(p['nash_low'], p['nash_high'], '.2f')}",
             "-" if p["score"] is None else f"{p['score']:.3f}",
             f"{p['illegal']:.1%}",
+            f"{p['cut']:.1%}",
             str(p["games"]),
             voided,
         )
@@ -148,5 +149,5 @@ def _remarks(record: Json) -> Iterator[str]:
         yield "no cycle: no ring of players in which each beats the next beyond the interval"
     if record["num_voided"]:
         last = record["voided"][-1]
-        yield f"{record['num_voided']} games misbehaved and were replaced, as did deal {last['deal']}: {last['reason']}"
+        yield f"{record['num_voided']} games were voided and replaced, as did deal {last['deal']}: {last['reason']}"
     yield from (f"note: {note}" for note in record["notes"])

@@ -1,7 +1,7 @@
 """A run's directory: what was asked, what was installed, what happened; readable while it is being written.
 
 config.yaml  plugins.json  metrics.jsonl  episodes.jsonl  voided.jsonl  events.jsonl  policy.json  pool.json
-checkpoints/  snapshots/  report.html
+checkpoints/  snapshots/  bots/  report.html
 """
 
 from __future__ import annotations
@@ -87,6 +87,11 @@ class RunDir:
     def snapshots(self) -> Path:
         """Where the weights of past versions are kept that are opponents."""
         return self.path / "snapshots"
+
+    @property
+    def bots(self) -> Path:
+        """Where bots keep what neither a resume nor a rollback undoes."""
+        return self.path / "bots"
 
     def write(self, name: str, text: str) -> None:
         """Replace a file at once: a reader sees the old one or the new one."""

@@ -15,6 +15,7 @@ from typing import Literal
 Stage = Literal["eval", "play", "health", "pool"]
 
 ILLEGAL_RATE = "play/illegal_rate"
+CUT_GAMES = "play/cut_games"
 VOIDED = "play/voided"
 REFUSED = "learner/refused"
 STEP_SECONDS = "time/step_s"

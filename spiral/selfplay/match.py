@@ -11,10 +11,14 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from spiral.api.games import Game, joint_state, try_move, worst_return
+from spiral.api.games import Game, cut_returns, joint_state, try_move, worst_return
 from spiral.api.policies import Bot, max_concurrent
 from spiral.api.records import LEARNER, Completion, Ending, Episode, PolicyId, Trajectory, Turn
 from spiral.config.schema import RolloutConfig
+
+
+class TooManyTurns(Exception):
+    """A match was cut, and the config voids those."""
 
 
 @dataclass(slots=True)
@@ -126,7 +130,7 @@ class Match:
         game = self.game
         while (player := game.current_player()) is not None:
             if len(self.players) >= self.config.max_turns:
-                raise TimeoutError(f"not over after {len(self.players)} turns; rollout.max_turns allows no more")
+                return self._cut()
             if player not in range(game.num_players):
                 raise ValueError(f"current_player() gave {player!r} in a match of {game.num_players} players")
             self.player, self.observation = player, game.observe(player)
@@ -150,9 +154,15 @@ class Match:
         if self.record.legal_moves:
             self.legal_moves = self.game.legal_moves() if is_learner else None
 
+    def _cut(self) -> Episode:
+        if self.config.cut == "void":
+            raise TooManyTurns(f"not over after {len(self.players)} turns, and rollout.max_turns allows no more")
+        return self._episode(cut_returns(self.game, self.config.cut == "judge"), "cut")
+
     def _episode(self, returns: list[float], ending: Ending) -> Episode:
         if len(returns) != self.game.num_players or not all(map(math.isfinite, returns)):
-            raise ValueError(f"returns() gave {returns} for {self.game.num_players} players")
+            what = "judge" if ending == "cut" else "returns"
+            raise ValueError(f"{what}() gave {returns} for {self.game.num_players} players")
         by_player = zip(self.policies, returns, self.turns, strict=True)
         trajectories = tuple(
             [

@@ -1,8 +1,9 @@
 """Plays many games at once, without lock step: a game moves on as soon as its own reply is there.
 
-Kinds of failure are kept apart. An illegal move is the player's fault and is scored. An exception, an endless match or
-returns of the wrong shape are the game's fault; a remote player that does not answer is an outage: either voids the
-match, which is replaced and reported with its deal and moves. An engine that goes silent stops the run.
+Kinds of failure are kept apart. An illegal move is the player's fault and is scored. An exception or returns of the
+wrong shape are the game's fault; a remote player that does not answer is an outage: either voids the match, which is
+replaced and reported with its deal and moves. A match of too many turns is neither: it is cut, and worth what
+`rollout.cut` says. An engine that goes silent stops the run.
 """
 
 from __future__ import annotations
@@ -21,10 +22,18 @@ from spiral.config.schema import RolloutConfig
 from spiral.engines.waiting import Deadline
 from spiral.policies.pool import Pool
 from spiral.seeds import child, derive
-from spiral.selfplay.match import NO_RECORD, Group, Match, TurnRecord
+from spiral.selfplay.match import NO_RECORD, Group, Match, TooManyTurns, TurnRecord
 from spiral.selfplay.scheduler import Scheduler
 from spiral.selfplay.time_limit import TimeLimit
 
+TOO_MANY_TURNS = "too many turns"
+"""The cause of matches that were cut and voided."""
+_REMEDIES = {
+    "game": "fix the game; ",
+    TOO_MANY_TURNS: "raise rollout.max_turns, set rollout.cut=draw, which scores such games; ",
+    "prompt too long": "",
+}
+"""Cause of too many voided games -> what to do, before the advice that holds for all."""
 _NO_TIME_LIMIT = contextlib.nullcontext()
 
 OnFailure = Callable[[PolicyId, str], None]
@@ -129,6 +138,8 @@ class Rollouts:
             return self._fail(scheduler, match, str(error), error.cause)
         except SpiralError:
             raise
+        except TooManyTurns as cut:
+            return self._replace(scheduler, match, str(cut), TOO_MANY_TURNS)
         except Exception as error:
             return self._replace(scheduler, match, f"{type(error).__name__}: {error}", "game")
         if episode is not None:
@@ -170,9 +181,7 @@ class Rollouts:
         match.group.attempt += 1
         match.group.episodes.clear()
         if len(self.voided) > self._config.max_voided:
-            remedy = {"game": "fix the game; ", "prompt too long": ""}.get(
-                cause, "check that the remote players respond; "
-            )
+            remedy = _REMEDIES.get(cause, "check that the remote players respond; ")
             raise RunError(
                 f"{len(self.voided)} games of one step had to be voided, the last one {voided.game} with deal "
                 f"{voided.deal} after moves {list(voided.moves)}: {reason}; {remedy}or raise rollout.max_voided"

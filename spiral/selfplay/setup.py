@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from spiral.api.errors import PromptTooLong
 from spiral.api.games import Game
 from spiral.api.policies import OpponentSampler
+from spiral.api.records import PolicyId
 from spiral.api.training import AdvantageEstimator, GameSampler, RewardShaper
 from spiral.config.schema import Config
 from spiral.plugins.registry import Plugins, label
@@ -63,16 +66,41 @@ def make_games(config: Config, plugins: Plugins) -> Games:
 
 
 def make_play_setup(config: Config, plugins: Plugins) -> PlaySetup:
-    """Make the model, untrained or as its plug-in loads it, and everything around it."""
+    """Make the model, untrained or as its plug-in loads it, and everything around it.
+
+    Raises PromptTooLong for a game that its context has no room for.
+    """
     import torch
 
     torch.set_num_threads(config.threads)
     torch.manual_seed(derive(config.seed, "model"))
     model, tokenizer = plugins.make("model", config.model.name, **config.model.args)
     completer = make_completer(model, tokenizer, config, plugins)
+    games = make_games(config, plugins)
+    check_room_in_games(games, completer)
     pool = Pool(plugins, completer)
     loader = PolicyLoader(config, plugins, pool)
-    return PlaySetup(make_games(config, plugins), model, tokenizer, completer, pool, loader)
+    return PlaySetup(games, model, tokenizer, completer, pool, loader)
+
+
+def check_room_in_games(games: Mapping[str, Callable[[], Game]], completer: Completer, policy: str = "") -> None:
+    """Raise PromptTooLong for a game whose first prompt leaves no room for the longest reply.
+
+    `policy`: which one is asked, if it is not the learner. A game that grows too long for it later is voided.
+    """
+    for name, make in games.items():
+        try:
+            game = make()
+            game.reset(random.Random(0))
+            player = game.current_player()
+            observation = None if player is None else game.observe(player)
+        except Exception:
+            continue  # a game that misbehaves is voided in play, with all that is needed to see it again
+        try:
+            if observation is not None:
+                completer.prompt(game.rules, observation)
+        except PromptTooLong as error:
+            raise PromptTooLong(f"game {name}{f', {policy}' if policy else ''}: {error}") from error
 
 
 def make_training_setup(config: Config, plugins: Plugins) -> TrainingSetup:
@@ -95,4 +123,28 @@ def make_training_setup(config: Config, plugins: Plugins) -> TrainingSetup:
 def add_members(config: Config, setup: PlaySetup) -> None:
     """Load the members that a config names into the pool. Raises SpiralError for one that cannot be loaded."""
     for member in config.pool.members:
-        setup.pool.add_member(setup.loader.load(member.policy), member.games, member.policy)
+        policy = setup.loader.load(member.policy)
+        setup.pool.add_member(policy, member.games, member.policy)
+        check_room_of(policy, setup, member.games)
+
+
+def load_opponents(config: Config, setup: PlaySetup) -> dict[str, list[PolicyId]]:
+    """By game, the policies that `evaluate.opponents` names for it; none in a game for one player.
+
+    Raises SpiralError for one that cannot be loaded.
+    """
+    found: dict[str, list[PolicyId]] = {name: [] for name in setup.games}
+    for opponent in config.evaluate.opponents:
+        policy = setup.loader.load(opponent.policy)
+        check_room_of(policy, setup, opponent.games)
+        for name in found:
+            if setup.games[name]().num_players > 1 and (not opponent.games or name in opponent.games):
+                found[name].append(policy)
+    return found
+
+
+def check_room_of(policy: PolicyId, setup: PlaySetup, games: Collection[str] = ()) -> None:
+    """Raise PromptTooLong if a loaded policy with weights has no room in one of `games`; empty for all."""
+    if setup.pool.bot_of(policy) is None:
+        chosen = {name: make for name, make in setup.games.items() if not games or name in games}
+        check_room_in_games(chosen, setup.pool.completer_of(policy), policy)

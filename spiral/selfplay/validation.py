@@ -5,18 +5,19 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 
 from spiral.api.errors import ConfigError, SpiralError
-from spiral.api.games import Game
-from spiral.api.policies import Bot, OpponentSampler, is_external, needs_pool
-from spiral.api.records import LEARNER
+from spiral.api.games import Game, try_move
+from spiral.api.policies import Bot, OpponentSampler, is_external, needs_pool, uses_members
+from spiral.api.records import LEARNER, PolicyId
 from spiral.api.training import min_group_size
 from spiral.config.schema import Config
 from spiral.plugins.kinds import named_in
 from spiral.plugins.registry import Plugins, label
 from spiral.policies.loading import PolicyLoader
 from spiral.policies.pool import Pool
-from spiral.policies.reference import PolicyRef, problem_with
+from spiral.policies.reference import PolicyRef, problem_with, trained_on_others
 from spiral.selfplay.setup import TrainingSetup, make_games, make_training_setup
 
 
@@ -51,27 +52,31 @@ def failed_to_start(name: str, error: Exception) -> SpiralError:
     return SpiralError(f"game {name} failed as it was started ({what}); run: spiral check {name.partition('(')[0]}")
 
 
-def try_bot(bot: Bot, game: Game) -> None:
-    """Raise SpiralError if a bot cannot play a game that was started: better now than at the first evaluation.
+def try_bot(bot: Bot, game: Game) -> str | None:
+    """A bot's first move in a game that was started. Raises SpiralError if it cannot play it.
 
-    One that asks a person or another process is left alone: a call may cost money, or a person's time.
+    One that asks a person or another process is left alone (None): a call may cost money, or a person's time.
     """
     player = game.current_player()
-    if player is not None and not is_external(bot):
-        bot.choose(game, player, random.Random(0))
+    if player is None or is_external(bot):
+        return None
+    return bot.choose(game, player, random.Random(0))
 
 
 def _unknown_policies(config: Config, plugins: Plugins) -> Iterator[str]:
-    """Policies that a config names and that cannot be found."""
-    for text in config.evaluate.opponents:
-        if problem := problem_with(text, plugins, exact=False):
-            yield f"evaluate.opponents: {problem}"
-    labels = {label(game.name, game.args) for game in config.games}
-    for member in config.pool.members:
-        if problem := problem_with(member.policy, plugins, exact=True):
-            yield f"pool.members: {problem}"
-        for game in set(member.games) - labels:
-            yield f"pool.members: {member.policy} plays {game}, which is none of the run's games: {', '.join(labels)}"
+    """Policies that a config names and that cannot be found, or play none of its games."""
+    labels = [label(game.name, game.args) for game in config.games]
+    for key, members in (("evaluate.opponents", config.evaluate.opponents), ("pool.members", config.pool.members)):
+        for member in members:
+            unknown = [game for game in member.games if game not in labels]
+            # A run that is resumed needs its pool as it was; what it is measured against may be newer.
+            problem = problem_with(member.policy, plugins, exact=key == "pool.members")
+            if problem is None and not unknown:
+                problem = trained_on_others(member.policy, member.games or labels)
+            if problem is not None:
+                yield f"{key}: {problem}"
+            for game in unknown:
+                yield f"{key}: {member.policy} plays {game}, which is none of the run's games: {', '.join(labels)}"
 
 
 def _unusable(config: Config, plugins: Plugins) -> list[str]:
@@ -89,14 +94,27 @@ def _unusable(config: Config, plugins: Plugins) -> list[str]:
             for sampler in samplers:
                 _check_line_up(sampler, name, game.num_players, pool)
             game.reset(random.Random(0))
-            for policy, bot in sorted(pool.bots().items()):
-                if pool.plays(policy, name):
-                    try_bot(bot, game)
+            for policy, bot in sorted(pool.bots().items()) if game.num_players > 1 else ():
+                if _plays(config, policy, name):
+                    move = try_bot(bot, game)
+                    if move is not None and not try_move(deepcopy(game), move):
+                        problems.append(
+                            f"game {name}: {policy} made the move {move!r}, which is not legal, so it would forfeit; "
+                            "name a bot of that game, or limit this one to its own with {policy: ..., games: [...]}"
+                        )
         except SpiralError as error:
             problems.append(f"game {name}: {error}")
         except Exception as error:
             problems.append(str(failed_to_start(name, error)))
     return problems
+
+
+def _plays(config: Config, policy: PolicyId, game: str) -> bool:
+    """Whether a policy may be asked to play a game: unless the config names it for other games alone."""
+    named = [
+        m for m in (*config.pool.members, *config.evaluate.opponents) if PolicyRef.parse(m.policy).policy == policy
+    ]
+    return not named or any(not member.games or game in member.games for member in named)
 
 
 def _mismatched(config: Config, setup: TrainingSetup, samplers: Sequence[OpponentSampler]) -> Iterator[str]:
@@ -108,6 +126,12 @@ def _mismatched(config: Config, setup: TrainingSetup, samplers: Sequence[Opponen
                 f"opponent sampler '{plugin.name}' needs a pool, and the pool is empty; set pool.every=50 to keep "
                 "snapshots of the learner, or list opponents in pool.members"
             )
+    if config.pool.members and not any(map(uses_members, samplers)):
+        names = " and ".join(f"'{plugin.name}'" for plugin in named)
+        yield (
+            f"pool.members lists {', '.join(member.policy for member in config.pool.members)}, whom opponent sampler "
+            f"{names} never seats; choose one that does, such as opponents=mixture, or leave the members out"
+        )
     needed = min_group_size(setup.advantage)
     if needed > config.rollout.group_size:
         yield (
@@ -126,8 +150,7 @@ def _pool_without_weights(config: Config, plugins: Plugins) -> Pool:
     pool = Pool(plugins)
     loader = PolicyLoader(config, plugins, pool)
     policies: Mapping[str, PolicyRef] = {
-        text: PolicyRef.parse(text)
-        for text in (*config.evaluate.opponents, *(member.policy for member in config.pool.members))
+        member.policy: PolicyRef.parse(member.policy) for member in (*config.evaluate.opponents, *config.pool.members)
     }
     for ref in policies.values():
         if ref.has_weights:

@@ -1,6 +1,7 @@
 """Conformance checks and fakes for the tests of plug-ins; they need neither pytest nor torch.
 
 Each `check_...` returns the violations, a sentence each: `assert check_game(MyGame) == []` is a whole test.
+What only the author can decide is a `Notice`, an ordinary warning.
 """
 
 from spiral.testing.bots import check_bot
@@ -12,11 +13,13 @@ from spiral.testing.games import check_game
 from spiral.testing.plugins import CHECKED_KINDS, check
 from spiral.testing.rewards import check_reward
 from spiral.testing.samplers import check_sampler
+from spiral.testing.violations import Notice
 
 __all__ = [
     "CHECKED_KINDS",
     "ChatAnswer",
     "ChatServer",
+    "Notice",
     "ScriptedBot",
     "ScriptedEngine",
     "check",

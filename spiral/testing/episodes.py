@@ -36,7 +36,8 @@ def random_episode(rng: random.Random, game: str) -> Episode:
         for player, (amount, own) in enumerate(zip(returns, turns, strict=True))
     )
     offender = order[-1] if order and not turns[order[-1]][-1].legal else None
-    ending: Ending = "finished" if offender is None else "illegal"
+    whole: Ending = rng.choice(("finished", "cut"))
+    ending = whole if offender is None else "illegal"
     return Episode(game, deal, tuple(policies), tuple(returns), trajectories, tuple(order), ending, offender)
 
 

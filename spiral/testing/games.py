@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from spiral.api.games import IllegalMove, is_zero_sum, worst_return
+from spiral.api.games import IllegalMove, is_zero_sum, judges_cut_matches, worst_return
 from spiral.testing import information
 from spiral.testing.playing import (
     MAX_COMPARED,
@@ -39,9 +39,10 @@ def check_game(factory: GameFactory, *, num_matches: int = 50, seed: int = 0) ->
     - Members and answers have the promised types; random legal play ends, with returns within what is declared.
     - All chance comes from the `rng` of `reset`; instances share nothing; a reset game is as good as a new one.
     - A match survives deepcopy and pickle.
-    - `observe` and `legal_moves` change nothing; `play` takes every legal move, and refuses every other one with
-      IllegalMove and without a trace.
-    - No observation leaks what its player may not know; `deals`, `resample` and the flags agree with play.
+    - `observe`, `legal_moves` and `judge` change nothing; `play` takes every legal move, and refuses every other one
+      with IllegalMove and without a trace.
+    - No observation leaks what its player may not know; `deals`, `resample` and the flags agree with play. A game that
+      does not say whether anything is hidden, and hides nothing, gets a `Notice`, a warning.
 
     Plays `num_matches` matches of random legal moves, and probes some positions of each. The checks come in stages and
     end after the first stage with violations, since a later stage relies on the earlier ones. Deterministic in `seed`.
@@ -60,6 +61,7 @@ def check_game(factory: GameFactory, *, num_matches: int = 50, seed: int = 0) ->
         [
             partial(_check_queries, factory, matches, "observe"),
             partial(_check_queries, factory, matches, "legal_moves"),
+            partial(_check_judge, factory, matches),
             partial(_check_legal_moves, factory, matches),
             partial(_check_illegal_moves, factory, matches),
             partial(information.check_deals, factory, seed),
@@ -233,6 +235,27 @@ def _check_queries(factory: GameFactory, matches: Sequence[FinishedMatch], metho
                 f"{method}() changes the match: after more calls, {difference} (the game called more often first); "
                 "assign in reset and play alone"
             )
+
+
+def _check_judge(factory: GameFactory, matches: Sequence[FinishedMatch]) -> None:
+    """Of a game with `judge`: it is as sound as `returns` wherever a match may be cut, and changes nothing."""
+    for start, moves in _positions(matches) if judges_cut_matches(factory()) else ():
+        match = PlayedMatch(factory, start, moves)
+        game: Any = match.game
+        if game.current_player() is None:
+            continue
+        with doing(f"judge() {match.where()}"):
+            judged: Any = game.judge()
+        fits = isinstance(judged, list | tuple) and len(judged) == game.num_players and all(map(is_finite, judged))
+        if not fits or min(judged) < worst_return(game) - 1e-9 or (is_zero_sum(game) and abs(sum(judged)) > 1e-9):
+            raise Violation(
+                f"judge() is {short(judged)}; return what returns() promises: a finite number for each of the "
+                f"{game.num_players} players, none below worst_return, that add up to 0 where zero_sum is declared "
+                f"{match.where()}"
+            )
+        difference = first_difference(match, PlayedMatch(factory, start, moves), random.Random(11))
+        if difference:
+            raise Violation(f"judge() changes the match: {difference} (the game that judged first); let it only read")
 
 
 def _check_legal_moves(factory: GameFactory, matches: Sequence[FinishedMatch]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -29,7 +30,7 @@ from spiral.testing.playing import (
     play_out,
     seeded,
 )
-from spiral.testing.violations import Violation, doing, global_generators, is_finite, short
+from spiral.testing.violations import Notice, Violation, doing, global_generators, is_finite, short
 
 NUM_STARTS = 200
 """Random deals that are compared where the deals cannot be listed."""
@@ -223,9 +224,10 @@ def _check_unnoticed(before: View, after: View, player: int, match: PlayedMatch)
 def check_leaks(factory: GameFactory, matches: Sequence[FinishedMatch], seed: int) -> Iterator[str]:
     """Of a game without `resample`: no observation always determines what another player observes.
 
-    Public chance looks the same as a leak, so a game where nothing is hidden must declare it, and one where player p
-    hides nothing from player q must have `resample`. A pair is reported only if no opening of up to 3 moves leaves a
-    secret: later play may rightly reveal everything, and private information may be dealt late. Yields violations.
+    Public chance looks the same as a leak, so only a game that says `perfect_information = False` is known to hide
+    something: of that one violations are yielded, and of a game that says nothing one `Notice` is given. Where player p
+    hides nothing from player q, `resample` tells so. A pair is reported only if no opening of up to 3 moves leaves a
+    secret: later play may rightly reveal everything, and private information may be dealt late.
     """
     game = factory()
     if game.num_players == 1 or has_perfect_information(game) or is_resamplable(game):
@@ -236,15 +238,27 @@ def check_leaks(factory: GameFactory, matches: Sequence[FinishedMatch], seed: in
     openings = sorted({match.moves[:length] for match in matches[:4] for length in range(4)}, key=len)
     # After one opening all positions have the same moves, so that their observations differ by the deal alone.
     samples = [list(_observations_after(factory, starts, opening)) for opening in openings]
+    found: list[tuple[int, int, str]] = []
     for p, q in itertools.permutations(range(game.num_players), 2):
         verdicts = [_determined([(texts[p], texts[q]) for texts in sample], exact) for sample in samples]
         if True in verdicts and False not in verdicts:
             leak, secret = (short(samples[verdicts.index(True)][0][player], 50) for player in (q, p))
+            seen = f"in {len(starts)} deals, observe({q}) always gave away observe({p})"
+            found.append((p, q, f"{seen}, such as {secret} when it was {leak}"))
+    if hasattr(game, "perfect_information"):
+        for p, q, seen in found:
             yield (
-                f"observe({q}) leaks what player {p} sees: in {len(starts)} deals, observe({q}) always gave away "
-                f"observe({p}), such as {secret} when it was {leak}; hide it, or declare perfect_information = True if "
+                f"observe({q}) leaks what player {p} sees: {seen}; hide it, or declare perfect_information = True if "
                 f"nothing is hidden, or add resample(player, rng) if only player {p} has no secret from player {q}"
             )
+    elif found:
+        _, _, seen = found[0]
+        more = f", and so with {len(found) - 1} more pairs of players" if len(found) > 1 else ""
+        text = (
+            f"{seen}{more}; the game does not say whether anything is hidden: declare perfect_information = True if "
+            "nothing is, else hide it and declare perfect_information = False, which makes this a violation"
+        )
+        warnings.warn(text, Notice, stacklevel=2)
 
 
 def _observations_after(

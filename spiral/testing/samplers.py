@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from spiral.api.errors import SpiralError
-from spiral.api.policies import OpponentSampler
+from spiral.api.policies import OpponentSampler, uses_members
 from spiral.api.records import LEARNER, PolicyId
 from spiral.api.training import RecordsEpisodes, Stateful
 from spiral.plugins.registry import Plugins
@@ -73,6 +73,8 @@ class _Trial:
             raise Violation(
                 f"seat returned {short(unknown[0])}, which is not in the pool; pool.bot(name) adds a bot to it"
             )
+        if MEMBER in policies and not uses_members(self.sampler):
+            raise Violation(f"uses_members is False and seat returned {policies}, which holds a member; drop that flag")
         if LEARNER not in policies:
             raise Violation(f"seat returned {policies} without '{LEARNER}'; return the learner for one player at least")
 

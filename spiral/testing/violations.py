@@ -1,4 +1,4 @@
-"""Defines `Violation`, runs the checks of the kit, and turns the exceptions of a plug-in into violations."""
+"""Defines `Violation` and `Notice`, runs the checks of the kit, and turns a plug-in's exceptions into violations."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ Check = Callable[[], Iterable[str] | None]
 class Violation(Exception):
     """A plug-in does not keep its contract. The message is one sentence for its author: what was asked, what the
     plug-in did, and the remedy."""
+
+
+class Notice(UserWarning):
+    """Something that may be meant as it is, which the author alone can say: a warning, and no violation. The message
+    is one sentence: what was seen, and the declaration that settles it."""
 
 
 def run_checks(*stages: Sequence[Check]) -> list[str]:

@@ -18,7 +18,14 @@ from spiral.plugins.registry import Plugins
 from spiral.policies.pool import AVERAGED, Pool
 from spiral.selfplay.match import TurnRecord
 from spiral.selfplay.rollouts import Rollouts
-from spiral.selfplay.setup import PlaySetup, TrainingSetup, add_members, make_play_setup, make_training_setup
+from spiral.selfplay.setup import (
+    PlaySetup,
+    TrainingSetup,
+    add_members,
+    load_opponents,
+    make_play_setup,
+    make_training_setup,
+)
 from spiral.theory.best_response import NashConv
 from spiral.training.initial_weights import warm_start_weights
 
@@ -66,7 +73,7 @@ def make_components(config: Config, plugins: Plugins, progress: Progress, fresh:
     play = make_play_setup(config, plugins)
     training = make_training_setup(config, plugins)
     add_members(config, play)
-    opponents = [play.loader.load(text) for text in config.evaluate.opponents]
+    opponents = load_opponents(config, play)
     if fresh:
         warm_start_weights(config, play, plugins, progress)
     # After the warm start: the learner copies the weights into its average and its reference.

@@ -37,6 +37,7 @@ class Training:
         self.config, self.run, self._fresh = config, run, fresh
         self.components = make_components(config, plugins, progress, fresh)
         setup = self.components.play
+        setup.pool.keep_in(run.bots)
         open_games = [name for name, make in setup.games.items() if has_perfect_information(make())]
         self.monitor = HealthMonitor(config.health, config.evaluate.matches, open_games)
         self.recovery = Recovery(self.components, run, self.monitor, plugins.hook)

@@ -17,6 +17,7 @@ def summarise(
     credits = [a for row in advantages for a in row]
     metrics = {
         "play/turns_per_game": _mean([len(e.players) for e in episodes]),
+        metric_names.CUT_GAMES: float(sum(e.ending == "cut" for e in episodes)),
         metric_names.ILLEGAL_RATE: _mean([e.ending == "illegal" for e in episodes]),
         "play/reply_tokens": _mean([len(t.reply) for t in turns]),
         "play/cut_off_rate": _mean([t.finish == "length" for t in turns]),
@@ -30,6 +31,7 @@ def summarise(
         metrics[metric_names.of_game("play", game, "games")] = float(len(played))
         metrics[metric_names.of_game("play", game, "turns")] = _mean([len(e.players) for e in played])
         metrics[metric_names.of_game("play", game, "illegal_rate")] = _mean([e.ending == "illegal" for e in played])
+        metrics[metric_names.of_game("play", game, "cut_rate")] = _mean([e.ending == "cut" for e in played])
         for player in range(len(played[0].returns)):
             metrics[metric_names.of_game("play", game, metric_names.of_player("return", player))] = _mean(
                 [e.returns[player] for e in played]

@@ -205,6 +205,31 @@ def test_a_run_that_could_not_begin_leaves_its_directory_free(tmp_path):
     assert not path.exists()
 
 
+@pytest.mark.parametrize("words", [[], ["warm_start.max_steps=0"], ["model.args.context=34"]])
+def test_a_context_without_room_for_a_reply_is_refused_at_start(words, tmp_path):
+    """Tic-tac-toe asks with 19 tokens: a reply of 16 needs a context of 35. Nothing is played, and nothing is left."""
+    path = tmp_path / "r"
+    words = ["train", *SMALL, "games=tic_tac_toe", "model.args.context=20", *words, "--run-dir", str(path)]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert len(result.output.splitlines()) == 1
+    for told in ("game tic_tac_toe", "prompt of 19 tokens", "16 may", "model.args.context", "rollout.max_new_tokens"):
+        assert told in result.output
+    assert not path.exists()
+
+
+def test_every_command_that_asks_a_run_refuses_a_context_without_room(tmp_path):
+    """The run's own config is changed afterwards, as a longer reply may be asked for by hand."""
+    path = tmp_path / "r"
+    words = ["games=tic_tac_toe", "model.args.context=35", "steps=1", "evaluate.every=0", "--run-dir", str(path)]
+    assert CliRunner().invoke(main, ["train", *SMALL, *words]).exit_code == 0
+    kept = (path / "config.yaml").read_text(encoding="utf-8")
+    (path / "config.yaml").write_text(kept.replace("max_new_tokens: 16", "max_new_tokens: 17"), encoding="utf-8")
+    for command in (["eval", str(path)], ["exploitability", str(path)], ["play", str(path)]):
+        result = CliRunner().invoke(main, command)
+        assert (result.exit_code, "leaves room for a reply of 16" in result.output) == (2, True), result.output
+
+
 @pytest.mark.slow
 def test_two_processes_train_what_one_would(tmp_path):
     """accelerate launch with 2 processes on the CPU: the same games, and weights that differ by rounding."""

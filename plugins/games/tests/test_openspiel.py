@@ -272,3 +272,45 @@ def test_choices_made_at_once_are_redrawn_and_the_past_is_not():
 
 def test_public_names_are_what_the_package_says():
     assert all(hasattr(openspiel, name) for name in openspiel.__all__)
+
+
+# Games that a run cuts
+
+
+def test_a_cut_game_is_worth_what_was_paid_so_far():
+    """2048 pays in play; chess at the end alone."""
+    game = fresh("2048")
+    for _ in range(30):
+        game.play(random.Random(len(game.state.history())).choice(game.legal_moves()))
+    assert game.judge() == game.returns() != [0.0]
+    assert fresh("chess").judge() == [0.0, 0.0]
+
+
+def test_repeated_leduc_poker_is_judged_to_a_sum_of_zero():
+    """OpenSpiel pays the winner of a hand before it takes from the loser."""
+    sums = set()
+    for seed in range(20):
+        game, rng = fresh("repeated_leduc_poker", seed), random.Random(seed)
+        while game.current_player() is not None:
+            sums.add(sum(game.returns()))
+            assert sum(game.judge()) == 0
+            game.play(rng.choice(game.legal_moves()))
+    assert sums != {0.0}
+
+
+@pytest.mark.parametrize("cut", ["draw", "judge"])
+def test_chess_trains_on_games_that_are_cut(cut):
+    """Forty games, none over after 10 moves: forty draws, and none is replaced."""
+    from spiral.config.schema import RolloutConfig
+    from spiral.plugins.registry import Plugins
+    from spiral.policies.pool import Pool
+    from spiral.selfplay.fixed_seats import FixedSeats
+    from spiral.selfplay.rollouts import Rollouts
+
+    pool = Pool(Plugins.installed())
+    seats = FixedSeats("chess", [pool.bot("random")] * 2)
+    config = RolloutConfig(max_turns=10, cut=cut)
+    played = Rollouts({"chess": lambda: open_spiel_game("chess")}, seats, seats, pool, config)
+    episodes = played.play(40, (0, "chess"))
+    assert {(e.ending, e.returns, len(e.players)) for e in episodes} == {("cut", (0.0, 0.0), 10)}
+    assert played.voided == []

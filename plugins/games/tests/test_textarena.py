@@ -217,6 +217,22 @@ def test_a_match_is_cut_after_max_turns_and_gives_every_player_0():
         game.play("roll")
 
 
+def test_a_run_cuts_a_longer_match_and_trains_on_it():
+    """Twenty games of chess, none over after 6 moves: twenty draws, and none is replaced."""
+    from spiral.config.schema import RolloutConfig
+    from spiral.plugins.registry import Plugins
+    from spiral.policies.pool import Pool
+    from spiral.selfplay.fixed_seats import FixedSeats
+    from spiral.selfplay.rollouts import Rollouts
+
+    pool = Pool(Plugins.installed())
+    seats = FixedSeats("chess", [pool.bot("random")] * 2)
+    rollouts = Rollouts({"chess": lambda: TextArenaGame("Chess-v0")}, seats, seats, pool, RolloutConfig(max_turns=6))
+    episodes = rollouts.play(20, (0, "chess"))
+    assert {(e.ending, e.returns, len(e.players)) for e in episodes} == {("cut", (0.0, 0.0), 6)}
+    assert rollouts.voided == []
+
+
 def test_more_players_than_usual_can_sit_down():
     game = begun("Snake-v0", players=4)
     assert game.num_players == 4

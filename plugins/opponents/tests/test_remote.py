@@ -1,7 +1,6 @@
 """A remote model as a bot: what it is asked, what it may spend, and that its key is shown nowhere."""
 
 import inspect
-import json
 import random
 import re
 import threading
@@ -17,7 +16,6 @@ from spiral_opponents.openai_chat.bot import Remote
 from spiral import IllegalMove, SpiralError, Unavailable
 from spiral.config.loading import parse_plugin
 from spiral.plugins.registry import Plugins
-from spiral.policies.pool import Pool
 from spiral.testing import ChatAnswer, ChatServer, check_bot
 
 
@@ -112,7 +110,7 @@ def test_the_key_is_the_environment_variables_and_is_shown_nowhere(monkeypatch):
     assert "MY_KEY" in messages[0]
     assert "bad key ***" in messages[1]
     assert "bad key ***" in messages[2]
-    assert "sk-secret" not in f"{messages} {bot!r} {vars(bot)} {vars(bot._account)} {bot.state}"
+    assert "sk-secret" not in f"{messages} {bot!r} {vars(bot)} {vars(bot._account)} {bot.spent}"
 
 
 @pytest.mark.parametrize(("key", "says"), [("", "is not set"), ("a\nb: c", "no key has"), ("ключ", "no key has")])
@@ -150,7 +148,7 @@ def test_arguments_that_make_no_sense_are_a_sentence_at_once(args, says):
     assert "secret" not in str(error.value)
 
 
-# Budget and state
+# Budget
 
 
 def test_everything_spent_is_counted_and_priced():
@@ -159,11 +157,12 @@ def test_everything_spent_is_counted_and_priced():
         bot = bot_for(server, retries=1, prompt_price=2.0, reply_price=4.0)
         choose(bot)
         choose(bot)
-    assert bot.state == {
+    assert bot.spent == {
         "calls": 3,
         "prompt_tokens": 20,
         "reply_tokens": 10,
         "cost": pytest.approx(2 * (10 * 2 + 5 * 4) / 1e6),
+        "reserved": 0.0,
         "failures": {"http 500": 1},
     }
 
@@ -174,8 +173,8 @@ def test_usage_that_is_not_given_counts_as_the_most_it_can_be(usage):
     with ChatServer([ChatAnswer("bet", usage=usage)]) as server:
         bot = bot_for(server, max_tokens=1000, reply_price=1.0)
         choose(bot)
-    assert bot.state["cost"] == pytest.approx(1000 / 1e6)
-    assert bot.state["reply_tokens"] == 0
+    assert bot.spent["cost"] == pytest.approx(1000 / 1e6)
+    assert bot.spent["reply_tokens"] == 0
 
 
 def test_a_call_that_was_given_up_may_have_cost_the_most():
@@ -184,7 +183,7 @@ def test_a_call_that_was_given_up_may_have_cost_the_most():
         bot = bot_for(server, max_tokens=1000, timeout_s=0.3, reply_price=1.0)
         with pytest.raises(Unavailable):
             choose(bot)
-    assert bot.state["cost"] == pytest.approx(1000 / 1e6)
+    assert bot.spent["cost"] == pytest.approx(1000 / 1e6)
 
 
 def test_a_budget_of_calls_is_exact_among_threads():
@@ -192,7 +191,7 @@ def test_a_budget_of_calls_is_exact_among_threads():
     with ChatServer(lambda request: "bet") as server:
         bot = bot_for(server, max_calls=13)
         results = in_threads(8, 40, lambda: choose(bot))
-    assert len(server.requests) == bot.state["calls"] == 13
+    assert len(server.requests) == bot.spent["calls"] == 13
     assert results.count("bet") == 13
     refusals = [r for r in results if r != "bet"]
     assert {type(r) for r in refusals} == {SpiralError}
@@ -208,7 +207,7 @@ def test_a_budget_of_cost_is_never_exceeded_and_used_up_as_far_as_it_is_safe():
         bot = bot_for(server, max_tokens=100, reply_price=1e6, max_cost=200.0)
         results = in_threads(8, 40, lambda: choose(bot))
     assert len(server.requests) == results.count("bet") == 21
-    assert bot.state["cost"] == 105.0
+    assert bot.spent["cost"] == 105.0
     assert any("max_cost" in str(r) for r in results)
 
 
@@ -217,23 +216,6 @@ def test_retries_are_part_of_the_budget():
         with pytest.raises(SpiralError, match="budget of 2 calls"):
             ask(server.url, retries=5, max_calls=2)
         assert len(server.requests) == 2
-
-
-def test_what_was_spent_survives_a_resume():
-    """A pool's state, through JSON, into a new pool: the budget goes on where it was."""
-    with ChatServer(lambda request: "bet") as server:
-        args = {"model": "tiny", "url": server.url, "max_calls": 3}
-        before, after = Pool(Plugins.installed()), Pool(Plugins.installed())
-        name = before.bot("remote", **args)
-        for _ in range(2):
-            choose(before.bot_of(name))
-        assert after.bot("remote", **args) == name
-        after.state = json.loads(json.dumps(before.state))
-        assert after.bot_of(name).state == before.bot_of(name).state == before.state["bots"][name]
-        assert choose(after.bot_of(name)) == "bet"
-        with pytest.raises(SpiralError, match="budget"):
-            choose(after.bot_of(name))
-        assert before.bot_of(name).state["calls"] == 2
 
 
 def in_threads(num_threads, num_calls, call):

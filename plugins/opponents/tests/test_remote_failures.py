@@ -105,8 +105,8 @@ def test_an_answer_without_a_whole_reply_is_unavailable_by_its_cause(kind):
     assert error.value.cause == cause
     assert "remote bot tiny at http://127.0.0.1:" in str(error.value)
     assert len(server.requests) == num_calls
-    assert bot.state["failures"] == {cause: num_calls}
-    assert bot.state["calls"] == num_calls
+    assert bot.spent["failures"] == {cause: num_calls}
+    assert bot.spent["calls"] == num_calls
     if cause == "timeout":
         assert 2 * timeout_s <= took < 2 * timeout_s + 3
 
@@ -118,8 +118,8 @@ def test_a_failure_that_passes_costs_nothing_but_a_call(kind):
     with ChatServer([answer, "check"]) as server:
         bot = bot_for(server, timeout_s=1.5 if cause == "timeout" else 20.0, retries=1)
         assert choose(bot) == "check"
-    assert bot.state["calls"] == 2
-    assert bot.state["failures"] == {cause: 1}
+    assert bot.spent["calls"] == 2
+    assert bot.spent["failures"] == {cause: 1}
 
 
 @pytest.mark.parametrize("status", [201, 301, 400, 401, 403, 404, 405, 422])
@@ -148,7 +148,7 @@ def test_no_server_at_the_address():
         with pytest.raises(Unavailable, match="no move in 3 calls; ConnectionRefusedError") as error:
             choose(bot)
     assert error.value.cause == "connection"
-    assert bot.state["failures"] == {"connection": 3}
+    assert bot.spent["failures"] == {"connection": 3}
 
 
 def test_a_server_that_speaks_no_tls():
@@ -246,7 +246,7 @@ def test_a_server_that_accepts_no_connection():
         with pytest.raises(Unavailable) as error:
             choose(bot)
     assert error.value.cause == "timeout"
-    assert bot.state["cost"] == 0.0
+    assert bot.spent["cost"] == 0.0
 
 
 def test_a_server_that_reads_slowly_holds_no_caller():

@@ -155,7 +155,7 @@ def test_a_failure_costs_its_own_game_alone(kind, turn):
     assert game.cause == cause
     assert str(random.Random(game.deal).getrandbits(32)) == answers.doomed
     assert game.moves == ("a", "b", "a")[: 2 * turn - 1]
-    failures = bot.state["failures"]
+    failures = bot.spent["failures"]
     assert set(failures) == {cause}
     assert failures[cause] == words.count(answers.doomed) - (turn - 1) or cause == "timeout"
     assert len(episodes) == NUM_GAMES

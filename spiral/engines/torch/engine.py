@@ -20,9 +20,10 @@ from torch import Tensor
 
 from spiral.api.errors import PromptTooLong, SpiralError
 from spiral.api.records import Completion, PolicyId, Request
+from spiral.api.training import check_room
 from spiral.engines.torch.kv_cache import KeyValues, PrefixCache
 from spiral.engines.torch.slots import Slots, draw
-from spiral.models.logits import TokenLogits, load_parameters
+from spiral.models.logits import TokenLogits, context_length, load_parameters
 
 Ids = tuple[int, ...]
 _LOW = (1 << 32) - 1
@@ -40,15 +41,19 @@ class TorchEngine:
                 f"engine torch was given max_rows={max_rows} and prefill_tokens={prefill_tokens}; both must be above 0"
             )
         self._model = model
+        self.context = context_length(model)
         self._limits = (max_rows, prefill_tokens)
         self._lanes: dict[PolicyId, _Lane] = {}
 
     def submit(self, request: Request) -> None:
-        """Queue one request. Raises SpiralError for a policy without weights."""
+        """Queue one request. Raises SpiralError for a policy without weights, PromptTooLong as `Engine` says."""
         lane = self._lanes.get(request.policy)
         if lane is None:
             known = ", ".join(sorted(self._lanes)) or "none"
             raise SpiralError(f"the engine has no weights for '{request.policy}' (it has: {known}); load_weights first")
+        if not request.prompt:
+            raise PromptTooLong("a prompt of 0 tokens has nothing that a reply could follow; encode at least one")
+        check_room(self, len(request.prompt), request.sampling.max_new_tokens)
         lane.submit(request)
 
     def step(self) -> list[Completion]:
@@ -107,7 +112,7 @@ class _Lane:
         self._device = model.device
         self._dtype: torch.dtype = model.dtype
         self._keys = KeyValues(model.config, max_rows, self._device, self._dtype)
-        self._context = int(getattr(model.config, "max_position_embeddings", 1 << 30))
+        self._context = context_length(model)
         self._prefixes = PrefixCache()
         self._max_rows, self._prefill_tokens = max_rows, prefill_tokens
         self._version = 0
@@ -133,12 +138,6 @@ class _Lane:
         return self.num_requests > 0
 
     def submit(self, request: Request) -> None:
-        room = self._context - len(request.prompt)
-        if room < 1 or not request.prompt:
-            raise PromptTooLong(
-                f"a prompt of {len(request.prompt)} tokens does not fit the model's context of {self._context}; "
-                "use a model with a longer context, or a game or prompt format with shorter text"
-            )
         self._pending.setdefault(request.prompt, []).append(request)
         self.num_requests += 1
 
@@ -189,7 +188,7 @@ class _Lane:
                 self._texts.append(list(text))
                 continue
             requests = self._pending.pop(text)
-            self._slots.add(requests, [row] * len(requests), [self._context - len(text)] * len(requests))
+            self._slots.add(requests, [row] * len(requests))
             self._texts.append(list(text))
         return logits
 

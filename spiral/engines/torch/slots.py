@@ -29,8 +29,8 @@ class Slots:
         self._logprobs = np.empty((0, 1))
         self._stops = np.empty((0, 1), np.int64)
 
-    def add(self, requests: Sequence[Request], rows: Sequence[int], rooms: Sequence[int]) -> None:
-        """Give each request a slot on its row; its reply may have at most `room` tokens, whatever it asks for."""
+    def add(self, requests: Sequence[Request], rows: Sequence[int]) -> None:
+        """Give each request a slot on its row."""
         if not requests:
             return
         samplings = [request.sampling for request in requests]
@@ -42,7 +42,7 @@ class Slots:
         self.row[slots], self._length[slots] = rows, 0
         self._seed[slots] = [request.seed for request in requests]
         self.temperature[slots] = [sampling.temperature for sampling in samplings]
-        self._limit[slots] = np.minimum(rooms, [sampling.max_new_tokens for sampling in samplings])
+        self._limit[slots] = [sampling.max_new_tokens for sampling in samplings]
         for sampling in distinct:
             alike = slots if len(distinct) == 1 else slots[[s is sampling for s in samplings]]
             self._stops[alike] = _NEVER

@@ -42,6 +42,8 @@ class Result:
     """One a place of the line-up."""
     offender: int | None
     """The place whose illegal move ended the game."""
+    cut: bool = False
+    """Whether the game was cut at `rollout.max_turns`."""
 
     def returns_of(self, player: int) -> list[float]:
         """The returns at the places that a player had."""
@@ -196,6 +198,7 @@ def _cell(row: int, column: int, met: Sequence[Meeting], alone: bool, extent: Ex
         **dict(zip(("margin", "margin_low", "margin_high"), margin, strict=True)),
         **dict(zip(("return", "return_low", "return_high"), returns, strict=True)),
         "illegal": sum(result.offended(row) for result in results) / len(results),
+        "cut": sum(result.cut for result in results) / len(results),
         "by_player": [_as_player(results, row, column, player) for player in range(len(results[0].line_up))],
     }
 

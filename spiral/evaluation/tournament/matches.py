@@ -11,6 +11,7 @@ from spiral.api.records import Episode, PolicyId, VoidedGame
 from spiral.evaluation.matches import MatchRunner
 from spiral.evaluation.tournament.entrants import Participants
 from spiral.evaluation.tournament.pairing import LineUp
+from spiral.selfplay.rollouts import TOO_MANY_TURNS
 
 PATIENCE = 3
 """Voided games a deal after which a line-up is given up, and the player that failed most is withdrawn."""
@@ -23,7 +24,7 @@ class TournamentMatches:
         self._participants = participants
         self.failures: list[list[str]] = [[] for _ in participants.policies]
         self.voided: list[VoidedGame] = []
-        """Games that misbehaved by themselves."""
+        """Games that misbehaved by themselves, or were cut where `rollout.cut` voids those."""
         self.withdrawn: dict[int, str] = {}
         """Player -> why it plays no more."""
 
@@ -54,7 +55,7 @@ class TournamentMatches:
                 raise
             return None
         finally:
-            self.voided += [game for game in rollouts.voided if game.cause == "game"]
+            self.voided += [game for game in rollouts.voided if game.cause in ("game", TOO_MANY_TURNS)]
 
     def _failed(self, policy: PolicyId, cause: str) -> None:
         self.failures[self._participants.policies.index(policy)].append(cause)

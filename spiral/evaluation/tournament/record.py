@@ -26,7 +26,7 @@ from spiral.plugins.registry import Plugins, label
 from spiral.runs.files import write_atomic
 from spiral.seeds import derive
 
-RULES = ("illegal", "penalty", "retries", "max_turns", "deadline_s")
+RULES = ("illegal", "penalty", "retries", "max_turns", "cut", "deadline_s")
 """Which of the first run's `rollout` settings hold in a tournament."""
 MAX_VOIDED = 20
 """Voided games that are kept with their moves."""
@@ -106,6 +106,7 @@ def _player(tournament: Tournament, number: int, summary: Json | None, table: Se
         "games": len(results),
         "score": sum(scores) / len(scores) if scores else None,
         "illegal": sum(r.offended(number) for r in results) / max(1, len(results)),
+        "cut": sum(r.cut for r in results) / max(1, len(results)),
         "voided": dict(sorted(Counter(matches.failures[number]).items())),
         "withdrawn": number in matches.withdrawn,
         "mu": rating.mu,

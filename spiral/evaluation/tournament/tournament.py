@@ -116,7 +116,10 @@ class Tournament:
         alone = self.participants.num_players == 1
         played = self.pair_results.setdefault(block.players, PairResults(block.players, alone))
         for deal in zip(*games, strict=True):
-            results = [Result(line_up, e.returns, e.offender) for line_up, e in zip(line_ups, deal, strict=True)]
+            results = [
+                Result(line_up, e.returns, e.offender, e.ending == "cut")
+                for line_up, e in zip(line_ups, deal, strict=True)
+            ]
             played.meetings.append(tuple(results))
             self.num_games += len(results)
             if alone:

@@ -14,7 +14,7 @@ from spiral.runs.metric_names import MetricName
 
 GROUPS = {"eval": "exact", "play": "play", "health": "health", "pool": "pool"}
 """Stage of a metric -> its group in the index; results against an opponent stand under `matches`."""
-EXACT = ("nash_conv", "illegal_mass")
+EXACT = ("nash_conv", "illegal_mass", "return")
 """Evaluations that make a name a game's: what else an evaluation measures need not be a game."""
 
 

@@ -31,7 +31,8 @@ def vital_signs(
     with a 95% interval; each player weighs the same as the learner's, so that a strong or weak opponent cancels out.
     `edge_mirror` and its interval: the same in games of the learner against itself alone, where there are others too.
     `win_pN`: of the games that one player won, the share that went to player N; weighed as `edge`.
-    `draw_rate`: share of games in which no single player did best.
+    `draw_rate`: share of games in which no single player did best; those that were cut are left out.
+    `cut_games`: share of games that were cut at `rollout.max_turns`.
     `illegal_pN`: of the games in which the learner was player N, the share that its illegal move ended.
     `entropy_pN`: nats a turn, minus the mean log-probability of the sampled replies, which is an unbiased estimate.
     `reply_tokens_pN`, `cut_off`: mean length of the learner's replies, and the share that ran out of tokens.
@@ -93,10 +94,13 @@ def _balanced(played: Sequence[Episode]) -> list[float]:
 
 def _endings(played: Sequence[Episode]) -> Signs:
     num = len(played[0].returns)
-    signs: Signs = {}
+    # A game that was cut may count as a draw, and is no sign of good play, as draws are.
+    ends = [e for e in played if e.ending != "cut"]
+    signs: Signs = {"cut_games": 1 - len(ends) / len(played)}
     if num > 1:
         winners = [_winner(e.returns) for e in played]
-        signs["draw_rate"] = winners.count(None) / len(winners)
+        if ends:
+            signs["draw_rate"] = sum(_winner(e.returns) is None for e in ends) / len(ends)
         won = [(e, winner) for e, winner in zip(played, winners, strict=True) if winner is not None]
         if weights := _balanced([e for e, _ in won]):
             for player in range(num):

@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -82,6 +83,8 @@ def test_a_tally_by_hand():
     assert found.mean_return == pytest.approx(0.25)
     assert found.return_error == pytest.approx(1.959964 * math.sqrt(35 / 12 / 4))
     assert found.interval(found.wins) == wilson_interval(2, 4)
+    assert found.cut == 0
+    assert tally([*episodes, replace(_episode((0.0, 0.0)), ending="cut")], 0).cut == 1
     other = tally(episodes, 1)
     assert (other.wins, other.draws, other.losses, other.illegal) == (1, 1, 2, 0)
 
@@ -108,6 +111,15 @@ def test_who_won(returns, results):
 
 
 # Exact tables
+
+
+def test_a_move_without_room_has_no_probability():
+    """One sentence, not the model's own complaint."""
+    model, tokenizer = MODELS["byte-0.1m"](context=20)
+    with pytest.raises(SpiralError, match="prompt of 21 tokens and a move of 5 do not fit the model's context of 20"):
+        move_probabilities(
+            TokenLogits(model.eval()), Prompter(PlainFormat(tokenizer)), "", GameTree.of(KuhnPoker()).decisions
+        )
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +266,7 @@ def test_the_evaluators_metrics(runner, kuhn):
     """Rates by chair that add up to 1, with the interval of the wins, for each game and bot."""
     _, _, prompter, _ = kuhn
     config = load(overrides=["evaluate.matches=10"]).evaluate
-    evaluator = Evaluator({"kuhn": KuhnPoker}, ["bot:meek"], runner, prompter, config)
+    evaluator = Evaluator({"kuhn": KuhnPoker}, {"kuhn": ["bot:meek"]}, runner, prompter, config)
     metrics = evaluator.matches(AVERAGED, (1,))
     for player in (0, 1):
         prefix = f"eval/kuhn/vs/meek/p{player}"
@@ -271,6 +283,9 @@ def test_large_games_are_measured_by_matches_alone(runner, kuhn):
     model, _, prompter, _ = kuhn
     lm = TokenLogits(model)
     for words in (["evaluate.max_nodes=5"], ["evaluate.exploitability=false"]):
-        assert Evaluator({"kuhn": KuhnPoker}, [], runner, prompter, load(overrides=words).evaluate).exact(lm) == {}
-    exact = Evaluator({"kuhn": KuhnPoker}, [], runner, prompter, load().evaluate).exact(lm)
+        assert (
+            Evaluator({"kuhn": KuhnPoker}, {"kuhn": []}, runner, prompter, load(overrides=words).evaluate).exact(lm)
+            == {}
+        )
+    exact = Evaluator({"kuhn": KuhnPoker}, {"kuhn": []}, runner, prompter, load().evaluate).exact(lm)
     assert set(exact) == {"kuhn"}

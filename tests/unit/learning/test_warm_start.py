@@ -127,6 +127,35 @@ def test_a_format_without_one_reply_a_move_is_refused():
         _warm(MODELS["byte-0.1m"](context=256), form=lambda t: BoxedFormat(t, rules=False), max_steps=1)
 
 
+class Growing(TicTacToe):
+    """Its text outgrows the context in the middle of a match."""
+
+    def observe(self, player):
+        return super().observe(player) + "." * 16 * (9 - len(self.legal_moves()))
+
+
+def test_a_match_whose_text_outgrows_the_context_ends_there():
+    """Prompts of 19, 35 and 51 tokens fit a context of 64 with a reply of 12, and longer ones are not trained on."""
+    _, _, result = _warm(games={"growing": Growing}, max_steps=3, legal=1.0)
+    assert result.updates == 3
+
+
+def test_a_warm_start_without_room_says_so():
+    """One sentence, not the model's own complaint, whether the reply or a move has no room."""
+    with pytest.raises(SpiralError, match="prompt of 19 tokens leaves room for a reply of 1 .* context of 20, and 12"):
+        _warm(MODELS["byte-0.1m"](context=20), games={"ttt": TicTacToe}, max_steps=3)
+
+    class Wordy(TicTacToe):
+        def legal_moves(self):
+            return [move * 60 for move in super().legal_moves()]
+
+        def play(self, move):
+            super().play(move[0])
+
+    with pytest.raises(SpiralError, match="prompt of 19 tokens leaves room for a reply of 45 .*, and 61 may"):
+        _warm(games={"wordy": Wordy}, max_steps=3)
+
+
 # Dropout
 
 

@@ -4,9 +4,12 @@ import json
 
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from spiral.api.errors import ConfigError, RunError
+from spiral import hookimpl
+from spiral.api.errors import ConfigError, RunError, SpiralError
+from spiral.commands.main import main
 from spiral.config import loading as config
 from spiral.engines.waiting import Deadline, completions
 from spiral.evaluation.loaded_policy import LoadedPolicy
@@ -14,6 +17,8 @@ from spiral.evaluation.measurements import match_rows
 from spiral.evaluation.move_probabilities import move_probabilities
 from spiral.models.logits import TokenLogits, parameters
 from spiral.plugins.registry import Plugins
+from spiral.reports.terminal import headline
+from spiral.runs import metric_names
 from spiral.runs.directory import RunDir
 from spiral.selfplay import setup as assemble
 from spiral.selfplay.validation import check
@@ -43,7 +48,7 @@ def runs(tmp_path_factory):
 
 
 def _players(*words):
-    asked = config.load(None, [*TINY, *words])
+    asked = config.load(None, [*TINY, "opponents=mixture", *words])
     plugins = Plugins.installed()
     check(asked, plugins)
     made = assemble.make_play_setup(asked, plugins)
@@ -136,6 +141,95 @@ def test_a_member_of_a_game_that_is_not_played_is_refused():
     asked = config.load(None, ["pool.members=[{policy: random, games: [chess]}]"])
     with pytest.raises(ConfigError, match=r"random plays chess, which is none of the run's games: kuhn_poker"):
         check(asked, Plugins.installed())
+
+
+def test_a_policy_of_another_game_is_refused_at_start(runs):
+    """It would forfeit every match, and each would count as a win over it: one sentence a policy, for both lists."""
+    a, _ = runs
+    model = f"model:{a / 'checkpoints' / 'step-000002' / 'model'}"
+    for member in (f"run:{a}@2", model):
+        for key in ("pool.members", "evaluate.opponents"):
+            asked = config.load(None, ["games=tic_tac_toe", "opponents=mixture", f"{key}=['{member}']"])
+            with pytest.raises(ConfigError, match=f"{key}: {member} was trained on kuhn_poker and not on tic_tac_toe"):
+                check(asked, Plugins.installed())
+    asked = ["games=[kuhn_poker,tic_tac_toe]", "opponents=mixture", "pool.members.0.policy=x"]
+    both = config.load(None, [*asked[:2], f"pool.members=['run:{a}@2']"])
+    with pytest.raises(ConfigError, match=r"not on tic_tac_toe, .* limit this one to its own with \{policy: "):
+        check(both, Plugins.installed())
+    limited = [
+        f"{key}=[{{policy: 'run:{a}@2', games: [kuhn_poker]}}]" for key in ("pool.members", "evaluate.opponents")
+    ]
+    check(config.load(None, [*asked[:2], *limited]), Plugins.installed())
+    check(config.load(None, ["games=[{name: kuhn_poker, args: {rounds: 2}}]", *asked[1:2], f"pool.members=['run:{a}@2']"]),
+          Plugins.installed())  # fmt: skip
+    with pytest.raises(SpiralError, match="was trained on kuhn_poker and not on tic_tac_toe"):
+        match_rows(LoadedPolicy.of_run(_run(a.parent / "ttt", "games=tic_tac_toe")), None, [f"run:{a}"], 2)
+
+
+def test_a_bot_whose_moves_are_of_another_game_is_refused_at_start():
+    """It raises nothing, and each of its moves is illegal."""
+
+    class Chess:
+        def choose(self, game, player, rng):
+            return "e2e4"
+
+    class Bots:
+        @hookimpl
+        def register_bots(self, register):
+            register("chess", Chess)
+
+    plugins = Plugins.installed()
+    plugins.add(Bots(), "acme")
+    for words in (["evaluate.opponents=[chess]"], ["opponents=mixture", "pool.members=[chess]"]):
+        with pytest.raises(ConfigError, match="game kuhn_poker: bot:chess made the move 'e2e4', which is not legal"):
+            check(config.load(None, words), plugins)
+
+
+@pytest.mark.parametrize(
+    "opponents", ["mirror", "fixed", "{name: mixture, args: {weights: {learner: 1, snapshots: 1}}}"]
+)
+def test_members_that_the_sampler_never_seats_are_refused(opponents):
+    """They would be loaded, and never be met; a fallback that meets them is use enough."""
+    words = ["pool.members=[random]", "pool.every=2", f"opponents={opponents}"]
+    with pytest.raises(
+        ConfigError, match=r"pool.members lists random, whom opponent sampler '\w+' never seats; .*mixture"
+    ):
+        check(config.load(None, words), Plugins.installed())
+    check(config.load(None, [*words, "health={action: rollback, fallback: uniform_past}"]), Plugins.installed())
+
+
+def test_opponents_of_evaluation_can_be_limited_to_games(tmp_path):
+    """`perfect` cannot play Kuhn poker; a name alone plays all games."""
+    words = ["games=[kuhn_poker,tic_tac_toe]", "evaluate.opponents=[random,{policy: perfect, games: [tic_tac_toe]}]"]
+    run = _run(tmp_path / "r", *words, "steps=1", "evaluate.every=1", "evaluate.exploitability=false")
+    found = {metric_names.parse(name) for name in RunDir(run).metrics()[-1] if name.startswith("eval/")}
+    played = {(name.game, name.opponent) for name in found}
+    assert played == {("kuhn_poker", "random"), ("tic_tac_toe", "random"), ("tic_tac_toe", "perfect")}
+    rows = match_rows(LoadedPolicy.of_run(run), None, [], 2)
+    assert {(row["game"], row["opponent"]) for row in rows} == played
+
+
+def test_a_game_for_one_player_is_measured_without_opponents(tmp_path):
+    """No policy sits opposite: no row, metric or line says "against random", and a bot that cannot play it is no fault."""
+    words = [
+        "games=[guess_the_number,tic_tac_toe]",
+        "evaluate.opponents=[random,perfect]",
+        "steps=2",
+        "evaluate.every=1",
+    ]
+    run = _run(tmp_path / "r", *words, "evaluate.exploitability=false")
+    metrics = RunDir(run).metrics()[-1]
+    alone = {name for name in metrics if name.startswith("eval/guess_the_number/")}
+    assert alone == {f"eval/guess_the_number/{what}" for what in ("return", "return_low", "return_high", "cut")}
+    low, mean, high = (metrics[f"eval/guess_the_number/{what}"] for what in ("return_low", "return", "return_high"))
+    assert low <= mean <= high
+    assert headline(metrics)["return guess_the_number"] == (mean,)
+    rows = match_rows(LoadedPolicy.of_run(run), None, [], 4)
+    assert [(row["opponent"], row["player"]) for row in rows if row["game"] == "guess_the_number"] == [(None, 0)]
+    shown = CliRunner().invoke(main, ["eval", str(run), "--games", "4"]).output.splitlines()
+    assert [line for line in shown if "guess_the_number" in line] == [shown[0]]
+    assert shown[0].startswith("guess_the_number: return ")
+    assert "vs" not in shown[0]
 
 
 def test_a_damaged_checkpoint_is_one_sentence(runs, tmp_path):

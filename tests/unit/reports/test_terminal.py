@@ -41,13 +41,13 @@ def test_without_a_terminal_each_line_stands_by_itself_and_the_last_step_has_one
     shown.step_finished(0, {**WINS, "play/illegal_rate": 0.125})
     shown.health_event({"step": 1, "sentence": "nim: [red] player 0 wins 99%, since step 0.", "action": "note"})
     shown.step_finished(1, {"play/illegal_rate": 0.5})
-    shown.step_finished(2, {"play/illegal_rate": 0.25})
+    shown.step_finished(2, {"play/illegal_rate": 0.25, "play/cut_games": 3.0})
     lines = out.getvalue().splitlines()
     assert lines[1:3] == [
         "step     0/3  wins nim vs random 0.250/0.500  illegal 12.5%  ? left",
         "step 1: nim: [red] player 0 wins 99%, since step 0. (noted)",
     ]
-    assert lines[3].startswith("step     2/3  wins nim vs random 0.250/0.500  illegal 25.0%")
+    assert lines[3].startswith("step     2/3  wins nim vs random 0.250/0.500  illegal 25.0%  cut 3 games")
     assert len(lines) == 4
 
 

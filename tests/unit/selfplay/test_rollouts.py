@@ -1,10 +1,11 @@
 """How games are played: no lock step, three kinds of failure kept apart, groups whole, and every draw from the seed.
 
 A game moves on as soon as its own reply is there. An illegal, unreadable or cut-off reply is the player's fault: it
-is scored, after the retries that the config grants. Whatever a game raises, an endless match and returns that are no
-returns are the game's fault: the match is voided with its whole group, replaced by another deal, and reported so
-that the report reproduces it. A silent engine stops the run. The episodes are a function of the seed: not of how fast
-the engine is, nor of how many games are in play, nor of how many processes share them.
+is scored, after the retries that the config grants. Whatever a game raises and returns that are no returns are the
+game's fault: the match is voided with its whole group, replaced by another deal, and reported so that the report
+reproduces it. A game that is too long is cut, and worth what the config says. A silent engine stops the run. The
+episodes are a function of the seed: not of how fast the engine is, nor of how many games are in play, nor of how many
+processes share them.
 """
 
 import math
@@ -588,30 +589,6 @@ def test_other_games_do_not_notice_a_voided_one():
     assert [i for i, e in enumerate(mended) if e in good] == [i for i, e in enumerate(good) if e in kept]
 
 
-def test_an_endless_match_is_voided():
-    """More turns than max_turns is a fault of the game, named as such, and replaced."""
-
-    class Endless(Words):
-        def current_player(self):
-            return len(self.said) % 2 if self.deal % 2 else super().current_player()
-
-    table = rollouts(game=Endless, max_turns=6)
-    assert len(table.play(8, (0, "test"))) == 8
-    assert table.voided
-    for fault in table.voided:
-        assert len(fault.moves) == 6
-        assert "max_turns" in fault.reason
-
-
-def test_a_match_of_exactly_max_turns_is_fine():
-    """Words takes 4 turns: 4 allow it, 3 do not."""
-    table = rollouts(max_turns=4)
-    table.play(2, (0,))
-    assert table.voided == []
-    with pytest.raises(RunError, match="max_turns"):
-        rollouts(max_turns=3).play(2, (0,))
-
-
 @pytest.mark.parametrize("returns", [[0.0], [1.0, -1.0, 0.0], [math.nan, 0.0], [math.inf, -math.inf], None])
 def test_returns_that_are_no_returns_void_the_match(returns):
     """The wrong number of them, or a number that is not finite, is never trained on."""
@@ -676,7 +653,118 @@ def test_max_voided_itself_is_allowed():
         rollouts(game=_broken("play"), max_voided=voided - 1).play(10, (0, "test"))
 
 
+# Games that are cut
+
+
+class Long(Words):
+    """Never ends where the deal is odd."""
+
+    def current_player(self):
+        return len(self.said) % self.num_players if self.deal % 2 else super().current_player()
+
+
+class Judging(Long):
+    """Says of a match that is cut that each `a` was worth a quarter to player 0."""
+
+    def judge(self):
+        first = self.said.count("a") / 4
+        return [first] + [-first] * (self.num_players - 1)
+
+
+def ended(game, **config):
+    """The episodes of 8 games in which `a` is said by all, of which some are cut after 6 turns."""
+    table = rollouts(game=game, max_turns=6, **config)
+    episodes = table.play(8, (0, "test"))
+    assert {e.ending for e in episodes if len(e.players) == 6} == {"cut"}
+    assert {e.ending for e in episodes if len(e.players) == 4} == {"finished"}
+    assert all(random.Random(e.deal).getrandbits(32) % 2 == (e.ending == "cut") for e in episodes)
+    assert table.voided == []
+    return [e for e in episodes if e.ending == "cut"]
+
+
+def test_a_long_game_is_a_draw_and_trains_like_any_other():
+    """Whole and replayable, with what was sampled; nothing is replaced, however many there are."""
+    cut = ended(Long)
+    assert cut
+    for episode in cut:
+        assert (episode.returns, episode.offender) == ((0.0, 0.0), None)
+        assert [t.reward for t in episode.trajectories] == [0.0, 0.0]
+        assert [len(t.turns) for t in episode.trajectories] == [3, 3]
+        assert all(turn.legal and turn.reply for t in episode.trajectories for turn in t.turns)
+    table = rollouts(game=type("Always", (Long,), {"current_player": lambda self: len(self.said) % 2}), max_turns=3)
+    assert [e.ending for e in table.play(40, (0, "test"))] == ["cut"] * 40
+    assert table.voided == []
+
+
+@pytest.mark.parametrize(
+    ("game", "members", "cut", "returns"),
+    [
+        (Long, {}, "draw", (0.0, 0.0)),
+        (Long, {}, "judge", (0.0, 0.0)),  # it has no judgement
+        (Judging, {}, "draw", (0.0, 0.0)),
+        (Judging, {}, "judge", (1.5, -1.5)),  # six times a
+        (Long, {"num_players": 3}, "draw", (0.0, 0.0, 0.0)),
+        (Long, {"worst_return": 2.0, "zero_sum": False}, "draw", (2.0, 2.0)),  # 0 is less than a forfeit
+        (Long, {"num_players": 1}, "draw", (-3.0,)),  # one player cannot draw: it is worst_return
+        (Judging, {"num_players": 1}, "draw", (1.5,)),
+        (Judging, {"num_players": 1}, "judge", (1.5,)),
+    ],
+)
+def test_what_a_cut_game_is_worth(game, members, cut, returns):
+    made = type("Made", (game,), members)
+    assert {e.returns for e in ended(made, cut=cut)} == {returns}
+
+
+def test_a_judgement_that_is_none_is_the_games_fault():
+    made = type("Odd", (Judging,), {"judge": lambda self: [1.0]})
+    table = rollouts(game=made, max_turns=6, cut="judge", max_voided=100)
+    assert {e.ending for e in table.play(8, (0, "test"))} == {"finished"}
+    assert {fault.reason for fault in table.voided} == {"ValueError: judge() gave [1.0] for 2 players"}
+
+
+def test_cut_games_are_voided_where_that_is_asked_for():
+    """Named as what they are, with what may be changed, and replaced."""
+    table = rollouts(game=Long, max_turns=6, cut="void")
+    assert {e.ending for e in table.play(8, (0, "test"))} == {"finished"}
+    assert table.voided
+    for fault in table.voided:
+        assert (len(fault.moves), fault.cause) == (6, "too many turns")
+        assert "not over after 6 turns, and rollout.max_turns allows no more" in fault.reason
+    with pytest.raises(RunError, match=r"max_turns.*raise rollout\.max_turns, set rollout\.cut=draw") as found:
+        rollouts(max_turns=3, cut="void").play(2, (0,))
+    assert "fix the game" not in str(found.value)
+
+
+def test_a_match_of_exactly_max_turns_is_not_cut():
+    """Words takes 4 turns: 4 allow it, 3 do not."""
+    assert {e.ending for e in play(2, max_turns=4)} == {"finished"}
+    assert {e.ending for e in play(2, max_turns=3)} == {"cut"}
+
+
 # Groups
+
+
+def test_no_reply_gets_less_room_than_it_may_need():
+    """A game whose text grows is voided where a reply of 16 tokens no longer fits, named and counted."""
+
+    class Talk(Words):
+        def observe(self, player):
+            return super().observe(player) + "." * 20 * len(self.said) * (self.deal % 2)
+
+    engine = Engine()
+    engine.context = 60
+    table = rollouts(game=Talk, engine=engine)
+    assert all(random.Random(e.deal).getrandbits(32) % 2 == 0 for e in table.play(8, (0, "test")))
+    assert table.voided
+    for fault in table.voided:
+        assert (fault.cause, fault.moves) == ("prompt too long", ("a", "a"))
+        assert "room for a reply of " in fault.reason
+        assert "context of 60, and 16 may be asked for" in fault.reason
+    assert max(len(request.prompt) for request in engine.asked) <= 60 - 16
+    engine.context = 20
+    with pytest.raises(RunError, match=r"17 games .*prompt of .* rollout\.max_new_tokens") as found:
+        rollouts(game=Talk, engine=engine).play(8, (0, "test"))
+    assert "remote" not in str(found.value)
 
 
 def test_a_group_shares_deal_and_seats():

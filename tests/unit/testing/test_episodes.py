@@ -31,6 +31,6 @@ def test_episodes_are_what_rollouts_give():
             assert all(t.reward == 0 for t in unpaid(e).trajectories)
     expected = {("turns", n) for n in range(4)} | {("policy", s) for s in (LEARNER, "bot:random", "snapshot:10")}
     expected |= {("turn", False, True, True), ("turn", True, False, True), ("turn", False, False, True)}
-    expected |= {("turn", False, True, False), ("ending", "finished"), ("ending", "illegal")}
+    expected |= {("turn", False, True, False), ("ending", "finished"), ("ending", "illegal"), ("ending", "cut")}
     expected |= {(what, value) for what in ("mirror", "sum", "shaped") for value in (True, False)}
     assert expected <= kinds

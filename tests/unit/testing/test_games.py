@@ -2,11 +2,12 @@
 
 import itertools
 import random
+import warnings
 
 import pytest
 
 from spiral import IllegalMove
-from spiral.testing import check_game
+from spiral.testing import Notice, check_game
 from spiral.testing.information import check_leaks
 
 
@@ -141,7 +142,14 @@ class Solitaire(Cards):
         return [float(self.deal[0])]
 
 
-@pytest.mark.parametrize("game", [Cards, Listed, Redrawn, Race, Guess, Solitaire])
+class Judging(Cards):
+    """A match that is cut belongs to the higher card."""
+
+    def judge(self):
+        return [1.0, -1.0] if self.deal[0] > self.deal[1] else [-1.0, 1.0]
+
+
+@pytest.mark.parametrize("game", [Cards, Listed, Redrawn, Race, Guess, Solitaire, Judging])
 def test_good_games_pass(game):
     assert check_game(game) == []
     assert check_game(game, num_matches=7, seed=123) == []
@@ -503,18 +511,24 @@ class HiddenRule:
 
 @violates("observe(0) leaks what player 1 sees", "declare perfect_information = True if nothing is hidden")
 class OpenCards:
+    perfect_information = False
+
     def observe(self, player):
         return f"{super().observe(player)} all {self.deal}"
 
 
 @violates("observe(1) leaks what player 0 sees", "add resample(player, rng)")
 class OneSeesBoth:
+    perfect_information = False
+
     def observe(self, player):
         return super().observe(player) + (f" all {self.deal}" if player else "")
 
 
 @violates("observe(1) leaks what player 0 sees", "in 200 deals", base=Cards)
 class UnlistedLeak:
+    perfect_information = False
+
     def observe(self, player):
         return super().observe(player) + (f" all {self.deal}" if player else "")
 
@@ -531,6 +545,37 @@ class LegalMovesLeak:
         return ["stay"] if sum(self.deal) % 2 and len(self.moves_made) < 4 else super().legal_moves()
 
 
+@violates("judge() is [1.0, 0.0]", "add up to 0", base=Judging)
+class JudgesUnevenly:
+    def judge(self):
+        return [1.0, 0.0]
+
+
+@violates("judge() is [-7.0, 7.0]", "below worst_return", base=Judging)
+class JudgesTooHard:
+    def judge(self):
+        return [-7.0, 7.0]
+
+
+@violates("judge() is None", base=Judging)
+class JudgesNothing:
+    def judge(self):
+        return None
+
+
+@violates("judge() ", "raised IndexError", base=Judging)
+class JudgesTheEndAlone:
+    def judge(self):
+        return [float(self.moves_made[3] == "raise"), 0.0]
+
+
+@violates("judge() changes the match", base=Judging)
+class JudgesAndDeals:
+    def judge(self):
+        self.deal = self.deal[::-1]
+        return [0.0, 0.0]
+
+
 @violates("resample(player, rng) never changed anything")
 class RedrawsNothing:
     def resample(self, player, rng):
@@ -543,6 +588,39 @@ def test_the_violation_of_a_game_is_reported(game, words):
     assert violations, f"{game.__name__} passed"
     assert any(all(word in text for word in words) for text in violations), violations
     assert all(len(text) < 700 and "\n" not in text for text in violations)
+
+
+def undeclared(game):
+    """The game, silent on whether it hides anything."""
+
+    class Undeclared(game):
+        def __getattribute__(self, name):
+            if name == "perfect_information":
+                raise AttributeError(name)
+            return super().__getattribute__(name)
+
+    Undeclared.__qualname__ = "Undeclared"
+    globals()["Undeclared"] = Undeclared
+    return Undeclared
+
+
+@pytest.mark.parametrize("game", [Race, OpenCards, UnlistedLeak])
+def test_a_game_that_does_not_say_what_it_hides_gets_a_notice(game):
+    """The kit cannot know whether cards that all see are a leak: it tells what it saw, and what settles it."""
+    with pytest.warns(Notice) as caught:
+        assert check_game(undeclared(game)) == []
+    (text,) = {str(warning.message) for warning in caught}
+    assert " always gave away observe(" in text
+    assert "declare perfect_information = True if nothing is, else hide it" in text
+    assert "perfect_information = False, which makes this a violation" in text
+    assert len(text) < 700
+
+
+@pytest.mark.parametrize("game", [Cards, Guess, Race, Solitaire])
+def test_a_game_that_hides_something_or_says_that_it_does_not_gets_none(game):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Notice)
+        assert check_game(game) == []
 
 
 def test_a_flag_silences_the_leak_check_only_where_it_is_true():

@@ -4,8 +4,10 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 
-from spiral import SpiralError, hookimpl
+from spiral import IllegalMove, SpiralError, hookimpl
+from spiral.commands.main import main
 from spiral.plugins.registry import Plugins
 from spiral.testing import CHECKED_KINDS, check
 
@@ -62,6 +64,60 @@ def test_check_finds_the_check_of_a_kind():
         assert "no game of the run" in violation
     (violation,) = check(plugins, "reward", "nothing")
     assert "not an Episode" in violation
+
+
+class HighNumber:
+    """Both numbers are called out, each player says ok, and the higher one wins; nothing says that nothing is hidden."""
+
+    num_players, rules, zero_sum = 2, "", True
+
+    def reset(self, rng):
+        self.numbers, self.said = rng.sample(range(50), 2), 0
+
+    def current_player(self):
+        return None if self.said == 2 else self.said
+
+    def observe(self, player):
+        return f"p{player} {self.numbers} {self.said}"
+
+    def legal_moves(self):
+        return ["ok"] if self.said < 2 else []
+
+    def play(self, move):
+        if move not in self.legal_moves():
+            raise IllegalMove("say ok")
+        self.said += 1
+
+    def returns(self):
+        return [1.0, -1.0] if self.numbers[0] > self.numbers[1] else [-1.0, 1.0]
+
+
+class SaysHidden(HighNumber):
+    perfect_information = False
+
+
+def test_the_command_prints_a_notice_and_exits_0(monkeypatch):
+    """A game of perfect information whose author did not say so; one that says something is hidden fails."""
+
+    class Games:
+        @hookimpl
+        def register_games(self, register):
+            register("high_number", HighNumber)
+            register("says_hidden", SaysHidden)
+
+    plugins = Plugins()
+    plugins.add(Games(), "acme")
+    monkeypatch.setattr(Plugins, "installed", classmethod(lambda cls: plugins))
+    silent = CliRunner().invoke(main, ["check", "high_number"])
+    assert silent.exit_code == 0, silent.output
+    first, notice = silent.output.splitlines()
+    assert first.startswith("game high_number (acme")
+    assert first.endswith(": ok")
+    assert notice.startswith("  notice: in 200 deals, observe(1) always gave away observe(0), such as ")
+    hiding = CliRunner().invoke(main, ["check", "says_hidden"])
+    assert hiding.exit_code == 1
+    assert "VIOLATED" in hiding.output
+    assert "notice" not in hiding.output
 
 
 def test_the_checks_need_neither_pytest_nor_torch():

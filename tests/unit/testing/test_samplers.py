@@ -44,6 +44,14 @@ class RefusesTwo(Even):
         raise SpiralError("not this game")
 
 
+class SaysItMeetsNoMember(Even):
+    uses_members = False
+
+    def seat(self, game, num_players, pool, rng):
+        learner = rng.randrange(num_players)
+        return [LEARNER if player == learner else (pool.members(game) or [LEARNER])[0] for player in range(num_players)]
+
+
 class TooFew(Even):
     def seat(self, game, num_players, pool, rng):
         return [LEARNER]
@@ -113,6 +121,7 @@ def test_good_samplers_pass(sampler):
     ("sampler", "words"),
     [
         (RefusesTwo, ["seat refused a game of 2 players: not this game"]),
+        (SaysItMeetsNoMember, ["uses_members is False and seat returned", "which holds a member"]),
         (TooFew, ["seat returned ['learner'] for 2 players"]),
         (Unknown, ["'bot:unknown', which is not in the pool"]),
         (NoLearner, ["without 'learner'"]),

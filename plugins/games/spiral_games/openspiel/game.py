@@ -73,6 +73,13 @@ class OpenSpielGame:
     def returns(self) -> list[float]:
         return [float(amount) for amount in self.state.returns()]
 
+    def judge(self) -> list[float]:
+        """What each player has been paid so far; 0 in the many games that pay at the end alone."""
+        paid = self.returns()
+        # Repeated Leduc poker pays the winner of a hand before it takes from the loser.
+        surplus = sum(paid) / len(paid) if self.zero_sum else 0.0
+        return [amount - surplus for amount in paid]
+
     def actions(self) -> dict[str, int]:
         """The legal moves with OpenSpiel's numbers for them."""
         if self._actions is None:

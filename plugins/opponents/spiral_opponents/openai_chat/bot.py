@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 import email.utils
+import hashlib
 import json
 import os
 import random
 import time
+from pathlib import Path
 from typing import Any
 
 from spiral import Game, SpiralError, Unavailable
@@ -47,7 +49,7 @@ class Remote:
     `timeout_s`: for one whole call, of which there are up to 1 + `retries` a move. `max_concurrent`: calls at once.
     `max_calls`, `max_cost`: what the bot may spend in a run, at prices for a million tokens; retries count.
     `extra`: more fields of the request's JSON; null takes one away.
-    `state` holds what was spent, and every failed call by its cause.
+    `spent` is what was spent, in a run by all of its processes together, and every failed call by its cause.
     """
 
     external = True
@@ -83,13 +85,15 @@ class Remote:
         self._account = Account(self._name, max_calls, max_cost, prompt_price, reply_price)
 
     @property
-    def state(self) -> dict[str, Any]:
+    def spent(self) -> dict[str, Any]:
         """Calls, tokens, cost, and failures by cause; JSON values."""
-        return self._account.state
+        return self._account.spent
 
-    @state.setter
-    def state(self, state: dict[str, Any]) -> None:
-        self._account.state = state
+    def keep_in(self, folder: Path) -> None:
+        """Count in a file of `folder`, together with all processes that do: spent money stays spent after a kill or a
+        rollback. A bot with another budget, and all else alike, goes on with the same file."""
+        asked = json.dumps([self._url, self._style, self._request], sort_keys=True)
+        self._account.keep_in(folder / f"remote-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.json")
 
     def choose(self, game: Game, player: int, rng: random.Random) -> str:
         """The model's move, or the text in its place.

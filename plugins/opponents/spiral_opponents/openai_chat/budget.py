@@ -1,16 +1,24 @@
-"""Counts the calls, tokens and cost of a remote model, and enforces a budget over any number of threads."""
+"""Counts the calls, tokens and cost of a remote model, and enforces a budget over threads, processes and resumes."""
 
 from __future__ import annotations
 
 import copy
+import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from spiral import SpiralError
 from spiral_opponents.openai_chat.http import CallFailed
+
+try:
+    import fcntl
+except ImportError:  # Windows: there only the threads of one process share a budget
+    fcntl = None  # type: ignore[assignment]
 
 
 @dataclass
@@ -32,28 +40,45 @@ class Account:
     ) -> None:
         self._name, self._max_calls, self._max_cost = name, max_calls, max_cost
         self._prices = prompt_price, reply_price
-        self._settled = threading.Condition()
-        self._reserved = 0.0
-        """The most that the calls in flight can cost."""
+        self._settled = threading.Condition()  # its lock may be taken again by the thread that holds it
         self._num_in_flight = 0
+        self._path: Path | None = None
         self._state: dict[str, Any] = {
             "calls": 0,
             "prompt_tokens": 0,
             "reply_tokens": 0,
             "cost": 0.0,
+            "reserved": 0.0,  # the most that the calls in flight, and those of processes that were killed, can cost
             "failures": {},
         }
 
-    @property
-    def state(self) -> dict[str, Any]:
-        """JSON values: what was spent so far, and failures by cause, one for each call that failed."""
+    def keep_in(self, path: Path) -> None:
+        """Count in a file from now on, with all other processes that do, and from what it holds."""
         with self._settled:
-            return copy.deepcopy(self._state)
+            self._path = path
 
-    @state.setter
-    def state(self, state: dict[str, Any]) -> None:
+    @property
+    def spent(self) -> dict[str, Any]:
+        """JSON values: what was spent so far, and failures by cause, one for each call that failed."""
+        with self._counts() as state:
+            return copy.deepcopy(state)
+
+    @contextmanager
+    def _counts(self) -> Iterator[dict[str, Any]]:
+        """The counts, for one thread of one process at a time; what it changes is on disk when it is done."""
         with self._settled:
-            self._state = copy.deepcopy(state)
+            if self._path is None:
+                yield self._state
+                return
+            with _locked(self._path):
+                if self._path.exists():
+                    self._state = json.loads(self._path.read_text(encoding="utf-8"))
+                before = json.dumps(self._state)
+                yield self._state
+                if (after := json.dumps(self._state)) != before:
+                    written = self._path.with_suffix(".tmp")
+                    written.write_text(after, encoding="utf-8")
+                    os.replace(written, self._path)  # a kill leaves the old counts or the new ones
 
     @contextmanager
     def call(self, most: tuple[int, int]) -> Iterator[Call]:
@@ -81,36 +106,41 @@ class Account:
 
     def _reserve(self, bound: float) -> None:
         with self._settled:
-            while True:
-                if self._max_calls is not None and self._state["calls"] >= self._max_calls:
-                    raise self._spent(f"{self._max_calls} calls", "max_calls")
-                if self._max_cost is None or self._state["cost"] + self._reserved + bound <= self._max_cost:
-                    break
+            while not self._try_reserve(bound):
+                self._settled.wait()
+
+    def _try_reserve(self, bound: float) -> bool:
+        """Whether a call may be sent now; if not, one in flight has to settle first."""
+        with self._counts() as state:
+            if self._max_calls is not None and state["calls"] >= self._max_calls:
+                raise self._spent(f"{self._max_calls} calls", "max_calls")
+            used = state["cost"] + state["reserved"]
+            if self._max_cost is not None and used + bound > self._max_cost:
                 # A call in flight may settle below what it reserved; with none in flight waiting is of no use.
                 if not self._num_in_flight:
-                    more = f"{self._max_cost:g} ({self._state['cost']:.6g} spent, and a call may cost {bound:.3g})"
+                    more = f"{self._max_cost:g} ({used:.6g} spent, and a call may cost {bound:.3g})"
                     raise self._spent(more, "max_cost")
-                self._settled.wait()
-            self._state["calls"] += 1
+                return False
+            state["calls"] += 1
+            state["reserved"] += bound
             self._num_in_flight += 1
-            self._reserved += bound
+            return True
 
     def _settle(self, bound: float, usage: tuple[int, int] | None, charged: bool) -> None:
-        with self._settled:
+        with self._counts() as state:
             self._num_in_flight -= 1
-            self._reserved = self._reserved - bound if self._num_in_flight else 0.0  # sums of floats would leave a rest
+            state["reserved"] = max(0.0, round(state["reserved"] - bound, 15))  # sums of floats would leave a rest
             if usage is not None:
-                self._state["prompt_tokens"] += usage[0]
-                self._state["reply_tokens"] += usage[1]
-                self._state["cost"] += self._cost(usage)
+                state["prompt_tokens"] += usage[0]
+                state["reply_tokens"] += usage[1]
+                state["cost"] += self._cost(usage)
             elif charged:
-                self._state["cost"] += bound
+                state["cost"] += bound
             self._settled.notify_all()
 
     def _failed(self, cause: str) -> None:
-        with self._settled:
-            failures = self._state["failures"]
-            failures[cause] = failures.get(cause, 0) + 1
+        with self._counts() as state:
+            state["failures"][cause] = state["failures"].get(cause, 0) + 1
 
     def _cost(self, tokens: tuple[int, int]) -> float:
         return sum(number * price for number, price in zip(tokens, self._prices, strict=True)) / 1e6
@@ -119,3 +149,13 @@ class Account:
         return SpiralError(
             f"{self._name} has used its budget of {budget}; raise {argument}, or take it out of the opponents"
         )
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file among all processes; the system lets go of it for one that is killed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:
+        if fcntl is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -12,6 +12,8 @@ from spiral import LEARNER, PolicyId, PoolView
 class Fixed:
     """Seats the learner as one player, each equally likely, and the bot `opponent` with `args` as all others."""
 
+    uses_members = False
+
     def __init__(self, opponent: str = "random", args: dict[str, Any] | None = None) -> None:
         self.opponent = opponent
         self.args = dict(args or {})

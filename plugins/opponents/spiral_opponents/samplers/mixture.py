@@ -31,6 +31,10 @@ class Mixture:
     def needs_pool(self) -> bool:
         return any(weight > 0 for name, weight in self.weights.items() if name != LEARNER)
 
+    @property
+    def uses_members(self) -> bool:
+        return any(weight > 0 for name, weight in self.weights.items() if name not in (LEARNER, "snapshots"))
+
     def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> Sequence[PolicyId]:
         shares = [(self._group(name, game, pool), weight) for name, weight in self.weights.items()]
         # Decided anew for each game, since groups fill and empty during a run: an empty one's share goes to the others.

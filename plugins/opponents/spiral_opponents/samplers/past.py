@@ -36,6 +36,7 @@ class LatestK:
     """
 
     needs_pool = True
+    uses_members = False
 
     def __init__(self, k: int = 1, mirror: float = 0.0) -> None:
         if k < 1 or not 0 <= mirror <= 1:

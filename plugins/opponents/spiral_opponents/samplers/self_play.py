@@ -11,5 +11,7 @@ from spiral import LEARNER, PolicyId, PoolView
 class SelfPlay:
     """Seats the learner as every player; every trajectory of every game is trained on."""
 
+    uses_members = False
+
     def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> Sequence[PolicyId]:
         return [LEARNER] * num_players

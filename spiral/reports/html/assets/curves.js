@@ -55,7 +55,10 @@ function truth() {
 
 function theory(game) {
   const whole = game.exact.whole;
+  const band = { low: take(whole.return_low), high: take(whole.return_high) };
   return [
+    { title: "Return", unit: "points a game", lead: true, lines: lines(["averaged weights", whole.return, band]),
+      caption: "Mean return in matches of their own, of a game for one player. The band is the interval of the measurement." },
     { title: "NashConv", unit: "points", zero: true, lead: true,
       caption: "What the players together would gain if each alone switched to a best response. 0 is a Nash equilibrium. Training plays the live weights; the average of recent weights is what counts.",
       lines: lines(["averaged weights", whole.nash_conv], ["live weights", whole.nash_conv_live, { dash: "4 3" }]), marks: marks(game.name) },
@@ -94,6 +97,8 @@ function play() {
   const common = [
     { title: "Illegal endings", unit: "share of games", zero: true, percent: true, lines: each("illegal_rate", "play/illegal_rate"),
       caption: "Games that ended because a player could not produce a legal move." },
+    ever("play/cut_games") ? { title: "Cut games", unit: "share of games", zero: true, percent: true, lines: lines(...games.map((game) => [game.name, game.play.whole.cut_rate])),
+      caption: "Games that were not over after rollout.max_turns turns, and count as rollout.cut says." } : null,
     { title: "Turns", unit: "a game", zero: true, lines: each("turns", "play/turns_per_game"),
       caption: "Mean number of decisions in a game, all players together." },
     { title: "Reply length", unit: "tokens", zero: true, lines: lines(["all games", "play/reply_tokens"]),

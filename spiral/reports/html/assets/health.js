@@ -37,12 +37,14 @@ function signs(game) {
   const offenders = byPlayer(group, "illegal").map((line) => ({ ...line, label: `illegal, ${line.label}`, colour: line.colour + 1 }));
   const cut = ever(whole.cut_off) ? lines(["cut off", whole.cut_off, { colour: 7, dash: "4 3" }]) : [];
   take(whole.cut_off);
+  const games = ever(whole.cut_games) ? lines(["cut at max_turns", whole.cut_games, { colour: 7, dash: "4 3" }]) : [];
+  take(whole.cut_games);
   return [
     { title: "First-player edge", unit: "points a game", zero: true, lines: [...edge("all games", "edge", { colour: 0 }), ...edge("against itself", "edge_mirror", { colour: 1, dash: "4 3" })],
       caption: "How much more player 0 gets than the others, with its 95% interval." },
     { title: "Wins by player", unit: "share of games not drawn", zero: true, percent: true, lines: byPlayer(group, "win"),
       caption: "Near 100% for one player: either the rules favour it, or the others stopped resisting." },
-    { title: "Draws and illegal moves", unit: "share of games", zero: true, percent: true, lines: [...lines(["drawn", whole.draw_rate, { colour: 0 }]), ...offenders],
+    { title: "Draws and illegal moves", unit: "share of games", zero: true, percent: true, lines: [...lines(["drawn", whole.draw_rate, { colour: 0 }]), ...games, ...offenders],
       caption: "Illegal: of the games in which the learner was that player, those that its illegal move ended." },
     { title: "Entropy", unit: "nats a turn", zero: true, lines: byPlayer(group, "entropy"),
       caption: "How undecided each player is. At 0 it always does the same, and finds nothing new." },

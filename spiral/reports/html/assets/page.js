@@ -56,8 +56,11 @@ function forfeits(game) {
   return mass > 0.1 ? el("div", { class: "bad" }, `It leaves out that ${percent(mass, 2)} of the replies are no legal move`) : null;
 }
 
-// What a player alone got in training, which is progress; with more players returns only tell players apart.
+// What a player alone got in matches, or else in training, which is progress; with more players returns only tell players
+// apart.
 function alone(game) {
+  const measured = game.exact.whole.return;
+  if (last(measured) !== undefined) return fact(`Mean return, ${game.name}`, format(last(measured)), fromTo(data.series[measured]), muted("Of matches; one player, no opponents"));
   if (!single(game)) return null;
   const name = ofPlayer(game.play, "return", 0);
   return fact(`Mean return, ${game.name}`, format(last(name)), fromTo(data.series[name]), muted("Of the games it learned from; one player, no opponents"));

@@ -36,7 +36,7 @@ function replay() {
   return section("replay", "Replay", lead, el("div", { class: "replay" }, el("div", null, el("div", { class: "filters" }, filters), list), viewer));
 }
 
-const ended = (episode) => episode.ending === "illegal" ? "illegal move" : episode.ending;
+const ended = (episode) => ({ illegal: "illegal move", cut: "cut at max_turns" })[episode.ending] || episode.ending;
 const player = (number) => (number === null ? "player unknown" : `player ${number}`);
 
 function item(episode, open) {
@@ -90,7 +90,8 @@ function turnCard(turn, episode) {
 }
 
 function result(episode) {
-  const how = episode.ending === "illegal" ? `Ended by an illegal move of ${player(episode.offender)}.`
+  const how = episode.ending === "cut" ? `Cut after ${count(episode.num_turns, "turn")}, as rollout.max_turns says.`
+    : episode.ending === "illegal" ? `Ended by an illegal move of ${player(episode.offender)}.`
     : episode.ending === "finished" ? "The game was played to its end." : `Ended: ${episode.ending || "unknown"}.`;
   const left = episode.num_turns - episode.turns.length;
   return el("div", { class: "result" }, el("p", null, how, left ? ` ${count(left, "turn")} in the middle are left out here.` : ""),

@@ -80,7 +80,7 @@ function describe(cell) {
     `margin ${signed(cell.margin)}, 95% ${range(cell.margin_low, cell.margin_high, signed)}`,
     `mean return ${signed(cell.return)}, 95% ${range(cell.return_low, cell.return_high, signed)}`,
     `${cell.wins} won, ${cell.draws} drawn, ${cell.losses} lost of ${count(cell.games, "game")} from ${count(cell.deals, "deal")}`,
-    `illegal ${percent(cell.illegal)}`, ...byPlayer].join("\n");
+    `illegal ${percent(cell.illegal)}, cut ${percent(cell.cut)}`, ...byPlayer].join("\n");
 }
 
 const largest = Math.max(...data.cells.map((cell) => (graded ? Math.abs(cell.margin) : 0.5)), 1e-9);
@@ -155,9 +155,9 @@ function ratings() {
       return [named(n), line(p, aim, ends, false), ...(graded ? [interval(p, "worth", worth, small)] : []), interval(p, "elo", points, points), `${p.mu.toFixed(1)}, ${p.sigma.toFixed(1)}`];
     })),
     el("h3", null, "How they played"),
-    table("bars", [["Player"], ["Games", "num"], ["Mean score", "num"], ["Illegal", "num"], ["Voided", "num"]], order.map((n) => {
+    table("bars", [["Player"], ["Games", "num"], ["Mean score", "num"], ["Illegal", "num"], ["Cut", "num"], ["Voided", "num"]], order.map((n) => {
       const p = players[n];
-      return [named(n), String(p.games), score(p.score), `${(100 * p.illegal).toFixed(1)}%`, Object.entries(p.voided).map(([cause, times]) => `${times} ${cause}`).join(", ") || "0"];
+      return [named(n), String(p.games), score(p.score), `${(100 * p.illegal).toFixed(1)}%`, `${(100 * p.cut).toFixed(1)}%`, Object.entries(p.voided).map(([cause, times]) => `${times} ${cause}`).join(", ") || "0"];
     })));
 }
 
@@ -184,12 +184,12 @@ function rings() {
 
 function pairs() {
   if (!data.cells.length) return null;
-  const heads = [["Row"], ["Column"], ["Games", "num"], ["Won", "num"], ["Drawn", "num"], ["Lost", "num"], ["Score"], ["Margin"], ["Mean return"], ["Illegal", "num"],
+  const heads = [["Row"], ["Column"], ["Games", "num"], ["Won", "num"], ["Drawn", "num"], ["Lost", "num"], ["Score"], ["Margin"], ["Mean return"], ["Illegal", "num"], ["Cut", "num"],
     ...data.cells[0].by_player.map((_, i) => [`As player ${i}`])];
   const sorted = [...data.cells].sort((a, b) => place.get(a.row) - place.get(b.row) || place.get(a.column) - place.get(b.column));
   const interval = (cell, key, show) => `${show(cell[key])} (${range(cell[`${key}_low`], cell[`${key}_high`], show)})`;
   const rows = sorted.map((cell) => [named(cell.row), named(cell.column), ...[cell.games, cell.wins, cell.draws, cell.losses].map(String),
-    interval(cell, "score", score), interval(cell, "margin", signed), interval(cell, "return", signed), percent(cell.illegal),
+    interval(cell, "score", score), interval(cell, "margin", signed), interval(cell, "return", signed), percent(cell.illegal), percent(cell.cut),
     ...cell.by_player.map((result) => `score ${score(result.score)}, return ${signed(result.return)}`)]);
   return section("pairs", "Every pair", null, el("details", null, el("summary", null, `${rows.length} rows`), table("wideplain num", heads, rows)));
 }

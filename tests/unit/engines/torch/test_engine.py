@@ -7,7 +7,7 @@ import torch
 from spiral_models import MODELS
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from spiral.api.errors import RunError, SpiralError
+from spiral.api.errors import PromptTooLong, RunError, SpiralError
 from spiral.api.records import LEARNER, Request, Sampling
 from spiral.engines.torch.engine import TorchEngine
 from spiral.models.logits import parameters
@@ -402,25 +402,26 @@ def test_a_policy_without_weights_is_refused(model):
 
 @pytest.mark.parametrize("kind", ["byte-0.1m", "llama"])
 def test_the_context_is_a_limit(kind):
-    """Context 32: a prompt of 30 leaves 2 tokens of reply, one of 31 leaves 1, one of 32 is refused in one sentence."""
+    """Context 32: a prompt of 30 leaves room for a reply of 2, one of 31 for 1; no reply gets less than it asks for."""
     model = _make(kind, context=32)
     engine = _engine(model)
-    requests = [_request(30, _ids(30, 1), tokens=8), _request(31, _ids(31, 2), tokens=8)]
+    requests = [_request(30, _ids(30, 1), tokens=2), _request(31, _ids(31, 2), tokens=1)]
     done = _by_id(_run(engine, requests))
     for request in requests:
         completion = done[request.id]
         assert (len(completion.ids), completion.finish) == (32 - request.id, "length")
         assert completion.logprobs == pytest.approx(_scores(model, request.prompt, completion.ids), abs=2e-5)
-    for prompt in (_ids(32, 1), _ids(50, 1)):
-        with pytest.raises(SpiralError, match=f"prompt of {len(prompt)} tokens .* context of 32"):
-            engine.submit(_request(0, prompt))
+    for length, tokens, room in ((30, 3, 2), (31, 2, 1), (32, 1, 0), (50, 8, 0)):
+        says = f"prompt of {length} tokens leaves room for a reply of {room} in .* context of 32, and {tokens} may"
+        with pytest.raises(PromptTooLong, match=says):
+            engine.submit(_request(0, _ids(length, 1), tokens=tokens))
     assert engine.step() == []
 
 
 def test_short_prompts_beside_a_full_context_are_unharmed():
     """A padded row never reaches past the context: a prompt of 31 of 32 and one of 2, admitted together."""
     model = _make("byte-0.1m", context=32)
-    requests = [_request(0, _ids(31, 1), tokens=9), _request(1, _ids(2, 2), tokens=40)]
+    requests = [_request(0, _ids(31, 1), tokens=1), _request(1, _ids(2, 2), tokens=30)]
     for request in requests:
         completion = _by_id(_run(_engine(model), requests))[request.id]
         expected = _scores(model, request.prompt, completion.ids)

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -321,6 +322,25 @@ def test_illegal_moves_are_counted_with_whoever_made_them():
     assert player(record, bidder("x"))["illegal"] == 1.0
     assert player(record, bidder(5))["illegal"] == 0.0
     assert cell(record, bidder(5), bidder("x"))["score"] == 1.0
+
+
+def test_cut_games_are_drawn_and_shown_beside_the_result():
+    """Tic-tac-toe cut after 4 moves, where no one can have won."""
+    words, game = ["random", "perfect"], "tic_tac_toe"
+    participants = start(words, game, games=8).participants
+    tournament = Tournament(
+        replace(participants, config=config.load(None, ["rollout.max_turns=4"])), TournamentConfig()
+    )
+    tournament.play(quiet)
+    record = tournament_record(tournament)
+    found = cell(record, "perfect", "random")
+    assert (found["cut"], found["draws"], found["score"]) == (1.0, found["games"], 0.5)
+    assert player(record, "random")["cut"] == 1.0
+    assert (record["rules"]["cut"], record["num_voided"]) == ("draw", 0)
+    out = io.StringIO()
+    print_record(record, Console(file=out, width=200))
+    assert "cut" in out.getvalue()
+    assert "100.0%" in out.getvalue()
 
 
 def test_the_anchor_has_zero():

@@ -4,6 +4,7 @@ import json
 import math
 import random
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -38,6 +39,10 @@ def played(returns, policies=None, turns=PAIR, deal=None, offender=None, game="g
     ending = "finished" if offender is None else "illegal"
     order = tuple(player for player, _ in turns)
     return Episode(game, deal, policies, tuple(returns), trajectories, order, ending, offender)
+
+
+def cut(episode):
+    return replace(episode, ending="cut")
 
 
 DEALS = iter(range(10**9))
@@ -98,6 +103,13 @@ class TestPlay:
         found = signs([played((0, 0)), played((1, -1)), played((0, 0)), played((0, 0))])
         assert found["draw_rate"] == pytest.approx(0.75)
         assert signs([played((1, 1, -2)), played((1, 0, -1))])["draw_rate"] == pytest.approx(0.5)
+
+    def test_a_cut_game_is_no_draw(self):
+        """It may count as one, and says nothing of good play."""
+        found = signs([cut(played((0, 0))), cut(played((0, 0))), played((0, 0)), played((1, -1))])
+        assert (found["draw_rate"], found["cut_games"]) == pytest.approx((0.5, 0.5))
+        assert "draw_rate" not in signs([cut(played((0, 0)))])
+        assert signs([cut(played((1, -1))), played((-1, 1))])["win_p0"] == pytest.approx(0.5)  # judged: it was won
 
     def test_illegal_moves_by_the_chair_the_learner_had(self):
         found = signs([
