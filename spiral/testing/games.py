@@ -39,8 +39,8 @@ def check_game(factory: GameFactory, *, num_matches: int = 50, seed: int = 0) ->
     - Members and answers have the promised types; random legal play ends, with returns within what is declared.
     - All chance comes from the `rng` of `reset`; instances share nothing; a reset game is as good as a new one.
     - A match survives deepcopy and pickle.
-    - `observe`, `legal_moves` and `judge` change nothing; `play` takes every legal move, and refuses every other one
-      with IllegalMove and without a trace.
+    - `observe`, `legal_moves`, `judge` and `joint_state` change nothing; `play` takes every legal move, and refuses
+      every other one with IllegalMove and without a trace.
     - No observation leaks what its player may not know; `deals`, `resample` and the flags agree with play. A game that
       does not say whether anything is hidden, and hides nothing, gets a `Notice`, a warning.
 
@@ -62,6 +62,7 @@ def check_game(factory: GameFactory, *, num_matches: int = 50, seed: int = 0) ->
             partial(_check_queries, factory, matches, "observe"),
             partial(_check_queries, factory, matches, "legal_moves"),
             partial(_check_judge, factory, matches),
+            lambda: information.check_joint_state(factory, list(_positions(matches))),
             partial(_check_legal_moves, factory, matches),
             partial(_check_illegal_moves, factory, matches),
             partial(information.check_deals, factory, seed),

@@ -44,6 +44,33 @@ MAX_PAIRS = 200
 """Pairs of positions with equal observations whose futures are compared."""
 
 
+def check_joint_state(factory: GameFactory, positions: Sequence[Position]) -> None:
+    """Of a game with `joint_state`: it is text, asking changes nothing, and positions that it gives one name are
+    observed alike by all players. Raises Violation."""
+    if not callable(getattr(factory(), "joint_state", None)):
+        return
+    known: dict[str, PlayedMatch] = {}
+    for start, moves in positions:
+        match = PlayedMatch(factory, start, moves)
+        before = match.view()
+        if before.player is None:  # no move, so no baseline
+            continue
+        with doing(f"joint_state() {match.where()}"):
+            name: Any = match.game.joint_state()  # type: ignore[attr-defined]
+        if not isinstance(name, str):
+            raise Violation(f"joint_state() is {short(name)}; make it a str {match.where()}")
+        if match.view() != before:
+            raise Violation(
+                f"joint_state() changes the match; let no method but reset and play do that {match.where()}"
+            )
+        other = known.setdefault(name, match)
+        if other.view().observations != before.observations:
+            raise Violation(
+                f"joint_state() is {short(name)} at two positions that the players observe differently, "
+                f"{other.where()} and {match.where()}; let it tell everything that any player has seen"
+            )
+
+
 def first_deals(factory: GameFactory) -> list[tuple[float, Any]]:
     """The deals of an `Enumerable` game, at most MAX_DEALS + 1 of them; [] for other games."""
     game = factory()

@@ -149,7 +149,14 @@ class Judging(Cards):
         return [1.0, -1.0] if self.deal[0] > self.deal[1] else [-1.0, 1.0]
 
 
-@pytest.mark.parametrize("game", [Cards, Listed, Redrawn, Race, Guess, Solitaire, Judging])
+class NamesStates(Cards):
+    """Says what all players have seen without asking each."""
+
+    def joint_state(self):
+        return f"{self.deal} {self.moves_made}"
+
+
+@pytest.mark.parametrize("game", [Cards, Listed, Redrawn, Race, Guess, Solitaire, Judging, NamesStates])
 def test_good_games_pass(game):
     assert check_game(game) == []
     assert check_game(game, num_matches=7, seed=123) == []
@@ -574,6 +581,25 @@ class JudgesAndDeals:
     def judge(self):
         self.deal = self.deal[::-1]
         return [0.0, 0.0]
+
+
+@violates("joint_state() is 3", "make it a str", base=NamesStates)
+class NumbersStates:
+    def joint_state(self):
+        return 3
+
+
+@violates("joint_state() changes the match", base=NamesStates)
+class DealsAsItNames:
+    def joint_state(self):
+        self.deal = self.deal[::-1]
+        return super().joint_state()
+
+
+@violates("joint_state() is '[]' at two positions that the players observe differently", base=NamesStates)
+class NamesOfHalfTheState:
+    def joint_state(self):
+        return str(self.moves_made)
 
 
 @violates("resample(player, rng) never changed anything")
