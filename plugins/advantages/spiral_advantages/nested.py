@@ -17,7 +17,7 @@ MIN_COUNT = 0.5
 """Games, counted with their age: a state that weighs less is forgotten, so that a long run's memory has a bound."""
 
 Sums = dict[str, tuple[float, float]]
-"""key -> (weight, weighted sum of returns)"""
+"""State or prompt -> (weight, weighted sum of returns), of one role."""
 
 
 class Nested:
@@ -42,75 +42,69 @@ class Nested:
                 raise SpiralError(f"nested was given {name}={value}; give a number from 0 up to but not including 1")
         self.keep, self.decay = keep, decay
         self.state: dict[str, Any] = {"roles": {}, "states": {}}
-        """`roles`: role -> [weight, weighted sum] of its moving average; `states`: the same by joint state and prompt,
-        empty with keep=0."""
+        """`roles`: role -> [weight, weighted sum] of its moving average; `states`: role -> the same by joint state and
+        by prompt, empty with keep=0."""
 
     def __call__(self, trajectories: Sequence[Trajectory]) -> list[list[float]]:
         """`out[i][k]`: the advantage of turn k of trajectory i. Raises SpiralError for turns without a joint state."""
-        before: Sums = {key: (weight, total) for key, (weight, total) in self.state["states"].items()}
-        amounts: dict[str, list[float]] = defaultdict(list)
-        keys = [[_keys(t, k) for k in range(len(t.turns))] for t in trajectories]
-        for t, turns in zip(trajectories, keys, strict=True):
-            for pair in turns:
-                for key in pair:
-                    amounts[key].append(t.reward)
-        # fsum rounds once, so that the last bit does not depend on the order of the games.
-        seen = {key: (float(len(returns)), math.fsum(returns)) for key, returns in amounts.items()}
-        sums = {key: _add(entry, before.get(key, (0.0, 0.0))) for key, entry in seen.items()}
-        out = [self._advantages(t, turns, sums) for t, turns in zip(trajectories, keys, strict=True)]
-        self._remember(trajectories, before, seen)
+        by_role: dict[str, list[int]] = defaultdict(list)
+        for index, t in enumerate(trajectories):
+            by_role[f"{t.game}/{t.player}"].append(index)
+        out: list[list[float]] = [[] for _ in trajectories]
+        for role, members in sorted(by_role.items()):
+            rows = self._of_role(role, [trajectories[index] for index in members])
+            for index, row in zip(members, rows, strict=True):
+                out[index] = row
         return out
 
-    def _advantages(self, t: Trajectory, turns: list[tuple[str, str]], sums: Sums) -> list[float]:
-        weight, total = self.state["roles"].get(_role(t), (0.0, 0.0))
-        role = total / weight if weight else 0.0
-        own: dict[str, int] = defaultdict(int)
-        for pair in turns:
-            for key in pair:
-                own[key] += 1
-        row = []
-        for state, prompt in turns:
-            baseline = role
-            for key in (prompt, state):
-                count, amount = sums[key]
-                baseline = (amount - own[key] * t.reward + baseline) / (count - own[key] + 1)
-            row.append(t.reward - baseline)
-        return row
+    def _of_role(self, role: str, trajectories: Sequence[Trajectory]) -> list[list[float]]:
+        keys = [_keys(t) for t in trajectories]
+        amounts: dict[str, list[float]] = defaultdict(list)
+        for t, own in zip(trajectories, keys, strict=True):
+            for key in own:
+                amounts[key].append(t.reward)
+        # fsum rounds once, so that the last bit does not depend on the order of the games.
+        sums: Sums = {key: (float(len(returns)), math.fsum(returns)) for key, returns in amounts.items()}
+        for key, (count, amount) in self.state["states"].get(role, {}).items():
+            now = sums.get(key, (0.0, 0.0))
+            sums[key] = now[0] + count, now[1] + amount
+        weight, total = self.state["roles"].get(role, (0.0, 0.0))
+        mean = total / weight if weight else 0.0
+        rows = [_advantages(t.reward, own, sums, mean) for t, own in zip(trajectories, keys, strict=True)]
+        # Only now: a baseline that had seen its own game would be correlated with the return it is subtracted from.
+        self._remember(role, [t.reward for t in trajectories], sums)
+        return rows
 
-    def _remember(self, trajectories: Sequence[Trajectory], before: Sums, seen: Sums) -> None:
-        """Only now: a baseline that had seen its own game would be correlated with the return it is subtracted from."""
-        by_role: dict[str, list[float]] = defaultdict(list)
-        for t in trajectories:
-            by_role[_role(t)].append(t.reward)
-        for role, returns in by_role.items():
-            weight, total = self.state["roles"].get(role, (0.0, 0.0))
-            kept = self.decay ** len(returns)
-            mean = math.fsum(returns) / len(returns)
-            self.state["roles"][role] = [kept * weight + 1 - kept, kept * total + (1 - kept) * mean]
-        if not self.keep:
-            return
-        states = {}
-        for key in before.keys() | seen.keys():
-            count, amount = _add(before.get(key, (0.0, 0.0)), seen.get(key, (0.0, 0.0)))
-            if self.keep * count >= MIN_COUNT:
-                states[key] = [self.keep * count, self.keep * amount]
-        self.state["states"] = dict(sorted(states.items()))  # a set's order is not the same in every process
+    def _remember(self, role: str, returns: Sequence[float], sums: Sums) -> None:
+        weight, total = self.state["roles"].get(role, (0.0, 0.0))
+        kept, mean = self.decay ** len(returns), math.fsum(returns) / len(returns)
+        self.state["roles"][role] = [kept * weight + 1 - kept, kept * total + (1 - kept) * mean]
+        if self.keep:
+            aged = {key: [self.keep * count, self.keep * amount] for key, (count, amount) in sorted(sums.items())}
+            self.state["states"][role] = {key: pair for key, pair in aged.items() if pair[0] >= MIN_COUNT}
 
 
-def _keys(t: Trajectory, turn: int) -> tuple[str, str]:
-    """Of the joint state and of the prompt before a turn."""
-    state = t.turns[turn].joint_state
-    if not state:
-        raise SpiralError(
-            f"nested compares games by their joint state, and turn {turn} of player {t.player} of {t.game} has none; "
-            "play the games with rollouts that record it, as spiral train does"
-        )
-    return f"{_role(t)}/{state}", f"{_role(t)}/{t.turns[turn].observation}"
+def _keys(t: Trajectory) -> list[str]:
+    """The joint state and the prompt of each turn, one after the other. Marked, as a game may name one as the other."""
+    keys = []
+    for number, turn in enumerate(t.turns):
+        if not turn.joint_state:
+            raise SpiralError(
+                f"nested compares games by their joint state, and turn {number} of player {t.player} of {t.game} has "
+                "none; play the games with rollouts that record it, as spiral train does"
+            )
+        keys += [f"state {turn.joint_state}", f"prompt {turn.observation}"]
+    return keys
 
 
-def _role(t: Trajectory) -> str:
-    return f"{t.game}/{t.player}"
-
-
-def _add(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
-    return a[0] + b[0], a[1] + b[1]
+def _advantages(reward: float, keys: Sequence[str], sums: Sums, role: float) -> list[float]:
+    """One a turn. `role`: the role's baseline, which the prompt's is shrunk to, and the state's to that."""
+    row = []
+    for state, prompt in zip(keys[::2], keys[1::2], strict=True):
+        baseline = role
+        for key in (prompt, state):
+            count, amount = sums[key]
+            own = keys.count(key)  # turns of this very game at the state
+            baseline = (amount - own * reward + baseline) / (count - own + 1)
+        row.append(reward - baseline)
+    return row

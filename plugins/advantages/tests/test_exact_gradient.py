@@ -202,16 +202,16 @@ def test_nested_is_unbiased_with_what_it_kept():
     assert_equal(moments(make, POLICIES[1])[0], exact_gradient(POLICIES[1]))
 
 
-@pytest.mark.parametrize(("number", "share"), [(0, 0.47), (1, 0.40), (2, 0.34)])
+@pytest.mark.parametrize(("number", "share"), [(0, 0.47), (1, 0.61), (2, 0.40)])
 def test_nested_takes_away_the_luck_of_the_cards(number, share):
     """Its variance in single games, as a share of that of RAE at the role's value, when it kept enough of each state to
     know its value: what is left is the luck of the moves that follow."""
     logits = POLICIES[number]
-    kept = kept_nested(logits)
+    kept = json.dumps(kept_nested(logits))
 
     def make():
         nested = Nested(keep=0.9)
-        nested.state = {"roles": kept["roles"], "states": kept["states"]}
+        nested.state = json.loads(kept)
         return nested
 
     _, rae = moments(frozen_rae(values(TREE, softmax(logits))), logits)
