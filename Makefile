@@ -8,7 +8,7 @@ MANIFESTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 export HF_HUB_OFFLINE := 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: train setup test test-minimum slow lint docs perf clean
+.PHONY: train setup test test-minimum slow conformance lint docs perf clean
 
 train: setup  ## learn Kuhn poker by self-play, then say which report to open
 	$(BIN)/spiral train
@@ -27,6 +27,10 @@ test: setup  ## the default tests, a few minutes
 
 slow: setup  ## the tests that take longer than a minute each
 	$(BIN)/python -m pytest -m slow
+
+conformance: setup  ## the kit over everything installed: each plug-in, each listed game of OpenSpiel and TextArena
+	$(BIN)/spiral check --all
+	$(BIN)/python -m pytest -m slow -k conformance plugins/games/tests
 
 # With Python 3.11: the lowest releases have no wheels for a newer one.
 test-minimum: $(MINIMUM)/.ready  ## the default tests on the lowest releases that the distributions admit

@@ -67,7 +67,7 @@ class RolloutConfig:
     """What a cut game is worth: a `draw`, 0 for each (one player alone: the game's own judgement, else its worst
     return); `judge`, the game's own judgement, a draw where it has none; or `void`, replaced and not trained on."""
     max_voided: int = 16
-    """Voided games that a step replaces before the run stops and says why."""
+    """Voided games of a step, in all processes together, that are replaced before the run stops and says why."""
     illegal: Literal["forfeit", "penalty"] = "forfeit"
     """What an illegal move costs: `forfeit`, the game's worst return, the others share the opposite; or `penalty`."""
     penalty: tuple[float, float] = (-1.5, 0.5)

@@ -1,4 +1,4 @@
-"""What crosses processes besides gradients: a step's episodes, gathered in order, and the main process's metrics."""
+"""What crosses processes besides gradients: a step's episodes, in order; its errors; the main process's metrics."""
 
 from __future__ import annotations
 
@@ -41,6 +41,13 @@ class Processes:
             return episodes, voided
         parts = gather_object([(episodes, voided)])
         return in_order([part for part, _ in parts], group_size), [game for _, games in parts for game in games]
+
+    def raise_together(self, error: Exception | None) -> None:
+        """Raise on all processes what one of them raised: the others would wait for it."""
+        errors = [error] if self.world == 1 else gather_object([error])
+        for found in errors:
+            if found is not None:
+                raise found
 
     def same_metrics(self, metrics: dict[str, float]) -> dict[str, float]:
         """The main process's metrics: a remote player may answer each process something else."""

@@ -175,15 +175,20 @@ class Rollouts:
 
     def _replace(self, scheduler: Scheduler, match: Match, reason: str, cause: str) -> None:
         """Report a match and play its group again. Raises RunError when there were too many."""
-        voided = VoidedGame(match.name, match.deal, match.moves, reason, cause)
-        self.voided.append(voided)
+        self.voided.append(VoidedGame(match.name, match.deal, match.moves, reason, cause))
         # The whole group: its other matches are recognised by their attempt when their answers come.
         match.group.attempt += 1
         match.group.episodes.clear()
-        if len(self.voided) > self._config.max_voided:
-            remedy = _REMEDIES.get(cause, "check that the remote players respond; ")
-            raise RunError(
-                f"{len(self.voided)} games of one step had to be voided, the last one {voided.game} with deal "
-                f"{voided.deal} after moves {list(voided.moves)}: {reason}; {remedy}or raise rollout.max_voided"
-            )
+        check_voided(self.voided, self._config)
         scheduler.ready.extendleft(self._matches(match.group, scheduler.root))
+
+
+def check_voided(games: Sequence[VoidedGame], config: RolloutConfig) -> None:
+    """Raise RunError if more games of one step were voided than the config allows."""
+    if len(games) > config.max_voided:
+        last = games[-1]
+        remedy = _REMEDIES.get(last.cause, "check that the remote players respond; ")
+        raise RunError(
+            f"{len(games)} games of one step had to be voided, the last one {last.game} with deal {last.deal} after "
+            f"moves {list(last.moves)}: {last.reason}; {remedy}or raise rollout.max_voided"
+        )

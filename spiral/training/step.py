@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from spiral.api.errors import RunError
+from spiral.api.errors import RunError, SpiralError
 from spiral.api.records import LEARNER, Episode
 from spiral.api.training import RecordsEpisodes
 from spiral.evaluation.exact import exact_metrics, policy_record
@@ -13,6 +13,7 @@ from spiral.models.logits import TokenLogits
 from spiral.policies.pool import AVERAGED, snapshot_id
 from spiral.runs import snapshots
 from spiral.runs.directory import RunDir
+from spiral.selfplay.rollouts import check_voided
 from spiral.training.components import Components
 
 
@@ -20,8 +21,15 @@ def play(components: Components, step: int) -> list[Episode]:
     """The step's games, from all processes, with rewards shaped, and their results known to pool and samplers."""
     c, config = components, components.config
     seed = (config.seed, "rollout", step)
-    episodes = c.rollouts.play(config.rollout.episodes, seed, c.processes.rank, c.processes.world)
+    failed: SpiralError | None = None
+    try:
+        episodes = c.rollouts.play(config.rollout.episodes, seed, c.processes.rank, c.processes.world)
+    except SpiralError as error:
+        episodes, failed = [], error
+    c.processes.raise_together(failed)
     episodes, c.rollouts.voided = c.processes.gathered(episodes, c.rollouts.voided, config.rollout.group_size)
+    # A process stops by itself at its own games; what is allowed is that many of all.
+    check_voided(c.rollouts.voided, config.rollout)
     if any(LEARNER not in episode.policies for episode in episodes):
         raise RunError(
             "the opponent sampler returned a game without the learner; every game needs the learner as at least one "

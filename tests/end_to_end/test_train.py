@@ -1,15 +1,11 @@
 """The loop with everything a config can name made of plug-ins of this file: what reaches them, and what is kept."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from click.testing import CliRunner
-from safetensors.torch import load_file
 
 from spiral import hookimpl
 from spiral.commands.main import main
@@ -228,22 +224,3 @@ def test_every_command_that_asks_a_run_refuses_a_context_without_room(tmp_path):
     for command in (["eval", str(path)], ["exploitability", str(path)], ["play", str(path)]):
         result = CliRunner().invoke(main, command)
         assert (result.exit_code, "leaves room for a reply of 16" in result.output) == (2, True), result.output
-
-
-@pytest.mark.slow
-def test_two_processes_train_what_one_would(tmp_path):
-    """accelerate launch with 2 processes on the CPU: the same games, and weights that differ by rounding."""
-    words = [*SMALL, "evaluate.every=0", "advantage=rae", "--run-dir"]
-    alone = [sys.executable, "-m", "spiral", "train", *words, str(tmp_path / "one")]
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
-    options = ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "spiral", "train"]
-    both = [sys.executable, *launch, *options, *words, str(tmp_path / "two")]
-    for command in (alone, both):
-        subprocess.run(command, check=True, cwd=ROOT, timeout=250)
-    one, two = ((tmp_path / name / "episodes.jsonl").read_text() for name in ("one", "two"))
-    assert [json.loads(x)["turns"][0]["move"] for x in one.splitlines()] == [
-        json.loads(x)["turns"][0]["move"] for x in two.splitlines()
-    ]
-    first, second = (load_file(tmp_path / name / "checkpoints/step-000003/live.safetensors") for name in ("one", "two"))
-    for name, weight in first.items():
-        torch.testing.assert_close(weight, second[name], atol=1e-4, rtol=1e-3)

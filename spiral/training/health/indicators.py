@@ -36,6 +36,7 @@ def vital_signs(
     `illegal_pN`: of the games in which the learner was player N, the share that its illegal move ended.
     `entropy_pN`: nats a turn, minus the mean log-probability of the sampled replies, which is an unbiased estimate.
     `reply_tokens_pN`, `cut_off`: mean length of the learner's replies, and the share that ran out of tokens.
+    `unreadable`: share of the learner's replies that hold no move, those that ran out of tokens among them.
     `zero_share`: share of the learner's turns whose advantage is at most `NOTHING` in size.
     `first_moves`, `openings`: distinct first moves, and the effective number of the first two (exp of their entropy).
     `score_AGE`, `games_AGE`: the learner's share of wins, draws as halves, over the older or newer half of the
@@ -121,7 +122,7 @@ def _winner(returns: Sequence[float]) -> int | None:
 
 def _replies(trained: Trained) -> Signs:
     totals: dict[int, list[float]] = defaultdict(lambda: [0, 0.0, 0])  # turns, nats, tokens
-    cut_off = idle = 0
+    cut_off = unreadable = idle = 0
     for trajectory, row in trained:
         total = totals[trajectory.player]
         total[0] += len(trajectory.turns)
@@ -129,6 +130,7 @@ def _replies(trained: Trained) -> Signs:
             total[1] -= sum(turn.logprobs)
             total[2] += len(turn.reply)
             cut_off += turn.finish == "length"
+            unreadable += turn.move is None
         idle += sum(-NOTHING <= advantage <= NOTHING for advantage in row)
     signs: Signs = {}
     for player, (turns, nats, tokens) in sorted(totals.items()):
@@ -136,7 +138,7 @@ def _replies(trained: Trained) -> Signs:
             signs[metric_names.of_player("entropy", player)] = nats / turns
             signs[metric_names.of_player("reply_tokens", player)] = tokens / turns
     if num_turns := sum(total[0] for total in totals.values()):
-        signs |= {"cut_off": cut_off / num_turns, "zero_share": idle / num_turns}
+        signs |= {"cut_off": cut_off / num_turns, "unreadable": unreadable / num_turns, "zero_share": idle / num_turns}
     return signs
 
 

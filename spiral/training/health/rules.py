@@ -199,13 +199,17 @@ def _drop(trace: Trace) -> float:
     return (trace.peak[0] if trace.peak else 0.0) - trace.mean
 
 
-def illegal_moves(view: View) -> Finding | None:
+def illegal_replies(view: View) -> Finding | None:
     """A player that knew the format lost it: healthy runs stay below 0.06 after the warm start."""
     rates = view.players("illegal")
     if not rates:
         return None
     player, worst = max(rates.items(), key=lambda item: item[1].mean)
-    clause = f"player {player} loses {worst.mean:.0%} of its games by illegal moves"
+    # Replies without a move to read count as illegal too, and call for another remedy than moves against the rules.
+    parts = {"could not be read": view.mean("unreadable", 0.0), "were cut off": view.mean("cut_off", 0.0)}
+    shares = " and ".join(f"{share:.0%} {what}" for what, share in parts.items() if share >= 0.005)
+    among = f" (of all replies {shares})" if shares else ""
+    clause = f"player {player} loses {worst.mean:.0%} of its games by illegal replies{among}"
     knew = worst.low is not None and worst.low < 0.05
     return Finding(knew and worst.mean > 0.3, worst.mean < 0.15, clause)
 
@@ -256,7 +260,7 @@ RULES: Mapping[str, Rule] = {
     "forgot": Rule("forgot", forgot),
     "one player wins": Rule("one player wins", one_player_wins),
     "entropy gone": Rule("entropy gone", entropy_gone),
-    "illegal moves": Rule("illegal moves", illegal_moves),
+    "illegal replies": Rule("illegal replies", illegal_replies),
     "replies cut off": Rule("replies cut off", replies_cut_off),
     "no signal": Rule("no signal", no_signal),
     "updates refused": Rule("updates refused", updates_refused, patience=1),

@@ -109,7 +109,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and -_HUGE < value < _HUGE
 
 
-_HEALTH = re.compile(r"(?:win|illegal|entropy)_p\d+|draw_rate|zero_share|cut_off|score_old")
+_HEALTH = re.compile(r"(?:win|illegal|entropy)_p\d+|draw_rate|zero_share|cut_off|unreadable|score_old")
 
 
 @functools.lru_cache(maxsize=4096)

@@ -36,21 +36,21 @@ function signs(game) {
   for (const kind of ["old", "new", "bots", "others"]) take(whole[`games_${kind}`]);
   const offenders = byPlayer(group, "illegal").map((line) => ({ ...line, label: `illegal, ${line.label}`, colour: line.colour + 1 }));
   const cut = ever(whole.cut_off) ? lines(["cut off", whole.cut_off, { colour: 7, dash: "4 3" }]) : [];
-  take(whole.cut_off);
-  const games = ever(whole.cut_games) ? lines(["cut at max_turns", whole.cut_games, { colour: 7, dash: "4 3" }]) : [];
-  take(whole.cut_games);
+  const unreadable = ever(whole.unreadable) ? lines(["without a move", whole.unreadable, { colour: 6, dash: "2 3" }]) : [];
+  const cutGames = ever(whole.cut_games) ? lines(["cut at max_turns", whole.cut_games, { colour: 7, dash: "4 3" }]) : [];
+  [whole.cut_off, whole.unreadable, whole.cut_games].forEach(take);
   return [
     { title: "First-player edge", unit: "points a game", zero: true, lines: [...edge("all games", "edge", { colour: 0 }), ...edge("against itself", "edge_mirror", { colour: 1, dash: "4 3" })],
       caption: "How much more player 0 gets than the others, with its 95% interval." },
     { title: "Wins by player", unit: "share of games not drawn", zero: true, percent: true, lines: byPlayer(group, "win"),
       caption: "Near 100% for one player: either the rules favour it, or the others stopped resisting." },
-    { title: "Draws and illegal moves", unit: "share of games", zero: true, percent: true, lines: [...lines(["drawn", whole.draw_rate, { colour: 0 }]), ...games, ...offenders],
+    { title: "Draws and illegal moves", unit: "share of games", zero: true, percent: true, lines: [...lines(["drawn", whole.draw_rate, { colour: 0 }]), ...cutGames, ...offenders],
       caption: "Illegal: of the games in which the learner was that player, those that its illegal move ended." },
     { title: "Entropy", unit: "nats a turn", zero: true, lines: byPlayer(group, "entropy"),
       caption: "How undecided each player is. At 0 it always does the same, and finds nothing new." },
     { title: "Reply length", unit: "tokens", zero: true, lines: byPlayer(group, "reply_tokens"), caption: "Mean length of the learner's replies as each player." },
-    { title: "Turns that teach nothing", unit: "share", zero: true, percent: true, lines: [...lines(["no advantage", whole.zero_share, { colour: 0 }]), ...cut],
-      caption: "Turns whose advantage is as good as 0; and replies that ran out of tokens, if any did." },
+    { title: "Turns that teach nothing", unit: "share", zero: true, percent: true, lines: [...lines(["no advantage", whole.zero_share, { colour: 0 }]), ...cut, ...unreadable],
+      caption: "Turns whose advantage is as good as 0; and replies that ran out of tokens or hold no move, if any did." },
     { title: "Score by opponent", unit: "draws count half", percent: true,
       lines: lines(["older snapshots", whole.score_old, { colour: 0 }], ["newer snapshots", whole.score_new, { colour: 1 }], ["bots", whole.score_bots, { colour: 2 }], ["others", whole.score_others, { colour: 3 }]),
       caption: "The learner against its own past and the rest of the pool. Below 50% against older snapshots, something was forgotten." },

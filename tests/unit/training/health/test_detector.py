@@ -140,6 +140,8 @@ class TestPlay:
     def test_cut_off_replies_and_advantages_of_nothing(self):
         episodes = [played((1, -1), turns=((0, turn(finish="length")), (1, turn())))]
         assert signs(episodes)["cut_off"] == pytest.approx(0.5)
+        unread = [played((1, -1), turns=((0, turn()), (1, turn(move, legal=False)))) for move in (None, "z")]
+        assert signs(unread)["unreadable"] == pytest.approx(1 / 4)
         assert signs(episodes)["zero_share"] == 0
         assert signs(episodes, advantage=-1e-4)["zero_share"] == 1  # a baseline that nears a constant return
 
@@ -436,8 +438,15 @@ class TestWorseAgainstBots:
 
 class TestTheRest:
     def test_illegal_moves_of_a_player_that_knew_the_format(self):
-        event = only(watch(150, illegal_p0=flat(0.01), illegal_p1=fall(0.02, 0.6)), "illegal moves")
+        event = only(watch(150, illegal_p0=flat(0.01), illegal_p1=fall(0.02, 0.6)), "illegal replies")
         assert "player 1 loses " in event.sentence
+        assert "by illegal replies, since" in event.sentence
+
+    def test_illegal_replies_are_told_by_kind(self):
+        """Cut off, without a move, or a move against the rules: each has another remedy."""
+        replies = {"cut_off": flat(0.25), "unreadable": flat(0.5)}
+        event = only(watch(150, illegal_p0=fall(0.02, 0.6), **replies), "illegal replies")
+        assert "by illegal replies (of all replies 50% could not be read and 25% were cut off), since" in event.sentence
 
     def test_an_untrained_format_was_never_known(self):
         assert not watch(150, illegal_p0=flat(0.6), illegal_p1=fall(0.9, 0.5))
