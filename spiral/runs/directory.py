@@ -18,7 +18,7 @@ from spiral.api.errors import ConfigError, RunError
 from spiral.api.records import VoidedGame
 from spiral.config.loading import dump, load
 from spiral.config.schema import Config
-from spiral.runs.files import write_atomic
+from spiral.runs.files import append, write_atomic
 
 _LOGS = ("metrics.jsonl", "episodes.jsonl", "voided.jsonl")
 
@@ -96,8 +96,7 @@ class RunDir:
         """Add JSON lines."""
         text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
         if text:
-            with (self.path / name).open("a", encoding="utf-8") as file:
-                file.write(text)
+            append(self.path / name, text.encode("utf-8"))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """One line of metrics.jsonl. A number that is not finite becomes null."""
