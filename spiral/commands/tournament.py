@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from spiral.api.errors import SpiralError
+from spiral.commands.output import echo
 
 
 @click.command(short_help="Cross-play of runs, bots and models, with ratings.")
@@ -52,14 +53,14 @@ def tournament(players: tuple[str, ...], out: Path | None, as_json: bool, **aske
         )
     # Shown before it is written: a disk that filled up meanwhile must not cost the games.
     if as_json:
-        click.echo(json.dumps(record, indent=1))
+        echo(json.dumps(record, indent=1))
     else:
         console = Console()
         print_record(record, console if console.is_terminal else Console(width=max(140, 56 + 20 * len(players))))
     keep_record(record, kept)
     write_atomic(kept / "tournament.html", tournament_page(record))
     if not as_json:
-        click.echo(f"open {kept / 'tournament.html'}")
+        echo(f"open {kept / 'tournament.html'}")
     if record["stopped"]:
         raise SpiralError(f"{record['stopped']}; what was played by then is in {kept}")
 
