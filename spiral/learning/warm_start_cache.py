@@ -54,7 +54,7 @@ def cached_warm_start(warm_start: WarmStart, identity: Mapping[str, Any]) -> War
     return result
 
 
-def _keep(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
+def _keep(path: Path, weights: dict[str, torch.Tensor]) -> None:
     """Write the result, where the cache can be written: it saves time, and never costs a run."""
     try:
         make_directory(path.parent)
