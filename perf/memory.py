@@ -95,7 +95,7 @@ def _update() -> dict[str, float]:
 
 def _status(key: str) -> int:
     """Bytes of a line of /proc/self/status (Linux)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith(key + ":"):
             return 1024 * int(line.split()[1])
     raise RuntimeError(f"/proc/self/status has no {key}")
@@ -103,7 +103,7 @@ def _status(key: str) -> int:
 
 def _reset_peak() -> int:
     """Let VmHWM start again from what the process holds now, and say how much that is."""
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     return _status("VmRSS")
 
 

@@ -12,7 +12,9 @@ _MASK = (1 << 64) - 1
 
 def derive(*path: int | str) -> int:
     """A 64-bit seed for a place in the run, such as `derive(seed, "rollout", step)`."""
-    text = "/".join(map(str, path)).encode()
+    text = "/".join(map(str, path)).encode(
+        "utf-8", "surrogatepass"
+    )  # a policy's name may be a directory's, of any bytes
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 

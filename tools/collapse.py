@@ -132,7 +132,9 @@ def _events(game: str) -> str:
         cells = []
         for seed in SEEDS:
             path = _run_dir(game, variant, seed) / "events.jsonl"
-            events = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+            events = (
+                [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+            )
             collapses = "; ".join(f"{e['kind']} @{e['step']}" for e in events if e["severity"] == "collapse")
             warned = sum(e["severity"] != "collapse" for e in events)
             cells.append((collapses or "nothing") + (f" ({warned} warnings)" if warned else ""))

@@ -12,6 +12,7 @@ import click
 
 from spiral.api.errors import SpiralError
 from spiral.commands.options import AS_JSON, GAME
+from spiral.commands.output import echo
 
 
 @click.command("best-response", short_help="Train a best responder: the NashConv it proves.")
@@ -63,11 +64,11 @@ def best_response(
         command = f"spiral best-response {run} --run-dir {kept.path} --resume"
         raise SpiralError(f"stopped; measure with: {command}") from None
     if as_json:
-        click.echo(json.dumps(record, indent=2))
+        echo(json.dumps(record, indent=2))
         return
     for line in _bound(record):
-        click.echo(line)
-    click.echo(f"open {kept.path / 'report.html'}")
+        echo(line)
+    echo(f"open {kept.path / 'report.html'}")
 
 
 def _bound(record: dict[str, Any]) -> Iterator[str]:

@@ -12,6 +12,7 @@ import click
 
 from spiral.api.errors import SpiralError
 from spiral.api.policies import is_external
+from spiral.commands.output import echo
 
 if TYPE_CHECKING:
     from spiral.plugins.registry import Plugins, Registration
@@ -45,11 +46,11 @@ def check(names: tuple[str, ...], everything: bool) -> None:
         failed = failed or bool(violations)
         external = is_external(row.factory)
         verdict = "VIOLATED" if violations else "not tried, it asks a person or another process" if external else "ok"
-        click.echo(f"{row.kind} {row.name} ({row.distribution} {row.version}): {verdict}")
+        echo(f"{row.kind} {row.name} ({row.distribution} {row.version}): {verdict}")
         for violation in violations:
-            click.echo(f"  - {violation}")
+            echo(f"  - {violation}")
         for notice in notices:
-            click.echo(f"  notice: {notice}")
+            echo(f"  notice: {notice}")
     sys.exit(1 if failed else 0)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from spiral.commands.options import AS_JSON, GAME
+from spiral.commands.output import echo
 
 
 @click.command("eval", short_help="Play matches against bots, with 95% intervals.")
@@ -30,7 +31,7 @@ def evaluate(run: Path, game: str | None, opponents: tuple[str, ...], num_games:
 
     rows = Run(run).evaluate(*opponents, game=game, matches=num_games)
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        echo(json.dumps(rows, indent=2))
         return
     for row in rows:
         # One player alone wins and loses against no opponent: its return is the result.
@@ -39,7 +40,7 @@ def evaluate(run: Path, game: str | None, opponents: tuple[str, ...], num_games:
             f"win {row['win']:.3f} [{row['win_low']:.3f}, {row['win_high']:.3f}]  draw {row['draw']:.3f}  "
             f"loss {row['loss']:.3f}  "
         )
-        click.echo(
+        echo(
             f"{row['game']}{against}: {wins if against else ''}"
             f"return {row['mean_return']:+.3f} +- {row['return_error']:.3f}  "
             f"illegal {row['illegal']:.3f}  cut {row['cut']:.3f}  ({row['games']} games)"

@@ -16,6 +16,7 @@ from spiral.commands.check import check
 from spiral.commands.evaluate import evaluate
 from spiral.commands.exploitability import exploitability
 from spiral.commands.new import new
+from spiral.commands.output import echo, escape_what_cannot_be_encoded
 from spiral.commands.play import play
 from spiral.commands.plugins import plugins
 from spiral.commands.tournament import tournament
@@ -30,7 +31,7 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except SpiralError as error:
             for line in str(error).splitlines():
-                click.echo(f"spiral: {line}", err=True)
+                echo(f"spiral: {line}", err=True)
             ctx.exit(2)
 
 
@@ -42,6 +43,7 @@ class _Group(click.Group):
 @click.version_option(package_name="spiral-selfplay")
 def main() -> None:
     """Train language models by self-play on text games."""
+    escape_what_cannot_be_encoded()
     # A model that is read from a folder would draw a progress bar over what the command prints.
     os.environ.setdefault("TQDM_DISABLE", "1")
     # Models come from folders; a hub that cannot be reached would cost minutes of waiting.

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from spiral.commands.output import echo
+
 
 @click.command(short_help="Write a complete plug-in distribution to start from.")
 @click.argument("kind", type=click.Choice(["game", "estimator", "opponent"]))
@@ -16,4 +18,4 @@ def new(kind: str, name: str, directory: Path) -> None:
     from spiral.commands.scaffold import create
 
     path = create(kind, name, directory)  # type: ignore[arg-type]
-    click.echo(f"wrote {path}; next: pip install -e {path} && spiral check {name} && pytest {path}")
+    echo(f"wrote {path}; next: pip install -e {path} && spiral check {name} && pytest {path}")

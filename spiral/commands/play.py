@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from spiral.commands.options import GAME
+from spiral.commands.output import echo
 
 
 @click.command(short_help="Play against a run's policy, here.")
@@ -21,7 +22,7 @@ def play(run: Path, game: str | None, player: int, seed: int | None) -> None:
     from spiral.training.session import Run
 
     loaded = Run(run).policy().loaded
-    play_against(loaded, game, player, int(time.time()) if seed is None else seed, click.echo, _ask)
+    play_against(loaded, game, player, int(time.time()) if seed is None else seed, echo, _ask)
 
 
 def _ask() -> str:

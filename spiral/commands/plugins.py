@@ -15,6 +15,7 @@ import click
 
 from spiral.api.errors import SpiralError
 from spiral.commands.options import AS_JSON
+from spiral.commands.output import echo
 
 if TYPE_CHECKING:
     from spiral.plugins.registry import Registration
@@ -39,11 +40,11 @@ def plugins(name: str | None, as_json: bool) -> None:
             {"kind": r.kind, "name": r.name, "distribution": r.distribution, "version": r.version, "doc": r.doc}
             for r in listed
         ]
-        click.echo(json.dumps({"plugins": rows, "failed": [asdict(f) for f in found.failed]}, indent=2))
+        echo(json.dumps({"plugins": rows, "failed": [asdict(f) for f in found.failed]}, indent=2))
         return
     _print_plugins(listed, asked=name is not None)
     for f in found.failed:
-        click.echo(f"failed: {f.distribution} {f.version} ({f.value}): {f.reason}", err=True)
+        echo(f"failed: {f.distribution} {f.version} ({f.value}): {f.reason}", err=True)
 
 
 def _print_plugins(listed: Sequence[Registration], asked: bool) -> None:
@@ -57,19 +58,19 @@ def _print_plugins(listed: Sequence[Registration], asked: bool) -> None:
     for r in listed:
         groups.setdefault(f"{r.kind}: {r.distribution} {r.version}", []).append(r)
     for heading, rows in groups.items():
-        click.echo(heading)
+        echo(heading)
         for r in rows:
             doc = "" if asked and "/" in r.name else r.doc  # members of a family have none of their own
             lines = textwrap.wrap(doc, max(20, width - column)) or [""]
-            click.echo(f"  {names[id(r)]:<{column - 2}}{lines[0]}".rstrip())
+            echo(f"  {names[id(r)]:<{column - 2}}{lines[0]}".rstrip())
             for line in lines[1:]:
-                click.echo(" " * column + line)
+                echo(" " * column + line)
 
 
 def _print_plugin(registration: Registration) -> None:
     """What its factory says of itself, and its arguments."""
     factory = registration.factory
     parameters = inspect.signature(factory).parameters.values()
-    click.echo(f"{registration.kind} {registration.name} ({registration.distribution} {registration.version})\n")
-    click.echo(inspect.getdoc(getattr(factory, "func", factory)) or "")  # of a family's member: what the family says
-    click.echo(f"\narguments: {', '.join(str(p.replace(annotation=p.empty)) for p in parameters) or 'none'}")
+    echo(f"{registration.kind} {registration.name} ({registration.distribution} {registration.version})\n")
+    echo(inspect.getdoc(getattr(factory, "func", factory)) or "")  # of a family's member: what the family says
+    echo(f"\narguments: {', '.join(str(p.replace(annotation=p.empty)) for p in parameters) or 'none'}")

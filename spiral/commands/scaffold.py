@@ -10,6 +10,7 @@ from string import Template
 from typing import Literal, get_args
 
 from spiral.api.errors import SpiralError
+from spiral.runs.files import make_directory, write_atomic
 
 Kind = Literal["game", "estimator", "opponent"]
 
@@ -46,6 +47,6 @@ def create(kind: Kind, name: str, directory: Path) -> Path:
         place = template.relative_to(TEMPLATES / kind).with_suffix("")
         parts = [words["package"] if part == "package" else part for part in place.parts]
         target = root.joinpath(*parts)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(Template(template.read_text(encoding="utf-8")).substitute(words), encoding="utf-8")
+        make_directory(target.parent)
+        write_atomic(target, Template(template.read_text(encoding="utf-8")).substitute(words))
     return root

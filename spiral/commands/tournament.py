@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from spiral.api.errors import SpiralError
+from spiral.commands.output import echo
 
 
 @click.command(short_help="Cross-play of runs, bots and models, with ratings.")
@@ -39,7 +40,7 @@ def tournament(players: tuple[str, ...], out: Path | None, as_json: bool, **aske
     """
     from rich.console import Console
 
-    from spiral.evaluation.tournament.record import run_tournament
+    from spiral.evaluation.tournament.record import keep_record, run_tournament
     from spiral.evaluation.tournament.tournament import TournamentConfig
     from spiral.reports.html.tournament_page import tournament_page
     from spiral.reports.tournament import print_record, progress
@@ -50,13 +51,16 @@ def tournament(players: tuple[str, ...], out: Path | None, as_json: bool, **aske
         record, kept = run_tournament(
             players, asked["game"], config, asked["anchor"], _command(players, asked), out, show
         )
-    write_atomic(kept / "tournament.html", tournament_page(record))
+    # Shown before it is written: a disk that filled up meanwhile must not cost the games.
     if as_json:
-        click.echo(json.dumps(record, indent=1))
+        echo(json.dumps(record, indent=1))
     else:
         console = Console()
         print_record(record, console if console.is_terminal else Console(width=max(140, 56 + 20 * len(players))))
-        click.echo(f"open {kept / 'tournament.html'}")
+    keep_record(record, kept)
+    write_atomic(kept / "tournament.html", tournament_page(record))
+    if not as_json:
+        echo(f"open {kept / 'tournament.html'}")
     if record["stopped"]:
         raise SpiralError(f"{record['stopped']}; what was played by then is in {kept}")
 

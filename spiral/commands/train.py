@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from spiral.api.errors import SpiralError
+from spiral.commands.output import echo
 
 
 @click.command(short_help="Train; without a config, Kuhn poker in a few minutes.")
@@ -21,7 +22,7 @@ def train(words: tuple[str, ...], run_dir: Path | None, resume: bool) -> None:
     path, overrides = _split(words)
     run = launch.launch(path, overrides, run_dir, resume)
     if launch.rank() == 0:
-        click.echo(f"open {run.path / 'report.html'}")
+        echo(f"open {run.path / 'report.html'}")
 
 
 def _split(words: Sequence[str]) -> tuple[Path | None, list[str]]:

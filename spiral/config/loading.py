@@ -65,7 +65,7 @@ def parse_plugin(text: str) -> PluginConfig:
     parts = [part for part in re.split(r",(?=[A-Za-z_][\w.]*=)", rest) if part]  # a value may hold commas
     try:
         args = OmegaConf.to_container(OmegaConf.from_dotlist(parts))
-    except (OmegaConfBaseException, YAMLError) as error:
+    except (OmegaConfBaseException, YAMLError, UnicodeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"'{text}' cannot be read ({reason}); write NAME or NAME:key=value,key=value") from error
     assert isinstance(args, dict)
@@ -109,7 +109,7 @@ def _override_text(text: str, problems: list[str]) -> dict[str, Any]:
         return {}
     try:
         tree = OmegaConf.to_container(OmegaConf.from_dotlist([text]))
-    except (OmegaConfBaseException, YAMLError) as error:
+    except (OmegaConfBaseException, YAMLError, UnicodeError) as error:
         problems.append(f"override '{text}': {str(error).splitlines()[0]}")
         return {}
     assert isinstance(tree, dict)

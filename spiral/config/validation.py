@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from functools import reduce
 from typing import Any
 
@@ -47,6 +49,12 @@ def validate(config: Config) -> list[str]:
         for key in keys.split()
         if (value := _value(c, key)) is not None and not low <= value <= high  # so that nan is caught
     ]
+    problems += [
+        f"{key} is {text!r}, which is no UTF-8 text and could not be kept in a config; rename what it names, or set "
+        "PYTHONUTF8=1 if the name itself is UTF-8"
+        for key, text in _texts("", asdict(config))
+        if text != text.encode("utf-8", "replace").decode("utf-8")
+    ]
     if not c.games:
         problems.append("games is empty; name at least one, such as games=kuhn_poker")
     problems += [f"games: weight of {g.name} is {g.weight}, and must be positive" for g in c.games if not g.weight > 0]
@@ -80,3 +88,15 @@ def validate(config: Config) -> list[str]:
 
 def _value(config: Config, key: str) -> Any:
     return reduce(getattr, key.split("."), config)
+
+
+def _texts(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Every text in a config, with its key. A file's name that the locale cannot read holds lone surrogates."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, inside in value.items():
+            yield from _texts(f"{key}.{name}".lstrip("."), inside)
+    elif isinstance(value, list | tuple):
+        for place, inside in enumerate(value):
+            yield from _texts(f"{key}.{place}", inside)

@@ -87,10 +87,9 @@ def configure(target: Target, game: str | None, overrides: Sequence[str]) -> tup
     chosen = asdict(games[game_label(list(games), game)]) | {"weight": 1.0}
     layers = {**yaml.safe_load(OVERLAY.read_text(encoding="utf-8")), "games": [chosen]}
     layers["pool"] |= {"members": [{"policy": target.policy}]}
-    words = [f"{key}={json.dumps(value)}" for key, value in layers.items()]
     path = target.run / "config.yaml"
-    config, problems = read(path, [*words, *overrides])
-    made, _ = read(path, words)
+    config, problems = read(path, [layers, *overrides])
+    made, _ = read(path, [layers])
     changed = [key for key in OWN if getattr(config, key) != getattr(made, key)]
     if config.rollout.illegal != made.rollout.illegal:
         changed.append("rollout.illegal")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +18,9 @@ from safetensors.torch import load_file, save_file
 from spiral.api.errors import SpiralError
 from spiral.learning.warm_start import WarmStart, WarmStarted
 from spiral.models.logits import load_parameters, parameters
-from spiral.runs.files import replace_file
+from spiral.runs.files import WriteError, make_directory, num_bytes, replace_file
+
+logger = logging.getLogger(__name__)
 
 TOLERANCE = 0.03
 """How much lower than when it was accepted the share of legal replies may be measured, since these are other decisions
@@ -40,14 +44,23 @@ def cached_warm_start(warm_start: WarmStart, identity: Mapping[str, Any]) -> War
                 return WarmStarted(0, share, cached=True)
         except (OSError, SafetensorError, SpiralError):  # a damaged cache file costs time, never the run
             pass
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink()
         with torch.no_grad():
             load_parameters(model, before)
     result = warm_start.train()
     if result.legal >= wanted:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, lambda temporary: save_file(parameters(model), temporary), shared=True)
+        _keep(path, parameters(model))
     return result
+
+
+def _keep(path: Path, weights: dict[str, torch.Tensor]) -> None:
+    """Write the result, where the cache can be written: it saves time, and never costs a run."""
+    try:
+        make_directory(path.parent)
+        replace_file(path, lambda temporary: save_file(weights, temporary), num_bytes(weights), shared=True)
+    except (OSError, SafetensorError, WriteError) as error:
+        logger.warning("the warm start is not kept for later runs: %s (warm_start.cache=false keeps none)", error)
 
 
 def _path(identity: Mapping[str, Any]) -> Path:

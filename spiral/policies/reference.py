@@ -15,7 +15,7 @@ from spiral.api.errors import RunError, SpiralError
 from spiral.api.records import PolicyId
 from spiral.config.loading import parse_plugin
 from spiral.plugins.registry import Plugins, label
-from spiral.runs.directory import RunDir, step_of
+from spiral.runs.directory import RunDir, check_name, step_of
 
 _RUN, _MODEL, _BOT = "run:", "model:", "bot:"
 
@@ -91,6 +91,7 @@ class PolicyRef:
 
     def saved_model(self) -> Path:
         """The folder of a saved model. Raises RunError if it holds none."""
+        check_name(self.path)
         if not (self.path / "config.json").is_file():
             raise RunError(
                 f"{self}: {self.path} holds no saved model (no config.json); give a folder that save_pretrained wrote"

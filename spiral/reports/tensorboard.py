@@ -5,11 +5,15 @@ An observer, switched on by the config; metrics.jsonl is not one, but part of ev
 
 from __future__ import annotations
 
+import io
+import os
+import platform
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from spiral.api.hooks import hookimpl
+from spiral.runs.files import append, make_directory
 
 
 class TensorBoard:
@@ -17,18 +21,28 @@ class TensorBoard:
 
     def __init__(self, run_dir: Path) -> None:
         self._dir = run_dir / "tensorboard"
-        self._writer: Any = None
+        self._path: Path | None = None
 
     @hookimpl
     def step_finished(self, step: int, metrics: Mapping[str, float]) -> None:
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
+        # Not torch's SummaryWriter: it writes in a thread, which prints a traceback of its own when the disk is full,
+        # and tells the caller minutes later, if at all.
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-            self._writer = SummaryWriter(str(self._dir), purge_step=step)
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
-
-    @hookimpl
-    def run_finished(self, step: int) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        events = []
+        if self._path is None:
+            make_directory(self._dir)
+            # TensorBoard takes files with this beginning, and reads them in the order of their names.
+            self._path = self._dir / f"events.out.tfevents.{time.time():010.0f}.{platform.node()}.{os.getpid()}"
+            events.append(Event(file_version="brain.Event:2"))
+            # It then forgets what earlier files say of this step and later ones.
+            events.append(Event(step=step, session_log=SessionLog(status=SessionLog.START)))
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
+        events.append(Event(step=step, summary=Summary(value=values)))
+        data = io.BytesIO()
+        for event in events:
+            event.wall_time = time.time()
+            RecordWriter(data).write(event.SerializeToString())
+        append(self._path, data.getvalue())

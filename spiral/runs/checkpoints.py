@@ -23,35 +23,36 @@ from transformers.utils import logging as transformers_logging
 from spiral.api.errors import RunError
 from spiral.api.training import Learner, Stateful
 from spiral.runs.directory import RunDir, step_of
-from spiral.runs.files import recover_directory, remove_directory, replace_directory
+from spiral.runs.files import num_bytes, recover_directory, remove_directory, replace_directory
 
 
 def save(run: RunDir, step: int, learner: Learner, tokenizer: Any, plugins: Mapping[str, object]) -> Path:
     """Write the checkpoint of `step`, and return its path."""
-    path = run.checkpoints / f"step-{step:06d}"
-    for left_over in run.checkpoints.glob(".step-*"):  # of a process that was killed
-        shutil.rmtree(left_over, ignore_errors=True)
+    path, state = run.checkpoints / f"step-{step:06d}", learner.state()
 
     def write(folder: Path) -> None:
-        state = learner.state()
         with _no_progress_bar():
             learner.save_model(folder / "model")
             tokenizer.save_pretrained(folder / "model")
         for name, weights in state["tensors"].items():
             save_file(weights, folder / f"{name}.safetensors")
-        torch.save(state["optimizer"], folder / "optimizer.pt")
+        with (folder / "optimizer.pt").open("wb") as file:  # of a file that it opens itself, torch hides the error
+            torch.save(state["optimizer"], file)
         states = {name: plugin.state for name, plugin in plugins.items() if isinstance(plugin, Stateful)}
         record = {"step": step, "learner": state["values"], "tensors": [*state["tensors"]], "plugins": states}
         (folder / "state.json").write_text(json.dumps(record), encoding="utf-8")
 
-    replace_directory(path, write)
+    replace_directory(path, write, num_bytes([state, learner.averaged()]))  # the model's weights are the averaged ones
     return path
 
 
 def recover(run: RunDir) -> None:
-    """Give back its name to a checkpoint that was being replaced when the process was killed."""
+    """Give back its name to a checkpoint that was being replaced when the process was killed, and sweep away what it
+    had not finished: that may be what fills the disk, and a resumed run writes before its next checkpoint."""
     for path in run.checkpoints.glob(".step-*.old"):
         recover_directory(run.checkpoints / path.name.removeprefix(".").removesuffix(".old"))
+    for left_over in run.checkpoints.glob(".step-*"):
+        shutil.rmtree(left_over, ignore_errors=True)
 
 
 def thin_out(run: RunDir, keep: int, spare: int | None = None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -18,7 +19,7 @@ from spiral.api.errors import ConfigError, RunError
 from spiral.api.records import VoidedGame
 from spiral.config.loading import dump, load
 from spiral.config.schema import Config
-from spiral.runs.files import write_atomic
+from spiral.runs.files import append, write_atomic
 
 _LOGS = ("metrics.jsonl", "episodes.jsonl", "voided.jsonl")
 
@@ -32,6 +33,7 @@ class RunDir:
     @classmethod
     def create(cls, path: Path, config: Config, versions: Mapping[str, str]) -> RunDir:
         """A new run. Raises RunError if something is there already."""
+        check_name(path)
         if path.exists() and (not path.is_dir() or any(not _is_unfinished(file) for file in path.iterdir())):
             raise RunError(
                 f"{path} exists and is not empty; give another --run-dir, or --resume to continue the run in it"
@@ -48,6 +50,7 @@ class RunDir:
     @classmethod
     def open(cls, path: Path) -> tuple[RunDir, Config]:
         """An existing run and its configuration. Raises RunError if there is none."""
+        check_name(path)
         if not (path / "config.yaml").is_file():
             what = "does not exist" if not path.exists() else "has no config.yaml"
             raise RunError(f"{path} is not a run: it {what}; `spiral train --run-dir {path}` would start one")
@@ -101,8 +104,7 @@ class RunDir:
         """Add JSON lines."""
         text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
         if text:
-            with (self.path / name).open("a", encoding="utf-8") as file:
-                file.write(text)
+            append(self.path / name, text.encode("utf-8"))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """One line of metrics.jsonl. A number that is not finite becomes null."""
@@ -149,6 +151,16 @@ class RunDir:
 def step_of(checkpoint: Path) -> int:
     """The step in the name of a checkpoint's directory."""
     return int(checkpoint.name.removeprefix("step-"))
+
+
+def check_name(path: Path) -> None:
+    """Raise RunError for a path in bytes that are no UTF-8: safetensors writes there, and cannot read it back."""
+    try:
+        os.fsencode(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RunError(
+            f"{path} has a name that is no UTF-8, and weights cannot be read from there; rename it, or give another"
+        ) from error
 
 
 def _is_unfinished(file: Path) -> bool:

@@ -14,14 +14,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from spiral.api.errors import RunError
-from spiral.runs.files import replace_file
+from spiral.runs.files import make_directory, num_bytes, replace_file
 
 
 def write(directory: Path, step: int, weights: Mapping[str, torch.Tensor]) -> None:
     """Keep the weights of `step`."""
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     on_cpu = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
-    replace_file(_path(directory, step), lambda path: save_file(on_cpu, path))
+    replace_file(_path(directory, step), lambda path: save_file(on_cpu, path), num_bytes(on_cpu))
 
 
 def read(directory: Path, step: int) -> dict[str, torch.Tensor]:

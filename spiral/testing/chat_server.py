@@ -32,7 +32,7 @@ class ChatAnswer:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
-    """Sent instead of a reply in JSON."""
+    """Sent instead of a reply in JSON, with no type but that of `headers`: such as the page of another server."""
     pause_s: float = 0.0
     """Between any two bytes of the body."""
     fault: Literal["", "hang", "reset", "cut"] = ""
@@ -130,7 +130,8 @@ class ChatServer:
             return
         body = answer.encoded()
         handler.send_response(answer.status)
-        for name, value in {"Content-Length": str(len(body)), **answer.headers}.items():
+        kind = {} if answer.body is not None else {"Content-Type": "application/json"}
+        for name, value in {"Content-Length": str(len(body)), **kind, **answer.headers}.items():
             handler.send_header(name, value)
         handler.end_headers()
         body = body[: len(body) // 2] if answer.fault == "cut" else body

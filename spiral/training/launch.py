@@ -101,18 +101,22 @@ def run_training(
     from rich.console import Console
 
     from spiral.reports.terminal import Terminal
+    from spiral.runs.files import WriteError
 
+    go_on = f"spiral {command} --run-dir {run.path} --resume"
     terminal = Terminal(Console(file=out, quiet=quiet or rank() > 0))
     plugins.observe_with(terminal)
     try:
         from spiral.training.loop import train
 
         train(config, run, plugins, terminal.warm_start, resume)
-    except SpiralError:
+    except SpiralError as error:
         if not resume and rank() == 0 and not run.metrics():
             run.discard()  # or the corrected command would find its directory taken
+        elif isinstance(error, WriteError):
+            raise SpiralError(f"{error}; then go on with: {go_on}") from error
         raise
     except KeyboardInterrupt:
-        raise SpiralError(f"stopped; go on with: spiral {command} --run-dir {run.path} --resume") from None
+        raise SpiralError(f"stopped; go on with: {go_on}") from None
     finally:
         terminal.close()

@@ -154,6 +154,42 @@ def test_the_core_names_no_first_party_plugin():
     assert found == []
 
 
+# Files
+
+
+def _calls(tree, *methods):
+    """Calls of methods with one of these names, and of `open`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in methods:
+            yield node
+
+
+def _mode(call):
+    """Of a call of `open`: path.open(mode), or open(path, mode)."""
+    place = 0 if isinstance(call.func, ast.Attribute) else 1
+    given = [*call.args[place : place + 1], *(k.value for k in call.keywords if k.arg == "mode")]
+    return given[0].value if given and isinstance(given[0], ast.Constant) else "r"
+
+
+def test_files_are_written_in_one_place():
+    """What runs/files.py writes is whole, or one sentence about the disk. Tensors are written inside it, by the
+    functions that these files give to it; another file that writes has to be looked at."""
+    writers = {"write_text", "write_bytes", "save_file", "save_pretrained", "SummaryWriter"}
+    found = {
+        str(path.relative_to(CORE))
+        for path, tree in _trees("spiral")
+        for call in _calls(tree, "open", *writers)
+        if getattr(call.func, "attr", "") != "open" or set(str(_mode(call))) & set("wax+")
+    }
+    with_tensors = {
+        "runs/checkpoints.py",
+        "runs/snapshots.py",
+        "learning/full_learner.py",
+        "learning/warm_start_cache.py",
+    }
+    assert found == {"runs/files.py"} | with_tensors
+
+
 # Size and names
 
 

@@ -101,6 +101,26 @@ def test_word_lists_are_made_once_and_a_slower_process_takes_what_is_there(tmp_p
     assert [path.name for path in made.parent.iterdir()] == [made.name]
 
 
+def test_word_lists_that_do_not_fit_into_the_cache_are_made_for_this_process(tmp_path, monkeypatch):
+    """A full disk: nothing half written stays in the cache, and the games play."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "other").mkdir()
+    monkeypatch.setattr(words.tempfile, "tempdir", str(tmp_path / "other"))
+    write_text = Path.write_text
+
+    def full(path, text, **how):
+        write_text(path, text[:10], **how)
+        if tmp_path / "cache" in path.parents:
+            raise OSError(28, "No space left on device")
+        return write_text(path, text, **how)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    made = words.stand_in_corpora()
+    assert made.parent == tmp_path / "other"
+    assert len((made / "corpora" / "words" / "en-basic").read_text().split()) == words.NUM_BASIC
+    assert [*(tmp_path / "cache" / "spiral-games").iterdir()] == []
+
+
 @pytest.mark.parametrize(
     "env",
     ["TicTacToe-v0", "Snake-v0", "GameOfPureStrategy-v0", "GuessTheNumber-v0", "ThreePlayerTicTacToe-v0", "PigDice-v0"],

@@ -4,12 +4,15 @@ The match is voided, replaced by another deal and counted by cause; no player is
 episodes, and all other games finish meanwhile. A reply that no rule allows is an illegal move of the model.
 """
 
+import logging
 import random
 import threading
+import time
 
 import pytest
 from spiral_models.byte.tokenizer import ByteTokenizer
 from spiral_opponents.openai_chat import bot as remote
+from spiral_opponents.openai_chat import patience
 from spiral_opponents.openai_chat.bot import Remote
 
 from spiral import LEARNER, IllegalMove, RunError, SpiralError
@@ -200,11 +203,16 @@ def test_special_tokens_in_a_reply_reach_the_learner_as_characters():
 
 @pytest.mark.parametrize(("max_concurrent", "together"), [(1, 1), (3, 3), (6, 6)])
 def test_slow_answers_are_waited_for_together(max_concurrent, together):
-    """Six games ask at once, as far as the bot allows: no answer is sent before so many wait, and never more do."""
-    gate = threading.Barrier(together)
+    """Six games ask at once, as far as the bot allows: after the first, no answer is sent before so many wait, and never
+    more do."""
+    waiting, lock, enough = iter(range(100)), threading.Lock(), threading.Event()
 
     def answer(request):
-        gate.wait(20)
+        with lock:
+            number = next(waiting)
+        if number >= together:
+            enough.set()
+        assert number == 0 or enough.wait(20)
         return "b"
 
     with ChatServer(answer) as server:
@@ -258,3 +266,138 @@ def test_a_server_that_never_answers_stops_the_run_and_is_named():
         with pytest.raises(RunError, match=rf"4 games .* http 500: remote bot tiny at {server.url} .* remote players"):
             made.play(NUM_GAMES, (0,))
     assert [game.cause for game in made.voided] == ["http 500"] * 4
+
+
+# A url that is another server's
+
+
+PAGES = {
+    "html": (ChatAnswer(body=b"<!doctype html><title>Hotel Wi-Fi</title>" + b"x" * 500, headers={"Content-Type": "text/html"}),
+             "text/html, beginning '<!doctype html><title>Hotel Wi-Fi</title>xxx"),
+    "large html": (ChatAnswer(body=b"<html>" + b"x" * 600_000), "more than 524,288 bytes"),
+    "other json": (ChatAnswer(body=b'{"status": "ok"}', headers={"Content-Type": "application/json"}),
+                   """application/json, beginning '{"status": "ok"}'"""),
+    "error": (ChatAnswer(body=b'{"error": {"message": "no such route"}}'), "no such route"),
+    "a list": (ChatAnswer(body=b"[1, 2]"), "beginning '[1, 2]'"),
+    "plain text": (ChatAnswer(body=b"It works!"), "beginning 'It works!'"),
+    "empty": (ChatAnswer(body=b"", headers={"Content-Type": "text/plain"}), "text/plain, empty"),
+    "bytes": (ChatAnswer(body=b"\x89PNG\xff\x00\x1b[2J"), "no UTF-8"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PAGES)
+@pytest.mark.parametrize(("num_games", "retries"), [(1, 4), (1, 0), (NUM_GAMES, 4)])
+def test_a_url_of_another_server_stops_the_run_after_three_answers(kind, num_games, retries, monkeypatch):
+    """Of all games together, in seconds: one sentence with url, what came and what to do."""
+    page, looks = PAGES[kind]
+    with ChatServer(lambda request: page) as server:
+        start = time.monotonic()
+        with pytest.raises(SpiralError) as error:
+            play(server, num_games, retries=retries)
+        assert time.monotonic() - start < 5
+        assert len(server.requests) == 3
+    assert not isinstance(error.value, RunError)
+    assert str(error.value).startswith(f"remote bot tiny at {server_url(server)}: 3 answers were no chat completion")
+    assert looks in str(error.value)
+    assert "check that url ends before /chat/completions" in str(error.value)
+    assert str(error.value).isprintable()
+
+
+def server_url(server):
+    """After it was closed too."""
+    return f"http://127.0.0.1:{server._server.server_address[1]}/v1"
+
+
+def test_a_login_page_is_named(monkeypatch):
+    """A redirection will not pass: the first one stops the run, and says where it leads, without what follows `?`."""
+    answer = ChatAnswer(status=302, headers={"Location": "https://login.example.org/start?token=abc"})
+    with ChatServer(lambda request: answer) as server:
+        with pytest.raises(SpiralError, match=r"http 302 .* it sends on to https://login.example.org/start;") as error:
+            play(server, 1)
+        assert len(server.requests) == 1
+    assert "token" not in str(error.value)
+
+
+def test_a_key_that_a_page_repeats_is_in_no_sentence(monkeypatch):
+    monkeypatch.setenv("KEY", "sk-123456")
+    page = ChatAnswer(body=b"<b>Bearer sk-123456</b>")
+    with ChatServer(lambda request: page) as server, pytest.raises(SpiralError) as error:
+        play(server, 1, key_env="KEY")
+    assert "beginning '<b>Bearer ***</b>'" in str(error.value)
+    assert "sk-123456" not in str(error.value)
+
+
+def test_a_page_after_an_answer_is_an_outage():
+    """The url was right, so what comes later will pass: the game is voided, and all others go on."""
+    html = ChatAnswer(body=b"<html>maintenance</html>")
+    with ChatServer(["b", "b", *[html] * 8, *["b"] * 40]) as server:
+        episodes, voided, _ = play(server, max_concurrent=1)
+    assert len(episodes) == NUM_GAMES
+    assert {game.cause for game in voided} == {"not json"}
+    assert "text" in voided[0].reason or "without a type" in voided[0].reason
+
+
+def test_a_server_that_is_down_is_asked_by_all_games_at_once():
+    """It proves nothing about the url, and a few games at a time would take many times as long."""
+    asked, enough = iter(range(1000)), threading.Event()
+
+    def answer(request):
+        if next(asked) < 3:
+            return ChatAnswer(status=503)
+        if server.peak == NUM_GAMES:
+            enough.set()
+        enough.wait(5)
+        return "b"
+
+    with ChatServer(answer) as server:
+        episodes, voided, _ = play(server, retries=3)
+        assert server.peak == NUM_GAMES
+    assert (len(episodes), voided) == (NUM_GAMES, [])
+
+
+# Waits
+
+
+def test_an_outage_is_on_the_terminal_while_it_lasts(monkeypatch, caplog):
+    """A line at most every so many seconds, with the bot, the cause and since when; none once it answers."""
+    monkeypatch.setattr(patience, "EVERY_S", 0.3)
+    monkeypatch.setattr(remote, "MAX_BACK_OFF_S", 0.05)
+    start = time.monotonic()
+
+    def answer(request):
+        return ChatAnswer(status=503, body=b"loading the model") if time.monotonic() - start < 1.4 else "b"
+
+    with ChatServer(answer) as server, caplog.at_level(logging.WARNING):
+        episodes, voided, _ = play(server, retries=50)
+        lines = [record.getMessage() for record in caplog.records]
+        url = server.url
+    assert (len(episodes), voided) == (NUM_GAMES, [])
+    assert 3 <= len(lines) <= 5
+    assert all(line.startswith(f"remote bot tiny at {url}: no answer for ") for line in lines)
+    assert "since " in lines[0]
+    assert lines[0].endswith("the last call failed: http 503: loading the model")
+
+
+def test_a_first_answer_that_does_not_come_is_on_the_terminal(monkeypatch, caplog):
+    """Before any call has failed."""
+    monkeypatch.setattr(patience, "EVERY_S", 0.2)
+    with ChatServer([ChatAnswer("b", pause_s=0.01), "b"]) as server, caplog.at_level(logging.WARNING):
+        play(server, 1)
+    assert "no answer for 0 s" in caplog.records[0].getMessage()
+    assert "still open" in caplog.records[0].getMessage()
+
+
+def test_answers_that_come_are_no_lines(monkeypatch, caplog):
+    """However long all of them take together; and the thread that watches ends with the questions."""
+    monkeypatch.setattr(patience, "EVERY_S", 0.3)
+    before = threading.active_count()
+
+    def answer(request):
+        time.sleep(0.05)
+        return "b"
+
+    with ChatServer(answer) as server, caplog.at_level(logging.WARNING):
+        play(server, 12, max_concurrent=1)
+    assert caplog.records == []
+    time.sleep(0.5)
+    assert not [t for t in threading.enumerate() if "_watch" in t.name] or threading.active_count() <= before + 1

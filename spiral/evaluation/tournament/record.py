@@ -23,7 +23,7 @@ from spiral.evaluation.tournament.entrants import (
 )
 from spiral.evaluation.tournament.tournament import Show, Tournament, TournamentConfig
 from spiral.plugins.registry import Plugins, label
-from spiral.runs.files import write_atomic
+from spiral.runs.files import make_directory, write_atomic
 from spiral.seeds import derive
 
 RULES = ("illegal", "penalty", "retries", "max_turns", "cut", "deadline_s")
@@ -66,7 +66,7 @@ def run_tournament(
     out: Path | None,
     show: Show,
 ) -> tuple[Json, Path]:
-    """Play a tournament between the players that `words` name; its record, and the directory of tournament.json.
+    """Play a tournament between the players that `words` name; its record, and the directory to keep it in.
 
     Raises SpiralError, before any game, for whatever cannot be played, and when it ends before a single game counts.
     """
@@ -89,9 +89,13 @@ def run_tournament(
         "versions": {"python": platform.python_version(), **dict(sorted(plugins.distributions.items()))},
         "times": {"started": int(started), "seconds": round(time.time() - started, 1)},
     }
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomic(out / "tournament.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
     return record, out
+
+
+def keep_record(record: Json, out: Path) -> None:
+    """Write tournament.json into the directory `out`."""
+    make_directory(out)
+    write_atomic(out / "tournament.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
 
 
 def _player(tournament: Tournament, number: int, summary: Json | None, table: Sequence[Json]) -> Json:

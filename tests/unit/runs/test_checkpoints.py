@@ -134,8 +134,18 @@ def test_half_a_checkpoint_does_not_count(tmp_path):
     assert not (run.checkpoints / ".step-000006.tmp").exists()
 
 
+def test_what_a_killed_process_had_not_finished_is_swept_away_on_resume(tmp_path):
+    """Before anything is written: it may be what fills the disk."""
+    first = _save(tmp_path, 3)
+    half = RunDir(tmp_path).checkpoints / ".step-000006.tmp"
+    half.mkdir()
+    (half / "live.safetensors").write_bytes(b"half")
+    checkpoint.recover(RunDir(tmp_path))
+    assert [*RunDir(tmp_path).checkpoints.iterdir()] == [first]
+
+
 def test_a_save_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
-    """Killed in the middle of writing (here: the disk is full), the last good checkpoint still stands."""
+    """The last good checkpoint still stands, and nothing is left of the other one."""
     first = _save(tmp_path, 3)
 
     def full(*_, **__):
@@ -144,7 +154,7 @@ def test_a_save_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match="no space"):
         _save(tmp_path, 6, keep=1)
-    assert RunDir(tmp_path).checkpoint_paths() == [first]
+    assert [*RunDir(tmp_path).checkpoints.iterdir()] == [first]
 
 
 def test_an_existing_checkpoint_is_replaced(tmp_path):
@@ -246,5 +256,6 @@ def test_a_checkpoint_that_is_written_again_is_never_half_there(trained, tmp_pat
     [path] = RunDir(tmp_path).checkpoint_paths()
     assert checkpoint.restore(path, learner, {}) == 3
     assert _equal(learner.weights(), trained[0].weights())
+    checkpoint.recover(RunDir(tmp_path))
     checkpoint.save(RunDir(tmp_path), 4, learner, tokenizer, {})
     assert sorted(p.name for p in RunDir(tmp_path).checkpoints.iterdir()) == ["step-000003", "step-000004"]

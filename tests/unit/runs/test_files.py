@@ -27,7 +27,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, fails):
         monkeypatch.setattr(os, "replace", full)
     write = full if fails == "write" else (lambda path: path.write_text("new"))
     with pytest.raises(OSError, match="no space"):
-        files.replace_file(tmp_path / "a.txt", write)
+        files.replace_file(tmp_path / "a.txt", write, 3)
     assert (tmp_path / "a.txt").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
@@ -49,15 +49,15 @@ def test_processes_that_share_a_file_do_not_share_the_unfinished_one(tmp_path):
         seen.append(path.parent.name)
         path.write_text("x")
 
-    files.replace_file(tmp_path / "a.txt", write, shared=True)
+    files.replace_file(tmp_path / "a.txt", write, 1, shared=True)
     assert seen == [f".a.txt.{os.getpid()}.tmp"]
 
 
 def test_a_directory_is_replaced_whole(tmp_path):
     """Files of the old one are gone; one that fails leaves the old one."""
     target = tmp_path / "d"
-    files.replace_directory(target, lambda folder: (folder / "old").write_text("1"))
-    files.replace_directory(target, lambda folder: (folder / "new").write_text("2"))
+    files.replace_directory(target, lambda folder: (folder / "old").write_text("1"), 1)
+    files.replace_directory(target, lambda folder: (folder / "new").write_text("2"), 1)
     assert [path.name for path in target.iterdir()] == ["new"]
 
     def fails(folder):
@@ -65,8 +65,9 @@ def test_a_directory_is_replaced_whole(tmp_path):
         raise OSError("no space")
 
     with pytest.raises(OSError, match="no space"):
-        files.replace_directory(target, fails)
+        files.replace_directory(target, fails, 1)
     assert [path.name for path in target.iterdir()] == ["new"]
+    assert [*tmp_path.iterdir()] == [target]
     files.remove_directory(target)
     assert not target.exists()
 
@@ -74,7 +75,7 @@ def test_a_directory_is_replaced_whole(tmp_path):
 def test_a_directory_whose_replacement_was_killed_has_its_name_again(tmp_path, monkeypatch):
     """Killed between the two renames: nothing has the name until it is recovered."""
     target = tmp_path / "d"
-    files.replace_directory(target, lambda folder: (folder / "old").write_text("1"))
+    files.replace_directory(target, lambda folder: (folder / "old").write_text("1"), 1)
     rename = os.rename
 
     def killed(source, destination):
@@ -83,7 +84,7 @@ def test_a_directory_whose_replacement_was_killed_has_its_name_again(tmp_path, m
 
     monkeypatch.setattr(os, "rename", killed)
     with pytest.raises(KeyboardInterrupt):
-        files.replace_directory(target, lambda folder: (folder / "new").write_text("2"))
+        files.replace_directory(target, lambda folder: (folder / "new").write_text("2"), 1)
     monkeypatch.undo()
     assert not target.exists()
     files.recover_directory(target)
@@ -93,7 +94,7 @@ def test_a_directory_whose_replacement_was_killed_has_its_name_again(tmp_path, m
 def test_a_directory_that_is_being_deleted_is_not_brought_back(tmp_path, monkeypatch):
     """Half deleted, it must not look whole."""
     target = tmp_path / "d"
-    files.replace_directory(target, lambda folder: (folder / "a").write_text("1"))
+    files.replace_directory(target, lambda folder: (folder / "a").write_text("1"), 1)
     monkeypatch.setattr(files.shutil, "rmtree", lambda path, **_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         files.remove_directory(target)

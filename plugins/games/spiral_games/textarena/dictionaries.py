@@ -64,29 +64,38 @@ def stand_in_corpora() -> Path:
         return where
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=cache))
-    except OSError:  # the cache cannot be written: a directory for this process will do
-        made = where = Path(tempfile.mkdtemp(prefix="spiral-games-"))
+        made = _written_corpora(cache)
+    except OSError:  # the cache cannot be written, or is full: a directory for this process will do
+        return _written_corpora(None)
     # Written beside and renamed into place, so that no process sees half a corpus.
-    _write_corpora(made)
-    if made != where:
-        try:
-            made.rename(where)
-        except OSError:  # another process was faster
-            shutil.rmtree(made, ignore_errors=True)
+    try:
+        made.rename(where)
+    except OSError:  # another process was faster
+        shutil.rmtree(made, ignore_errors=True)
     return where
+
+
+def _written_corpora(parent: Path | None) -> Path:
+    """The stand-ins in a new directory under `parent`, or among the system's temporary files; whole or not at all."""
+    made = Path(tempfile.mkdtemp(prefix="spiral-games-", dir=parent))
+    try:
+        _write_corpora(made)
+    except OSError:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    return made
 
 
 def _write_corpora(where: Path) -> None:
     everything, basic = _word_lists()
     lists = where / "corpora" / "words"
     lists.mkdir(parents=True)
-    (lists / "en").write_text("\n".join(everything) + "\n")
-    (lists / "en-basic").write_text("\n".join(basic) + "\n")
+    (lists / "en").write_text("\n".join(everything) + "\n", encoding="utf-8")
+    (lists / "en-basic").write_text("\n".join(basic) + "\n", encoding="utf-8")
     tagger = where / "taggers" / TAGGER
     tagger.mkdir(parents=True)
     for part, content in (("weights", {}), ("tagdict", {}), ("classes", ["NN"])):
-        (tagger / f"{TAGGER}.{part}.json").write_text(json.dumps(content))
+        (tagger / f"{TAGGER}.{part}.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def _word_lists() -> tuple[list[str], list[str]]:

@@ -23,21 +23,21 @@ class Human:
     def choose(self, game: Game, player: int, rng: random.Random) -> str:
         """A legal move. Raises SpiralError when the input ends."""
         if self._match is not None and self._match is not game:  # several matches may be in play at once
-            click.echo("\n---- another match ----")
+            print("\n---- another match ----", flush=True)
         self._match = game
         if game.rules and game.rules not in self._shown_rules:
             self._shown_rules.add(game.rules)
-            click.echo("\n" + printable(game.rules))
-        click.echo(f"\nyou are player {player}\n{printable(game.observe(player))}")
+            print("\n" + printable(game.rules), flush=True)
+        print(f"\nyou are player {player}\n{printable(game.observe(player))}", flush=True)
         if moves := game.legal_moves():
-            click.echo(f"moves: {printable(', '.join(moves))}")
+            print(f"moves: {printable(', '.join(moves))}", flush=True)
         while True:
             move = _typed_move()
             try:
                 # On a copy: the match itself is changed only by the move that is returned.
                 copy.deepcopy(game).play(move)
             except IllegalMove as reason:
-                click.echo(f"not legal: {printable(str(reason))}")
+                print(f"not legal: {printable(str(reason))}", flush=True)
             else:
                 return move
 

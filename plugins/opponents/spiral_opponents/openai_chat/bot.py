@@ -14,7 +14,7 @@ from typing import Any
 
 from spiral import Game, SpiralError, Unavailable
 from spiral_opponents.openai_chat.budget import Account
-from spiral_opponents.openai_chat.http import CallFailed, Response, post, url_problem
+from spiral_opponents.openai_chat.http import CallFailed, NotProtocol, Response, post, url_problem
 from spiral_opponents.openai_chat.messages import (
     SYSTEM,
     Style,
@@ -23,8 +23,11 @@ from spiral_opponents.openai_chat.messages import (
     conversation,
     move_in,
     reply,
+    seen,
     usage,
 )
+from spiral_opponents.openai_chat.patience import Patience
+from spiral_opponents.openai_chat.probation import Probation
 
 BACK_OFF_S = 1.0
 """The first wait before a retry; each later one is twice as long, and of each a random part up to half is left out."""
@@ -82,6 +85,7 @@ class Remote:
         self._max_tokens = max(limit for limit in limits if isinstance(limit, int))
         self._timeout_s, self._retries = timeout_s, retries
         self.max_concurrent = max_concurrent
+        self._patience, self._probation = Patience(self._name), Probation(self._name)
         self._account = Account(self._name, max_calls, max_cost, prompt_price, reply_price)
 
     @property
@@ -104,13 +108,15 @@ class Remote:
         waits = random.Random(rng.getrandbits(64))  # one draw a move, whatever the number of retries
         moves = game.legal_moves()
         messages = conversation(self._style, game.rules, game.observe(player), moves)
-        return move_in(self._reply(messages, waits), moves)
+        with self._patience.asking():
+            return move_in(self._reply(messages, waits), moves)
 
     def _reply(self, messages: list[dict[str, str]], waits: random.Random) -> str:
         for attempt in range(self._retries + 1):
             try:
                 return self._call(messages)
             except CallFailed as failed:
+                self._patience.failed(failed)
                 # Three reasons to give up: no retry can help, the server asks for a longer wait than is allowed (an
                 # earlier call would be refused as well), or the attempts are used up.
                 wait_s = max(failed.wait_s, back_off_s(attempt, waits))
@@ -130,14 +136,20 @@ class Remote:
             headers["Authorization"] = f"Bearer {key}"
         # No token is shorter than a byte, and JSON never makes text shorter.
         most = len(body) + TEMPLATE_TOKENS * len(messages), self._max_tokens
-        with self._account.call(most) as call:
+        with self._probation.call(), self._account.call(most) as call:
             response = post(self._url, body, headers, self._timeout_s)
             if response.status != 200:
                 raise self._refusal(response)
-            answer = completion(response.body)
-            # Before the reply is read: a reply that was cut off or withheld has been charged for as well.
-            call.usage = usage(answer)
-            return reply(answer)
+            try:
+                answer = completion(response.body)
+                # Before the reply is read: a reply that was cut off or withheld has been charged for as well.
+                call.usage = usage(answer)
+                text = reply(answer)
+            except NotProtocol as wrong:
+                looks = seen(response.content_type, response.body, self._key())
+                raise NotProtocol(wrong.cause, f"{looks} ({wrong.detail})") from wrong
+        self._patience.answered()
+        return text
 
     def _refusal(self, response: Response) -> CallFailed | SpiralError:
         """What an answer other than 200 is: a failure that may pass, one of this prompt alone, or a wrong setting."""
@@ -155,7 +167,8 @@ class Remote:
         elif status == 404:
             remedy = f"check that url ends before /chat/completions and that it serves model; it says: {message}"
         elif 300 <= status < 400:
-            remedy = "it has moved; give its new address as url"
+            where = (response.location or "an address that it does not name").partition("?")[0][:100]
+            remedy = f"it sends on to {where}; give the model's own address as url, with no login before it"
         else:
             remedy = f"check model and extra; it says: {message}"
         return SpiralError(f"{self._name}: the server answers http {status} to every request like this; {remedy}")

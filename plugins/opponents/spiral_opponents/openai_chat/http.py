@@ -25,14 +25,27 @@ class CallFailed(Exception):
     """One call gave nothing that can be used.
 
     `cause`: what it is counted by. `again`: whether the same call may succeed later, not before `wait_s` seconds.
-    `charged`: whether the server may have generated a reply, and so may charge for it.
+    `charged`: whether the server may have generated a reply, and so may charge for it. `answered`: whether what came
+    is an answer by the protocol, without a reply that could be used.
     """
 
     def __init__(
-        self, cause: str, detail: str, again: bool = True, wait_s: float = 0.0, *, charged: bool = True
+        self,
+        cause: str,
+        detail: str,
+        again: bool = True,
+        wait_s: float = 0.0,
+        *,
+        charged: bool = True,
+        answered: bool = False,
     ) -> None:
         super().__init__(f"{cause}: {detail}")
-        self.cause, self.detail, self.again, self.wait_s, self.charged = cause, detail, again, wait_s, charged
+        self.cause, self.detail, self.again, self.wait_s = cause, detail, again, wait_s
+        self.charged, self.answered = charged, answered
+
+
+class NotProtocol(CallFailed):
+    """A whole answer of status 200 that is no chat completion: most likely the url is another server's."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +54,9 @@ class Response:
 
     status: int
     retry_after: str | None
-    """The header of that name."""
+    content_type: str | None
+    location: str | None
+    """The headers of these names."""
     body: bytes
     """Whole for status 200, else its first `MAX_COMPLAINT_BYTES`."""
 
@@ -77,7 +92,8 @@ def post(url: str, body: bytes, headers: Mapping[str, str], timeout_s: float) ->
         connection.sock = timed
         connection.request("POST", parts.path, body, {**headers, "Connection": "close"})
         response = connection.getresponse()
-        return Response(response.status, response.getheader("Retry-After"), _body(response))
+        after, kind, place = map(response.getheader, ("Retry-After", "Content-Type", "Location"))
+        return Response(response.status, after, kind, place, _body(response))
     # TimeoutError is an OSError, so its arm comes first. Charged once connected: from then on the server may generate.
     except TimeoutError as error:
         raise CallFailed("timeout", f"no whole answer within {timeout_s:g} s", charged=sock is not None) from error
@@ -107,7 +123,9 @@ def _body(response: HTTPResponse) -> bytes:
         return response.read(MAX_COMPLAINT_BYTES)
     body = response.read(MAX_BODY_BYTES + 1)
     if len(body) > MAX_BODY_BYTES:
-        raise CallFailed("too large", f"the answer has more than {MAX_BODY_BYTES:,} bytes", again=False)
+        # No model writes so much, and a page may.
+        kind = CallFailed if body.lstrip()[:1] == b"{" else NotProtocol
+        raise kind("too large", f"the answer has more than {MAX_BODY_BYTES:,} bytes", again=False)
     if response.length:  # http.client says nothing when a body with a known length ends early
         raise CallFailed("connection", f"the answer broke off, {response.length:,} bytes before its end")
     return body

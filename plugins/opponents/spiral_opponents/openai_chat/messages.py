@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from spiral import last_boxed
-from spiral_opponents.openai_chat.http import CallFailed
+from spiral_opponents.openai_chat.http import CallFailed, NotProtocol
 
 Style = Literal["boxed", "direct"]
 
@@ -39,17 +39,17 @@ def conversation(style: Style, rules: str, observation: str, moves: Sequence[str
 
 
 def completion(body: bytes) -> dict[str, Any]:
-    """The JSON object in a server's answer. Raises CallFailed if there is none."""
+    """The JSON object in a server's answer. Raises NotProtocol if there is none."""
     if not body.strip():
-        raise CallFailed("no reply", "the answer is empty")
+        raise NotProtocol("no reply", "the answer is empty")
     try:
         answer = json.loads(body.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise CallFailed("not utf-8", f"byte {error.start} of the answer is no UTF-8") from error
+        raise NotProtocol("not utf-8", f"byte {error.start} of the answer is no UTF-8") from error
     except (ValueError, RecursionError) as error:
-        raise CallFailed("not json", "the answer is " + ("HTML" if body.lstrip()[:1] == b"<" else "broken")) from error
+        raise NotProtocol("not json", "the answer is " + ("HTML" if body.lstrip()[:1] == b"<" else "broken")) from error
     if not isinstance(answer, dict):
-        raise CallFailed("wrong shape", f"the answer is a JSON {type(answer).__name__}, not an object")
+        raise NotProtocol("wrong shape", f"the answer is a JSON {type(answer).__name__}, not an object")
     return answer
 
 
@@ -66,21 +66,21 @@ def reply(answer: dict[str, Any]) -> str:
     """The text of a whole reply. Raises CallFailed for a reply that was cut off, withheld, or is not there."""
     choices = answer.get("choices")
     if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
-        raise CallFailed("wrong shape", "the answer has no list of choices; is url an OpenAI-compatible endpoint?")
+        raise NotProtocol("wrong shape", "the answer has no list of choices")
     if not choices:
-        raise CallFailed("no reply", "the list of choices is empty")
+        raise CallFailed("no reply", "the list of choices is empty", answered=True)
     finish, message = choices[0].get("finish_reason"), choices[0].get("message")
     if finish == "length":
-        raise CallFailed("cut off", "the reply ran out of tokens; raise max_tokens", again=False)
+        raise CallFailed("cut off", "the reply ran out of tokens; raise max_tokens", again=False, answered=True)
     if finish == "content_filter":
-        raise CallFailed("withheld", "the server's content filter took the reply", again=False)
+        raise CallFailed("withheld", "the server's content filter took the reply", again=False, answered=True)
     if not isinstance(message, dict) or not isinstance(message.get("content"), str | None):
-        raise CallFailed("wrong shape", "the first choice holds no message with text")
+        raise NotProtocol("wrong shape", "the first choice holds no message with text")
     text = message.get("content") or ""
     if not text.strip():
-        raise CallFailed("no reply", "the message is empty")
+        raise CallFailed("no reply", "the message is empty", answered=True)
     if re.search("[\ud800-\udfff]", text):  # JSON can say what UTF-8 cannot, and no file or tokenizer would take it
-        raise CallFailed("not utf-8", "the message holds half a character")
+        raise CallFailed("not utf-8", "the message holds half a character", answered=True)
     return text
 
 
@@ -95,10 +95,20 @@ def complaint(body: bytes, secret: str) -> str:
         text = part if isinstance(part, str) else json.dumps(part)
     except (ValueError, RecursionError):
         pass
-    if secret:
-        text = text.replace(secret, "***")
-    line = " ".join(text.split())
-    return "".join(c for c in line if c.isprintable())[:200]
+    return _line(text, secret, 200)
+
+
+def seen(content_type: str | None, body: bytes, secret: str) -> str:
+    """What an answer that is none looks like: its type, and how it begins."""
+    what = _line(content_type or "without a type", secret, 60)
+    start = _line(body[:500].decode("utf-8", errors="replace"), secret, 60)
+    return f"{what}, beginning {start!r}" if start else f"{what}, empty"
+
+
+def _line(text: str, secret: str, limit: int) -> str:
+    """The beginning of a text on one line, without the `secret` that it may repeat."""
+    line = " ".join((text.replace(secret, "***") if secret else text).split())
+    return "".join(c for c in line if c.isprintable())[:limit]
 
 
 def move_in(text: str, moves: Sequence[str] | None) -> str:

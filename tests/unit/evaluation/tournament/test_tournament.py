@@ -27,7 +27,7 @@ from spiral.evaluation.tournament import crosstable
 from spiral.evaluation.tournament.crosstable import Extent, PairResults, Result, cells
 from spiral.evaluation.tournament.entrants import load_participants, parse_entrants, tournament_game
 from spiral.evaluation.tournament.pairing import head_to_head, next_pair, round_robin
-from spiral.evaluation.tournament.record import run_tournament, tournament_record
+from spiral.evaluation.tournament.record import keep_record, run_tournament, tournament_record
 from spiral.evaluation.tournament.tournament import Tournament, TournamentConfig
 from spiral.models.logits import parameters
 from spiral.plugins.registry import Plugins
@@ -485,6 +485,7 @@ def test_a_stop_by_hand_keeps_what_was_finished_with_chairs_balanced(tmp_path):
     assert 100 <= record["games"] < 180
     for found in record["cells"]:
         assert len({chair["games"] for chair in found["by_player"]}) == 1
+    keep_record(record, out)
     assert json.loads((out / "tournament.json").read_text())["stopped"] == "stopped by hand"
 
 

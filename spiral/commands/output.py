@@ -1,0 +1,19 @@
+"""Text for the terminal: what its encoding does not have is escaped, so that no text ends a command."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+
+def escape_what_cannot_be_encoded() -> None:
+    """For the rest of this process, on its three streams: `\\xfc` for an umlaut where there is ASCII only."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        # Tests and notebooks have streams of other kinds; one that was read from cannot be changed any more.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors != "backslashreplace":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def echo(text: str = "", err: bool = False) -> None:
+    """Print a line at once. Not `echo`, which writes UTF-8 to a terminal that asks for ASCII."""
+    print(text, file=sys.stderr if err else sys.stdout, flush=True)
