@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from spiral.api.hooks import Register, hookimpl
 from spiral.models.prompts import BoxedFormat, PlainFormat
+from spiral.reports.trackers import TRACKERS
 from spiral.selfplay.curriculum import Weighted
 
 
@@ -22,6 +24,18 @@ def tensorboard(run_dir: Path) -> Any:
     from spiral.reports.tensorboard import TensorBoard
 
     return TensorBoard(run_dir)
+
+
+def tracker(name: str) -> Callable[..., Any]:
+    """The factory of one of accelerate's trackers."""
+
+    def make(run_dir: Path, project: str = "spiral", **options: Any) -> Any:
+        from spiral.reports.trackers import Tracker
+
+        return Tracker(name, run_dir, project, **options)
+
+    make.__doc__ = f"The run's config, and every metric of every step, in {name}; `options` are for its own start."
+    return make
 
 
 @hookimpl
@@ -43,3 +57,5 @@ def register_curricula(register: Register) -> None:
 @hookimpl
 def register_loggers(register: Register) -> None:
     register("tensorboard", tensorboard)
+    for name in TRACKERS:
+        register(name, tracker(name))

@@ -13,6 +13,7 @@ import click
 from spiral.api.errors import SpiralError
 from spiral.commands.best_response import best_response
 from spiral.commands.check import check
+from spiral.commands.compare import compare
 from spiral.commands.evaluate import evaluate
 from spiral.commands.exploitability import exploitability
 from spiral.commands.new import new
@@ -37,7 +38,7 @@ class _Group(click.Group):
 
 @click.group(
     cls=_Group,
-    commands=[train, evaluate, exploitability, best_response, tournament, play, plugins, check, new],
+    commands=[train, evaluate, exploitability, best_response, tournament, compare, play, plugins, check, new],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="spiral-selfplay")

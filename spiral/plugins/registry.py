@@ -21,6 +21,7 @@ from spiral.api import hooks as hookspecs
 from spiral.api.errors import PluginError
 from spiral.plugins.arguments import mismatches
 from spiral.plugins.kinds import BY_NAME, KINDS
+from spiral.plugins.observers import Observers
 
 GROUP = "spiral"
 
@@ -68,6 +69,8 @@ class Plugins:
     def __init__(self) -> None:
         self._manager = pluggy.PluginManager(GROUP)
         self._manager.add_hookspecs(hookspecs)
+        self.hook = Observers(self._manager)
+        """The observers of `hookspecs`, called by name with keyword arguments."""
         self._table: dict[tuple[str, str], Registration] = {}
         self.failed: list[FailedDistribution] = []
         self.distributions: dict[str, str] = {}
@@ -104,15 +107,13 @@ class Plugins:
         self._table.update({(r.kind, r.name): r for r in found})
         self.distributions[distribution] = version
 
-    def observe_with(self, observer: object) -> None:
-        """Let an object's hookimpls see the run (what loggers are)."""
+    def observe_with(self, observer: object, logger: str = "") -> None:
+        """Let an object's hookimpls see the run. `logger`: the name of one that a config asks for, whose errors are
+        warnings."""
         self._manager.register(observer)
         self._manager.check_pending()
-
-    @property
-    def hook(self) -> Any:
-        """The observers of `hookspecs`, called by name with keyword arguments."""
-        return self._manager.hook
+        if logger:
+            self.hook.tolerate(observer, logger)
 
     def registrations(self) -> list[Registration]:
         """All of them, by kind and then name."""

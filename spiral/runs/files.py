@@ -69,9 +69,9 @@ def append(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def write_atomic(path: Path, text: str, shared: bool = False) -> None:
-    """Replace a text file, in UTF-8; `shared` as for `replace_file`."""
-    data = text.encode("utf-8")
+def write_atomic(path: Path, content: str | bytes, shared: bool = False) -> None:
+    """Replace a file, text in UTF-8; `shared` as for `replace_file`."""
+    data = content.encode("utf-8") if isinstance(content, str) else content
     replace_file(path, lambda temporary: temporary.write_bytes(data), len(data), shared)
 
 

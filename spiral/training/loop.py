@@ -90,7 +90,7 @@ class Training:
 def train(config: Config, run: RunDir, plugins: Plugins, progress: Progress, resume: bool) -> None:
     """Train until the last step, from the newest checkpoint when resuming."""
     for logger in config.loggers:
-        plugins.observe_with(plugins.make("logger", logger.name, run.path, **logger.args))
+        plugins.observe_with(plugins.make("logger", logger.name, run.path, **logger.args), logger.name)
     if resume:
         checkpoints.recover(run)
     paths = run.checkpoint_paths() if resume else []

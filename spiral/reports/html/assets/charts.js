@@ -66,17 +66,19 @@ function nearest(sorted, value) {
   return Math.abs(sorted[low] - value) <= Math.abs(sorted[high] - value) ? low : high;
 }
 
-// A chart is {title, unit, caption, lines, zero, percent, lead, small, marks}; a line {label, series, low, high, dash}, where low and
-// high are the series that bound its interval; a mark {step, since, number, severe} is something that happened.
+// A chart is {title, unit, caption, lines, zero, percent, lead, small, marks}; a line {label, series, low, high, dash, thin}, where low and
+// high are the series that bound its interval, and a thin one is a run behind the mean of several, without a name; a mark
+// {step, since, number, severe} is something that happened.
 function chart(spec) {
-  const lines = spec.lines.map((line, i) => ({ ...line, colour: `c${(line.colour ?? i) % 8}`, dash: line.dash || (i > 7 ? "2 3" : null) }));
+  const lines = spec.lines.map((line, i) => ({ ...line, colour: `c${(line.colour ?? i) % 8}`, dash: line.dash || ((line.colour ?? i) > 7 ? "2 3" : null) }));
   const show = spec.percent ? percent : format;
   const plot = el("div", { class: "plot" });
-  const lost = lines.reduce((sum, line) => sum + line.series.not_finite, 0);
+  const named = lines.filter((line) => !line.thin);
+  const lost = named.reduce((sum, line) => sum + line.series.not_finite, 0);
   const caption = [spec.caption, lost ? `${lost} values were not finite and are left out.` : ""].filter(Boolean).join(" ");
   const figure = el("figure", { class: spec.lead ? "lead" : null },
     el("h4", null, el("span", null, breakable(spec.title)), spec.unit ? el("span", { class: "unit" }, spec.unit) : null),
-    el("div", { class: "legend" }, lines.map((line) => key(line, lines.length > 1, show))),
+    el("div", { class: "legend" }, named.map((line) => key(line, named.length > 1, show))),
     plot, caption ? el("figcaption", null, caption) : null);
   let width = 0;
   new ResizeObserver(() => {
@@ -163,6 +165,7 @@ function marked(mark, scale, before) {
 
 function drawn(line, scale) {
   const { x, y, mean_x, mean_y } = line.series;
+  if (line.thin) return svg("g", { class: line.colour }, svg("path", { d: path(x, y, scale), class: "raw" }));
   const parts = [];
   const noisy = mean_x.length > 0;
   const interval = band(line.low, line.high, noisy, scale);
@@ -175,7 +178,7 @@ function drawn(line, scale) {
 
 function draw(plot, width, lines, spec, show) {
   const scale = scales(lines, spec, width);
-  const label = `${spec.title}. ${lines.map((l) => l.series.x.length
+  const label = `${spec.title}. ${lines.filter((line) => !line.thin).map((l) => l.series.x.length
     ? `${l.label}: ${show(l.series.y[0])} at step ${l.series.x[0]}, ${show(l.series.y.at(-1))} at step ${l.series.x.at(-1)}`
     : `${l.label}: no values`).join("; ")}`;
   // The plot is the size of its viewBox; paper, which is another width, scales it.
@@ -183,7 +186,7 @@ function draw(plot, width, lines, spec, show) {
     axes(scale, spec), lines.map((line) => drawn(line, scale)),
     (spec.marks || []).map((mark, i, all) => marked(mark, scale, all.slice(0, i))));
   plot.replaceChildren(root);
-  hover(plot, root, lines, scale, show, width);
+  hover(plot, root, lines.filter((line) => !line.thin), scale, show, width);
 }
 
 function hover(plot, root, lines, scale, show, width) {
