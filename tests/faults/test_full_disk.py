@@ -180,6 +180,7 @@ def test_libraries_hide_the_error_and_it_is_found(tmp_path, library):
     code = f"""
 import resource, torch
 from pathlib import Path
+from safetensors.torch import save_file
 from spiral.runs.files import replace_file
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 def by_torch(path):
