@@ -548,6 +548,50 @@ def test_the_recorded_death_of_a_run_without_a_magnet_is_seen():
     assert detector.last_healthy(100) == 0
 
 
+STOOD_STILL = """
+0 0.95968 0.0 0.833 0.953
+25 0.65542 0.0 0.709 0.779
+50 0.65321 0.0 0.549 0.526
+75 0.65834 0.0 0.442 0.398
+100 0.64822 0.0 0.351 0.123
+125 0.63692 0.042 0.397 0.275
+150 0.60805 0.042 0.404 0.275
+175 0.55141 0.042 0.538 0.35
+200 0.50793 0.042 0.282 0.256
+225 0.41588 0.083 0.405 0.161
+250 0.29369 0.125 0.267 0.156
+275 0.3118 0.125 0.069 0.003
+300 0.31949 0.167 0.031 0.049
+325 0.32752 0.167 0.002 0.042
+350 0.3314 0.375 0.017 0.002
+375 0.33291 0.417 0.037 0.051
+400 0.33322 0.458 0.002 0.024
+425 0.33331 0.5 0.001 0.001
+450 0.33334 0.5 0.06 0.001
+"""
+"""Step, NashConv, share of rare moves, entropy of player 0 and 1: every evaluation of Kuhn poker's seed 6 up to step 450,
+without anchor and state baseline. Queens call and jacks never bluff; the run ended there, at 0.333."""
+
+
+def test_the_recorded_standstill_of_a_run_with_a_magnet_alone_is_seen():
+    """Matches against a random player were as good as ever. The same without the rare moves is left to its matches."""
+
+    def kinds(with_rare):
+        detector, said = Detector(20), []
+        for row in STOOD_STILL.strip().splitlines():
+            step, nash, rare, *entropies = map(float, row.split())
+            metrics = {"eval/kuhn_poker/nash_conv": nash}
+            metrics |= {f"eval/kuhn_poker/vs/random/p{p}/win": 0.6 for p in range(2)}
+            metrics |= {f"health/kuhn_poker/entropy_p{p}": entropies[p] for p in range(2)}
+            metrics |= {"eval/kuhn_poker/rare_moves": rare} if with_rare else {}
+            if event := detector.observe(int(step), metrics):
+                said.append((event.kind, event.severity, event.step))
+        return said
+
+    assert ("exploitable", "collapse", 425) in kinds(True)
+    assert ("exploitable", "collapse", 425) not in kinds(False)
+
+
 SICK = {
     "win_p0": fall(0.5, 1.0), "win_p1": fall(0.5, 0.0), "draw_rate": flat(0.0), "entropy_p0": fall(0.7, 0.001),
     "zero_share": fall(0.0, 1.0), "illegal_p1": fall(0.01, 0.9), "cut_off": fall(0.0, 0.9), "vs": fall(0.7, 0.1),
