@@ -18,7 +18,6 @@ ROOT = Path(__file__).parents[1]
 RUNS, PAGE, FIGURES = ROOT / "runs" / "collapse", ROOT / "docs" / "guides" / "collapse.md", ROOT / "docs" / "figures"
 SEEDS = (0, 1, 2)
 
-POOL = "pool={every: 25, size: 8}"
 GAMES: dict[str, list[str]] = {
     "kuhn_poker": ["steps=400", "evaluate.every=25"],
     "tic_tac_toe": [
@@ -33,11 +32,9 @@ MAGNET = {
 BARE = ["advantage=rae", "learner.kl=0", "learner.anchor=0"]
 VARIANTS: dict[str, list[str]] = {
     "mirror": BARE,
-    "pfsp": [*BARE, "opponents=pfsp", POOL],
     "magnet": ["advantage=rae", "learner.anchor=0"],
     "anchor": ["learner.kl=0"],
     "default": [],
-    "default + pfsp": ["opponents=pfsp", POOL],
 }
 FIXED = ["loggers=[]", "checkpoint.every=100", "checkpoint.episodes=2"]
 Z = 4.303
@@ -195,11 +192,9 @@ Each line below is the mean of three seeds and the band its lowest and highest; 
 temperature 1. All runs of a game differ in nothing but what their name says:
 
 - **mirror**: the learner plays every player, no regulariser.
-- **pfsp**: half of the games against itself, half against eight snapshots, those that beat it more often.
 - **magnet**: mirror, with the KL term that pulls towards a slowly moving reference.
 - **anchor**: mirror, with the forward KL from random legal play instead, and the baseline by state (`nested`).
 - **default**: mirror with magnet, anchor and state baseline, as `spiral train` has it.
-- **default + pfsp**: the same against the opponents of pfsp.
 
 Reproduce everything with `python -m tools.collapse`, which runs the commands at the end of this page.
 """
