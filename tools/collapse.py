@@ -1,6 +1,6 @@
 """Runs self-play with and without its cures and writes docs/guides/collapse.md: python -m tools.collapse [run|write].
 
-`run` trains what is missing under runs/collapse (about an hour on one core); `write` draws what is there.
+`run` trains what is missing under runs/collapse (about twelve minutes on one core); `write` draws what is there.
 """
 
 from __future__ import annotations
@@ -20,14 +20,9 @@ SEEDS = (0, 1, 2)
 
 GAMES: dict[str, list[str]] = {
     "kuhn_poker": ["steps=400", "evaluate.every=25"],
-    "tic_tac_toe": [
-        "games=tic_tac_toe", "steps=200", "evaluate.every=50", "rollout={episodes: 256, max_new_tokens: 8}",
-        "warm_start.batch=256", "evaluate={opponents: [perfect, random], matches: 100}",
-    ],
-}  # fmt: skip
+}
 MAGNET = {
     "kuhn_poker": "learner={kl: 0.8, kl_end: 0.25, anchor: 0.05}",
-    "tic_tac_toe": "learner={kl: 0.4, kl_end: 0.5, reference_every: 100, reference_ema: 0.98, anchor: 0.02}",
 }
 BARE = ["advantage=rae", "learner.kl=0", "learner.anchor=0"]
 VARIANTS: dict[str, list[str]] = {
@@ -150,14 +145,6 @@ def _quoted(word: str) -> str:
 
 SHOWN = {
     "kuhn_poker": ("Kuhn poker", {"eval/kuhn_poker/nash_conv": "NashConv"}),
-    "tic_tac_toe": (
-        "Tic-tac-toe",
-        {
-            "eval/tic_tac_toe/nash_conv": "NashConv",
-            "eval/tic_tac_toe/vs/perfect/p0/draw": "draws against perfect play, as X",
-            "eval/tic_tac_toe/vs/perfect/p1/draw": "draws against perfect play, as O",
-        },
-    ),
 }
 
 FINDINGS = {
@@ -169,16 +156,8 @@ sampled that could teach anything else. The magnet cures it on the three seeds o
 steps: a quarter of the turns are the snapshots' and are not trained, and the snapshots are older policies. So the
 default of `spiral train` is mirror self-play with the magnet.
 """,
-    "tic_tac_toe": """\
-200 steps of 256 games are too few to learn to hold a draw ([longer runs](../games/tic_tac_toe.md) reach .945 / .410 of
-draws as X / O with the magnet alone, and .998 / .986 with a pool beside it), but enough to collapse. Without the magnet
-NashConv is 2 from step 50 on, the highest possible: a best response wins every game as either player. Here opponents
-help without curing: these runs draw more against perfect play than mirror, but differ wildly from seed to seed, and
-illegal moves creep in. The detector named 7 of the 9 runs without the magnet, and none of the 6 with it. It missed two
-mirror runs: random play has a NashConv of 1.92 already, so there is little room to see a fall.
-""",
 }
-"""What the runs of 2026-11-22 showed; to be written again with them."""
+"""What the runs of 2026-11-29 showed; to be written again with them."""
 
 HEAD = """<!-- written by `python -m tools.collapse`; edit that instead -->
 # Collapse, and what cures it
