@@ -7,7 +7,7 @@ Policy Gradients"; here no model learns it, it is the mean that leaves one game 
 """
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,11 +100,11 @@ def _keys(t: Trajectory) -> list[str]:
 def _advantages(reward: float, keys: Sequence[str], sums: Sums, role: float) -> list[float]:
     """One a turn. `role`: the role's baseline, which the prompt's is shrunk to, and the state's to that."""
     row = []
+    own = Counter(keys)  # turns of this very game at a state, and at a prompt
     for state, prompt in zip(keys[::2], keys[1::2], strict=True):
         baseline = role
         for key in (prompt, state):
             count, amount = sums[key]
-            own = keys.count(key)  # turns of this very game at the state
-            baseline = (amount - own * reward + baseline) / (count - own + 1)
+            baseline = (amount - own[key] * reward + baseline) / (count - own[key] + 1)
         row.append(reward - baseline)
     return row
