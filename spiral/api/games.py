@@ -120,16 +120,16 @@ def is_resamplable(game: object) -> TypeGuard[Resamplable]:
     return callable(getattr(game, "resample", None))
 
 
-def joint_state(game: Game, player: int) -> str:
-    """A digest of what all players together have seen, before `player` moves: the game's own `joint_state()`, the
-    observation of `player` where nothing is hidden, else every player's."""
+def joint_state(game: Game, player: int, observation: str) -> str:
+    """A digest of what all players together have seen, before `player`, who observed `observation`, moves: the game's
+    own `joint_state()`, that observation where nothing is hidden, else every player's."""
     own = getattr(game, "joint_state", None)
     if callable(own):
         seen = [str(own())]
     elif has_perfect_information(game):
-        seen = [game.observe(player)]
+        seen = [observation]
     else:
-        seen = [game.observe(p) for p in range(game.num_players)]
+        seen = [observation if p == player else game.observe(p) for p in range(game.num_players)]
     # With lengths, so that no two lists of texts are joined to one.
     text = "".join(f"{len(part)}:{part}" for part in seen)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

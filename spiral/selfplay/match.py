@@ -150,7 +150,7 @@ class Match:
         """What the learner's turn is to keep of the state before it; nothing for other policies."""
         is_learner = self.policies[self.player] == LEARNER
         if self.record.joint_state:
-            self.joint_state = joint_state(self.game, self.player) if is_learner else ""
+            self.joint_state = joint_state(self.game, self.player, self.observation) if is_learner else ""
         if self.record.legal_moves:
             self.legal_moves = self.game.legal_moves() if is_learner else None
 
