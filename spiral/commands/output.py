@@ -15,5 +15,5 @@ def escape_what_cannot_be_encoded() -> None:
 
 
 def echo(text: str = "", err: bool = False) -> None:
-    """Print a line at once. Not `echo`, which writes UTF-8 to a terminal that asks for ASCII."""
+    """Print a line at once. Not `click.echo`, which writes UTF-8 to a terminal that asks for ASCII."""
     print(text, file=sys.stderr if err else sys.stdout, flush=True)

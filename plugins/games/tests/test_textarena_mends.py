@@ -102,15 +102,20 @@ def more_lights_than_before(game):
 DRAWN = [["X", "O", "X"], ["X", "O", "O"], ["O", "X", "X"]]
 
 
+def returns_of_the_last_move(game, move):
+    """Player 1 makes it; a match that goes on all the same is given up."""
+    game._env.state.current_player_id = 1
+    game.play(move)
+    if game.current_player() is not None:
+        game.play("give up")
+    return game.returns()
+
+
 def full_boards(game):
     """Ultimate tic-tac-toe with nine boards that are drawn; the last cell is played by X, who is player 1."""
     state_of(game)["board"][:] = [copy.deepcopy(DRAWN) for _ in range(9)]
     state_of(game)["board"][8][2][2] = " "
-    game._env.state.current_player_id = 1
-    game.play("8 8")
-    if game.current_player() is not None:
-        game.play("give up")
-    return game.returns()
+    return returns_of_the_last_move(game, "8 8")
 
 
 def last_collapse(game):
@@ -120,11 +125,7 @@ def last_collapse(game):
     state_of(game)["board"][:] = board
     state_of(game)["superpositions"] = {6: (0, (0, 0), (2, 2))}
     game._env.move_count = 7
-    game._env.state.current_player_id = 1
-    game.play("0,8")
-    if game.current_player() is not None:
-        game.play("give up")
-    return game.returns()
+    return returns_of_the_last_move(game, "0,8")
 
 
 def two_lines_at_once(game):
