@@ -79,7 +79,8 @@ def needs_joint_state(estimator: AdvantageEstimator) -> bool:
 class PromptFormat(Protocol):
     """The text around a game: observation -> prompt ids, reply -> move.
 
-    Text from players is encoded as plain text, never as special tokens.
+    Text from players is encoded as plain text, never as special tokens. Where `reply` names the one reply that says a
+    move, play takes that reply alone for it, however many others `read` reads as the move: exact figures score one.
     """
 
     stop_ids: tuple[int, ...]

@@ -11,7 +11,7 @@ from spiral.config.schema import EvaluateConfig
 from spiral.evaluation.exact import Exploitability, enumerable_trees, exploitability
 from spiral.evaluation.matches import MatchRunner
 from spiral.models.logits import TokenLogits
-from spiral.models.prompt_cache import Prompter
+from spiral.policies.completer import Completer
 from spiral.policies.reference import short_name
 from spiral.runs import metric_names
 from spiral.theory.game_tree import GameTree
@@ -25,24 +25,24 @@ class Evaluator:
         games: Mapping[str, Callable[[], Game]],
         opponents: Mapping[str, Sequence[PolicyId]],
         runner: MatchRunner,
-        prompter: Prompter,
+        completer: Completer,
         config: EvaluateConfig,
     ) -> None:
         """`opponents`: those of each game."""
         self._games, self._opponents, self._runner = games, opponents, runner
-        self._prompter, self._config = prompter, config
+        self._completer, self._config = completer, config
 
     @functools.cached_property
     def _trees(self) -> dict[str, GameTree]:
         """Made when they are first needed: a large game takes seconds to unfold."""
         if not self._config.exploitability:
             return {}
-        return enumerable_trees(self._games, self._prompter, self._config.max_nodes)
+        return enumerable_trees(self._games, self._completer, self._config.max_nodes)
 
     def exact(self, lm: TokenLogits) -> dict[str, Exploitability]:
         """Every enumerable game's exploitability."""
         rules = {name: self._games[name]().rules for name in self._trees}
-        return {name: exploitability(lm, self._prompter, rules[name], tree) for name, tree in self._trees.items()}
+        return {name: exploitability(lm, self._completer, rules[name], tree) for name, tree in self._trees.items()}
 
     def matches(self, policy: PolicyId, seed: Sequence[int | str]) -> dict[str, float]:
         """Win, draw and loss rates as each player against each opponent, with intervals, as metrics; of a game for one

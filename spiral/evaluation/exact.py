@@ -11,7 +11,7 @@ from spiral.api.errors import SpiralError
 from spiral.api.games import Game
 from spiral.evaluation.move_probabilities import move_probabilities
 from spiral.models.logits import TokenLogits
-from spiral.models.prompt_cache import Prompter
+from spiral.policies.completer import Completer
 from spiral.runs import metric_names
 from spiral.theory.best_response import NashConv, nash_conv
 from spiral.theory.game_tree import GameTree
@@ -43,14 +43,14 @@ class Exploitability:
         return sum(p < RARE for p in probabilities) / len(probabilities)
 
 
-def exploitability(lm: TokenLogits, prompter: Prompter, rules: str, tree: GameTree) -> Exploitability:
+def exploitability(lm: TokenLogits, completer: Completer, rules: str, tree: GameTree) -> Exploitability:
     """Exact NashConv of the language policy; see `move_probabilities` for what its probabilities are."""
-    table, illegal_mass = move_probabilities(lm, prompter, rules, tree.decisions)
+    table, illegal_mass = move_probabilities(lm, completer, rules, tree.decisions)
     return Exploitability(nash_conv(tree, table), table, illegal_mass)
 
 
 def enumerable_trees(
-    games: Mapping[str, Callable[[], Game]], prompter: Prompter, max_nodes: int
+    games: Mapping[str, Callable[[], Game]], completer: Completer, max_nodes: int
 ) -> dict[str, GameTree]:
     """The trees of the games with at most `max_nodes` nodes whose moves each have one reply; no other game has an exact
     value."""
@@ -60,7 +60,7 @@ def enumerable_trees(
             tree = GameTree.of(make(), max_nodes)
         except SpiralError:
             continue
-        if all(prompter.reply(move) is not None for decision in tree.decisions[:1] for move in decision.moves):
+        if all(completer.prompter.reply(move) is not None for decision in tree.decisions[:1] for move in decision.moves):
             trees[name] = tree
     return trees
 

@@ -83,7 +83,7 @@ def exact_row(
             "in this run's prompt format many replies say one move, so no move's probability can be scored; estimate "
             "with --samples 200, or bound it from below with: spiral best-response"
         )
-    result = exploitability(TokenLogits(setup.model), setup.completer.prompter, made.rules, tree)
+    result = exploitability(TokenLogits(setup.model), setup.completer, made.rules, tree)
     row = {
         "game": name,
         "step": loaded.step,

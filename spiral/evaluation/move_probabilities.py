@@ -10,7 +10,7 @@ from torch import Tensor
 from spiral.api.errors import PromptTooLong, SpiralError
 from spiral.learning.packing import MicroBatch, Sample, pack_samples
 from spiral.models.logits import TokenLogits, context_length
-from spiral.models.prompt_cache import Prompter
+from spiral.policies.completer import Completer
 from spiral.theory.game_tree import Decision
 
 Probabilities = dict[str, dict[str, float]]
@@ -19,26 +19,28 @@ Probabilities = dict[str, dict[str, float]]
 
 def move_probabilities(
     lm: TokenLogits,
-    prompter: Prompter,
+    completer: Completer,
     rules: str,
     decisions: Sequence[Decision],
     micro_batch_tokens: int = 8192,
 ) -> tuple[Probabilities, dict[str, float]]:
     """Probabilities of the legal moves at temperature 1, and the mass of all other replies, by observation.
 
-    A move's probability is that of its one reply, the stop id included, renormalised over the legal moves. Raises
-    SpiralError for a prompt format in which many replies say one move.
+    A move's probability is that of its one reply, the stop id included, renormalised over the legal moves: play takes
+    no other reply for it. Raises SpiralError for a prompt format in which many replies say one move, and for a reply
+    that `completer` would cut.
     """
     samples: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[str, str]] = {}
     for decision in decisions:
-        prompt = prompter.encode(rules, decision.observation)
+        prompt = completer.prompter.encode(rules, decision.observation)
         for move in decision.moves:
-            reply = prompter.reply(move)
+            reply = completer.prompter.reply(move)
             if reply is None:
                 raise SpiralError(
                     "this prompt format lets many replies say one move, so move probabilities cannot be enumerated; "
                     "use prompt=plain, or measure by matches (spiral eval)"
                 )
+            completer.check_reply(move)
             samples[prompt, reply] = decision.observation, move
     keys = sorted(samples)
     prompt, reply = max(keys, key=lambda key: len(key[0]) + len(key[1]))

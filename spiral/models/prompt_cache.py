@@ -35,13 +35,17 @@ class Prompter:
         return ids
 
     def read(self, reply: tuple[int, ...]) -> str | None:
-        """The move in a finished reply, or None."""
+        """The move in a finished reply, or None; where one reply says a move, no other one is read as it."""
         if reply not in self._moves:
             self._reply_tokens += len(reply)
             if self._reply_tokens > _MAX_CACHED_TOKENS:
                 self._moves.clear()
                 self._reply_tokens = len(reply)
-            self._moves[reply] = self._format.read(reply)
+            move = self._format.read(reply)
+            # A tokenizer that merges spells a text in many ways. Exact figures, the anchor and the warm start know one
+            # of them, so play must know no other, or they would speak of a policy that does not play.
+            said = None if move is None else self.reply(move)
+            self._moves[reply] = move if said is None or said == reply else None
         return self._moves[reply]
 
     def reply(self, move: str) -> tuple[int, ...] | None:

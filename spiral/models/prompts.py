@@ -36,8 +36,8 @@ class PlainFormat:
         """Everything before the stop id; None for a reply without one."""
         if tuple(reply[-1:]) != self.stop_ids:
             return None
-        text = str(self._tokenizer.decode(list(reply[:-1]), skip_special_tokens=False)).strip()
-        return text or None
+        # As it stands: white space around a move is another text, and no game that lists its moves takes it.
+        return str(self._tokenizer.decode(list(reply[:-1]), skip_special_tokens=False)) or None
 
 
 class BoxedFormat:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from spiral.api.errors import SpiralError
 from spiral.api.records import Completion, PolicyId, Request, Sampling
 from spiral.api.training import Engine, check_room
 from spiral.models.prompt_cache import Prompter
@@ -32,6 +33,15 @@ class Completer:
         ids = self.prompter.encode(rules, observation)
         check_room(self.engine, len(ids), self.max_new_tokens)
         return ids
+
+    def check_reply(self, move: str) -> None:
+        """Raise SpiralError for a move whose one reply is cut before its end, so that it could never be made."""
+        reply = self.prompter.reply(move)
+        if reply is not None and len(reply) > self.max_new_tokens:
+            raise SpiralError(
+                f"the move {move!r} takes {len(reply)} tokens with its end, and a reply is cut after "
+                f"{self.max_new_tokens}; set rollout.max_new_tokens={len(reply)} or more"
+            )
 
     def request(self, number: int, policy: PolicyId, rules: str, observation: str, seed: int) -> Request:
         """The request `number` for one decision of `policy`; `seed` has 64 bits. Raises PromptTooLong as `prompt`."""

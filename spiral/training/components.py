@@ -84,6 +84,6 @@ def make_components(config: Config, plugins: Plugins, progress: Progress, fresh:
     )
     rollouts = Rollouts(play.games, training.curriculum, training.opponents, play.pool, config.rollout, record=record)
     runner = MatchRunner(play.games, play.pool, config.rollout)
-    evaluator = Evaluator(play.games, opponents, runner, play.completer.prompter, config.evaluate)
+    evaluator = Evaluator(play.games, opponents, runner, play.completer, config.evaluate)
     play.pool.add_weights(AVERAGED)
     return Components(config, play, training, Processes(accelerator), learner, rollouts, evaluator)

@@ -118,7 +118,7 @@ def test_a_move_without_room_has_no_probability():
     model, tokenizer = MODELS["byte-0.1m"](context=20)
     with pytest.raises(SpiralError, match="prompt of 21 tokens and a move of 5 do not fit the model's context of 20"):
         move_probabilities(
-            TokenLogits(model.eval()), Prompter(PlainFormat(tokenizer)), "", GameTree.of(KuhnPoker()).decisions
+            TokenLogits(model.eval()), _completer(Prompter(PlainFormat(tokenizer))), "", GameTree.of(KuhnPoker()).decisions
         )
 
 
@@ -128,6 +128,10 @@ def kuhn():
     model, tokenizer = MODELS["byte-0.1m"](context=64)
     model.eval().requires_grad_(False)
     return model, tokenizer, Prompter(PlainFormat(tokenizer)), GameTree.of(KuhnPoker())
+
+
+def _completer(prompter, max_new_tokens=16):
+    return Completer.of(None, prompter, max_new_tokens)
 
 
 def _chance(model, prompt, reply):
@@ -141,7 +145,7 @@ def test_move_tables_are_the_models_chances(kuhn, micro_batch_tokens):
     """Each row adds up to 1 and is in proportion to exp(log-probability of the move's reply, stop id included); the
     rest of the mass is illegal."""
     model, _, prompter, tree = kuhn
-    table, illegal = move_probabilities(TokenLogits(model), prompter, "", tree.decisions, micro_batch_tokens)
+    table, illegal = move_probabilities(TokenLogits(model), _completer(prompter), "", tree.decisions, micro_batch_tokens)
     assert len(table) == len(tree.decisions) == 12
     for decision in tree.decisions:
         prompt = prompter.encode("", decision.observation)
@@ -153,8 +157,10 @@ def test_move_tables_are_the_models_chances(kuhn, micro_batch_tokens):
         assert illegal[decision.observation] == pytest.approx(1 - sum(raw.values()), abs=1e-6)
 
 
-def test_the_illegal_mass_is_what_sampling_meets(kuhn):
-    """A model that was taught: the share of sampled replies that are no legal move agrees with the table (4 sigma)."""
+@pytest.mark.parametrize("illegal", ["raise", " bet", "bet ", "Bet"])
+def test_the_illegal_mass_is_what_sampling_meets(kuhn, illegal):
+    """A model that was taught: the share of sampled replies that are no legal move agrees with the table (4 sigma). A
+    move with white space around it is another text for both."""
     model, tokenizer, prompter, tree = kuhn
     torch.manual_seed(0)
     taught = MODELS["byte-0.1m"](context=64)[0]
@@ -163,15 +169,15 @@ def test_the_illegal_mass_is_what_sampling_meets(kuhn):
     optimizer = torch.optim.AdamW(taught.parameters(), lr=5e-3)
     for _ in range(25):
         loss = torch.zeros(())
-        for move in (*decision.moves, "raise"):
+        for move in (*decision.moves, illegal):
             ids = torch.tensor([[*prompt, *prompter.reply(move)]])
             logits = taught(input_ids=ids).logits[0, len(prompt) - 1 : -1]
             loss = loss + torch.nn.functional.cross_entropy(logits, ids[0, len(prompt) :])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    table, illegal = move_probabilities(TokenLogits(taught), prompter, "", [decision])
-    share = illegal[decision.observation]
+    table, illegal_mass = move_probabilities(TokenLogits(taught), _completer(prompter), "", [decision])
+    share = illegal_mass[decision.observation]
     assert 0.1 < share < 0.9
     engine = TorchEngine(taught, tokenizer)
     engine.load_weights(AVERAGED, parameters(taught), 0)
@@ -200,13 +206,13 @@ def test_free_thinking_has_no_table(kuhn):
     """Many replies say one move: refused in one sentence that names the way out."""
     model, tokenizer, _, tree = kuhn
     with pytest.raises(SpiralError, match="prompt=plain"):
-        move_probabilities(TokenLogits(model), Prompter(BoxedFormat(tokenizer)), "", tree.decisions)
+        move_probabilities(TokenLogits(model), _completer(Prompter(BoxedFormat(tokenizer))), "", tree.decisions)
 
 
 def test_exploitability_is_nash_conv_of_the_table(kuhn):
     """The exact number is theory's for the model's own table, and its metrics say the same."""
     model, _, prompter, tree = kuhn
-    result = exploitability(TokenLogits(model), prompter, "", tree)
+    result = exploitability(TokenLogits(model), _completer(prompter), "", tree)
     expected = nash_conv(tree, result.table)
     assert result.theory == expected
     assert 0 < expected.nash_conv < 4
@@ -266,7 +272,7 @@ def test_the_evaluators_metrics(runner, kuhn):
     """Rates by chair that add up to 1, with the interval of the wins, for each game and bot."""
     _, _, prompter, _ = kuhn
     config = load(overrides=["evaluate.matches=10"]).evaluate
-    evaluator = Evaluator({"kuhn": KuhnPoker}, {"kuhn": ["bot:meek"]}, runner, prompter, config)
+    evaluator = Evaluator({"kuhn": KuhnPoker}, {"kuhn": ["bot:meek"]}, runner, _completer(prompter), config)
     metrics = evaluator.matches(AVERAGED, (1,))
     for player in (0, 1):
         prefix = f"eval/kuhn/vs/meek/p{player}"
@@ -284,8 +290,8 @@ def test_large_games_are_measured_by_matches_alone(runner, kuhn):
     lm = TokenLogits(model)
     for words in (["evaluate.max_nodes=5"], ["evaluate.exploitability=false"]):
         assert (
-            Evaluator({"kuhn": KuhnPoker}, {"kuhn": []}, runner, prompter, load(overrides=words).evaluate).exact(lm)
+            Evaluator({"kuhn": KuhnPoker}, {"kuhn": []}, runner, _completer(prompter), load(overrides=words).evaluate).exact(lm)
             == {}
         )
-    exact = Evaluator({"kuhn": KuhnPoker}, {"kuhn": []}, runner, prompter, load().evaluate).exact(lm)
+    exact = Evaluator({"kuhn": KuhnPoker}, {"kuhn": []}, runner, _completer(prompter), load().evaluate).exact(lm)
     assert set(exact) == {"kuhn"}

@@ -183,7 +183,7 @@ def test_a_policy_that_does_not_think_agrees_with_its_exact_table():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    table, illegal = move_probabilities(TokenLogits(model), prompter, "", TREE.decisions)
+    table, illegal = move_probabilities(TokenLogits(model), Completer.of(None, prompter, 16), "", TREE.decisions)
     mass = fmean(illegal.values())
     assert 0.05 < mass < 0.9
     engine = TorchEngine(model, tokenizer)

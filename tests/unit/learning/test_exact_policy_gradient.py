@@ -49,7 +49,8 @@ def table():
     model, tokenizer = MODELS["byte-0.1m"](context=64)
     prompter, tree = Prompter(PlainFormat(tokenizer)), GameTree.of(KuhnPoker())
     _teach(model, prompter, tree)
-    legal, illegal = move_probabilities(TokenLogits(model), prompter, KuhnPoker().rules, tree.decisions)
+    completer = Completer.of(None, prompter, 16)
+    legal, illegal = move_probabilities(TokenLogits(model), completer, KuhnPoker().rules, tree.decisions)
     return model, prompter, tree, legal, illegal
 
 

@@ -80,7 +80,7 @@ def test_a_run_of_the_same_model_shares_the_engine(runs):
 
     tree = GameTree.of(KuhnPoker())
     first = next(d for d in tree.decisions if d.player == 0)
-    table, illegal = move_probabilities(TokenLogits(made.model), made.completer.prompter, KuhnPoker().rules, [first])
+    table, illegal = move_probabilities(TokenLogits(made.model), made.completer, KuhnPoker().rules, [first])
     expected = table[first.observation]["bet"] * (1 - illegal[first.observation])
     assert _chance(made, policy, first.observation) == pytest.approx(expected, abs=0.1)
 
