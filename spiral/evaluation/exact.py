@@ -60,7 +60,9 @@ def enumerable_trees(
             tree = GameTree.of(make(), max_nodes)
         except SpiralError:
             continue
-        if all(completer.prompter.reply(move) is not None for decision in tree.decisions[:1] for move in decision.moves):
+        if all(
+            completer.prompter.reply(move) is not None for decision in tree.decisions[:1] for move in decision.moves
+        ):
             trees[name] = tree
     return trees
 

@@ -64,8 +64,10 @@ class TokenLogits(nn.Module):
 
 
 def context_length(model: Any) -> int:
-    """The tokens that a model can look at: those of a prompt and its reply together."""
-    return int(getattr(model.config, "max_position_embeddings", 1 << 30))
+    """The tokens that a model may look at, those of a prompt and its reply together: `model.context` where its plug-in
+    set that, else what its configuration says."""
+    most: int = getattr(model.config, "max_position_embeddings", 1 << 30)
+    return int(getattr(model, "context", None) or most)
 
 
 def parameters(model: nn.Module) -> dict[str, Tensor]:

@@ -76,10 +76,16 @@ class PolicyLoader:
 
 
 def make_completer(model: Any, tokenizer: Any, config: Config, plugins: Plugins) -> Completer:
-    """A new engine and prompt format for a model, as `config` says; the model moves to this process's device."""
+    """A new engine and prompt format for a model, as `config` says; the model moves to this process's device.
+
+    Raises SpiralError for a model that would play and learn as another one than it is.
+    """
     from accelerate import PartialState
 
+    from spiral.models.own_forward import check_own_forward
+
     model.to(PartialState().device).eval()
+    check_own_forward(model)
     engine = plugins.make("engine", config.engine.name, model, tokenizer, **config.engine.args)
     prompter = Prompter(plugins.make("prompt", config.prompt.name, tokenizer, **config.prompt.args))
     return Completer.of(engine, prompter, config.rollout.max_new_tokens)

@@ -10,7 +10,9 @@ from spiral.testing.curricula import check_curriculum
 from spiral.testing.estimators import check_estimator
 from spiral.testing.fakes import ScriptedBot, ScriptedEngine, make_episode, make_trajectory, make_turn
 from spiral.testing.games import check_game
+from spiral.testing.models import check_model
 from spiral.testing.plugins import CHECKED_KINDS, check
+from spiral.testing.prompts import check_prompt_format, merging_tokenizer
 from spiral.testing.rewards import check_reward
 from spiral.testing.samplers import check_sampler
 from spiral.testing.violations import Notice
@@ -27,9 +29,12 @@ __all__ = [
     "check_curriculum",
     "check_estimator",
     "check_game",
+    "check_model",
+    "check_prompt_format",
     "check_reward",
     "check_sampler",
     "make_episode",
     "make_trajectory",
     "make_turn",
+    "merging_tokenizer",
 ]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from spiral.api.games import IllegalMove, is_zero_sum, judges_cut_matches, worst_return
+from spiral.api.games import Enumerable, IllegalMove, is_zero_sum, judges_cut_matches, worst_return
 from spiral.testing import information
 from spiral.testing.playing import (
     MAX_COMPARED,
@@ -40,7 +40,7 @@ def check_game(factory: GameFactory, *, num_matches: int = 50, seed: int = 0) ->
     - All chance comes from the `rng` of `reset`; instances share nothing; a reset game is as good as a new one.
     - A match survives deepcopy and pickle.
     - `observe`, `legal_moves`, `judge` and `joint_state` change nothing; `play` takes every legal move, and refuses
-      every other one with IllegalMove and without a trace.
+      every other one with IllegalMove and without a trace; a game with `deals` takes each move in one spelling alone.
     - No observation leaks what its player may not know; `deals`, `resample` and the flags agree with play. A game that
       does not say whether anything is hidden, and hides nothing, gets a `Notice`, a warning.
 
@@ -279,7 +279,10 @@ def _check_illegal_moves(factory: GameFactory, matches: Sequence[FinishedMatch])
     for start, moves in _positions(matches):
         match = PlayedMatch(factory, start, moves)
         view, rng = match.view(), random.Random(6)
-        for move in [*NONSENSE, *_some(moves_of_all, rng)]:
+        # Exact figures, which need deals, count one spelling of a move; other games may be lenient with people.
+        listed = (view.moves or ()) if isinstance(match.game, Enumerable) else ()
+        respelt = [text for move in listed for text in _respellings(move)]
+        for move in [*NONSENSE, *_some(moves_of_all, rng), *respelt]:
             if view.moves and move in view.moves:
                 continue
             # Only free text may take such a move. The match then goes on from the copy made before it, so that all
@@ -293,6 +296,10 @@ def _check_illegal_moves(factory: GameFactory, matches: Sequence[FinishedMatch])
             raise Violation(
                 f"a refused move changes the match: {difference} (the game that refused first); check before you assign"
             )
+
+
+def _respellings(move: str) -> tuple[str, ...]:
+    return f" {move}", f"{move} ", f"{move}\n", move.upper(), move.title(), f"[{move}]"
 
 
 def _is_refused(match: PlayedMatch, move: str) -> bool:

@@ -11,6 +11,8 @@ from spiral.testing.bots import check_bot
 from spiral.testing.curricula import check_curriculum
 from spiral.testing.estimators import check_estimator
 from spiral.testing.games import check_game
+from spiral.testing.models import check_model
+from spiral.testing.prompts import check_prompt_format, merging_tokenizer
 from spiral.testing.rewards import check_reward
 from spiral.testing.samplers import check_sampler
 
@@ -42,6 +44,14 @@ def _check_bot(factory: Factory, plugins: Plugins) -> list[str]:
     return check_bot(factory, {game: plugins.find("game", game).factory for game in games})
 
 
+def _check_prompt(factory: Factory, plugins: Plugins) -> list[str]:
+    return check_prompt_format(factory, {"of a vocabulary that merges letters": merging_tokenizer()})
+
+
+def _check_model(factory: Factory, plugins: Plugins) -> list[str]:
+    return check_model(factory, {name: plugins.find("prompt", name).factory for name in plugins.names("prompt")})
+
+
 _CHECKS: dict[str, Callable[[Factory, Plugins], list[str]]] = {
     "game": lambda factory, plugins: check_game(factory),
     "bot": _check_bot,
@@ -49,6 +59,8 @@ _CHECKS: dict[str, Callable[[Factory, Plugins], list[str]]] = {
     "curriculum": lambda factory, plugins: check_curriculum(factory),
     "reward": lambda factory, plugins: check_reward(factory),
     "advantage": lambda factory, plugins: check_estimator(factory),
+    "prompt": _check_prompt,
+    "model": _check_model,
 }
 
 CHECKED_KINDS = tuple(_CHECKS)

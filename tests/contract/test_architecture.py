@@ -283,12 +283,12 @@ def test_the_hooks_fit_on_a_screen_and_register_every_kind():
 
 
 def test_every_kind_is_checked_or_needs_a_model():
-    """A kind without a conformance check is one whose plug-ins are given a model, a tokenizer or a run."""
+    """A kind without a conformance check is one whose plug-ins are given a model or a run."""
     from spiral.plugins.kinds import KINDS
     from spiral.testing import CHECKED_KINDS
 
     assert set(CHECKED_KINDS) <= {kind.name for kind in KINDS}
-    assert {kind.name for kind in KINDS} - set(CHECKED_KINDS) == {"model", "engine", "prompt", "logger"}
+    assert {kind.name for kind in KINDS} - set(CHECKED_KINDS) == {"engine", "logger"}
 
 
 def test_every_plugin_of_the_config_has_a_kind():

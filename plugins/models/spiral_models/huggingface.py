@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def hf(path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def hf(path: str, context: int | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal language model and its tokenizer from a directory that `save_pretrained` wrote, in float32.
 
-    Nothing is downloaded and no code from the directory is run. Raises SpiralError if it cannot be loaded.
+    `context`: tokens of a prompt and its reply together; what the model was made for, unless it is less. Nothing is
+    downloaded and no code from the directory is run. Raises SpiralError if it cannot be loaded.
     """
     if not Path(path).is_dir():
         raise SpiralError(
@@ -40,4 +41,8 @@ def hf(path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
             f"model 'hf' could not load a causal language model and its tokenizer from {path!r} "
             f"({first_line}); save both there with save_pretrained"
         ) from error
+    most = int(getattr(model.config, "max_position_embeddings", 1 << 30))
+    if context is not None and not 1 <= context <= most:
+        raise SpiralError(f"model 'hf' was asked for a context of {context}; the model in {path!r} takes 1 to {most}")
+    model.context = context
     return model, tokenizer

@@ -8,6 +8,7 @@ from spiral_models.byte.tokenizer import ByteTokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from spiral import SpiralError
+from spiral.models.logits import context_length
 
 hf = MODELS["hf"]
 
@@ -60,3 +61,16 @@ def test_a_model_without_its_tokenizer_is_one_sentence(llama, tmp_path):
     llama.save_pretrained(tmp_path)
     with pytest.raises(SpiralError, match="tokenizer"):
         hf(str(tmp_path))
+
+
+def test_a_context_of_less_than_the_model_was_made_for(llama, tmp_path):
+    """The run's limit is the argument; more than the model knows is refused with what it takes."""
+    llama.save_pretrained(tmp_path)
+    ByteTokenizer().save_pretrained(tmp_path)
+    model, _ = hf(str(tmp_path), context=100)
+    assert context_length(model) == 100
+    assert model.config.max_position_embeddings == 2048  # what an export of the model says stays
+    assert context_length(hf(str(tmp_path))[0]) == 2048
+    for context in (0, 2049):
+        with pytest.raises(SpiralError, match=rf"context of {context};.*takes 1 to 2048"):
+            hf(str(tmp_path), context=context)

@@ -118,7 +118,10 @@ def test_a_move_without_room_has_no_probability():
     model, tokenizer = MODELS["byte-0.1m"](context=20)
     with pytest.raises(SpiralError, match="prompt of 21 tokens and a move of 5 do not fit the model's context of 20"):
         move_probabilities(
-            TokenLogits(model.eval()), _completer(Prompter(PlainFormat(tokenizer))), "", GameTree.of(KuhnPoker()).decisions
+            TokenLogits(model.eval()),
+            _completer(Prompter(PlainFormat(tokenizer))),
+            "",
+            GameTree.of(KuhnPoker()).decisions,
         )
 
 
@@ -145,7 +148,9 @@ def test_move_tables_are_the_models_chances(kuhn, micro_batch_tokens):
     """Each row adds up to 1 and is in proportion to exp(log-probability of the move's reply, stop id included); the
     rest of the mass is illegal."""
     model, _, prompter, tree = kuhn
-    table, illegal = move_probabilities(TokenLogits(model), _completer(prompter), "", tree.decisions, micro_batch_tokens)
+    table, illegal = move_probabilities(
+        TokenLogits(model), _completer(prompter), "", tree.decisions, micro_batch_tokens
+    )
     assert len(table) == len(tree.decisions) == 12
     for decision in tree.decisions:
         prompt = prompter.encode("", decision.observation)
@@ -290,7 +295,9 @@ def test_large_games_are_measured_by_matches_alone(runner, kuhn):
     lm = TokenLogits(model)
     for words in (["evaluate.max_nodes=5"], ["evaluate.exploitability=false"]):
         assert (
-            Evaluator({"kuhn": KuhnPoker}, {"kuhn": []}, runner, _completer(prompter), load(overrides=words).evaluate).exact(lm)
+            Evaluator(
+                {"kuhn": KuhnPoker}, {"kuhn": []}, runner, _completer(prompter), load(overrides=words).evaluate
+            ).exact(lm)
             == {}
         )
     exact = Evaluator({"kuhn": KuhnPoker}, {"kuhn": []}, runner, _completer(prompter), load().evaluate).exact(lm)

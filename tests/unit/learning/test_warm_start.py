@@ -63,7 +63,9 @@ def test_it_reaches_the_legal_share(warmed):
     assert not result.cached
     assert 0.95 <= result.legal <= 1
     assert 0 < result.updates < 400
-    _, illegal = move_probabilities(TokenLogits(model), Completer.of(None, prompter, 16), "", GameTree.of(KuhnPoker()).decisions)
+    _, illegal = move_probabilities(
+        TokenLogits(model), Completer.of(None, prompter, 16), "", GameTree.of(KuhnPoker()).decisions
+    )
     assert sum(illegal.values()) / len(illegal) < 0.12
     assert heard[0][:2] == (0, 400)
     assert heard[0][2] < 0.05
@@ -74,7 +76,9 @@ def test_it_reaches_the_legal_share(warmed):
 def test_it_teaches_no_preference(warmed):
     """Labels are uniform over the legal moves, so exploration stays whole: every legal move keeps a fair chance."""
     model, prompter, _, _ = warmed
-    table, _ = move_probabilities(TokenLogits(model), Completer.of(None, prompter, 16), "", GameTree.of(KuhnPoker()).decisions)
+    table, _ = move_probabilities(
+        TokenLogits(model), Completer.of(None, prompter, 16), "", GameTree.of(KuhnPoker()).decisions
+    )
     assert all(0.25 < p < 0.75 for row in table.values() for p in row.values())
 
 

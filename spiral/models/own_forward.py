@@ -1,0 +1,90 @@
+"""Checks, before a model plays, that the engine and the learner compute what its own forward does.
+
+Both give the model their own masks: a tree of replies in one row, or texts over a cache. A model that narrows its
+attention otherwise, with a window or in chunks, would then be another one than was trained, and the two would agree.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from spiral.api.errors import SpiralError
+from spiral.models.logits import TokenLogits, context_length
+
+PROBE_TOKENS = 256
+"""Longest text that is compared, as every command that loads a model waits for it; an attention that is narrower only
+beyond is read from the configuration, where transformers names each kind of it."""
+TOLERANCE = 1e-3
+"""Nats between two computations of one log-probability in float32."""
+_NUM_POSITIONS = 64
+"""Places of the text that are compared, so that a large vocabulary needs little memory."""
+
+
+def check_own_forward(model: Any) -> None:
+    """Raise SpiralError for a model whose attention is narrower than the context that a run may use, or whose
+    log-probabilities with given masks, with and without a cache, differ from its own forward's."""
+    context = context_length(model)
+    window = attention_window(model.config)
+    if window is not None and window < context:
+        raise SpiralError(
+            f"the model attends to {window} tokens in some of its layers, and its context is {context}; the engine and "
+            f"the learner attend to all, which would be another model; set model.args.context={window} or less"
+        )
+    try:
+        difference = _largest_difference(model, min(context, PROBE_TOKENS))
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        first_line = (str(error).strip().splitlines() or [""])[0]
+        raise SpiralError(
+            f"{type(model).__name__} cannot be run with positions, masks and a cache of its caller's "
+            f"({type(error).__name__}: {first_line}); choose a decoder with rotary or learned positions, such as "
+            "Llama, Qwen or GPT-2"
+        ) from error
+    if not difference <= TOLERANCE:
+        raise SpiralError(
+            f"{type(model).__name__} gives other log-probabilities with a full causal mask than by its own forward (up "
+            f"to {difference:.3g} nats apart over {min(context, PROBE_TOKENS)} tokens), so it would play and learn as "
+            "another model; choose a model that attends to its whole context"
+        )
+
+
+def attention_window(config: Any) -> int | None:
+    """The fewest tokens that a layer attends to, from a transformers configuration; None if each attends to all."""
+    config = config.get_text_config()
+    kinds = getattr(config, "layer_types", None)
+    widths = []
+    for name, kind in (("sliding_window", "sliding_attention"), ("attention_chunk_size", "chunked_attention")):
+        width = getattr(config, name, None)
+        # A configuration without kinds of layers, such as Mistral's, means all of them.
+        if width is not None and (kinds is None or kind in kinds):
+            widths.append(int(width))
+    return min(widths, default=None)
+
+
+@torch.inference_mode()
+def _largest_difference(model: Any, num_tokens: int) -> float:
+    """Between log-probabilities by the model's own forward and by `TokenLogits`, in nats: in one pass under an explicit
+    mask, and in two over a cache."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(model.config.get_text_config().vocab_size, (1, num_tokens), generator=generator)
+    ids = ids.to(model.device)
+    places = torch.arange(num_tokens - 1, -1, -max(1, num_tokens // _NUM_POSITIONS), device=model.device).flip(0)
+    lm = TokenLogits(model)
+    own = model(input_ids=ids, use_cache=False).logits[0, places]
+    positions = torch.arange(num_tokens, device=model.device)[None]
+    mask = torch.ones(num_tokens, num_tokens, dtype=torch.bool, device=model.device).tril()[None, None]
+    rows = torch.zeros_like(places)
+    once = lm(ids, positions, mask, rows, places)
+    half, cache = num_tokens // 2, DynamicCache()
+    late = places >= half
+    parts: list[Tensor] = [once[~late]]
+    if half:
+        lm(ids[:, :half], positions[:, :half], mask[:, :, :half, :half], rows[:1], places[:1], cache)
+        rest = mask[:, :, half:]
+        parts.append(lm(ids[:, half:], positions[:, half:], rest, rows[late], places[late] - half, cache))
+    expected = torch.log_softmax(own.float(), -1)
+    found = (torch.log_softmax(logits.float(), -1) for logits in (once, torch.cat(parts)))
+    return max(float((expected - logprobs).abs().max()) for logprobs in found)

@@ -1,0 +1,99 @@
+"""The kit's check of prompt formats and models: each promise has a plug-in that breaks it, and the sentence says how."""
+
+import re
+
+import pytest
+import torch
+from spiral_models import MODELS
+from spiral_models.byte.tokenizer import ByteTokenizer
+from transformers import MistralConfig, MistralForCausalLM
+
+from spiral.models.prompts import BoxedFormat, PlainFormat
+from spiral.testing.models import check_model
+from spiral.testing.prompts import check_prompt_format, merging_tokenizer
+
+TOKENIZERS = {"byte": ByteTokenizer(), "merging": merging_tokenizer()}
+
+
+@pytest.mark.parametrize("make", [PlainFormat, BoxedFormat])
+def test_the_core_formats_keep_their_promises(make):
+    assert check_prompt_format(make, TOKENIZERS) == []
+
+
+class Careless(PlainFormat):
+    """Encodes a player's text with its special tokens."""
+
+    def encode(self, rules, observation):
+        return self._tokenizer.encode(observation, add_special_tokens=False) or [1]
+
+
+class Lowering(PlainFormat):
+    def read(self, reply):
+        move = super().read(reply)
+        return move and move.lower()
+
+
+class Forgetting(PlainFormat):
+    def encode(self, rules, observation):
+        return super().encode(rules, observation[:2])
+
+
+class Unfinished(PlainFormat):
+    def reply(self, move):
+        return super().reply(move)[:-1]
+
+
+class Sometimes(PlainFormat):
+    def reply(self, move):
+        return super().reply(move) if len(move) > 1 else None
+
+
+class Raising(PlainFormat):
+    def read(self, reply):
+        return self._tokenizer.decode(reply[: reply.index(self.stop_ids[0])])
+
+
+class Listing(PlainFormat):
+    def __init__(self, tokenizer):
+        super().__init__(tokenizer)
+        self.stop_ids = list(self.stop_ids)
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (Careless, "a player who writes .* makes a special token of it"),
+        (Lowering, "read.reply.'Bet'.. is 'bet' with the tokenizer byte; make the two agree"),
+        (Forgetting, "two observations have one prompt"),
+        (Unfinished, "end it with one of stop_ids"),
+        (Sometimes, "None for all moves or for none"),
+        (Raising, "raised ValueError"),
+        (Listing, "make it a tuple of ids"),
+    ],
+)
+def test_a_broken_promise_is_named(make, found):
+    violations = check_prompt_format(make, TOKENIZERS)
+    assert violations
+    assert any(re.search(found, violation) for violation in violations), violations
+
+
+def test_a_byte_model_keeps_its_promises():
+    assert check_model(MODELS["byte-0.1m"], {"plain": PlainFormat, "boxed": BoxedFormat}) == []
+
+
+def _narrow():
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = MistralConfig(vocab_size=272, max_position_embeddings=64, sliding_window=8, **sizes)
+    return MistralForCausalLM(config), ByteTokenizer()
+
+
+def test_a_model_that_attends_to_less_than_its_context_is_named():
+    (violation,) = check_model(_narrow, {"plain": PlainFormat})
+    assert "attends to 8 tokens" in violation
+
+
+def test_a_vocabulary_that_is_too_small_is_named():
+    model = MODELS["byte-0.1m"]()[0]
+    (violation,) = check_model(lambda: (model, merging_tokenizer()), {})
+    assert "the tokenizer has 291 ids and the model 272" in violation
