@@ -19,6 +19,7 @@ from spiral.api.errors import ConfigError, RunError
 from spiral.api.records import VoidedGame
 from spiral.config.loading import dump, load
 from spiral.config.schema import Config
+from spiral.runs import lock
 from spiral.runs.files import append, write_atomic
 
 _LOGS = ("metrics.jsonl", "episodes.jsonl", "voided.jsonl")
@@ -33,11 +34,7 @@ class RunDir:
     @classmethod
     def create(cls, path: Path, config: Config, versions: Mapping[str, str]) -> RunDir:
         """A new run. Raises RunError if something is there already."""
-        check_name(path)
-        if path.exists() and (not path.is_dir() or any(not _is_unfinished(file) for file in path.iterdir())):
-            raise RunError(
-                f"{path} exists and is not empty; give another --run-dir, or --resume to continue the run in it"
-            )
+        check_free(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -163,9 +160,16 @@ def check_name(path: Path) -> None:
         ) from error
 
 
+def check_free(path: Path) -> None:
+    """Raise RunError for a path where no new run can be, since something is there already."""
+    check_name(path)
+    if path.exists() and (not path.is_dir() or any(not _is_unfinished(file) for file in path.iterdir())):
+        raise RunError(f"{path} exists and is not empty; give another --run-dir, or --resume to continue the run in it")
+
+
 def _is_unfinished(file: Path) -> bool:
     """Whether a start that was killed may have left this file: a directory without a config is no run yet."""
-    return file.name in ("plugins.json", ".plugins.json.tmp", ".config.yaml.tmp")
+    return file.name in (lock.NAME, "plugins.json", ".plugins.json.tmp", ".config.yaml.tmp")
 
 
 def _step(line: str) -> float:

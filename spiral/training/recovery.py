@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ class Recovery:
     def __init__(self, components: Components, run: RunDir, monitor: HealthMonitor, hooks: Any) -> None:
         self._components, self._run, self._monitor, self._hooks = components, run, monitor, hooks
         self._num_rollbacks = 0
+        self.save_s = 0.0
+        """How long the last checkpoint took."""
         named = {"pool": components.pool, "health": monitor, "recovery": self}
         self._stateful: dict[str, object] = {**named, **components.training.stateful()}
 
@@ -36,18 +39,29 @@ class Recovery:
 
     def save(self, step: int) -> None:
         """A checkpoint that the run can go on from at `step`."""
-        c, run = self._components, self._run
-        if c.processes.is_main:
-            healthy = self._monitor.last_healthy(step)
-            spare = max((s for s in map(step_of, run.checkpoint_paths()) if s <= healthy), default=None)
-            path = checkpoints.save(run, step, c.learner, c.play.tokenizer, self._stateful)
-            # What is deleted is deleted after the new checkpoint stands, which no longer asks for it.
-            checkpoints.thin_out(run, c.config.checkpoint.keep, spare)
-            snapshots.prune(run.snapshots, c.pool.steps, run.checkpoint_paths())
-            run.write("pool.json", json.dumps(c.pool.table(c.play.games)))
-            self._hooks.checkpoint_saved(step=step, path=path)
-            write_report(run.path)
-        c.processes.wait()
+        if self._components.processes.is_main:
+            self._save(step)
+        self._components.processes.wait()
+
+    def save_once(self, step: int) -> None:
+        """As `save`, where no checkpoint of `step` stands."""
+        # Asked in the main process alone: the others wait for it, whatever they would see on the disk by now.
+        if self._components.processes.is_main and step not in map(step_of, self._run.checkpoint_paths()):
+            self._save(step)
+        self._components.processes.wait()
+
+    def _save(self, step: int) -> None:
+        c, run, start = self._components, self._run, time.monotonic()
+        healthy = self._monitor.last_healthy(step)
+        spare = max((s for s in map(step_of, run.checkpoint_paths()) if s <= healthy), default=None)
+        path = checkpoints.save(run, step, c.learner, c.play.tokenizer, self._stateful)
+        # What is deleted is deleted after the new checkpoint stands, which no longer asks for it.
+        checkpoints.thin_out(run, c.config.checkpoint.keep, spare)
+        snapshots.prune(run.snapshots, c.pool.steps, run.checkpoint_paths())
+        run.write("pool.json", json.dumps(c.pool.table(c.play.games)))
+        self._hooks.checkpoint_saved(step=step, path=path)
+        write_report(run.path)
+        self.save_s = time.monotonic() - start
 
     def restore(self, path: Path) -> int:
         """Put everything back as the checkpoint `path` has it; the step to go on with."""
