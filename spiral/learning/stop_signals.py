@@ -28,8 +28,8 @@ class StopRequested(KeyboardInterrupt):
 class StopSignals:
     """While entered, takes SIGINT and SIGTERM, and gives them back; in the main thread only, since no other may.
 
-    The first signal raises StopRequested inside `interrupted` blocks, or at the start of the next one; the second raises
-    it anywhere.
+    The first signal raises StopRequested inside `interrupted` blocks, or at the start of the next one; the second
+    raises it anywhere.
     """
 
     def __init__(self, announce: Callable[[float | None], None] = lambda seconds: None) -> None:

@@ -1,4 +1,4 @@
-"""The lock of a run's directory: one process writes there at a time, and the kernel gives it back when that one dies."""
+"""The lock of a run's directory: one process writes there, and the kernel gives it back when that one dies."""
 
 from __future__ import annotations
 
