@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -66,9 +67,18 @@ class RunDir:
         return self.path / "checkpoints"
 
     def checkpoint_paths(self) -> list[Path]:
-        """Whole checkpoints, oldest first."""
-        whole = (path for path in self.checkpoints.glob("step-*") if (path / "state.json").is_file())
-        return sorted(whole, key=step_of)
+        """Whole checkpoints, oldest first.
+
+        A kill between the two renames that replace one leaves it under the name that it had meanwhile.
+        """
+        entries = sorted(self.checkpoints.glob("*"))  # `.step-N.old` before `step-N`, which replaces it
+        whole = {step_of(path): path for path in entries if _is_checkpoint(path) and (path / "state.json").is_file()}
+        return [whole[step] for step in sorted(whole)]
+
+    def foreign(self) -> list[Path]:
+        """What lies among the checkpoints and is none, such as a copy that someone made; it is left alone."""
+        ours = {path.name for path in self.checkpoint_paths()}
+        return [path for path in sorted(self.checkpoints.glob("[!.]*")) if path.name not in ours]
 
     def checkpoint(self, step: int | None = None) -> Path:
         """The checkpoint of `step`, or the newest one. Raises RunError if there is none."""
@@ -147,7 +157,7 @@ class RunDir:
 
 def step_of(checkpoint: Path) -> int:
     """The step in the name of a checkpoint's directory."""
-    return int(checkpoint.name.removeprefix("step-"))
+    return int(checkpoint.name.removeprefix(".").removeprefix("step-").removesuffix(".old"))
 
 
 def check_name(path: Path) -> None:
@@ -158,6 +168,10 @@ def check_name(path: Path) -> None:
         raise RunError(
             f"{path} has a name that is no UTF-8, and weights cannot be read from there; rename it, or give another"
         ) from error
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return re.fullmatch(r"step-[0-9]{6,}|\.step-[0-9]{6,}\.old", path.name) is not None
 
 
 def check_free(path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from spiral.runs.directory import RunDir, step_of
 from spiral.training.components import Components
 from spiral.training.health.monitor import HealthMonitor
 
+log = logging.getLogger(__name__)
+
 
 class Recovery:
     """Saves and restores a run. `state` is what a checkpoint keeps of it: the number of rollbacks so far."""
@@ -23,6 +27,7 @@ class Recovery:
     def __init__(self, components: Components, run: RunDir, monitor: HealthMonitor, hooks: Any) -> None:
         self._components, self._run, self._monitor, self._hooks = components, run, monitor, hooks
         self._num_rollbacks = 0
+        self._named: set[Path] = set()
         self.save_s = 0.0
         """How long the last checkpoint took."""
         named = {"pool": components.pool, "health": monitor, "recovery": self}
@@ -57,11 +62,18 @@ class Recovery:
         path = checkpoints.save(run, step, c.learner, c.play.tokenizer, self._stateful)
         # What is deleted is deleted after the new checkpoint stands, which no longer asks for it.
         checkpoints.thin_out(run, c.config.checkpoint.keep, spare)
-        snapshots.prune(run.snapshots, c.pool.steps, run.checkpoint_paths())
+        damaged = snapshots.prune(run.snapshots, c.pool.steps, run.checkpoint_paths())
+        self._name_once({path: "cannot be read" for path in damaged} | {path: "is none" for path in run.foreign()})
         run.write("pool.json", json.dumps(c.pool.table(c.play.games)))
         self._hooks.checkpoint_saved(step=step, path=path)
         write_report(run.path)
         self.save_s = time.monotonic() - start
+
+    def _name_once(self, left_alone: Mapping[Path, str]) -> None:
+        for path, reason in left_alone.items():
+            if path not in self._named:
+                log.warning("%s lies among the checkpoints and %s; it is left alone", path, reason)
+        self._named |= {*left_alone}
 
     def restore(self, path: Path) -> int:
         """Put everything back as the checkpoint `path` has it; the step to go on with."""
