@@ -10,7 +10,9 @@ import difflib
 import functools
 import importlib.metadata
 import inspect
+import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +26,10 @@ from spiral.plugins.kinds import BY_NAME, KINDS
 from spiral.plugins.observers import Observers
 
 GROUP = "spiral"
+
+_PLAIN = re.compile(r"[^,=()\[\]{}\"'\\]+")
+_NUMBER = re.compile(r"True|False|None|[-+]?(nan|inf|[0-9.][0-9.e+-]*)")
+"""Texts that Python writes for values that are none."""
 
 FIRST_PARTY = "spiral-selfplay[all]"
 """What brings the games, opponents, estimators and models that spiral's own authors wrote."""
@@ -187,7 +193,7 @@ class Plugins:
             return f"{kind} '{name}': argument {argument} {reason}"
         return None
 
-    def make(self, kind: str, name: str, *core: Any, **args: Any) -> Any:
+    def make(self, kind: str, name: str, /, *core: Any, **args: Any) -> Any:
         """Call the factory. Raises PluginError for a name or arguments that do not fit."""
         if problem := self.problem(kind, name, args):
             raise PluginError(problem)
@@ -215,9 +221,17 @@ class Plugins:
 
 
 def label(name: str, args: Mapping[str, Any]) -> str:
-    """How a plug-in with arguments is called in records and tables: `kuhn_poker(rounds=5)`."""
-    inside = ",".join(f"{key}={value}" for key, value in sorted(args.items()))
+    """How a plug-in with arguments is called in records and tables: `kuhn_poker(rounds=5)`; other arguments, another
+    name."""
+    inside = ",".join(f"{_shown(key)}={_shown(value)}" for key, value in sorted(args.items()))
     return f"{name}({inside})" if inside else name
+
+
+def _shown(value: Any) -> str:
+    """A value in a label: a text without quotes, unless it would read as something else or as several arguments."""
+    if not isinstance(value, str):
+        return str(value)
+    return value if _PLAIN.fullmatch(value) and not _NUMBER.fullmatch(value) else json.dumps(value, ensure_ascii=False)
 
 
 def _dist(point: importlib.metadata.EntryPoint) -> str:
