@@ -10,9 +10,7 @@ import difflib
 import functools
 import importlib.metadata
 import inspect
-import json
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,16 +18,14 @@ from typing import Any
 import pluggy
 
 from spiral.api import hooks as hookspecs
-from spiral.api.errors import PluginError
+from spiral.api.errors import PluginError, SpiralError
+from spiral.config.loading import as_written, resolved
+from spiral.plugins.argument_text import argument_text
 from spiral.plugins.arguments import mismatches
 from spiral.plugins.kinds import BY_NAME, KINDS
 from spiral.plugins.observers import Observers
 
 GROUP = "spiral"
-
-_PLAIN = re.compile(r"[^,=()\[\]{}\"'\\]+")
-_NUMBER = re.compile(r"True|False|None|[-+]?(nan|inf|[0-9.][0-9.e+-]*)")
-"""Texts that Python writes for values that are none."""
 
 FIRST_PARTY = "spiral-selfplay[all]"
 """What brings the games, opponents, estimators and models that spiral's own authors wrote."""
@@ -180,8 +176,8 @@ class Plugins:
     def problem(self, kind: str, name: str, args: Mapping[str, Any]) -> str | None:
         """What is wrong with a name and its arguments, as one sentence, without making anything; None if nothing."""
         try:
-            factory = self.find(kind, name).factory
-        except PluginError as error:
+            factory, args = self.find(kind, name).factory, resolved(args)
+        except SpiralError as error:
             return str(error)
         signature, num_core_args = inspect.signature(factory), BY_NAME[kind].num_core_args
         try:
@@ -197,7 +193,11 @@ class Plugins:
         """Call the factory. Raises PluginError for a name or arguments that do not fit."""
         if problem := self.problem(kind, name, args):
             raise PluginError(problem)
-        return self.find(kind, name).factory(*core, **args)
+        return self.bound(kind, name, args)(*core)
+
+    def bound(self, kind: str, name: str, args: Mapping[str, Any]) -> Callable[..., Any]:
+        """The factory with arguments, references to the environment resolved. Raises PluginError and ConfigError."""
+        return functools.partial(self.find(kind, name).factory, **resolved(args))
 
     def _collect(self, plugin: object, distribution: str, version: str) -> Iterable[Registration]:
         taken = dict(self._table)
@@ -221,17 +221,8 @@ class Plugins:
 
 
 def label(name: str, args: Mapping[str, Any]) -> str:
-    """How a plug-in with arguments is called in records and tables: `kuhn_poker(rounds=5)`; other arguments, another
-    name."""
-    inside = ",".join(f"{_shown(key)}={_shown(value)}" for key, value in sorted(args.items()))
-    return f"{name}({inside})" if inside else name
-
-
-def _shown(value: Any) -> str:
-    """A value in a label: a text without quotes, unless it would read as something else or as several arguments."""
-    if not isinstance(value, str):
-        return str(value)
-    return value if _PLAIN.fullmatch(value) and not _NUMBER.fullmatch(value) else json.dumps(value, ensure_ascii=False)
+    """How a plug-in with arguments is called in records and tables: `kuhn_poker(rounds=5)`."""
+    return f"{name}({argument_text(as_written(args))})" if args else name
 
 
 def _dist(point: importlib.metadata.EntryPoint) -> str:

@@ -379,7 +379,7 @@ def test_labels():
     assert label("kuhn_poker", {}) == "kuhn_poker"
     assert label("kuhn_poker", {"rounds": 5}) == "kuhn_poker(rounds=5)"
     assert label("x", {"b": 1, "a": "y"}) == label("x", {"a": "y", "b": 1}) == "x(a=y,b=1)"
-    assert label("x", {"url": "http://a.b:1/v1", "text": "two words"}) == "x(text=two words,url=http://a.b:1/v1)"
+    assert label("x", {"url": "http://a.b:1/v1", "text": "two words"}) == 'x(text="two words",url=http://a.b:1/v1)'
 
 
 def test_other_arguments_are_another_label():
