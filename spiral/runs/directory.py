@@ -1,7 +1,7 @@
 """A run's directory: what was asked, what was installed, what happened; readable while it is being written.
 
 config.yaml  plugins.json  metrics.jsonl  episodes.jsonl  voided.jsonl  events.jsonl  policy.json  pool.json
-checkpoints/  snapshots/  bots/  report.html
+checkpoints/  snapshots/  bots/  report.html  .lock
 """
 
 from __future__ import annotations

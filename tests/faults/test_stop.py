@@ -11,9 +11,11 @@ import threading
 import time
 
 import pytest
+from click.testing import CliRunner
 
 from spiral.api.errors import Stopped
 from spiral.api.hooks import hookimpl
+from spiral.commands.main import main
 from spiral.config.loading import load
 from spiral.learning import supervised, warm_start
 from spiral.learning.full_learner import FullLearner
@@ -174,6 +176,18 @@ def test_a_run_in_a_thread_leaves_signals_alone(tmp_path):
     thread.join(120)
     assert _steps(tmp_path / "run") == [0]
     assert [signal.getsignal(number) for number in NUMBERS] == before
+
+
+@pytest.mark.parametrize("words", [["plugins"], ["check", "kuhn_poker"]])
+def test_every_command_that_is_interrupted_ends_with_the_code_of_shells(monkeypatch, words):
+    """One line, and no traceback."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Plugins, "installed", interrupted)
+    result = CliRunner().invoke(main, words)
+    assert (result.exit_code, result.output) == (130, "spiral: stopped\n")
 
 
 class Counting:
