@@ -52,6 +52,10 @@ replaced as a whole; `games.0.weight=2` changes one entry. The arguments of a pl
 [plug-ins](plugins.md) has the names and arguments of the first-party ones. All errors are reported together, before a
 model loads, with exit code 2.
 
+`${oc.env:KEY}` in an argument of a plug-in, or in the text that names a policy, is given to the plug-in as the
+environment has it, and stays a reference in all that a run writes: config.yaml, the report, trackers, names in metrics.
+A resumed run reads the environment again. Elsewhere, as in `steps`, it is read once, and the run keeps the value.
+
 The demo's defaults:
 
 ```yaml

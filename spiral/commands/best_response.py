@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import click
 
-from spiral.api.errors import SpiralError
+from spiral.api.errors import Stopped
 from spiral.commands.options import AS_JSON, GAME
 from spiral.commands.output import echo
 
@@ -53,7 +54,7 @@ def best_response(
     else:
         config, problems = configure(Target.of(run), game, words)
         check(config, plugins, problems)
-        kept = launch.new_run(run_dir, config, plugins, "best-response-")
+        kept = launch.new_run(run_dir, config, "best-response-")
     out = sys.stderr if as_json else sys.stdout
     launch.run_training(config, kept, plugins, resume, f"best-response {run}", out)
     if launch.rank() > 0:
@@ -62,7 +63,7 @@ def best_response(
         record = measure(kept.path, num_games)
     except KeyboardInterrupt:
         command = f"spiral best-response {run} --run-dir {kept.path} --resume"
-        raise SpiralError(f"stopped; measure with: {command}") from None
+        raise Stopped(f"stopped; measure with: {command}", signal.SIGINT) from None
     if as_json:
         echo(json.dumps(record, indent=2))
         return

@@ -243,5 +243,6 @@ FIXED_IN_A_RUN = (
     "rewards",
     "advantage",
     "seed",
+    "warm_start",
 )
-"""Keys that a resumed run cannot change: its checkpoints would belong to something else."""
+"""Keys that a resumed run cannot change: its checkpoints would belong to something else, or the time for it is over."""

@@ -18,7 +18,9 @@ from typing import Any
 import pluggy
 
 from spiral.api import hooks as hookspecs
-from spiral.api.errors import PluginError
+from spiral.api.errors import PluginError, SpiralError
+from spiral.config.loading import as_written, resolved
+from spiral.plugins.argument_text import argument_text
 from spiral.plugins.arguments import mismatches
 from spiral.plugins.kinds import BY_NAME, KINDS
 from spiral.plugins.observers import Observers
@@ -174,8 +176,8 @@ class Plugins:
     def problem(self, kind: str, name: str, args: Mapping[str, Any]) -> str | None:
         """What is wrong with a name and its arguments, as one sentence, without making anything; None if nothing."""
         try:
-            factory = self.find(kind, name).factory
-        except PluginError as error:
+            factory, args = self.find(kind, name).factory, resolved(args)
+        except SpiralError as error:
             return str(error)
         signature, num_core_args = inspect.signature(factory), BY_NAME[kind].num_core_args
         try:
@@ -187,11 +189,15 @@ class Plugins:
             return f"{kind} '{name}': argument {argument} {reason}"
         return None
 
-    def make(self, kind: str, name: str, *core: Any, **args: Any) -> Any:
+    def make(self, kind: str, name: str, /, *core: Any, **args: Any) -> Any:
         """Call the factory. Raises PluginError for a name or arguments that do not fit."""
         if problem := self.problem(kind, name, args):
             raise PluginError(problem)
-        return self.find(kind, name).factory(*core, **args)
+        return self.bound(kind, name, args)(*core)
+
+    def bound(self, kind: str, name: str, args: Mapping[str, Any]) -> Callable[..., Any]:
+        """The factory with arguments, references to the environment resolved. Raises PluginError and ConfigError."""
+        return functools.partial(self.find(kind, name).factory, **resolved(args))
 
     def _collect(self, plugin: object, distribution: str, version: str) -> Iterable[Registration]:
         taken = dict(self._table)
@@ -216,8 +222,7 @@ class Plugins:
 
 def label(name: str, args: Mapping[str, Any]) -> str:
     """How a plug-in with arguments is called in records and tables: `kuhn_poker(rounds=5)`."""
-    inside = ",".join(f"{key}={value}" for key, value in sorted(args.items()))
-    return f"{name}({inside})" if inside else name
+    return f"{name}({argument_text(as_written(args))})" if args else name
 
 
 def _dist(point: importlib.metadata.EntryPoint) -> str:

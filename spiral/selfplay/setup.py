@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import random
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -60,9 +59,7 @@ class TrainingSetup:
 
 def make_games(config: Config, plugins: Plugins) -> Games:
     """Label -> factory of each game of the mixture."""
-    return {
-        label(g.name, g.args): functools.partial(plugins.find("game", g.name).factory, **g.args) for g in config.games
-    }
+    return {label(g.name, g.args): plugins.bound("game", g.name, g.args) for g in config.games}
 
 
 def make_play_setup(config: Config, plugins: Plugins) -> PlaySetup:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from spiral.config.loading import resolved
 from spiral.config.schema import Config
 from spiral.learning.warm_start import Progress, WarmStart
 from spiral.learning.warm_start_cache import cached_warm_start
@@ -24,7 +25,7 @@ def warm_start_weights(config: Config, setup: PlaySetup, plugins: Plugins, progr
         warm_start.train()
         return
     as_dict = asdict(config)
-    identity = {key: as_dict[key] for key in IDENTITY}
+    identity = resolved({key: as_dict[key] for key in IDENTITY})
     identity |= {
         "tokens": config.rollout.max_new_tokens,
         "versions": dict(plugins.distributions),

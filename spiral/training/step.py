@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from spiral.api.errors import RunError, SpiralError
+from spiral.api.errors import RunError
 from spiral.api.records import LEARNER, Episode
 from spiral.api.training import RecordsEpisodes
 from spiral.evaluation.exact import exact_metrics, policy_record
@@ -21,12 +21,8 @@ def play(components: Components, step: int) -> list[Episode]:
     """The step's games, from all processes, with rewards shaped, and their results known to pool and samplers."""
     c, config = components, components.config
     seed = (config.seed, "rollout", step)
-    failed: SpiralError | None = None
-    try:
+    with c.processes.together():
         episodes = c.rollouts.play(config.rollout.episodes, seed, c.processes.rank, c.processes.world)
-    except SpiralError as error:
-        episodes, failed = [], error
-    c.processes.raise_together(failed)
     episodes, c.rollouts.voided = c.processes.gathered(episodes, c.rollouts.voided, config.rollout.group_size)
     # A process stops by itself at its own games; what is allowed is that many of all.
     check_voided(c.rollouts.voided, config.rollout)
@@ -59,10 +55,11 @@ def take_snapshot(components: Components, run: RunDir, step: int) -> None:
 def evaluate(components: Components, run: RunDir, step: int) -> dict[str, float]:
     """What the averaged weights are worth, and beside them the live ones; the exact policy goes to policy.json."""
     c = components
-    exact = c.evaluator.exact(TokenLogits(c.learner.averaged_model))
-    metrics = exact_metrics(exact) | exact_metrics(c.evaluator.exact(TokenLogits(c.learner.model)), "_live")
-    c.engine.load_weights(AVERAGED, c.learner.averaged(), version=step)
-    metrics |= c.evaluator.matches(AVERAGED, (c.config.seed, "evaluate", step))
+    with c.processes.together():
+        exact = c.evaluator.exact(TokenLogits(c.learner.averaged_model))
+        metrics = exact_metrics(exact) | exact_metrics(c.evaluator.exact(TokenLogits(c.learner.model)), "_live")
+        c.engine.load_weights(AVERAGED, c.learner.averaged(), version=step)
+        metrics |= c.evaluator.matches(AVERAGED, (c.config.seed, "evaluate", step))
     if c.processes.is_main:
         run.write("policy.json", json.dumps(policy_record(step, exact)))
     return c.processes.same_metrics(metrics)

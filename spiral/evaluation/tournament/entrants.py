@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -96,7 +95,7 @@ def load_participants(entrants: Sequence[Entrant], game: PluginConfig, plugins: 
     """Load the entrants. Raises SpiralError for a game or a policy that cannot be made."""
     configs = [one.config for one in entrants if one.config]
     name = label(game.name, game.args)
-    make = functools.partial(plugins.find("game", game.name).factory, **game.args)
+    make = plugins.bound("game", game.name, game.args)
     started = _started(name, make)
     pool = Pool(plugins)
     config = configs[0] if configs else load()

@@ -379,6 +379,19 @@ def test_labels():
     assert label("kuhn_poker", {}) == "kuhn_poker"
     assert label("kuhn_poker", {"rounds": 5}) == "kuhn_poker(rounds=5)"
     assert label("x", {"b": 1, "a": "y"}) == label("x", {"a": "y", "b": 1}) == "x(a=y,b=1)"
+    assert label("x", {"url": "http://a.b:1/v1", "text": "two words"}) == 'x(text="two words",url=http://a.b:1/v1)'
+
+
+def test_other_arguments_are_another_label():
+    """A text that looks like a number, or like more arguments than one, is quoted."""
+    different = [
+        {"a": "1,b=2"}, {"a": 1, "b": 2}, {"a": "1", "b": 2}, {"a": 1, "b": "2"}, {"a": 1.0, "b": 2}, {"a": "1.0", "b": 2},
+        {"a": True}, {"a": "True"}, {"a": None}, {"a": "None"}, {"a": [1, 2]}, {"a": "[1, 2]"}, {"a": ["1", 2]},
+        {"a": {"b": 2}}, {"a": "{'b': 2}"}, {"a": ""}, {}, {"a": '"1"'}, {"a": "1)"}, {"a": float("inf")}, {"a": "inf"},
+        {"a": 1e-07}, {"a": "1e-07"},
+    ]  # fmt: skip
+    assert len({label("x", args) for args in different}) == len(different)
+    assert label("x", {"a": "1,b=2"}) == 'x(a="1,b=2")'
 
 
 @pytest.mark.parametrize(
