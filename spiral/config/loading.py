@@ -89,6 +89,9 @@ class FromEnvironment(str):
         text.reference = reference
         return text
 
+    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]  # for copies: what holds it may be copied
+        return str(self), self.reference
+
     def __repr__(self) -> str:
         return repr(self.reference)
 

@@ -334,7 +334,9 @@ def test_a_stopped_best_response_says_how_to_go_on_and_ends_as_one_that_was_not(
     with monkeypatch.context() as patch:
         patch.setattr(training, "play", interrupted)
         result = spiral("best-response", *words, *rest, tmp_path / "cut", code=130)
-    assert f"goes on at step 2 with: spiral best-response {frozen} --run-dir {tmp_path / 'cut'} --resume" in result.output
+    assert (
+        f"goes on at step 2 with: spiral best-response {frozen} --run-dir {tmp_path / 'cut'} --resume" in result.output
+    )
     assert not (tmp_path / "cut" / "best_response.json").exists()
     spiral("best-response", frozen, "--run-dir", tmp_path / "cut", "--resume", "--games", 4)
     ends = [load_file(tmp_path / name / "checkpoints/step-000004/live.safetensors") for name in ("whole", "cut")]

@@ -1,5 +1,7 @@
 """`${oc.env:KEY}` in a config: what plug-ins get is the value, what is written is the reference."""
 
+import copy
+import pickle
 from dataclasses import asdict
 
 import pytest
@@ -125,4 +127,6 @@ def test_a_resolved_value_is_the_text_and_knows_its_reference(file):
     found = resolved(args)
     assert found == {"a": ["hush-1", 1], "b": {"c": "xhush-1"}, "d": "${steps}"}
     assert f"{found['a'][0]}" == "hush-1"
-    assert as_written(found) == args
+    for one in (found, copy.deepcopy(found), pickle.loads(pickle.dumps(found))):  # as games are copied
+        assert one == found
+        assert as_written(one) == args
