@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 
 from spiral.api.errors import ConfigError, SpiralError
-from spiral.api.games import Game, try_move
+from spiral.api.games import Game, IllegalMove
 from spiral.api.policies import Bot, OpponentSampler, is_external, needs_pool, uses_members
 from spiral.api.records import LEARNER, PolicyId
 from spiral.api.training import min_group_size
@@ -18,6 +18,7 @@ from spiral.plugins.registry import Plugins, label
 from spiral.policies.loading import PolicyLoader
 from spiral.policies.pool import Pool
 from spiral.policies.reference import PolicyRef, problem_with, trained_on_others
+from spiral.selfplay.bot_faults import BotFault, choose, illegal_move
 from spiral.selfplay.setup import TrainingSetup, make_games, make_training_setup
 
 
@@ -52,15 +53,20 @@ def failed_to_start(name: str, error: Exception) -> SpiralError:
     return SpiralError(f"game {name} failed as it was started ({what}); run: spiral check {name.partition('(')[0]}")
 
 
-def try_bot(bot: Bot, game: Game) -> str | None:
-    """A bot's first move in a game that was started. Raises SpiralError if it cannot play it.
+def try_bot(bot: Bot, game: Game) -> None:
+    """Let a bot make its first move in a copy of a game that was started. Raises SpiralError if it refuses the game,
+    BotFault if it breaks a promise.
 
-    One that asks a person or another process is left alone (None): a call may cost money, or a person's time.
+    One that asks a person or another process is left alone: a call may cost money, or a person's time.
     """
-    player = game.current_player()
+    player, game = game.current_player(), deepcopy(game)
     if player is None or is_external(bot):
-        return None
-    return bot.choose(game, player, random.Random(0))
+        return
+    move = choose(bot, game, player, random.Random(0))
+    try:
+        game.play(move)
+    except IllegalMove as reason:
+        raise illegal_move(move, reason) from reason
 
 
 def _unknown_policies(config: Config, plugins: Plugins) -> Iterator[str]:
@@ -96,11 +102,12 @@ def _unusable(config: Config, plugins: Plugins) -> list[str]:
             game.reset(random.Random(0))
             for policy, bot in sorted(pool.bots().items()) if game.num_players > 1 else ():
                 if _plays(config, policy, name):
-                    move = try_bot(bot, game)
-                    if move is not None and not try_move(deepcopy(game), move):
+                    try:
+                        try_bot(bot, game)
+                    except BotFault as fault:
                         problems.append(
-                            f"game {name}: {policy} made the move {move!r}, which is not legal, so it would forfeit; "
-                            "name a bot of that game, or limit this one to its own with {policy: ..., games: [...]}"
+                            f"game {name}: {policy} {fault}; mend that bot, which spiral check tests, name another, or "
+                            "limit it to its own games with {policy: ..., games: [...]}"
                         )
         except SpiralError as error:
             problems.append(f"game {name}: {error}")

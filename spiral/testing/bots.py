@@ -18,6 +18,7 @@ from spiral.testing.playing import (
     Position,
     View,
     dealt,
+    describe_difference,
     first_difference,
     seeded,
 )
@@ -88,10 +89,12 @@ def _decisions(bot: Bot, twin: Bot, game: GameFactory, seed: int, one_player: bo
         if one_player and view.player != own_player:
             match.play(match.random_move(view, rng))
             continue
-        move = _choose(bot, match, view, len(match.moves), refusable)
+        shown = match.fork()
+        move = _choose(bot, shown, view, len(match.moves), refusable)
+        _check_unchanged(partial(_seen_difference, shown, view))
         refusable = False
         _check_legal(match, view, move)
-        _check_repeated(bot, twin, match, view, move)
+        _check_repeated(bot, twin, match, shown, move)
         yield Decision((match.start, tuple(match.moves)), view)
         match.play(move)
     raise Violation(
@@ -127,26 +130,39 @@ def _check_legal(match: PlayedMatch, view: View, move: str) -> None:
         ) from reason
 
 
-def _check_repeated(bot: Bot, twin: Bot, match: PlayedMatch, view: View, move: str) -> None:
-    """An equal rng gives the same move, from this bot and from a second one, and the game stays as it was."""
-    before = match.fork()
+def _check_repeated(bot: Bot, twin: Bot, match: PlayedMatch, shown: PlayedMatch, move: str) -> None:
+    """An equal rng gives the same move, from this bot and from a second one; and the game that they are shown, a fork
+    of the match, goes on as one does that no bot ever saw."""
+    view = match.view()
     with global_generators() as seed_globals:
         # Each call runs under other global seeds, and the bot is asked twice as often as its twin: a draw from a global
         # generator, and anything that is remembered between calls, shows as another move.
         for number, asked in enumerate((bot, twin, bot)):
             seed_globals(number)
-            repeated = _choose(asked, match, view, len(match.moves))
+            repeated = _choose(asked, shown, view, len(match.moves))
             if repeated != move:
                 raise Violation(
                     f"choose returned {short(move)} and {short(repeated)} for one position and one state of rng; draw "
                     f"from rng alone and remember nothing between calls {match.where()}"
                 )
-    difference = first_difference(match.fork(), before, random.Random(1))
+    _check_unchanged(partial(first_difference, shown, match.fork(), random.Random(1)))
+
+
+def _check_unchanged(find_difference: Callable[[], str | None]) -> None:
+    """The game that a bot was shown is as it was: nothing differs."""
+    try:
+        difference = find_difference()
+    except Violation as violation:  # the game passes its own check, so what it does now is what the bot did to it
+        difference = str(violation)
     if difference:
         raise Violation(
-            f"choose changes the game: {difference} (the game that was passed to choose first); work on a "
-            "copy.deepcopy of it"
+            f"choose changes the game: {difference} (the game that was passed to choose, and one that was not); work "
+            "on a copy.deepcopy of it"
         )
+
+
+def _seen_difference(shown: PlayedMatch, before: View) -> str | None:
+    return describe_difference(shown.view(), before)
 
 
 def _check_hidden(bot: Bot, game: GameFactory, decision: Decision) -> None:
