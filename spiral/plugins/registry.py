@@ -20,6 +20,7 @@ import pluggy
 from spiral.api import hooks as hookspecs
 from spiral.api.errors import PluginError
 from spiral.plugins.arguments import mismatches
+from spiral.plugins.faults import blamed
 from spiral.plugins.kinds import BY_NAME, KINDS
 from spiral.plugins.observers import Observers
 
@@ -191,7 +192,8 @@ class Plugins:
         """Call the factory. Raises PluginError for a name or arguments that do not fit."""
         if problem := self.problem(kind, name, args):
             raise PluginError(problem)
-        return self.find(kind, name).factory(*core, **args)
+        with blamed(f"{kind} '{name}', as it was made,"):
+            return self.find(kind, name).factory(*core, **args)
 
     def _collect(self, plugin: object, distribution: str, version: str) -> Iterable[Registration]:
         taken = dict(self._table)

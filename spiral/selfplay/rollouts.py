@@ -14,13 +14,15 @@ import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from spiral.api.errors import PromptTooLong, RunError, SpiralError
+from spiral.api.errors import PluginError, PromptTooLong, RunError, SpiralError
 from spiral.api.games import Game
 from spiral.api.policies import OpponentSampler, Unavailable, is_external
 from spiral.api.records import Completion, Episode, PolicyId, Turn, VoidedGame
 from spiral.api.training import GameSampler
 from spiral.config.schema import RolloutConfig
 from spiral.engines.waiting import Deadline
+from spiral.plugins.faults import blamed
+from spiral.policies.line_up import line_up
 from spiral.policies.pool import Pool
 from spiral.seeds import child, derive
 from spiral.selfplay.bot_faults import CHANGED, ILLEGAL, NO_TEXT, RAISED, BotFault
@@ -58,11 +60,13 @@ class Rollouts:
         on_failure: OnFailure = lambda policy, cause: None,
         record: TurnRecord = NO_RECORD,
         forfeit: bool = False,
+        names: tuple[str, str] = ("the curriculum", "the opponent sampler"),
     ) -> None:
-        """`forfeit`: a bot's fault loses it the match, as in a tournament, instead of voiding it."""
+        """`forfeit`: a bot's fault loses it the match, as in a tournament, instead of voiding it. `names`: how errors
+        call the curriculum and the opponent sampler."""
         self._games, self._curriculum, self._opponents = games, curriculum, opponents
         self._pool, self._config, self._on_failure, self._record = pool, config, on_failure, record
-        self._forfeit = forfeit
+        self._forfeit, self._names = forfeit, names
         self.voided: list[VoidedGame] = []
 
     def play(self, num_games: int, seed: Sequence[int | str], rank: int = 0, world: int = 1) -> list[Episode]:
@@ -100,11 +104,10 @@ class Rollouts:
         """The matches of a group: one game, deal and line-up, so that the returns of a player can be compared."""
         place = child(child(root, group.index), group.attempt)
         rng = random.Random(place)
-        name = self._curriculum.choose(rng)
+        name = self._chosen_game(rng)
         deal = rng.getrandbits(63)
         game = self._games[name]()
-        policies = list(self._opponents.seat(name, game.num_players, self._pool, rng))
-        self._check_line_up(policies, game)
+        policies = line_up(self._opponents, self._names[1], name, game.num_players, self._pool, rng)
         bots = {policy: bot for policy in policies if (bot := self._pool.bot_of(policy)) is not None}
         # A person at the terminal moves inside the game's own code, and may think for longer than a game may loop.
         has_time_limit = not (bots and any(map(is_external, bots.values())))
@@ -118,13 +121,13 @@ class Rollouts:
                 has_time_limit, self._record, turns=turns,
             )  # fmt: skip
 
-    def _check_line_up(self, policies: list[PolicyId], game: Game) -> None:
-        unknown = [p for p in policies if p not in self._pool]
-        if len(policies) != game.num_players or unknown:
-            raise SpiralError(
-                f"the opponent sampler gave the line-up {policies} to a game for {game.num_players}; "
-                + (f"the pool holds no {unknown[0]}" if unknown else "it must name one policy a player")
-            )
+    def _chosen_game(self, rng: random.Random) -> str:
+        """The next game. Raises PluginError for a curriculum that names none of the run's."""
+        with blamed(self._names[0]):
+            name: object = self._curriculum.choose(rng)
+        if not isinstance(name, str) or name not in self._games:
+            raise PluginError(f"{self._names[0]} chose {name!r}, which is no game of the run: {', '.join(self._games)}")
+        return name
 
     def _continue(self, scheduler: Scheduler, match: Match, answer: Completion | str | Exception | None) -> None:
         """Take one match from an answer (None: from its start) to its next question, its end, or its replacement."""

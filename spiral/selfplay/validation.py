@@ -15,11 +15,12 @@ from spiral.api.training import min_group_size
 from spiral.config.schema import Config
 from spiral.plugins.kinds import named_in
 from spiral.plugins.registry import Plugins, label
+from spiral.policies.line_up import line_up
 from spiral.policies.loading import PolicyLoader
 from spiral.policies.pool import Pool
 from spiral.policies.reference import PolicyRef, problem_with, trained_on_others
 from spiral.selfplay.bot_faults import BotFault, choose, illegal_move
-from spiral.selfplay.setup import TrainingSetup, make_games, make_training_setup
+from spiral.selfplay.setup import TrainingSetup, make_games, make_training_setup, sampler_names
 
 
 def check(config: Config, plugins: Plugins, problems: Sequence[str] = ()) -> None:
@@ -97,8 +98,8 @@ def _unusable(config: Config, plugins: Plugins) -> list[str]:
     for name, make in make_games(config, plugins).items():
         try:
             game = make()
-            for sampler in samplers:
-                _check_line_up(sampler, name, game.num_players, pool)
+            for sampler, called in zip(samplers, sampler_names(config), strict=True):
+                _check_line_up(sampler, called, name, game.num_players, pool)
             game.reset(random.Random(0))
             for policy, bot in sorted(pool.bots().items()) if game.num_players > 1 else ():
                 if _plays(config, policy, name):
@@ -126,18 +127,17 @@ def _plays(config: Config, policy: PolicyId, game: str) -> bool:
 
 def _mismatched(config: Config, setup: TrainingSetup, samplers: Sequence[OpponentSampler]) -> Iterator[str]:
     """Plug-ins that need what the rest of the config does not give them."""
-    named = [config.opponents, *([config.health.fallback] if config.health.fallback else [])]
-    for plugin, sampler in zip(named, samplers, strict=True):
+    for name, sampler in zip(sampler_names(config), samplers, strict=True):
         if needs_pool(sampler) and not (config.pool.every or config.pool.members):
             yield (
-                f"opponent sampler '{plugin.name}' needs a pool, and the pool is empty; set pool.every=50 to keep "
+                f"{name} needs a pool, and the pool is empty; set pool.every=50 to keep "
                 "snapshots of the learner, or list opponents in pool.members"
             )
     if config.pool.members and not any(map(uses_members, samplers)):
-        names = " and ".join(f"'{plugin.name}'" for plugin in named)
         yield (
-            f"pool.members lists {', '.join(member.policy for member in config.pool.members)}, whom opponent sampler "
-            f"{names} never seats; choose one that does, such as opponents=mixture, or leave the members out"
+            f"pool.members lists {', '.join(member.policy for member in config.pool.members)}, whom "
+            f"{' and '.join(sampler_names(config))} never seats; choose one that does, such as opponents=mixture, or "
+            "leave the members out"
         )
     needed = min_group_size(setup.advantage)
     if needed > config.rollout.group_size:
@@ -147,9 +147,9 @@ def _mismatched(config: Config, setup: TrainingSetup, samplers: Sequence[Opponen
         )
 
 
-def _check_line_up(opponents: OpponentSampler, name: str, num_players: int, pool: Pool) -> None:
-    if LEARNER not in opponents.seat(name, num_players, pool, random.Random(0)):
-        raise SpiralError("the opponent sampler gave a line-up without the learner; one player at least must be it")
+def _check_line_up(sampler: OpponentSampler, name: str, game: str, num_players: int, pool: Pool) -> None:
+    if LEARNER not in line_up(sampler, name, game, num_players, pool, random.Random(0)):
+        raise SpiralError(f"{name} gave a line-up without the learner; one player at least must be it")
 
 
 def _pool_without_weights(config: Config, plugins: Plugins) -> Pool:

@@ -11,13 +11,14 @@ from collections import Counter
 import pytest
 
 from spiral import IllegalMove
-from spiral.api.errors import RunError
+from spiral.api.errors import PluginError, RunError
 from spiral.api.records import LEARNER
 from spiral.config.schema import RolloutConfig
 from spiral.plugins.registry import Plugins
 from spiral.policies.completer import Completer
 from spiral.policies.pool import Pool
 from spiral.selfplay.curriculum import Weighted
+from spiral.selfplay.fixed_seats import FixedSeats
 from spiral.selfplay.rollouts import Rollouts
 from spiral.testing.fakes import ScriptedEngine
 
@@ -180,3 +181,20 @@ def test_a_good_bot_may_play_on_a_copy_and_ask_all_it_likes():
     played = rollouts(Searches())
     assert len(played.play(4, (0, "test"))) == 4
     assert played.voided == []
+
+
+@pytest.mark.parametrize(
+    ("choose", "said"),
+    [
+        (lambda self, rng: "chess", "curriculum 'mine' chose 'chess', which is no game of the run: words"),
+        (lambda self, rng: None, "curriculum 'mine' chose None, which is no game of the run: words"),
+        (lambda self: "words", "curriculum 'mine' raised TypeError: "),
+    ],
+)
+def test_a_curriculums_mistake_is_a_sentence_with_its_name(choose, said):
+    wrong, seats = type("Wrong", (), {"choose": choose})(), FixedSeats("words", ["bot:mine"] * 2)
+    pool = Pool(Plugins())
+    pool.add_bot("bot:mine", Broken("None"))
+    played = Rollouts({"words": Words}, wrong, seats, pool, RolloutConfig(), names=("curriculum 'mine'", "sampler"))
+    with pytest.raises(PluginError, match=f"^{said}"):
+        played.play(1, (0, "test"))
