@@ -10,6 +10,8 @@ from pathlib import Path
 from spiral.api.errors import PluginError, SpiralError
 
 _OURS = str(Path(__file__).parents[1])
+_LOADERS = {"importlib", "pluggy"}
+"""Parts of the paths of what loads plug-ins."""
 
 
 @contextmanager
@@ -28,6 +30,8 @@ def blamed(plugin: str) -> Iterator[None]:
 
 def told(error: BaseException) -> str:
     """The type and the message on one line, and the file and line that it came from."""
+    if isinstance(error, SpiralError):
+        return str(error)
     text = " ".join(f"{type(error).__name__}: {error}".split())
     # A SyntaxError says its own place, which no frame has run yet.
     if isinstance(error, SyntaxError) and error.filename:
@@ -37,11 +41,11 @@ def told(error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """The deepest line that is neither spiral's own nor the import system's; empty without one, as for arguments that
+    """The deepest line that is neither spiral's own nor a loader's; empty without one, as for arguments that
     do not fit, which fail before a line of the plug-in runs."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith((_OURS, "<frozen")) and "importlib" not in Path(frame.filename).parts
+        if not frame.filename.startswith((_OURS, "<frozen")) and not _LOADERS & {*Path(frame.filename).parts}
     ]
     return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else ""

@@ -34,7 +34,7 @@ def choose(bot: Bot, game: Game, player: int, rng: random.Random) -> str:
         raise
     except (Exception, SystemExit) as error:
         # A search asks the game so often that its time ends inside the game; how often is the bot's choice.
-        if not isinstance(error, TimeoutError | IllegalMove) and _is_from(game, error):
+        if not isinstance(error, TimeoutError | IllegalMove) and is_from(game, error):
             raise
         raise raised(error) from error
     # Before the move is looked at: what is legal in a game that was changed says nothing.
@@ -73,7 +73,7 @@ def _still(game: Game, player: int, before: tuple[str, ...]) -> bool:
         return False  # it could be observed before the bot was asked
 
 
-def _is_from(game: Game, error: BaseException) -> bool:
+def is_from(game: Game, error: BaseException) -> bool:
     """Whether an exception passed through a method of the game's class, on this game or on a copy."""
     trace = error.__traceback__
     while trace is not None:
