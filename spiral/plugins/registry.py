@@ -31,6 +31,15 @@ FIRST_PARTY = "spiral-selfplay[all]"
 """What brings the games, opponents, estimators and models that spiral's own authors wrote."""
 
 
+class Bound(functools.partial[Any]):
+    """A factory with arguments, which keeps its optional members, such as a bot's `external`."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.func, name)
+
+
 @dataclass(frozen=True)
 class Registration:
     """One thing that can be made by name."""
@@ -50,7 +59,7 @@ class Registration:
 
     def member(self, name: str) -> Registration:
         """One of a family, as something that can be made by itself."""
-        factory = functools.partial(self.factory, name)
+        factory = Bound(self.factory, name)
         factory.__doc__ = f"{name}, one of {self.name}."
         return Registration(self.kind, f"{self.name}/{name}", factory, self.distribution, self.version)
 

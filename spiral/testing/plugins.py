@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 from spiral.api.policies import is_external, tried_on
-from spiral.plugins.registry import Plugins
+from spiral.plugins.registry import Bound, Plugins
 from spiral.testing.bots import check_bot
 from spiral.testing.curricula import check_curriculum
 from spiral.testing.estimators import check_estimator
@@ -42,18 +41,18 @@ def check(
         return [f"it cannot be made{'' if args else ' with its default arguments'}: {problem}"]
     if external or kind not in _CHECKS:
         return []
-    made = partial(factory, **args)
+    made = Bound(factory, **args)
     return _CHECKS[kind](made, plugins, progress)
 
 
-def _check_bot(made: partial[Any], plugins: Plugins, progress: Progress) -> list[str]:
-    asked = tried_on(made.func)
+def _check_bot(made: Bound, plugins: Plugins, progress: Progress) -> list[str]:
+    asked = tried_on(made)
     # A family is no game by itself, and a game of `tried_on` may not be installed: both have a problem.
     games = [game for game in asked or plugins.names("game") if not plugins.problem("game", game, {})]
     return check_bot(made, {game: plugins.find("game", game).factory for game in games}, progress=progress)
 
 
-_CHECKS: dict[str, Callable[[partial[Any], Plugins, Progress], list[str]]] = {
+_CHECKS: dict[str, Callable[[Bound, Plugins, Progress], list[str]]] = {
     "game": lambda made, plugins, progress: check_game(made),
     "bot": _check_bot,
     "opponents": lambda made, plugins, progress: check_sampler(made, plugins),

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from spiral.api.errors import PluginError
 from spiral.api.hooks import hookimpl
+from spiral.api.policies import is_external, tried_on
 from spiral.commands.main import main
 from spiral.plugins.registry import FailedDistribution, Plugins, label
 
@@ -126,6 +127,29 @@ def test_registrations_are_in_order():
     """By kind in the order of the hooks, then by name."""
     plugins = _plugins(games={"b": _make, "a": _make}, bots={"c": _make})
     assert [(r.kind, r.name) for r in plugins.registrations()] == [("game", "a"), ("game", "b"), ("bot", "c")]
+
+
+def test_a_member_of_a_family_of_bots_keeps_its_optional_members():
+    """Who asks a person is `external` under each of its names, and is tried on the games that it plays."""
+
+    class Chats:
+        external, tried_on = True, ("kuhn_poker",)
+
+        def __init__(self, name: str, warmth: float = 1.0):
+            self.name, self.warmth = name, warmth
+
+    class Family:
+        @hookimpl
+        def register_bots(self, register):
+            register("chat", Chats, lambda: ["ada"])
+
+    plugins = Plugins()
+    plugins.add(Family(), "acme")
+    factory = plugins.find("bot", "chat/ada").factory
+    assert is_external(factory)
+    assert tried_on(factory) == ("kuhn_poker",)
+    assert plugins.make("bot", "chat/ada", warmth=0.5).warmth == 0.5
+    assert plugins.problem("bot", "chat/ada", {"cold": 1})
 
 
 # Not found

@@ -9,6 +9,7 @@ import random
 import re
 import shutil
 import subprocess
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -458,6 +459,27 @@ def test_a_player_who_never_answers_is_withdrawn_and_the_others_play_on():
     print_record(record, Console(file=buffer, width=200))
     assert "http 429" in buffer.getvalue()
     assert "tournament" in tournament_page({**record, "command": "", "versions": {}, "times": {}})
+
+
+class Person:
+    """Thinks for longer than a game may take."""
+
+    external = True
+
+    def choose(self, game, player, rng):
+        time.sleep(0.25)
+        return "5"
+
+
+def test_a_person_who_thinks_long_is_not_the_games_fault(plugins):
+    """The time limit is for games and programs: `external` reaches the rollouts of a tournament."""
+    plugins.add(type("Door", (), {"register_bots": hookimpl(lambda self, register: register("person", Person))})(), "p")
+    tournament = start(["person", bidder(4)], "bids", games=4)
+    config = tournament.participants.config
+    rules = replace(config, rollout=replace(config.rollout, turn_deadline_s=0.1))
+    tournament.matches._participants = replace(tournament.participants, config=rules)
+    tournament.play(quiet)
+    assert (tournament.num_games, tournament.matches.voided, tournament.stopped) == (4, [], None)
 
 
 def test_a_game_that_misbehaves_is_replaced_and_reported():
