@@ -50,7 +50,7 @@ def check_bot(
     games: Mapping[str, GameFactory],
     *,
     seed: int = 0,
-    progress: Callable[[str], object] = lambda game: None,
+    progress: Callable[[str], object] | None = None,
 ) -> list[str]:
     """The violations of `spiral.api.policies.Bot` by `factory()` on these games, a sentence each; [] if there are none.
 
@@ -67,7 +67,8 @@ def check_bot(
     refusals: list[str] = []
     violations: list[str] = []
     for name, game in games.items():
-        progress(name)
+        if progress:
+            progress(name)
         try:
             with global_generators() as seed_globals:
                 seed_globals(0)  # what a bot wrongly draws from them is then the same in every run of the kit

@@ -15,7 +15,7 @@ from spiral.testing.rewards import check_reward
 from spiral.testing.samplers import check_sampler
 
 Progress = Callable[[str], object]
-"""Called with what is tried next."""
+"""Called with each game that a bot is tried on, before it."""
 
 
 def check(
@@ -23,7 +23,7 @@ def check(
     kind: str,
     name: str,
     args: Mapping[str, Any] | None = None,
-    progress: Progress = lambda what: None,
+    progress: Progress | None = None,
 ) -> list[str]:
     """The violations of an installed plug-in, made with `args`, a sentence each; [] if there are none.
 
@@ -45,14 +45,14 @@ def check(
     return _CHECKS[kind](made, plugins, progress)
 
 
-def _check_bot(made: Bound, plugins: Plugins, progress: Progress) -> list[str]:
+def _check_bot(made: Bound, plugins: Plugins, progress: Progress | None) -> list[str]:
     asked = tried_on(made)
     # A family is no game by itself, and a game of `tried_on` may not be installed: both have a problem.
     games = [game for game in asked or plugins.names("game") if not plugins.problem("game", game, {})]
     return check_bot(made, {game: plugins.find("game", game).factory for game in games}, progress=progress)
 
 
-_CHECKS: dict[str, Callable[[Bound, Plugins, Progress], list[str]]] = {
+_CHECKS: dict[str, Callable[[Bound, Plugins, Progress | None], list[str]]] = {
     "game": lambda made, plugins, progress: check_game(made),
     "bot": _check_bot,
     "opponents": lambda made, plugins, progress: check_sampler(made, plugins),
