@@ -16,7 +16,8 @@ from spiral.commands.output import echo
 def new(kind: str, name: str, directory: Path) -> None:
     """Write a complete plug-in distribution that passes its own tests.
 
-    KIND is game, bot, opponents (a sampler), curriculum, reward, advantage (an estimator), prompt or logger.
+    KIND is game, bot, opponents (a sampler), curriculum, reward, advantage (an estimator), model,
+    engine, prompt or logger.
     """
     from spiral.commands.scaffold import create
     from spiral.testing import CHECKED_KINDS

@@ -19,6 +19,8 @@ KINDS = {
     "curriculum": ("A curriculum", "Curriculum"),
     "reward": ("A reward shaper", "Reward"),
     "advantage": ("An advantage estimator", "Estimator"),
+    "model": ("A model", "Model"),
+    "engine": ("An engine", "Engine"),
     "prompt": ("A prompt format", "Prompt"),
     "logger": ("A logger", "Logger"),
 }

@@ -60,9 +60,9 @@ def test_what_is_written_keeps_the_house_rules(kind, tmp_path):
 
 
 def test_every_kind_has_templates_and_nothing_else_does():
-    """Of the kinds of plug-in, under their own names, only those without that bring a model's or an engine's library."""
+    """All kinds of plug-in have some, under their own names."""
     assert sorted(p.name for p in TEMPLATES.iterdir() if p.name != "__pycache__") == sorted([*KINDS, SHARED])
-    assert {*BY_NAME} - {*KINDS} == {"model", "engine"}
+    assert [*BY_NAME] == [*KINDS]
 
 
 @pytest.mark.parametrize(("kind", "name"), [("game", "kuhn_poker"), ("bot", "random"), ("advantage", "rae")])
@@ -93,7 +93,8 @@ def test_a_folder_that_is_not_empty_is_refused_and_an_empty_one_is_not(tmp_path)
 
 def test_an_unknown_kind_is_refused(tmp_path):
     with pytest.raises(
-        SpiralError, match="no template for 'dance'; give one of game, bot, opponents, curriculum, reward, advantage, "
+        SpiralError,
+        match="no template for 'dance'; give one of game, bot, opponents, curriculum, reward, advantage, model, ",
     ):
         create("dance", "x", tmp_path)
 
