@@ -19,6 +19,7 @@ from spiral.api.games import (
     worst_return,
 )
 from spiral.api.hooks import Register, hookimpl
+from spiral.api.person import ask_person, wrapped
 from spiral.api.policies import Bot, OpponentSampler, PoolView, Rating, ResultsView, Unavailable
 from spiral.api.records import (
     LEARNER,
@@ -91,6 +92,7 @@ __all__ = [
     "Turn",
     "Unavailable",
     "VoidedGame",
+    "ask_person",
     "build",
     "configure",
     "has_perfect_information",
@@ -104,6 +106,7 @@ __all__ = [
     "train",
     "try_move",
     "worst_return",
+    "wrapped",
 ]
 
 

@@ -70,8 +70,8 @@ implementation may leave arguments out. The Protocols that factories must satisf
 
 `register(name, factory)` is called once for each plug-in; `register(name, factory, members)` once for a family, such as
 all games of another library. Arguments from the config are bound against the factory's signature and checked before a
-model loads. A name that is taken raises an error that names both distributions. With `SPIRAL_PLUGINS=a,b` in the
-environment only the distributions a and b are loaded.
+model loads. A name that two distributions take is an error, naming both, for who asks for it. With `SPIRAL_PLUGINS=a,b`
+in the environment only the distributions a and b are loaded.
 """
 
 CLI_INTRO = """# Command line

@@ -15,7 +15,7 @@ hookimpl = pluggy.HookimplMarker("spiral")
 
 
 class Register(Protocol):
-    """register(name, factory). A name that is taken raises PluginError and names both distributions."""
+    """register(name, factory). A name that two distributions take is an error, naming both, for who asks for it."""
 
     def __call__(
         self, name: str, factory: Callable[..., Any], members: Callable[[], Iterable[str]] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -43,5 +44,13 @@ def evaluate(run: Path, game: str | None, opponents: tuple[str, ...], num_games:
         echo(
             f"{row['game']}{against}: {wins if against else ''}"
             f"return {row['mean_return']:+.3f} +- {row['return_error']:.3f}  "
-            f"illegal {row['illegal']:.3f}  cut {row['cut']:.3f}  ({row['games']} games)"
+            f"illegal {row['illegal']:.3f}  "
+            + (f"opponent illegal {row['opponent_illegal']:.3f}  " if against else "")
+            + f"cut {row['cut']:.3f}  ({row['games']} games{_voided(row)})"
         )
+
+
+def _voided(row: dict[str, Any]) -> str:
+    """What to say of the games that were voided and replaced; nothing of none."""
+    causes = ", ".join(f"{times} by {cause}" for cause, times in row["voided"].items())
+    return f"; voided and replaced: {causes}" if causes else ""

@@ -64,7 +64,10 @@ class Evaluator:
                         name("win_low"): low,
                         name("win_high"): high,
                         name("return"): result.mean_return,
+                        name("illegal"): result.illegal / result.games,
+                        name("opponent_illegal"): result.opponents_illegal / result.games,
                         name("cut"): result.cut / result.games,
+                        name("voided"): float(sum(result.voided.values())),
                     }
         return metrics
 
@@ -75,5 +78,7 @@ class Evaluator:
             name("return"): result.mean_return,
             name("return_low"): result.mean_return - result.return_error,
             name("return_high"): result.mean_return + result.return_error,
+            name("illegal"): result.illegal / result.games,
             name("cut"): result.cut / result.games,
+            name("voided"): float(sum(result.voided.values())),
         }

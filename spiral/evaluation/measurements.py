@@ -63,7 +63,9 @@ def _match_row(loaded: LoadedPolicy, game: str, opponent: PolicyId | None, playe
         "mean_return": tally.mean_return,
         "return_error": tally.return_error,
         "illegal": tally.illegal / tally.games,
+        "opponent_illegal": tally.opponents_illegal / tally.games,
         "cut": tally.cut / tally.games,
+        "voided": dict(tally.voided),
     }
 
 

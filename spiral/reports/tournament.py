@@ -104,7 +104,7 @@ def _ratings(record: Json) -> Table:
     graded, players = record["graded"], record["players"]
     table = Table(title="ratings", title_justify="left", box=SIMPLE)
     table.add_column("player", no_wrap=True)
-    columns = ["Elo, 95%", "live mu, sigma", "Nash average, 95%", "score", "illegal", "cut", "games", "voided"]
+    columns = ["Elo, 95%", "live mu, sigma", "Nash average, 95%", "score", "forfeited", "cut", "games", "voided"]
     for heading in (["worth, 95%"] if graded else []) + columns:
         table.add_column(heading, justify="right")
     for place, number in enumerate(in_order(record)):
@@ -122,7 +122,7 @@ def _ratings(record: Json) -> Table:
             f"{p['mu']:.1f}, {p['sigma']:.1f}",
             f"{p['nash']:.3f}\n{_ends(p['nash_low'], p['nash_high'], '.2f')}",
             "-" if p["score"] is None else f"{p['score']:.3f}",
-            f"{p['illegal']:.1%}",
+            "\n".join([f"{p['illegal']:.1%}", *(f"{times} {fault}" for fault, times in p["faults"].items())]),
             f"{p['cut']:.1%}",
             str(p["games"]),
             voided,

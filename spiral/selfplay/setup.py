@@ -107,7 +107,7 @@ def make_training_setup(config: Config, plugins: Plugins) -> TrainingSetup:
     fallback = None
     if named := config.health.fallback:
         second = plugins.make("opponents", named.name, **named.args)
-        opponents = fallback = FallbackSampler(opponents, second, config.health.fallback_share)
+        opponents = fallback = FallbackSampler(opponents, second, config.health.fallback_share, sampler_names(config))
     return TrainingSetup(
         plugins.make("curriculum", config.curriculum.name, weights, **config.curriculum.args),
         opponents,
@@ -115,6 +115,17 @@ def make_training_setup(config: Config, plugins: Plugins) -> TrainingSetup:
         [plugins.make("reward", reward.name, **reward.args) for reward in config.rewards],
         plugins.make("advantage", config.advantage.name, **config.advantage.args),
     )
+
+
+def curriculum_name(config: Config) -> str:
+    """How errors call the curriculum."""
+    return f"curriculum '{config.curriculum.name}'"
+
+
+def sampler_names(config: Config) -> tuple[str, ...]:
+    """How errors call the opponent sampler and, where there is one, its fallback."""
+    named = [config.opponents, *([config.health.fallback] if config.health.fallback else [])]
+    return tuple(f"opponent sampler '{plugin.name}'" for plugin in named)
 
 
 def add_members(config: Config, setup: PlaySetup) -> None:

@@ -21,9 +21,11 @@ from spiral.selfplay.setup import (
     PlaySetup,
     TrainingSetup,
     add_members,
+    curriculum_name,
     load_opponents,
     make_play_setup,
     make_training_setup,
+    sampler_names,
 )
 from spiral.theory.best_response import NashConv
 from spiral.training.initial_weights import warm_start_weights
@@ -85,7 +87,15 @@ def make_components(
         joint_state=needs_joint_state(training.advantage),
         legal_moves=config.learner.anchor > 0 and config.learner.anchor_to == "legal",
     )
-    rollouts = Rollouts(play.games, training.curriculum, training.opponents, play.pool, config.rollout, record=record)
+    rollouts = Rollouts(
+        play.games,
+        training.curriculum,
+        training.opponents,
+        play.pool,
+        config.rollout,
+        record=record,
+        names=(curriculum_name(config), " or ".join(sampler_names(config))),
+    )
     runner = MatchRunner(play.games, play.pool, config.rollout)
     evaluator = Evaluator(play.games, opponents, runner, play.completer, config.evaluate)
     play.pool.add_weights(AVERAGED)

@@ -44,6 +44,8 @@ class Result:
     """The place whose illegal move ended the game."""
     cut: bool = False
     """Whether the game was cut at `rollout.max_turns`."""
+    fault: str = ""
+    """Where the offender is a bot that broke its contract: how."""
 
     def returns_of(self, player: int) -> list[float]:
         """The returns at the places that a player had."""

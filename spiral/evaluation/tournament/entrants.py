@@ -110,6 +110,8 @@ def load_participants(entrants: Sequence[Entrant], game: PluginConfig, plugins: 
                 try_bot(bot, started)
             except SpiralError as error:
                 raise SpiralError(f"{one.name} cannot take part: {error}") from error
+            except Exception:
+                continue  # a bot that breaks a promise forfeits in play, and the others' games go on
     return Participants(
         name, make, started.num_players, list(entrants), [policies[one.name] for one in entrants], pool, config
     )

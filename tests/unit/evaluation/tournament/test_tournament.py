@@ -9,6 +9,7 @@ import random
 import re
 import shutil
 import subprocess
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -114,6 +115,18 @@ class Flaky:
         return "5"
 
 
+class Broken:
+    """Breaks a promise in most of its moves: each in its own way, its first one too."""
+
+    def choose(self, game, player, rng):
+        does = rng.randrange(5)
+        if does == 1:
+            game.bids.append(9)
+        if does == 2:
+            raise KeyError("my plan")
+        return {0: None, 3: "ten"}.get(does, "5")
+
+
 class RockPaperScissors(Bids):
     def legal_moves(self):
         return list("rps") if len(self.bids) < 2 else []
@@ -137,6 +150,7 @@ class Local:
     def register_bots(self, register):
         register("bidder", Bidder)
         register("flaky", Flaky)
+        register("broken", Broken)
 
 
 @pytest.fixture(autouse=True)
@@ -447,6 +461,27 @@ def test_a_player_who_never_answers_is_withdrawn_and_the_others_play_on():
     assert "tournament" in tournament_page({**record, "command": "", "versions": {}, "times": {}})
 
 
+class Person:
+    """Thinks for longer than a game may take."""
+
+    external = True
+
+    def choose(self, game, player, rng):
+        time.sleep(0.25)
+        return "5"
+
+
+def test_a_person_who_thinks_long_is_not_the_games_fault(plugins):
+    """The time limit is for games and programs: `external` reaches the rollouts of a tournament."""
+    plugins.add(type("Door", (), {"register_bots": hookimpl(lambda self, register: register("person", Person))})(), "p")
+    tournament = start(["person", bidder(4)], "bids", games=4)
+    config = tournament.participants.config
+    rules = replace(config, rollout=replace(config.rollout, turn_deadline_s=0.1))
+    tournament.matches._participants = replace(tournament.participants, config=rules)
+    tournament.play(quiet)
+    assert (tournament.num_games, tournament.matches.voided, tournament.stopped) == (4, [], None)
+
+
 def test_a_game_that_misbehaves_is_replaced_and_reported():
     """A player who makes the board raise in one game of ten: replaced, with the deal and moves to see it again."""
     record = played([bidder("crash|1|2|3|4|5|6|7|8|9"), bidder(5)], "bids", games=40)
@@ -454,6 +489,21 @@ def test_a_game_that_misbehaves_is_replaced_and_reported():
     assert record["num_voided"] > 0
     assert "the board broke" in record["voided"][0]["reason"]
     assert player(record, bidder(5))["voided"] == {}
+
+
+def test_a_bot_that_breaks_its_promises_forfeits_and_the_tournament_goes_on():
+    """Nothing is voided: the table says who forfeited how often and for what, and the note says that it is the bot."""
+    record = played([bidder(4), bidder(5), "broken"], "bids", games=40)
+    assert (record["stopped"], record["num_voided"], record["games"]) == (None, 0, 120)
+    assert all(player(record, name)["faults"] == {} for name in (bidder(4), bidder(5)))
+    broken = player(record, "broken")
+    assert set(broken["faults"]) == {"no text", "illegal move", "exception", "changed game"}
+    assert sum(broken["faults"].values()) == round(broken["illegal"] * broken["games"])
+    assert any(note.startswith("broken is a bot that breaks its contract") for note in record["notes"])
+    buffer = io.StringIO()
+    print_record(record, Console(file=buffer, width=200))
+    assert f"{broken['faults']['changed game']} changed game" in buffer.getvalue()
+    assert "changed game" in tournament_page({**record, "command": "", "versions": {}, "times": {}})
 
 
 def test_a_game_that_always_misbehaves_ends_the_tournament_with_what_there_is():
