@@ -7,9 +7,7 @@ from collections.abc import Callable
 
 from spiral.api.errors import SpiralError
 from spiral.api.games import Game, IllegalMove
-from spiral.engines.waiting import Deadline, completions
 from spiral.evaluation.loaded_policy import LoadedPolicy
-from spiral.policies.pool import AVERAGED
 from spiral.seeds import child
 
 Show = Callable[[str], object]
@@ -20,7 +18,7 @@ Ask = Callable[[], str]
 def play_against(policy: LoadedPolicy, game: str | None, player: int, seed: int, show: Show, ask: Ask) -> list[float]:
     """The returns of one match; the person is `player`, the policy every other player. Raises SpiralError."""
     name = policy.game(game)
-    match = policy.setup.games[name]()
+    match = policy.players.games[name]()
     if not 0 <= player < match.num_players:
         raise SpiralError(f"{name} has players 0 to {match.num_players - 1}, not {player}")
     match.reset(random.Random(seed))
@@ -52,17 +50,13 @@ def _ask_person(match: Game, player: int, show: Show, ask: Ask) -> None:
 
 def _ask_policy(policy: LoadedPolicy, match: Game, mover: int, seed: int, show: Show) -> bool:
     """Let the policy move; False if its reply was no legal move, which ends the match."""
-    completer, deadline_s = policy.setup.completer, policy.config.rollout.deadline_s
-    completer.engine.submit(completer.request(0, AVERAGED, match.rules, match.observe(mover), seed))
-    (completion,) = completions(completer.engine, 1, Deadline(deadline_s, "raise rollout.deadline_s"))
-    move = completer.read(completion)
+    move, wrote = policy.move(match, mover, seed)
     try:
         if move is None:
             raise IllegalMove("it wrote no move")
         match.play(move)
     except IllegalMove as error:
-        text = policy.setup.tokenizer.decode(list(completion.ids))
-        show(f"player {mover} wrote {text!r}, which is not legal ({error}); you win by forfeit")
+        show(f"player {mover} wrote {wrote!r}, which is not legal ({error}); you win by forfeit")
         return False
     show(f"player {mover}: {move}")
     return True

@@ -19,6 +19,7 @@ import pluggy
 
 from spiral.api import hooks as hookspecs
 from spiral.api.errors import PluginError
+from spiral.plugins.argument_text import argument_text
 from spiral.plugins.arguments import mismatches
 from spiral.plugins.kinds import BY_NAME, KINDS
 from spiral.plugins.observers import Observers
@@ -216,8 +217,7 @@ class Plugins:
 
 def label(name: str, args: Mapping[str, Any]) -> str:
     """How a plug-in with arguments is called in records and tables: `kuhn_poker(rounds=5)`."""
-    inside = ",".join(f"{key}={value}" for key, value in sorted(args.items()))
-    return f"{name}({inside})" if inside else name
+    return f"{name}({argument_text(args)})" if args else name
 
 
 def _dist(point: importlib.metadata.EntryPoint) -> str:

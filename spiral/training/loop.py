@@ -17,6 +17,7 @@ from spiral.learning.distributed import Processes
 from spiral.learning.packing import pack
 from spiral.learning.warm_start import Progress
 from spiral.plugins.registry import Plugins
+from spiral.policies.identity import check_same_models
 from spiral.reports.html.document import write_report
 from spiral.runs import checkpoints
 from spiral.runs.directory import RunDir
@@ -95,6 +96,7 @@ def train(config: Config, run: RunDir, plugins: Plugins, progress: Progress, res
         checkpoints.recover(run)
     paths = run.checkpoint_paths() if resume else []
     training = Training(config, run, plugins, progress, fresh=not paths)
+    check_same_models(run, config, training.components.play.read_from, training.components.processes.is_main)
     start = training.recovery.restore(paths[-1]) if paths else 0
     if start > config.steps:
         raise RunError(f"{run.path} is already at step {start}, and steps is {config.steps}; ask for more steps")
