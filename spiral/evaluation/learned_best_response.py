@@ -90,9 +90,7 @@ def _named_run(text: str) -> PolicyRef:
     return PolicyRef.run(text) if ref.kind == "bot" else ref  # says why it is no run
 
 
-def configure(
-    target: Target, game: str | None, overrides: Sequence[str], plugins: Plugins
-) -> tuple[Config, list[str]]:
+def configure(target: Target, game: str | None, overrides: Sequence[str], plugins: Plugins) -> tuple[Config, list[str]]:
     """A best response's config and its problems: the run's own, `best_response.yaml` over it, `overrides` over both.
 
     What the run's config names outside of the run is used if an override names it: `best_response.yaml` takes out its

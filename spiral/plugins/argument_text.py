@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _PLAIN = re.compile(r"[A-Za-z_/.][\w/.:@+*=-]*(?<!:)")
-_WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "null", "none", "y", "n"})
+_WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "null", "none"})
 """Texts that a reader of YAML takes for something else."""
 
 

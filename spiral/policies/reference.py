@@ -87,7 +87,9 @@ class PolicyRef:
         if self.kind == "model":
             return f"{_MODEL}{self.path}"
         if self.kind == "run":
-            return f"{_RUN}{self.path}" + ("" if self.step is None else f"@{self.step}")
+            # The slash keeps an `@` in the folder's own name from being read as the step's.
+            end = f"@{self.step}" if self.step is not None else "/" if "@" in self.path.name else ""
+            return f"{_RUN}{self.path}{end}"
         return f"{self.name}:{argument_text(self.args)}" if self.args else self.name
 
     @property

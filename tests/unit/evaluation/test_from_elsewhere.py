@@ -29,7 +29,7 @@ KEY = "SPIRAL_TEST_SECRET"
 def spiral(*words, code=0):
     done = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
     assert done.exit_code == code, done.output
-    return done.output
+    return done.output if code else done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,10 @@ def test_a_run_without_a_key_that_it_names_is_measured(planted, monkeypatch):
 def test_resuming_uses_all_that_the_runs_config_names(trained, tmp_path, server):
     """`spiral train --resume` is training with a config of your own: it uses all that the run's config names."""
     remote = f"remote:model=m,url={server.url},key_env={KEY}"
-    members = {"pool__members": [{"policy": remote}], "opponents": {"name": "mixture", "args": {"weights": {"members": 1}}}}
+    members = {
+        "pool__members": [{"policy": remote}],
+        "opponents": {"name": "mixture", "args": {"weights": {"members": 1}}},
+    }
     path = elsewhere(trained, tmp_path / "resumed", steps=2, **members)
     spiral("train", "--resume", "--run-dir", path)
     assert set(server.authorizations) == {"Bearer secret"}
@@ -258,4 +261,3 @@ def test_a_plug_in_is_code(tmp_path):
         command = [sys.executable, "-m", "spiral", "plugins"]
         subprocess.run(command, cwd=tmp_path, env=env, check=True, capture_output=True, timeout=120)
         assert (tmp_path / "ran").exists() == ran
-
