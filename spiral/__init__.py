@@ -32,6 +32,7 @@ from spiral.api.records import (
     VoidedGame,
     outcome,
 )
+from spiral.api.text import printable
 from spiral.api.training import (
     AdvantageEstimator,
     Engine,
@@ -100,6 +101,7 @@ __all__ = [
     "load",
     "outcome",
     "pack",
+    "printable",
     "random_legal_move",
     "train",
     "try_move",

@@ -110,8 +110,8 @@ def configure(target: Target, game: str | None, overrides: Sequence[str], plugin
     if changed:
         problems.append(f"spiral best-response sets {', '.join(changed)} itself; omit that, or use spiral train")
     if not any(re.match(r"model[.=]", word) for word in overrides) and names_path(config.model, plugins):
-        path = shlex.quote(f"model.args.path={config.model.args['path']}")
-        problems.append(f"only the config of {target.run} names the model to start from; to use it, add {path}")
+        word = shlex.quote(f"model.args.path={config.model.args['path']}")
+        problems.append(f"only the config of {target.run} names the model to start from; to use it, add {word}")
     return config, problems
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from spiral.api.errors import SpiralError
 from spiral.api.records import PolicyId
+from spiral.api.text import printable_logger
 from spiral.config.schema import MemberConfig
 from spiral.evaluation.exact import exploitability
 from spiral.evaluation.loaded_policy import LoadedPolicy
@@ -19,7 +19,7 @@ from spiral.policies.reference import PolicyRef, short_name, trained_on_others
 from spiral.selfplay.setup import check_room_of
 from spiral.theory.game_tree import GameTree
 
-logger = logging.getLogger(__name__)
+logger = printable_logger(__name__)
 
 
 def match_rows(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spiral.api.errors import RunError, SpiralError
+from spiral.api.text import printable
 from spiral.plugins.registry import Plugins
 from spiral.policies.reference import PolicyRef
 from spiral.runs.directory import RunDir, step_of
@@ -100,7 +101,9 @@ class Policy:
         from spiral.evaluation.against_person import play_against
 
         seed = random.SystemRandom().getrandbits(31) if seed is None else seed
-        return play_against(self.loaded, game, player, seed, print, lambda: input("you> "))
+        return play_against(
+            self.loaded, game, player, seed, lambda text: print(printable(text)), lambda: input("you> ")
+        )
 
 
 class Run:
