@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -181,3 +182,43 @@ def _killed_at_call(number):
         return advantages_of(*args)
 
     return killed
+
+
+RUN = """
+import sys
+from pathlib import Path
+from accelerate import PartialState
+from spiral.training import launch
+launch.launch(None, sys.argv[2:], Path(sys.argv[1]), False, quiet=True)
+print(PartialState().num_processes)
+"""
+
+
+def _processes(num, *words):
+    """How many processes there were, by what each of `num` says."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {**os.environ, "ACCELERATE_USE_CPU": "true", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    group = {"WORLD_SIZE": str(num), "LOCAL_WORLD_SIZE": str(num)} if num > 1 else {}
+    started = []
+    for rank in range(num):
+        env = {**shared, **group, **({"RANK": str(rank), "LOCAL_RANK": str(rank)} if num > 1 else {})}
+        command = [sys.executable, "-c", RUN, *map(str, words)]
+        started.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True))
+    return [int(process.communicate(timeout=150)[0]) for process in started]
+
+
+def test_two_processes_spend_what_one_would(tmp_path):
+    """Games of training are shared among the processes, and the matches of an evaluation are played once: as many calls
+    reach the server as from one process, and all are in the one count that both have."""
+    words = ["steps=1", "evaluate.every=1", "evaluate.matches=3", "evaluate.exploitability=false", "rollout.episodes=6"]
+    calls = {}
+    for num in (1, 2):
+        with ChatServer(lambda request: "bet") as server:
+            remote = f"remote:model=tiny,url={server.url},max_calls=500"
+            named = [f"pool.members=['{remote}']", f"evaluate.opponents=['{remote}']"]
+            assert _processes(num, tmp_path / str(num), *SMALL, *words, *named) == [num] * num
+            calls[num] = len(server.requests)
+            assert _spent(tmp_path / str(num), server) == calls[num] > 0
+    assert calls[1] == calls[2]
