@@ -52,9 +52,13 @@ def test_a_saved_byte_model_loads(tmp_path):
     assert loaded_tokenizer.model_max_length == loaded.config.max_position_embeddings == 128
 
 
-def test_a_missing_path_is_one_sentence(tmp_path):
-    with pytest.raises(SpiralError, match=r"nowhere.*is not a directory"):
-        hf(str(tmp_path / "nowhere"))
+@pytest.mark.parametrize("name", ["nowhere", "Qwen/Qwen3-0.6B"])
+def test_a_missing_path_is_one_sentence(name, tmp_path, monkeypatch):
+    """A model is a folder on this machine: a name of the hub is refused, and nothing is downloaded."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("socket.socket.connect", lambda *args: pytest.fail(f"connects to {args[1:]}"))
+    with pytest.raises(SpiralError, match=rf"{name}.*is not a directory"):
+        hf(name)
 
 
 def test_a_directory_without_a_model_is_one_sentence(tmp_path):
@@ -122,6 +126,7 @@ def test_a_folder_names_no_kernel_of_the_hub(llama, tmp_path, monkeypatch):
 
 
 def test_a_folder_of_pickles_is_not_read(llama, tmp_path):
+    """A folder of pickles is not read: weights come from safetensors alone."""
     folder, planted = tmp_path / "model", tmp_path / "planted"
     llama.save_pretrained(folder)
     ByteTokenizer().save_pretrained(folder)
@@ -133,6 +138,7 @@ def test_a_folder_of_pickles_is_not_read(llama, tmp_path):
 
 
 def test_a_folder_names_no_other_model_as_its_base(llama, tmp_path):
+    """A folder names no other model as its base: an adapter is refused."""
     llama.save_pretrained(tmp_path)
     ByteTokenizer().save_pretrained(tmp_path)
     _edit(tmp_path / "adapter_config.json", base_model_name_or_path="/elsewhere")

@@ -150,7 +150,10 @@ def _spent(path: Path, server):
 
 @pytest.mark.parametrize("what", ["kill", "rollback"])
 def test_neither_a_kill_nor_a_rollback_gives_money_back(tmp_path, monkeypatch, what):
-    """Steps that are played again ask again, and every call that reached the server is counted."""
+    """Neither a kill nor a rollback gives back what a remote player cost.
+
+    Steps that are played again ask again, and every call that reached the server is counted.
+    """
     words = []
     if what == "rollback":
         monkeypatch.setattr("spiral.training.health.monitor.Detector", CollapseAtThree)
@@ -210,8 +213,11 @@ def _processes(num, *words):
 
 
 def test_two_processes_spend_what_one_would(tmp_path):
-    """Games of training are shared among the processes, and the matches of an evaluation are played once: as many calls
-    reach the server as from one process, and all are in the one count that both have."""
+    """Two processes spend what one would on a remote player, and its budget is that of the whole run.
+
+    Games of training are shared among the processes, and the matches of an evaluation are played once: as many calls
+    reach the server as from one process, and all are in the one count that both have.
+    """
     words = ["steps=1", "evaluate.every=1", "evaluate.matches=3", "evaluate.exploitability=false", "rollout.episodes=6"]
     calls = {}
     for num in (1, 2):

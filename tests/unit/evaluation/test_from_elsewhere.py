@@ -222,6 +222,35 @@ def test_measuring_makes_only_what_plays(trained, tmp_path, monkeypatch):
     assert watched.made == []
 
 
+def test_a_comparison_makes_nothing(trained, tmp_path, monkeypatch):
+    """`spiral compare` reads configs and metrics, and makes nothing that they name."""
+    path = elsewhere(trained, tmp_path / "x", model={"name": "none"}, evaluate__opponents=[{"policy": "nobody"}])
+    monkeypatch.setattr(Plugins, "make", lambda *args, **kwargs: pytest.fail(f"makes {args}"))
+    spiral("compare", path, "--metric", "play/illegal_rate", "--out", tmp_path / "out")
+
+
+def test_a_plug_in_gets_its_arguments_from_the_config(trained, tmp_path, monkeypatch):
+    """A plug-in gets the arguments that a run's config gives it, so an engine or game that takes an address would use it."""
+    from spiral_games.native.kuhn_poker import KuhnPoker
+
+    told, installed = [], Plugins.installed
+
+    class Calling:
+        @hookimpl
+        def register_games(self, register):
+            register("calling", lambda url: told.append(url) or KuhnPoker())
+
+    def with_calling():
+        plugins = installed()
+        plugins.add(Calling(), "acme")
+        return plugins
+
+    monkeypatch.setattr(Plugins, "installed", with_calling)
+    path = elsewhere(trained, tmp_path / "x", games=[{"name": "calling", "args": {"url": "http://elsewhere"}}])
+    spiral("exploitability", path)
+    assert set(told) == {"http://elsewhere"}
+
+
 class Planted:
     """Unpickled, it makes a file."""
 
