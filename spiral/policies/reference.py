@@ -72,6 +72,7 @@ class PolicyRef:
     @classmethod
     def found(cls, word: str, plugins: Plugins) -> PolicyRef:
         """The policy that a word of a command line names. Raises SpiralError for one that cannot be loaded."""
+        check_name(Path(word))
         ref = cls.of_command_line(word)
         reason = ref.problem(plugins, exact=False)
         if reason is None:
