@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,23 @@ def test_a_call_in_flight_when_the_process_is_killed_stays_counted_at_its_most(t
     spend(made, tokens=6)
     with pytest.raises(SpiralError, match=r"budget of 25 \(16 spent, and a call may cost 10\)"):
         spend(made)
+
+
+def test_a_process_waits_for_what_the_calls_of_others_come_to(tmp_path):
+    """A call in flight may cost less than its most: a budget is not used up before that is known, in whatever process."""
+    one, two = (account(tmp_path / "a.json", max_cost=15.0) for _ in range(2))
+    with one.call((10, 0)) as call:
+        waiting = threading.Thread(target=spend, args=(two,))
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive()
+        assert two.spent["calls"] == 1
+        call.usage = (3, 0)
+    waiting.join(10)
+    assert (two.spent["calls"], two.spent["cost"], two.spent["reserved"]) == (2, 5.0, 0.0)
+    spend(one)
+    with pytest.raises(SpiralError, match=r"budget of 15 \(7 spent, and a call may cost 10\)"):
+        spend(two)
 
 
 def test_a_raised_budget_goes_on_and_another_model_begins_anew(tmp_path):
@@ -189,6 +207,7 @@ def _killed_at_call(number):
 
 RUN = """
 import sys
+import threading
 from pathlib import Path
 from accelerate import PartialState
 from spiral.training import launch
