@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import re
 
-# Control characters, among them the escape that begins a terminal's commands; what is invisible or turns the direction of
-# writing; half characters, and tags, which are invisible text.
+# Control characters, among them the escape that begins a terminal's commands; what is invisible or turns the direction
+# of writing; half characters, and tags, which are invisible text.
 _STEERS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"
     "\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffc\ufffe\uffff"

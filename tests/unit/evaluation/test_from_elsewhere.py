@@ -3,8 +3,10 @@
 The docstring of a test begins with the sentence of docs/trust.md that it holds; tests/contract/test_trust.py compares.
 """
 
+import inspect
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -249,6 +251,15 @@ def test_a_plug_in_gets_its_arguments_from_the_config(trained, tmp_path, monkeyp
     path = elsewhere(trained, tmp_path / "x", games=[{"name": "calling", "args": {"url": "http://elsewhere"}}])
     spiral("exploitability", path)
     assert set(told) == {"http://elsewhere"}
+
+
+def test_what_plays_takes_no_address():
+    """No first-party game, engine or prompt format takes an address or a key."""
+    installed = [r for r in Plugins.installed().registrations() if r.distribution.startswith("spiral-")]
+    for kind in ("game", "engine", "prompt"):
+        found = {p: r.name for r in installed if r.kind == kind for p in inspect.signature(r.factory).parameters}
+        assert found
+        assert not [p for p in found if re.search("url|host|address|key|secret|password|server|remote_code", p)], found
 
 
 class Planted:
