@@ -33,6 +33,7 @@ from spiral.api.records import (
     VoidedGame,
     outcome,
 )
+from spiral.api.text import printable
 from spiral.api.training import (
     AdvantageEstimator,
     Engine,
@@ -102,6 +103,7 @@ __all__ = [
     "load",
     "outcome",
     "pack",
+    "printable",
     "random_legal_move",
     "train",
     "try_move",

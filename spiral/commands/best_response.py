@@ -52,7 +52,7 @@ def best_response(
         Target.in_config(config).check_resumed(run, game, config)
         check(config, plugins)
     else:
-        config, problems = configure(Target.of(run), game, words)
+        config, problems = configure(Target.of(run), game, words, plugins)
         check(config, plugins, problems)
         kept = launch.new_run(run_dir, config, "best-response-")
     out = sys.stderr if as_json else sys.stdout

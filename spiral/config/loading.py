@@ -28,6 +28,8 @@ DEFAULTS = Path(__file__).with_name("defaults.yaml")
 
 _KEEP = ("args", "policy")
 """Keys of named entries whose references to the environment are resolved in use: where secrets stand."""
+_BETWEEN_ARGUMENTS = re.compile(r",(?=[A-Za-z_][\w.]*=)" + r'(?=(?:[^"\\]|\\.|"(?:[^"\\]|\\.)*")*$)', re.S)
+"""A comma before `key=` and outside of double quotes: a value may hold commas."""
 
 Override = str | Mapping[str, Any]
 """`key=value` as the command line writes it, or keys and values, nested or dotted."""
@@ -67,9 +69,11 @@ def dump(config: Config) -> str:
 
 
 def parse_plugin(text: str) -> PluginConfig:
-    """`name` or `name:key=value,key=value`, as the command line writes a bot."""
+    """`name` or `name:key=value,key=value`, as the command line writes a bot or a game, or its label, `name(...)`."""
     name, _, rest = text.partition(":")
-    parts = [part for part in re.split(r",(?=[A-Za-z_][\w.]*=)", rest) if part]  # a value may hold commas
+    if as_label := re.fullmatch(r"([^(:]+)\((.*)\)", text, re.S):
+        name, rest = as_label.groups()
+    parts = [part for part in _BETWEEN_ARGUMENTS.split(rest) if part]
     try:
         args = OmegaConf.to_container(OmegaConf.from_dotlist(parts))
     except (OmegaConfBaseException, YAMLError, UnicodeError) as error:

@@ -7,16 +7,14 @@ import random
 from spiral.api.errors import SpiralError
 from spiral.api.games import Game, IllegalMove
 from spiral.api.person import Ask, Show, ask_person, wrapped
-from spiral.engines.waiting import Deadline, completions
 from spiral.evaluation.loaded_policy import LoadedPolicy
-from spiral.policies.pool import AVERAGED
 from spiral.seeds import child
 
 
 def play_against(policy: LoadedPolicy, game: str | None, player: int, seed: int, show: Show, ask: Ask) -> list[float]:
     """The returns of one match; the person is `player`, the policy every other player. Raises SpiralError."""
     name = policy.game(game)
-    match = policy.setup.games[name]()
+    match = policy.players.games[name]()
     if not 0 <= player < match.num_players:
         raise SpiralError(f"{name} has players 0 to {match.num_players - 1}, not {player}")
     match.reset(random.Random(seed))
@@ -38,23 +36,18 @@ def play_against(policy: LoadedPolicy, game: str | None, player: int, seed: int,
 
 
 def _ask_policy(policy: LoadedPolicy, match: Game, mover: int, seed: int, show: Show) -> bool:
-    """Let the policy move; False if, as often as `rollout.retries` lets it be asked again, its reply was no legal move,
+    """Let the policy move; False if, as often as `rollout.retries` lets it be asked again, its move was not legal,
     which ends the match."""
-    completer, deadline_s = policy.setup.completer, policy.config.rollout.deadline_s
     left = policy.config.rollout.retries
     for attempt in range(left + 1):
-        request = completer.request(0, AVERAGED, match.rules, match.observe(mover), child(seed, attempt))
-        completer.engine.submit(request)
-        (completion,) = completions(completer.engine, 1, Deadline(deadline_s, "raise rollout.deadline_s"))
-        move = completer.read(completion)
+        move, wrote = policy.move(match, mover, child(seed, attempt))
         try:
             if move is None:
                 raise IllegalMove("it wrote no move")
             match.play(move)
         except IllegalMove as error:
-            wrote = f"player {mover} wrote {policy.setup.tokenizer.decode(list(completion.ids))!r}"
             then = "it is asked again" if attempt < left else "you win by forfeit"
-            show(wrapped(f"{wrote}, which is not legal ({error}); {then}"))
+            show(wrapped(f"player {mover} wrote {wrote!r}, which is not legal ({error}); {then}"))
         else:
             show(wrapped(f"player {mover}: {move}"))
             return True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,11 +15,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from spiral.api.errors import SpiralError
+from spiral.api.text import printable_logger
 from spiral.learning.warm_start import WarmStart, WarmStarted
 from spiral.models.logits import load_parameters, parameters
 from spiral.runs.files import WriteError, make_directory, num_bytes, replace_file
 
-logger = logging.getLogger(__name__)
+logger = printable_logger(__name__)
 
 TOLERANCE = 0.03
 """How much lower than when it was accepted the share of legal replies may be measured, since these are other decisions

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 import pluggy
 
 from spiral.api.errors import SpiralError
+from spiral.api.text import printable_logger
 
 MAX_FAILURES = 3
 """Calls of a logger that may fail one after the other before it is called no more."""
 
-log = logging.getLogger(__name__)
+log = printable_logger(__name__)
 
 
 class Observers:

@@ -1,7 +1,7 @@
 """A run's directory: what was asked, what was installed, what happened; readable while it is being written.
 
 config.yaml  plugins.json  metrics.jsonl  episodes.jsonl  voided.jsonl  events.jsonl  policy.json  pool.json
-checkpoints/  snapshots/  bots/  report.html  .lock
+read_from.json  checkpoints/  snapshots/  bots/  report.html  .lock
 """
 
 from __future__ import annotations
@@ -92,6 +92,21 @@ class RunDir:
             known = ", ".join(map(str, by_step))
             raise RunError(f"run {self.path} has no checkpoint of step {step}; it has: {known}")
         return by_step[step]
+
+    def read_from(self) -> dict[str, str]:
+        """What the run's models were read from when it began: path -> fingerprint; empty if that is not known."""
+        path = self.path / "read_from.json"
+        try:
+            known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        except ValueError:
+            known = None
+        if not isinstance(known, dict):
+            raise RunError(f"{path} is damaged; put it back, or delete it if what it is about did not change")
+        return {str(name): str(value) for name, value in known.items()}
+
+    def keep_read_from(self, found: Mapping[str, str]) -> None:
+        """Keep what `read_from` gives."""
+        self.write("read_from.json", json.dumps(dict(found), indent=2) + "\n")
 
     @property
     def snapshots(self) -> Path:

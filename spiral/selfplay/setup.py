@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from spiral.api.errors import PromptTooLong
@@ -13,27 +14,37 @@ from spiral.api.policies import OpponentSampler
 from spiral.api.records import PolicyId
 from spiral.api.training import AdvantageEstimator, GameSampler, RewardShaper
 from spiral.config.schema import Config
+from spiral.models import fingerprint
 from spiral.plugins.registry import Plugins, label
 from spiral.policies.completer import Completer
 from spiral.policies.fallback import FallbackSampler
-from spiral.policies.loading import PolicyLoader, make_completer
+from spiral.policies.loading import PolicyLoader, make_completer, model_of_checkpoint
 from spiral.policies.pool import Pool
+from spiral.runs.directory import RunDir
 from spiral.seeds import derive
 
 Games = dict[str, Callable[[], Game]]
 
 
 @dataclass
-class PlaySetup:
-    """What plays: made for training and for every command that uses a checkpoint."""
+class Players:
+    """The games, and the policies that can play them."""
 
     games: Games
+    pool: Pool
+    loader: PolicyLoader
+
+
+@dataclass
+class PlaySetup(Players):
+    """What plays: made for training and for every command that uses a policy with weights."""
+
     model: Any
+    read_from: dict[str, str]
+    """What the model was read from: path -> fingerprint."""
     tokenizer: Any
     completer: Completer
     """Asks the learner."""
-    pool: Pool
-    loader: PolicyLoader
 
 
 @dataclass
@@ -62,22 +73,27 @@ def make_games(config: Config, plugins: Plugins) -> Games:
     return {label(g.name, g.args): plugins.bound("game", g.name, g.args) for g in config.games}
 
 
-def make_play_setup(config: Config, plugins: Plugins) -> PlaySetup:
+def make_play_setup(config: Config, plugins: Plugins, checkpoint: Path | None = None) -> PlaySetup:
     """Make the model, untrained or as its plug-in loads it, and everything around it.
 
+    `checkpoint`: of the run whose own config this is, when its policy is opened to be used and not to be trained.
     Raises PromptTooLong for a game that its context has no room for.
     """
     import torch
 
     torch.set_num_threads(config.threads)
     torch.manual_seed(derive(config.seed, "model"))
-    model, tokenizer = plugins.make("model", config.model.name, **config.model.args)
+    read_from = (
+        fingerprint.read_from(config.model.args) if checkpoint is None else RunDir(checkpoint.parents[1]).read_from()
+    )
+    named = config.model if checkpoint is None else model_of_checkpoint(config.model, checkpoint, plugins)
+    model, tokenizer = plugins.make("model", named.name, **named.args)
     completer = make_completer(model, tokenizer, config, plugins)
     games = make_games(config, plugins)
     check_room_in_games(games, completer)
     pool = Pool(plugins, completer)
-    loader = PolicyLoader(config, plugins, pool)
-    return PlaySetup(games, model, tokenizer, completer, pool, loader)
+    loader = PolicyLoader(config, plugins, pool, read_from)
+    return PlaySetup(games, pool, loader, model, read_from, tokenizer, completer)
 
 
 def check_room_in_games(games: Mapping[str, Callable[[], Game]], completer: Completer, policy: str = "") -> None:
@@ -151,7 +167,7 @@ def load_opponents(config: Config, setup: PlaySetup) -> dict[str, list[PolicyId]
     return found
 
 
-def check_room_of(policy: PolicyId, setup: PlaySetup, games: Collection[str] = ()) -> None:
+def check_room_of(policy: PolicyId, setup: Players, games: Collection[str] = ()) -> None:
     """Raise PromptTooLong if a loaded policy with weights has no room in one of `games`; empty for all."""
     if setup.pool.bot_of(policy) is None:
         chosen = {name: make for name, make in setup.games.items() if not games or name in games}

@@ -38,6 +38,14 @@ def check(config: Config, plugins: Plugins, problems: Sequence[str] = ()) -> Non
         raise ConfigError("\n".join(found))
 
 
+def check_to_play(config: Config, plugins: Plugins) -> None:
+    """Raise ConfigError with what is wrong with the plug-ins that a policy needs to play and not to learn."""
+    needed = ("game", "model", "engine", "prompt")
+    named = [(kind, plugin) for kind, plugin in named_in(config) if kind.name in needed]
+    if found := [p for kind, plugin in named if (p := plugins.problem(kind.name, plugin.name, plugin.args))]:
+        raise ConfigError("\n".join(found))
+
+
 def start_game(name: str, game: Game) -> None:
     """Start a match. Raises SpiralError for a game that fails as it starts."""
     try:

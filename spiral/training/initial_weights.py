@@ -8,6 +8,7 @@ from spiral.config.loading import resolved
 from spiral.config.schema import Config
 from spiral.learning.warm_start import Progress, WarmStart
 from spiral.learning.warm_start_cache import cached_warm_start
+from spiral.models.fingerprint import read_from
 from spiral.plugins.registry import Plugins
 from spiral.selfplay.setup import PlaySetup
 
@@ -30,5 +31,6 @@ def warm_start_weights(config: Config, setup: PlaySetup, plugins: Plugins, progr
         "tokens": config.rollout.max_new_tokens,
         "versions": dict(plugins.distributions),
         "device": setup.model.device.type,
+        "read_from": setup.read_from | read_from(config.engine.args) | read_from(config.prompt.args),
     }
     cached_warm_start(warm_start, identity)

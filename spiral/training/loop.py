@@ -23,6 +23,7 @@ from spiral.learning.packing import pack
 from spiral.learning.stop_signals import StopRequested, StopSignals
 from spiral.learning.warm_start import Progress
 from spiral.plugins.registry import Plugins
+from spiral.policies.identity import check_same_models
 from spiral.reports.html.document import write_report
 from spiral.runs import checkpoints
 from spiral.runs.directory import RunDir
@@ -131,6 +132,7 @@ def train(
         checkpoints.recover(run)
     paths = run.checkpoint_paths() if resume else []
     training = Training(config, run, plugins, progress, not paths, stop)
+    check_same_models(run, config, training.components.play.read_from, training.components.processes.is_main)
     start = training.recovery.restore(paths[-1]) if paths else 0
     if start > config.steps:
         raise RunError(f"{run.path} is already at step {start}, and steps is {config.steps}; ask for more steps")

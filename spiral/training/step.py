@@ -63,7 +63,8 @@ def evaluate(components: Components, run: RunDir, step: int) -> dict[str, float]
         exact = c.evaluator.exact(TokenLogits(c.learner.averaged_model))
         metrics = exact_metrics(exact) | exact_metrics(c.evaluator.exact(TokenLogits(c.learner.model)), "_live")
         c.engine.load_weights(AVERAGED, c.learner.averaged(), version=step)
-        metrics |= c.evaluator.matches(AVERAGED, (c.config.seed, "evaluate", step))
+        if c.processes.is_main:  # all would play the same matches, and pay for the calls of a remote opponent each
+            metrics |= c.evaluator.matches(AVERAGED, (c.config.seed, "evaluate", step))
     if c.processes.is_main:
         run.write("policy.json", json.dumps(policy_record(step, exact)))
     return c.processes.same_metrics(metrics)

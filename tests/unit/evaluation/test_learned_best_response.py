@@ -193,7 +193,7 @@ def test_a_best_responses_config_is_the_runs_with_the_overlay_over_it(frozen):
     the end; model, prompt, seed and all else as the run has them; the command line over all."""
     run_config = RunDir.open(frozen)[1]
     made, problems = learned_best_response.configure(
-        Target.of(str(frozen)), "kuhn_poker", ["learner.lr=0.5", "steps=7"]
+        Target.of(str(frozen)), "kuhn_poker", ["learner.lr=0.5", "steps=7"], Plugins.installed()
     )
     assert not problems
     assert [g.name for g in made.games] == ["kuhn_poker"]

@@ -6,7 +6,7 @@ import random
 
 import click
 
-from spiral import Game, SpiralError, ask_person, wrapped
+from spiral import Game, SpiralError, ask_person, printable, wrapped
 
 
 class Human:
@@ -43,8 +43,3 @@ def _typed_move() -> str:
         raise SpiralError(
             "bot human: the input ended before the match was over; run it at a terminal, or choose another bot"
         ) from None
-
-
-def printable(text: str) -> str:
-    """Text without what would steer a terminal: other players may have written parts of it."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from spiral import IllegalMove, hookimpl
 from spiral.api.errors import SpiralError
 from spiral.api.policies import Unavailable
+from spiral.api.text import printable
 from spiral.commands.main import main
 from spiral.config import loading as config
 from spiral.evaluation.tournament import crosstable
@@ -678,7 +679,7 @@ def test_the_page_is_safe_and_complete():
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
     data = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1]
-    assert json.loads(data)["players"][0]["name"] == HOSTILE
+    assert json.loads(data)["players"][0]["name"] == printable(HOSTILE)
 
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -702,7 +703,7 @@ def test_a_browser_draws_the_page(game, tmp_path):
     assert drawn.count('<td class="cell') == len(record["cells"])
     assert drawn.count("--side: var(--win)") + drawn.count("--side: var(--lose)") == len(record["cells"])
     assert "<img" not in drawn
-    assert "[U+202E]" in drawn
+    assert r"\u202e" in drawn
 
 
 def test_the_terminal_shows_names_as_text():
