@@ -6,7 +6,10 @@ from spiral import IllegalMove, SpiralError, ask_person, wrapped
 from spiral.config import loading as config
 from spiral.evaluation.against_person import play_against
 from spiral.evaluation.loaded_policy import LoadedPolicy
+from spiral.plugins.registry import Plugins
 from spiral.policies.completer import Completer
+from spiral.policies.pool import Pool
+from spiral.selfplay.setup import PlaySetup
 from spiral.testing.fakes import ScriptedEngine
 
 STOP = 0
@@ -97,9 +100,9 @@ def opponent(*replies, retries):
 
     prompter = type("Prompter", (), {"encode": lambda *_: (1,), "read": read, "stop_ids": (STOP,)})()
     engine = ScriptedEngine(lambda request: [7, STOP], policies=["averaged"])
-    setup = type("Setup", (), {})()
-    setup.games, setup.completer = {"says": Says}, Completer.of(engine, prompter, 4)
-    setup.tokenizer = type("Tokenizer", (), {"decode": lambda self, ids: str(ids)})()
+    tokenizer = type("Tokenizer", (), {"decode": lambda self, ids: str(ids)})()
+    completer = Completer.of(engine, prompter, 4)
+    setup = PlaySetup({"says": Says}, Pool(Plugins(), completer), None, None, {}, tokenizer, completer)
     return LoadedPolicy(config.load(None, [f"rollout.retries={retries}"]), 0, setup), engine
 
 
