@@ -42,6 +42,6 @@ def evaluate(run: Path, game: str | None, opponents: tuple[str, ...], num_games:
         )
         echo(
             f"{row['game']}{against}: {wins if against else ''}"
-            f"return {row['mean_return']:+.3f} +- {row['return_error']:.3f}  "
+            f"return {row['mean_return']:+.3f} [{row['return_low']:+.3f}, {row['return_high']:+.3f}]  "
             f"illegal {row['illegal']:.3f}  cut {row['cut']:.3f}  ({row['games']} games)"
         )

@@ -61,7 +61,8 @@ def _match_row(loaded: LoadedPolicy, game: str, opponent: PolicyId | None, playe
         "draw": tally.draws / tally.games,
         "loss": tally.losses / tally.games,
         "mean_return": tally.mean_return,
-        "return_error": tally.return_error,
+        "return_low": tally.return_low,
+        "return_high": tally.return_high,
         "illegal": tally.illegal / tally.games,
         "cut": tally.cut / tally.games,
     }
