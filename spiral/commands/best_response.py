@@ -77,13 +77,13 @@ def _bound(record: dict[str, Any]) -> Iterator[str]:
     for row in record["players"]:
         yield (
             f"  player {row['player']}: the best response (step {row['checkpoint']}) gets "
-            f"{row['mean_return']:+.4f} +- {row['return_error']:.4f}, the frozen policy there "
-            f"{row['frozen_return']:+.4f}; gain {row['gain']:+.4f} +- {row['gain_error']:.4f}  "
+            f"{row['mean_return']:+.4f} [{row['return_low']:+.4f}, {row['return_high']:+.4f}], the frozen policy there "
+            f"{row['frozen_return']:+.4f}; gain {row['gain']:+.4f} [{row['gain_low']:+.4f}, {row['gain_high']:+.4f}]  "
             f"({record['games']} games)"
         )
     yield f"  NashConv is at least {record['lower_95']:.4f} (95% confidence; estimate {record['bound']:.4f})"
     if record["lower_95_any_returns"] is not None:
-        yield f"  without the normal approximation: at least {record['lower_95_any_returns']:.4f}"
+        yield f"  for any distribution of returns: at least {record['lower_95_any_returns']:.4f}"
     if record["lower_95"] <= 0:
         yield "  that proves nothing, since NashConv is never below 0: train longer, or play more --games"
     if record["exact"] is not None:

@@ -45,7 +45,7 @@ def evaluate(policy: str, game: str | None, opponents: tuple[str, ...], num_game
         )
         echo(
             f"{row['game']}{against}: {wins if against else ''}"
-            f"return {row['mean_return']:+.3f} +- {row['return_error']:.3f}  "
+            f"return {row['mean_return']:+.3f} [{row['return_low']:+.3f}, {row['return_high']:+.3f}]  "
             f"illegal {row['illegal']:.3f}  "
             + (f"opponent illegal {row['opponent_illegal']:.3f}  " if against else "")
             + f"cut {row['cut']:.3f}  ({row['games']} games{_voided(row)})"

@@ -16,13 +16,13 @@ from typing import Any
 import yaml
 
 from spiral.api.errors import RunError, SpiralError
-from spiral.api.games import Game, is_zero_sum, worst_return
+from spiral.api.games import Game
 from spiral.api.records import Ending, Episode
 from spiral.config.loading import read
 from spiral.config.schema import Config
 from spiral.evaluation.loaded_policy import LoadedPolicy, game_label
 from spiral.evaluation.lower_bound import FrozenOpponents, LowerBound
-from spiral.evaluation.matches import MatchRunner
+from spiral.evaluation.matches import MatchRunner, return_bounds
 from spiral.evaluation.measurements import exact_row
 from spiral.plugins.registry import Plugins, label
 from spiral.policies.loading import names_path
@@ -137,7 +137,7 @@ def measure(run_dir: Path, num_games: int) -> dict[str, Any]:
     }
     responders = opponents.choose(list(steps), max(1, num_games // 4), (config.seed, "exploit", "choose"))
     own, against = opponents.measure(responders, num_games, (config.seed, "exploit", "measure"))
-    bound = LowerBound.of(own, against, worst_return(one) if is_zero_sum(one) and one.num_players == 2 else None)
+    bound = LowerBound.of(own, against, return_bounds(one))
     record = {
         "game": game,
         "frozen": target.policy,

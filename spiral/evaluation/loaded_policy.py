@@ -72,7 +72,8 @@ class LoadedPolicy:
         check_to_play(config, plugins)
         pool = Pool(plugins)
         loader = PolicyLoader(config, plugins, pool)
-        return cls(config, 0, Players(make_games(config, plugins), pool, loader), loader.load_ref(ref))
+        players = Players(make_games(config, plugins), pool, loader, config.rollout.max_turns)
+        return cls(config, 0, players, loader.load_ref(ref))
 
     @classmethod
     def _of(cls, config: Config, setup: PlaySetup, step: int) -> LoadedPolicy:

@@ -38,11 +38,11 @@ class Terminal:
 
     def warm_start(self, update: int, max_updates: int, legal: float) -> None:
         """Progress of the warm start; see `spiral.learning.warm_start.Progress`."""
-        text = f"warm start: update {update} of at most {max_updates}, {legal:.0%} of sampled replies are legal moves"
+        text = f"warm start: update {update} of at most {max_updates}, {legal:.0%} of games would end legally"
         if self._live is None:
             self._print(text)
             return
-        # The bar is filled by what ends the warm start first: legal replies or updates.
+        # The bar is filled by what ends the warm start first: legal games or updates.
         done = max(legal, update / max(1, max_updates))
         self._live.start()
         self._live.update(Group(text, ProgressBar(total=1.0, completed=done, width=60)))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spiral.api.errors import PromptTooLong
 from spiral.api.games import Game
 from spiral.api.policies import OpponentSampler
 from spiral.api.records import PolicyId
@@ -22,6 +20,7 @@ from spiral.policies.loading import PolicyLoader, make_completer, model_of_check
 from spiral.policies.pool import Pool
 from spiral.runs.directory import RunDir
 from spiral.seeds import derive
+from spiral.selfplay.room import check_room_in_games
 
 Games = dict[str, Callable[[], Game]]
 
@@ -33,6 +32,8 @@ class Players:
     games: Games
     pool: Pool
     loader: PolicyLoader
+    max_turns: int
+    """Turns of a game before it is cut."""
 
 
 @dataclass
@@ -77,7 +78,7 @@ def make_play_setup(config: Config, plugins: Plugins, checkpoint: Path | None = 
     """Make the model, untrained or as its plug-in loads it, and everything around it.
 
     `checkpoint`: of the run whose own config this is, when its policy is opened to be used and not to be trained.
-    Raises PromptTooLong for a game that its context has no room for.
+    Raises SpiralError for a game whose prompts or moves do not fit it (`check_room_in_games`).
     """
     import torch
 
@@ -90,30 +91,10 @@ def make_play_setup(config: Config, plugins: Plugins, checkpoint: Path | None = 
     model, tokenizer = plugins.make("model", named.name, **named.args)
     completer = make_completer(model, tokenizer, config, plugins)
     games = make_games(config, plugins)
-    check_room_in_games(games, completer)
+    check_room_in_games(games, completer, config.rollout.max_turns)
     pool = Pool(plugins, completer)
     loader = PolicyLoader(config, plugins, pool, read_from)
-    return PlaySetup(games, pool, loader, model, read_from, tokenizer, completer)
-
-
-def check_room_in_games(games: Mapping[str, Callable[[], Game]], completer: Completer, policy: str = "") -> None:
-    """Raise PromptTooLong for a game whose first prompt leaves no room for the longest reply.
-
-    `policy`: which one is asked, if it is not the learner. A game that grows too long for it later is voided.
-    """
-    for name, make in games.items():
-        try:
-            game = make()
-            game.reset(random.Random(0))
-            player = game.current_player()
-            observation = None if player is None else game.observe(player)
-        except Exception:
-            continue  # a game that misbehaves is voided in play, with all that is needed to see it again
-        try:
-            if observation is not None:
-                completer.prompt(game.rules, observation)
-        except PromptTooLong as error:
-            raise PromptTooLong(f"game {name}{f', {policy}' if policy else ''}: {error}") from error
+    return PlaySetup(games, pool, loader, config.rollout.max_turns, model, read_from, tokenizer, completer)
 
 
 def make_training_setup(config: Config, plugins: Plugins) -> TrainingSetup:
@@ -168,7 +149,7 @@ def load_opponents(config: Config, setup: PlaySetup) -> dict[str, list[PolicyId]
 
 
 def check_room_of(policy: PolicyId, setup: Players, games: Collection[str] = ()) -> None:
-    """Raise PromptTooLong if a loaded policy with weights has no room in one of `games`; empty for all."""
+    """`check_room_in_games` of a loaded policy with weights, in `games`; empty for all."""
     if setup.pool.bot_of(policy) is None:
         chosen = {name: make for name, make in setup.games.items() if not games or name in games}
-        check_room_in_games(chosen, setup.pool.completer_of(policy), policy)
+        check_room_in_games(chosen, setup.pool.completer_of(policy), setup.max_turns, policy)

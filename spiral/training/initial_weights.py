@@ -21,7 +21,16 @@ def warm_start_weights(config: Config, setup: PlaySetup, plugins: Plugins, progr
     if not config.warm_start.max_steps:
         return
     weights = {name: game.weight for name, game in zip(setup.games, config.games, strict=True)}
-    warm_start = WarmStart(setup.model, setup.games, weights, setup.completer, config.warm_start, config.seed, progress)
+    warm_start = WarmStart(
+        setup.model,
+        setup.games,
+        weights,
+        setup.completer,
+        config.warm_start,
+        config.seed,
+        progress,
+        config.rollout.max_turns,
+    )
     if not config.warm_start.cache:
         warm_start.train()
         return
@@ -29,6 +38,7 @@ def warm_start_weights(config: Config, setup: PlaySetup, plugins: Plugins, progr
     identity = resolved({key: as_dict[key] for key in IDENTITY})
     identity |= {
         "tokens": config.rollout.max_new_tokens,
+        "turns": config.rollout.max_turns,
         "versions": dict(plugins.distributions),
         "device": setup.model.device.type,
         "read_from": setup.read_from | read_from(config.engine.args) | read_from(config.prompt.args),

@@ -261,3 +261,29 @@ def test_random_leaves_a_game_that_finds_no_move_its_own_fault():
 
     with pytest.raises(ValueError, match="no legal move was found"):
         RandomBot().choose(Stuck(3), 0, random.Random(0))
+
+
+def test_the_perfect_bot_names_a_game_whose_text_does_not_tell_what_is_legal():
+    """Right after 0, 1, 2 square 3 is forbidden, after 2, 1, 0 it is not, and the board shows the same: a superko rule."""
+
+    class Ko(TicTacToe):
+        def reset(self, rng):
+            super().reset(rng)
+            self.made = []
+
+        def legal_moves(self):
+            return [move for move in super().legal_moves() if move != "3" or self.made != ["0", "1", "2"]]
+
+        def play(self, move):
+            super().play(move)
+            self.made.append(move)
+
+    games = {way: Ko() for way in ("01286", "21086")}
+    for way, game in games.items():
+        game.reset(random.Random(0))
+        for move in way[:3]:
+            game.play(move)
+    bot = PerfectBot()
+    bot.choose(games["01286"], 1, random.Random(0))
+    with pytest.raises(SpiralError, match="perfect cannot play Ko: it declares perfect_information.*spiral check"):
+        bot.choose(games["21086"], 1, random.Random(0))

@@ -102,7 +102,7 @@ def opponent(*replies, retries):
     engine = ScriptedEngine(lambda request: [7, STOP], policies=["averaged"])
     tokenizer = type("Tokenizer", (), {"decode": lambda self, ids: str(ids)})()
     completer = Completer.of(engine, prompter, 4)
-    setup = PlaySetup({"says": Says}, Pool(Plugins(), completer), None, None, {}, tokenizer, completer)
+    setup = PlaySetup({"says": Says}, Pool(Plugins(), completer), None, 10, None, {}, tokenizer, completer)
     return LoadedPolicy(config.load(None, [f"rollout.retries={retries}"]), 0, setup), engine
 
 

@@ -17,6 +17,8 @@ class _Solved(NamedTuple):
 
     value: float
     moves: tuple[str, ...]
+    legal: frozenset[str]
+    """Every move, to notice a game whose text does not tell them."""
 
 
 _Key = tuple[type, str, int, str]
@@ -37,33 +39,39 @@ class PerfectBot:
         self._solved: dict[_Key, _Solved] = {}
 
     def choose(self, game: Game, player: int, rng: random.Random) -> str:
-        solved = self._solved.get(_key(game, player))
-        if solved is None:
+        if _key(game, player) not in self._solved:
             # The checks cost a call of each member, and a position that was solved comes from a game that passed them.
             _require_solvable(game)
-            try:
-                solved = self._solve(game, player)
-            except RecursionError as error:
-                name = type(game).__name__
-                raise SpiralError(
-                    f"The bot perfect cannot play {name}: its matches are too long; choose another bot."
-                ) from error
+        try:
+            solved = self._solve(game, player)
+        except RecursionError as error:
+            name = type(game).__name__
+            raise SpiralError(
+                f"The bot perfect cannot play {name}: its matches are too long; choose another bot."
+            ) from error
         return rng.choice(solved.moves)
 
     def _solve(self, game: Game, player: int) -> _Solved:
         key = _key(game, player)
+        moves = game.legal_moves() or []
+        legal = frozenset(moves)
         solved = self._solved.get(key)
-        if solved is not None:
+        if solved is not None and solved.legal == legal:
             return solved
+        if solved is not None:
+            raise SpiralError(
+                f"The bot perfect cannot play {type(game).__name__}: it declares perfect_information, and other moves "
+                "are legal after another match that shows the same; run spiral check, or choose another bot."
+            )
         if len(self._solved) >= self.max_positions:
             raise SpiralError(
                 f"The bot perfect gave up on {type(game).__name__} after {self.max_positions} positions; "
                 "raise max_positions or choose another bot."
             )
-        values = {move: self._value_after(game, move) for move in game.legal_moves() or []}
+        values = {move: self._value_after(game, move) for move in moves}
         # Values are player 0's returns, so player 1 looks for the smallest.
         best = max(values.values()) if player == 0 else min(values.values())
-        solved = _Solved(best, tuple(move for move, value in values.items() if value == best))
+        solved = _Solved(best, tuple(move for move, value in values.items() if value == best), legal)
         self._solved[key] = solved
         return solved
 

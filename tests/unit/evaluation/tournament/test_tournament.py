@@ -706,6 +706,29 @@ def test_a_browser_draws_the_page(game, tmp_path):
     assert r"\u202e" in drawn
 
 
+FRAME = """<iframe id=f src=page.html style="width:390px;height:3000px;border:0"></iframe><script>setTimeout(() => {
+const page = document.getElementById("f").contentDocument;
+page.querySelectorAll("details").forEach((part) => { part.open = true; });
+const { scrollWidth, clientWidth } = page.documentElement;
+document.body.append(`sections ${page.querySelectorAll("section").length}, beyond ${scrollWidth - clientWidth}`);
+}, 300)</script>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium to draw the page in")
+def test_the_page_does_not_scroll_sideways_on_a_phone(tmp_path):
+    """390 pixels, names of 80 letters without a place to break, every part unfolded: tables scroll in themselves."""
+    record = played([bidder("r"), bidder("p"), bidder("s")], "rps", games=20)
+    for number, player in enumerate(record["players"]):
+        player["name"] = f"{number}" * 80
+    page = tournament_page({**record, "command": "x" * 200, "versions": {}, "times": {}})
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    (tmp_path / "frame.html").write_text(FRAME, encoding="utf-8")
+    quiet = (*QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--allow-file-access-from-files")
+    command = [BROWSER, *quiet, "--virtual-time-budget=2000", "--dump-dom", (tmp_path / "frame.html").as_uri()]
+    drawn = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "sections 6, beyond 0" in drawn.rpartition("</script>")[2]
+
+
 def test_the_terminal_shows_names_as_text():
     """No markup and no escape sequence of a name acts on the terminal; results and cycles are there."""
     record = played([bidder("r"), bidder("p"), bidder("s")], "rps", games=20)
