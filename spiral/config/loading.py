@@ -117,6 +117,17 @@ def resolved(value: Any) -> Any:
     return FromEnvironment(found, value) if isinstance(found, str) else found
 
 
+def references(value: Any) -> set[str]:
+    """The references to the environment in nested mappings and lists, and in the plug-ins of a config."""
+    if isinstance(value, PluginConfig):
+        return references(value.args)
+    if isinstance(value, Mapping):
+        return set().union(*map(references, value.values()))
+    if isinstance(value, list | tuple):
+        return set().union(*map(references, value))
+    return {value} if _is_reference(value) else set()
+
+
 def as_written(value: Any) -> Any:
     """What `resolved` was given, from what it gave."""
     if isinstance(value, Mapping):

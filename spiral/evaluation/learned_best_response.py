@@ -25,7 +25,7 @@ from spiral.evaluation.lower_bound import FrozenOpponents, LowerBound
 from spiral.evaluation.matches import MatchRunner, return_bounds
 from spiral.evaluation.measurements import exact_row
 from spiral.plugins.registry import Plugins, label
-from spiral.policies.loading import names_path
+from spiral.policies.loading import check_reads_nothing, names_path
 from spiral.policies.reference import PolicyRef
 from spiral.runs.directory import RunDir, step_of
 from spiral.theory.game_tree import GameTree
@@ -97,6 +97,7 @@ def configure(target: Target, game: str | None, overrides: Sequence[str], plugin
     loggers and opponents, and a path to a pretrained model is a problem.
     """
     _, run_config = RunDir.open(target.run)
+    check_reads_nothing(run_config, target.run)
     games = {label(g.name, g.args): g for g in run_config.games}
     chosen = asdict(games[game_label(list(games), game)]) | {"weight": 1.0}
     layers = {**yaml.safe_load(OVERLAY.read_text(encoding="utf-8")), "games": [chosen]}

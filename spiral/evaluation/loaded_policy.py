@@ -17,7 +17,7 @@ from spiral.config.schema import Config
 from spiral.engines.waiting import Deadline, completions
 from spiral.models.logits import load_parameters, parameters
 from spiral.plugins.registry import Plugins, label
-from spiral.policies.loading import PolicyLoader, pretrained_plugin
+from spiral.policies.loading import PolicyLoader, check_reads_nothing, pretrained_plugin
 from spiral.policies.pool import AVERAGED, Pool
 from spiral.policies.reference import PolicyRef, short_name
 from spiral.runs.checkpoints import averaged_weights
@@ -49,6 +49,7 @@ class LoadedPolicy:
         """
         plugins = Plugins.installed()
         run, config = RunDir.open(path)
+        check_reads_nothing(config, path)
         check_to_play(config, plugins)
         checkpoint = run.checkpoint(step)
         weights = averaged_weights(checkpoint)

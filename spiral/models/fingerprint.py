@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spiral.api.errors import RunError
+from spiral.config.loading import resolved
 
 
 def fingerprint(path: Path) -> str:
@@ -33,7 +34,9 @@ def fingerprint(path: Path) -> str:
 
 def read_from(args: Mapping[str, Any]) -> dict[str, str]:
     """The files and folders that a plug-in's arguments name, of those that are there -> their fingerprints."""
-    paths = [value for value in args.values() if isinstance(value, str) and value and Path(value).exists()]
+    paths = [
+        str(value) for value in resolved(args).values() if isinstance(value, str) and value and Path(value).exists()
+    ]
     return {path: fingerprint(Path(path)) for path in paths}
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from spiral.api.errors import RunError, SpiralError
 from spiral.api.policies import is_external
 from spiral.api.records import PolicyId
+from spiral.config.loading import references, resolved
 from spiral.config.schema import Config, PluginConfig
 from spiral.models.prompt_cache import Prompter
 from spiral.plugins.registry import Plugins, Registration
@@ -35,7 +36,7 @@ class Asked:
     @classmethod
     def by(cls, config: Config, read_from: Mapping[str, str]) -> Asked:
         """`read_from`: of the run, of which some may be its pool's."""
-        own = {path: read_from[path] for path in map(str, config.model.args.values()) if path in read_from}
+        own = {path: read_from[path] for path in map(str, resolved(config.model.args).values()) if path in read_from}
         return cls(config.model, own, config.prompt, config.rollout.max_new_tokens)
 
 
@@ -80,6 +81,7 @@ class PolicyLoader:
 
         if ref.policy not in self._pool:
             run, config = RunDir.open(ref.path)
+            check_reads_nothing(config, ref.path)
             completer = self._completer_of(config, run.read_from(), ref.checkpoint())
             assert ref.step is not None
             _load_weights(completer, ref, averaged_weights(ref.checkpoint()), ref.step)
@@ -108,6 +110,16 @@ class PolicyLoader:
             _load_weights(completer, ref, parameters(model), 0)
             self._pool.add_weights(ref.policy, completer)
         return ref.policy
+
+
+def check_reads_nothing(config: Config, path: Path) -> None:
+    """Raise RunError for the run at `path`, whose policy is opened to be used, if a plug-in that this makes would be given
+    something of this machine's environment: the run may be another's, and its config may ask for a secret."""
+    if found := references([*config.games, config.model, config.engine, config.prompt]):
+        raise RunError(
+            f"the config of {path} reads {', '.join(sorted(found))} from the environment, which only its own training "
+            "does; write the value into its config.yaml to measure or play it"
+        )
 
 
 def make_completer(model: Any, tokenizer: Any, config: Config, plugins: Plugins) -> Completer:

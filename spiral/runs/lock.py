@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import logging
 import os
 import platform
 from collections.abc import Iterator
@@ -13,11 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from spiral.api.errors import RunError
+from spiral.api.text import printable_logger
 
 NAME = ".lock"
 """The file in a run's directory; it stays when the run ends, and says nothing then."""
 
-log = logging.getLogger(__name__)
+log = printable_logger(__name__)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from copy import deepcopy
@@ -14,6 +13,7 @@ from typing import cast
 from spiral.api.errors import RunError
 from spiral.api.games import has_perfect_information
 from spiral.api.records import LEARNER
+from spiral.api.text import printable_logger
 from spiral.api.training import Stateful
 from spiral.config.loading import dump
 from spiral.config.schema import Config
@@ -36,7 +36,7 @@ from spiral.training.recovery import Recovery
 from spiral.training.step import evaluate, play, take_snapshot
 from spiral.training.stopwatch import Stopwatch
 
-log = logging.getLogger(__name__)
+log = printable_logger(__name__)
 
 
 class Training:

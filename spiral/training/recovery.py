@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from spiral.api.errors import RunError
 from spiral.api.records import LEARNER
+from spiral.api.text import printable_logger
 from spiral.policies.pool import snapshot_id
 from spiral.reports.html.document import write_report
 from spiral.runs import checkpoints, snapshots
@@ -18,7 +18,7 @@ from spiral.runs.directory import RunDir, step_of
 from spiral.training.components import Components
 from spiral.training.health.monitor import HealthMonitor
 
-log = logging.getLogger(__name__)
+log = printable_logger(__name__)
 
 
 class Recovery:

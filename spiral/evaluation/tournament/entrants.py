@@ -12,7 +12,7 @@ from spiral.api.records import PolicyId
 from spiral.config.loading import load, parse_plugin
 from spiral.config.schema import Config, PluginConfig
 from spiral.plugins.registry import Plugins, label
-from spiral.policies.loading import PolicyLoader
+from spiral.policies.loading import PolicyLoader, check_reads_nothing
 from spiral.policies.pool import Pool
 from spiral.policies.reference import PolicyRef
 from spiral.runs.directory import RunDir
@@ -141,7 +141,9 @@ def _entrant(word: str, ref: PolicyRef) -> Entrant:
     if ref.kind != "run":
         return Entrant(word, ref, None)
     ref = ref.resolved()
-    return Entrant(f"{ref.path}@{ref.step}", ref, RunDir.open(ref.path)[1])
+    _, config = RunDir.open(ref.path)
+    check_reads_nothing(config, ref.path)
+    return Entrant(f"{ref.path}@{ref.step}", ref, config)
 
 
 def _started(name: str, make: Callable[[], Game]) -> Game:

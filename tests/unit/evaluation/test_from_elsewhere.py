@@ -224,6 +224,23 @@ def test_measuring_makes_only_what_plays(trained, tmp_path, monkeypatch):
     assert watched.made == []
 
 
+def test_nothing_of_the_environment_is_given_to_a_plug_in(trained, tmp_path, monkeypatch):
+    """Of what a run's config reads from the environment, `${oc.env:KEY}`, nothing is given to a plug-in when its policy
+    is measured or played."""
+    monkeypatch.setenv(KEY, "1")
+    path = elsewhere(trained, tmp_path / "x", games=[{"name": "kuhn_poker", "args": {"rounds": f"${{oc.env:{KEY}}}"}}])
+    bound = Plugins.bound
+    monkeypatch.setattr(Plugins, "bound", lambda self, kind, *rest: kind == "bot" and bound(self, kind, *rest))
+    out = ["--run-dir", tmp_path / "br"]
+    for words in (
+        ["eval", path], ["exploitability", path], ["play", path], ["best-response", path, *out],
+        ["tournament", path, "random", "--game", "kuhn_poker", "--out", tmp_path / "cup"],
+    ):  # fmt: skip
+        said = spiral(*words, code=2)
+        assert f"reads ${{oc.env:{KEY}}} from the environment" in said
+        assert "write the value into its config.yaml" in said
+
+
 def test_a_comparison_makes_nothing(trained, tmp_path, monkeypatch):
     """`spiral compare` reads configs and metrics, and makes nothing that they name."""
     path = elsewhere(trained, tmp_path / "x", model={"name": "none"}, evaluate__opponents=[{"policy": "nobody"}])
