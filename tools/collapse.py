@@ -111,7 +111,8 @@ def _table(name: str, curves: dict[str, list[Curve]]) -> str:
         spread = math.sqrt(sum((e - mean) ** 2 for e in ends) / max(1, len(ends) - 1))
         half = Z * spread / math.sqrt(len(SEEDS))
         cells = [f"{e:.3f}" for e in ends] + ["-"] * (len(SEEDS) - len(ends))
-        interval = f"{mean:.3f} +- {half:.3f}" if len(ends) == len(SEEDS) else "-"
+        # Three equal ends say nothing of a fourth, so no interval is shown.
+        interval = f"{mean:.3f} +- {half:.3f}" if len(ends) == len(SEEDS) and len({*cells}) > 1 else "-"
         rows.append(f"| {variant} | " + " | ".join(cells) + f" | {interval} |")
     return "\n".join(rows) + "\n"
 

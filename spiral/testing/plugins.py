@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from spiral.api.policies import is_external, tried_on
+from spiral.plugins.arguments import required_arguments
+from spiral.plugins.kinds import BY_NAME
 from spiral.plugins.registry import Bound, Plugins
 from spiral.testing.bots import check_bot
 from spiral.testing.curricula import check_curriculum
@@ -15,6 +18,7 @@ from spiral.testing.models import check_model
 from spiral.testing.prompts import check_prompt_format, merging_tokenizer
 from spiral.testing.rewards import check_reward
 from spiral.testing.samplers import check_sampler
+from spiral.testing.violations import Notice
 
 Progress = Callable[[str], object]
 """Called with each game that a bot is tried on, before it."""
@@ -31,13 +35,18 @@ def check(
 
     The `CHECKED_KINDS` have a check; of the other kinds only the name and the arguments are checked. A bot is tried on
     the games that its factory names in `tried_on`, or on every installed game but the members of families; an
-    external one, for which a person or another process decides, is not tried. Raises PluginError for a name that is
+    external one, for which a person or another process decides, is not tried, nor is a model that needs an argument
+    (a `Notice`). Raises PluginError for a name that is
     not installed, or that two distributions took.
 
     Example: `assert check(Plugins.installed(), "game", "kuhn_poker") == []`
     """
     factory, args = plugins.find(kind, name).factory, args or {}
     external = is_external(factory)
+    needed = [] if args else required_arguments(factory, BY_NAME[kind].num_core_args)
+    if needed and kind == "model":  # of a folder, say, which only the user has
+        warnings.warn(Notice(f"not tried without arguments; spiral check {name}:{needed[0]}=..."), stacklevel=2)
+        return []
     # What asks a server may need its address; without one there is nothing to say of it.
     if (args or not external) and (problem := plugins.problem(kind, name, args)):
         return [f"it cannot be made{'' if args else ' with its default arguments'}: {problem}"]
