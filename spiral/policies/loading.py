@@ -113,8 +113,8 @@ class PolicyLoader:
 
 
 def check_reads_nothing(config: Config, path: Path) -> None:
-    """Raise RunError for the run at `path`, whose policy is opened to be used, if a plug-in that this makes would be given
-    something of this machine's environment: the run may be another's, and its config may ask for a secret."""
+    """Raise RunError if a plug-in of the run at `path`, whose policy is opened to be used, would be given something of
+    this machine's environment: the run may be another's, and its config may ask for a secret."""
     if found := references([*config.games, config.model, config.engine, config.prompt]):
         raise RunError(
             f"the config of {path} reads {', '.join(sorted(found))} from the environment, which only its own training "
