@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spiral.api.errors import PluginError, SpiralError
-from spiral.api.policies import is_external
 from spiral.commands.output import echo
 
 if TYPE_CHECKING:
@@ -62,9 +61,10 @@ def check(names: tuple[str, ...], everything: bool) -> None:
 
 def _print(row: Registration, args: dict[str, Any], violations: Sequence[str], notices: Sequence[str]) -> None:
     from spiral.plugins.registry import label
+    from spiral.testing.plugins import why_not_tried
 
-    external = is_external(row.factory)
-    verdict = "VIOLATED" if violations else "not tried, it asks a person or another process" if external else "ok"
+    untried = why_not_tried(row.kind, row.name, row.factory, args)
+    verdict = "VIOLATED" if violations else f"not tried, {untried}" if untried else "ok"
     echo(f"{row.kind} {label(row.name, args)} ({row.distribution} {row.version}): {verdict}")
     for violation in violations:
         echo(f"  - {violation}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,7 +17,8 @@ from spiral.testing.models import check_model
 from spiral.testing.prompts import check_prompt_format, merging_tokenizer
 from spiral.testing.rewards import check_reward
 from spiral.testing.samplers import check_sampler
-from spiral.testing.violations import Notice
+
+Factory = Callable[..., Any]
 
 Progress = Callable[[str], object]
 """Called with each game that a bot is tried on, before it."""
@@ -35,25 +35,28 @@ def check(
 
     The `CHECKED_KINDS` have a check; of the other kinds only the name and the arguments are checked. A bot is tried on
     the games that its factory names in `tried_on`, or on every installed game but the members of families; an
-    external one, for which a person or another process decides, is not tried, nor is a model that needs an argument
-    (a `Notice`). Raises PluginError for a name that is
-    not installed, or that two distributions took.
+    external one, for which a person or another process decides, is not tried, nor is a model that needs an argument.
+    Raises PluginError for a name that is not installed, or that two distributions took.
 
     Example: `assert check(Plugins.installed(), "game", "kuhn_poker") == []`
     """
     factory, args = plugins.find(kind, name).factory, args or {}
-    external = is_external(factory)
-    needed = [] if args else required_arguments(factory, BY_NAME[kind].num_core_args)
-    if needed and kind == "model":  # of a folder, say, which only the user has
-        warnings.warn(Notice(f"not tried without arguments; spiral check {name}:{needed[0]}=..."), stacklevel=2)
-        return []
-    # What asks a server may need its address; without one there is nothing to say of it.
-    if (args or not external) and (problem := plugins.problem(kind, name, args)):
+    untried = why_not_tried(kind, name, factory, args)
+    if (args or not untried) and (problem := plugins.problem(kind, name, args)):
         return [f"it cannot be made{'' if args else ' with its default arguments'}: {problem}"]
-    if external or kind not in _CHECKS:
+    if untried or kind not in _CHECKS:
         return []
     made = Bound(factory, **args)
     return _CHECKS[kind](made, plugins, progress)
+
+
+def why_not_tried(kind: str, name: str, factory: Factory, args: Mapping[str, Any]) -> str:
+    """The reason why a plug-in's promises are not tested; empty for one that is tested."""
+    if is_external(factory):
+        return "it asks a person or another process"
+    if kind == "model" and not args and (needed := required_arguments(factory, BY_NAME[kind].num_core_args)):
+        return f"it needs an argument: spiral check {name}:{needed[0]}=..."
+    return ""
 
 
 def _check_bot(made: Bound, plugins: Plugins, progress: Progress | None) -> list[str]:

@@ -210,9 +210,9 @@ def test_a_full_cache_is_a_warning(tmp_path, full_disk, caplog):
 
 def test_a_table_that_does_not_fit_is_one_sentence(tmp_path, full_disk, monkeypatch):
     """`--policy-out`, by the command."""
-    monkeypatch.setattr("spiral.training.session.Run.__init__", lambda self, path: None)
-    monkeypatch.setattr("spiral.training.session.Run.exploitability", lambda self, game, samples: {"table": {}})
-    result = CliRunner().invoke(main, ["exploitability", "run", "--policy-out", str(tmp_path / "p.json"), "--json"])
+    monkeypatch.setattr("spiral.training.session.Policy.exploitability", lambda self, game, samples: {"table": {}})
+    words = ["exploitability", "random", "--game", "kuhn_poker", "--policy-out", str(tmp_path / "p.json"), "--json"]
+    result = CliRunner().invoke(main, words)
     assert result.exit_code == 2
     assert "p.json cannot be written: no space is left" in result.output
 

@@ -13,9 +13,14 @@ from spiral.testing import CHECKED_KINDS, check
 
 PLUGINS = Plugins.installed()
 CHECKED = [r for r in PLUGINS.registrations() if r.kind in CHECKED_KINDS and not r.members]
+SLOW = ("openspiel_mcts",)
+"""A hundred simulations a move, tried on every game that OpenSpiel has by a name: minutes."""
 
 
-@pytest.mark.parametrize("plugin", CHECKED, ids=lambda r: f"{r.kind}-{r.name}")
+@pytest.mark.parametrize(
+    "plugin",
+    [pytest.param(r, id=f"{r.kind}-{r.name}", marks=[pytest.mark.slow] if r.name in SLOW else []) for r in CHECKED],
+)
 def test_everything_installed_is_without_violations(plugin):
     assert check(PLUGINS, plugin.kind, plugin.name) == []
 
