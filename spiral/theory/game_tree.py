@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 import copy
-import logging
 import random
 from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
 from spiral.api.errors import SpiralError
 from spiral.api.games import Enumerable, Game, IllegalMove, has_perfect_information
+from spiral.api.text import printable_logger
 
-logger = logging.getLogger(__name__)
+logger = printable_logger(__name__)
 
 TOLERANCE = 1e-6
 """How far from 1 a sum of probabilities may be."""
