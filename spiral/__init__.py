@@ -19,6 +19,7 @@ from spiral.api.games import (
     worst_return,
 )
 from spiral.api.hooks import Register, hookimpl
+from spiral.api.person import ask_person, wrapped
 from spiral.api.policies import Bot, OpponentSampler, PoolView, Rating, ResultsView, Unavailable
 from spiral.api.records import (
     LEARNER,
@@ -32,6 +33,7 @@ from spiral.api.records import (
     VoidedGame,
     outcome,
 )
+from spiral.api.text import printable
 from spiral.api.training import (
     AdvantageEstimator,
     Engine,
@@ -91,6 +93,7 @@ __all__ = [
     "Turn",
     "Unavailable",
     "VoidedGame",
+    "ask_person",
     "build",
     "configure",
     "has_perfect_information",
@@ -100,10 +103,12 @@ __all__ = [
     "load",
     "outcome",
     "pack",
+    "printable",
     "random_legal_move",
     "train",
     "try_move",
     "worst_return",
+    "wrapped",
 ]
 
 

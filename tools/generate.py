@@ -52,6 +52,10 @@ replaced as a whole; `games.0.weight=2` changes one entry. The arguments of a pl
 [plug-ins](plugins.md) has the names and arguments of the first-party ones. All errors are reported together, before a
 model loads, with exit code 2.
 
+`${oc.env:KEY}` in an argument of a plug-in, or in the text that names a policy, is given to the plug-in as the
+environment has it, and stays a reference in all that a run writes: config.yaml, the report, trackers, names in metrics.
+A resumed run reads the environment again. Elsewhere, as in `steps`, it is read once, and the run keeps the value.
+
 The demo's defaults:
 
 ```yaml
@@ -66,8 +70,8 @@ implementation may leave arguments out. The Protocols that factories must satisf
 
 `register(name, factory)` is called once for each plug-in; `register(name, factory, members)` once for a family, such as
 all games of another library. Arguments from the config are bound against the factory's signature and checked before a
-model loads. A name that is taken raises an error that names both distributions. With `SPIRAL_PLUGINS=a,b` in the
-environment only the distributions a and b are loaded.
+model loads. A name that two distributions take is an error, naming both, for who asks for it. With `SPIRAL_PLUGINS=a,b`
+in the environment only the distributions a and b are loaded.
 """
 
 CLI_INTRO = """# Command line

@@ -106,10 +106,12 @@ games:
   - {name: textarena/LiarsDice-v0, args: {players: 3, max_turns: 80, env_args: {num_dice: 2}}}
 ```
 
-**What players see.** `style: transcript` (the default) is the prompt and everything since, as TextArena's own default
-wrappers show it. `style: messages` shows only the latest board, at the end. `style: board` shows the player's number
-and the latest board and nothing else, for tiny models; without a board it is `messages`. Some environments put into
-their boards less than a player needs (a poker hand may come as a message): read a few observations first.
+**What players see.** `style: messages` (the default) is the prompt and everything since, but of the boards only the
+latest, at the end. `style: transcript` repeats every board, as TextArena's own default wrappers show it: take it for
+figures to be compared with those of others. `style: board` shows the player's number and the latest board and nothing
+else, for tiny models; without a board it is `messages`. Some environments put into their boards less than a player
+needs (a poker hand may come as a message): read a few observations first. A run is refused at its start where random
+games outgrow the model's context or `rollout.max_new_tokens`; the message says what would fit.
 
 **Moves** are plain text: `4` stands for the `[4]` that most environments want, and `[4]` is read alike. Where moves are
 listed, upper and lower case and commas do not matter, and the list is the law: moves that upstream leaves unbounded

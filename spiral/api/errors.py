@@ -2,7 +2,9 @@
 
 
 class SpiralError(Exception):
-    """A fault of the user's input or set-up. The command line prints it without a traceback and exits 2."""
+    """A fault of the user's input or set-up. The command line prints it without a traceback and exits `exit_code`."""
+
+    exit_code = 2
 
 
 class PluginError(SpiralError):
@@ -15,6 +17,14 @@ class ConfigError(SpiralError):
 
 class RunError(SpiralError):
     """A run directory is missing, half written, or belongs to something else; or a run cannot go on."""
+
+
+class Stopped(SpiralError):
+    """A run was stopped by a signal; `exit_code` is 128 and the signal's number, as in shells."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
 
 
 class PromptTooLong(SpiralError):

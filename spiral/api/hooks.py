@@ -15,7 +15,7 @@ hookimpl = pluggy.HookimplMarker("spiral")
 
 
 class Register(Protocol):
-    """register(name, factory). A name that is taken raises PluginError and names both distributions."""
+    """register(name, factory). A name that two distributions take is an error, naming both, for who asks for it."""
 
     def __call__(
         self, name: str, factory: Callable[..., Any], members: Callable[[], Iterable[str]] | None = None
@@ -79,8 +79,13 @@ def run_started(config: Mapping[str, Any], run_dir: Path) -> None:
 
 
 @hookspec
+def measure_step(step: int, metrics: Mapping[str, float], episodes: Sequence[Episode]) -> Mapping[str, float] | None:
+    """Metrics of a plug-in's own, under names that `metrics` does not have: written, drawn and logged as all others."""
+
+
+@hookspec
 def step_finished(step: int, metrics: Mapping[str, float], episodes: Sequence[Episode]) -> None:
-    """One step of training is done; `metrics` holds everything the step reported."""
+    """One step of training is done; `metrics` holds everything that was measured, and cannot be changed."""
 
 
 @hookspec

@@ -37,9 +37,10 @@ class Bot(Protocol):
     """
 
     def choose(self, game: Game, player: int, rng: random.Random) -> str:
-        """The move to make for `player`, whose turn it is.
+        """A legal move for `player`, whose turn it is; of an external bot, any text.
 
         Raises SpiralError for a game it cannot play, Unavailable when the remote model or person does not answer.
+        Whatever else it raises or gives is the bot's own fault: it voids the match, and in a tournament loses it.
         """
 
 

@@ -112,6 +112,9 @@ class Episode:
     ending: Ending
     offender: int | None = None
     """The player whose illegal move ended the game."""
+    fault: str = ""
+    """Where the offender is a bot that broke its contract: how, such as `changed game`. Never in training, which voids
+    such games."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +126,8 @@ class VoidedGame:
     moves: tuple[str, ...]
     reason: str
     cause: str = "game"
-    """`game` if the game itself misbehaved, `too many turns` for one that was cut, else how a policy failed, such as
-    `timeout`."""
+    """`game` if the game itself misbehaved, `too many turns` for one that was cut, how a policy failed, such as
+    `timeout`, or a bot and its fault, such as `bot:mine: illegal move`."""
 
 
 def outcome(own: float, other: float) -> float:

@@ -124,8 +124,9 @@ def check_room(engine: object, num_prompt_tokens: int, num_reply_tokens: int) ->
         room = max(0, context - num_prompt_tokens)
         raise PromptTooLong(
             f"a prompt of {num_prompt_tokens} tokens leaves room for a reply of {room} in the model's context of "
-            f"{context}, and {num_reply_tokens} may be asked for; take a longer context (model.args.context), a "
-            "smaller rollout.max_new_tokens, or a game or prompt format with shorter text"
+            f"{context}, and {num_reply_tokens} may be asked for; take a longer context (model.args.context, "
+            f"{num_prompt_tokens + num_reply_tokens} at least), a shorter text (of a game with a style, such as "
+            "style=board, or another prompt format), or a smaller rollout.max_new_tokens"
         )
 
 

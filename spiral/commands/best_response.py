@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import click
 
-from spiral.api.errors import SpiralError
+from spiral.api.errors import Stopped
 from spiral.commands.options import AS_JSON, GAME
 from spiral.commands.output import echo
 
@@ -51,9 +52,9 @@ def best_response(
         Target.in_config(config).check_resumed(run, game, config)
         check(config, plugins)
     else:
-        config, problems = configure(Target.of(run), game, words)
+        config, problems = configure(Target.of(run), game, words, plugins)
         check(config, plugins, problems)
-        kept = launch.new_run(run_dir, config, plugins, "best-response-")
+        kept = launch.new_run(run_dir, config, "best-response-")
     out = sys.stderr if as_json else sys.stdout
     launch.run_training(config, kept, plugins, resume, f"best-response {run}", out)
     if launch.rank() > 0:
@@ -62,7 +63,7 @@ def best_response(
         record = measure(kept.path, num_games)
     except KeyboardInterrupt:
         command = f"spiral best-response {run} --run-dir {kept.path} --resume"
-        raise SpiralError(f"stopped; measure with: {command}") from None
+        raise Stopped(f"stopped; measure with: {command}", signal.SIGINT) from None
     if as_json:
         echo(json.dumps(record, indent=2))
         return
@@ -76,13 +77,13 @@ def _bound(record: dict[str, Any]) -> Iterator[str]:
     for row in record["players"]:
         yield (
             f"  player {row['player']}: the best response (step {row['checkpoint']}) gets "
-            f"{row['mean_return']:+.4f} +- {row['return_error']:.4f}, the frozen policy there "
-            f"{row['frozen_return']:+.4f}; gain {row['gain']:+.4f} +- {row['gain_error']:.4f}  "
+            f"{row['mean_return']:+.4f} [{row['return_low']:+.4f}, {row['return_high']:+.4f}], the frozen policy there "
+            f"{row['frozen_return']:+.4f}; gain {row['gain']:+.4f} [{row['gain_low']:+.4f}, {row['gain_high']:+.4f}]  "
             f"({record['games']} games)"
         )
     yield f"  NashConv is at least {record['lower_95']:.4f} (95% confidence; estimate {record['bound']:.4f})"
     if record["lower_95_any_returns"] is not None:
-        yield f"  without the normal approximation: at least {record['lower_95_any_returns']:.4f}"
+        yield f"  for any distribution of returns: at least {record['lower_95_any_returns']:.4f}"
     if record["lower_95"] <= 0:
         yield "  that proves nothing, since NashConv is never below 0: train longer, or play more --games"
     if record["exact"] is not None:

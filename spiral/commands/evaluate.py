@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import Any
 
 import click
 
-from spiral.commands.options import AS_JSON, GAME
+from spiral.commands.options import AS_JSON, GAME, POLICY
 from spiral.commands.output import echo
 
 
-@click.command("eval", short_help="Play matches against bots, with 95% intervals.")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.command("eval", short_help="Play matches against other policies, with 95% intervals.")
+@POLICY
 @GAME
 @click.option(
     "--opponent",
     "opponents",
     multiple=True,
-    metavar="BOT",
-    help="A bot, NAME or NAME:key=value; may be repeated.  [default: the run's]",
+    metavar="POLICY",
+    help="Another policy; may be repeated.  [default: the bots that the run's config names]",
 )
 @click.option(
     "--games", "num_games", type=click.IntRange(min=1), default=500, show_default=True, help="Games as each player."
 )
 @AS_JSON
-def evaluate(run: Path, game: str | None, opponents: tuple[str, ...], num_games: int, as_json: bool) -> None:
-    """Play matches against bots: results as each player, with 95% intervals."""
-    from spiral.training.session import Run
+def evaluate(policy: str, game: str | None, opponents: tuple[str, ...], num_games: int, as_json: bool) -> None:
+    """Play matches against other policies: results as each player, with 95% intervals.
 
-    rows = Run(run).evaluate(*opponents, game=game, matches=num_games)
+    A POLICY is a run (runs/a, runs/a@300), a bot (random, NAME:key=value) or a saved model (model:PATH).
+    """
+    from spiral.training.session import Policy
+
+    rows = Policy.named(policy, game).evaluate(*opponents, game=game, matches=num_games)
     if as_json:
         echo(json.dumps(rows, indent=2))
         return
@@ -42,6 +45,14 @@ def evaluate(run: Path, game: str | None, opponents: tuple[str, ...], num_games:
         )
         echo(
             f"{row['game']}{against}: {wins if against else ''}"
-            f"return {row['mean_return']:+.3f} +- {row['return_error']:.3f}  "
-            f"illegal {row['illegal']:.3f}  cut {row['cut']:.3f}  ({row['games']} games)"
+            f"return {row['mean_return']:+.3f} [{row['return_low']:+.3f}, {row['return_high']:+.3f}]  "
+            f"illegal {row['illegal']:.3f}  "
+            + (f"opponent illegal {row['opponent_illegal']:.3f}  " if against else "")
+            + f"cut {row['cut']:.3f}  ({row['games']} games{_voided(row)})"
         )
+
+
+def _voided(row: dict[str, Any]) -> str:
+    """What to say of the games that were voided and replaced; nothing of none."""
+    causes = ", ".join(f"{times} by {cause}" for cause, times in row["voided"].items())
+    return f"; voided and replaced: {causes}" if causes else ""

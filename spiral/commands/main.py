@@ -1,4 +1,5 @@
-"""The command line: exit code 0 when done, 2 for the user's mistake in one sentence, 1 for a bug with its traceback.
+"""The command line: exit code 0 when done, 2 for the user's mistake in one sentence, 1 for a bug with its traceback,
+130 or 143 when a signal stopped it.
 
 Heavy imports wait inside the commands, so that `--help` and every complaint about a config are instant.
 """
@@ -6,6 +7,7 @@ Heavy imports wait inside the commands, so that `--help` and every complaint abo
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 import click
@@ -25,7 +27,7 @@ from spiral.commands.train import train
 
 
 class _Group(click.Group):
-    """Turns SpiralError into a sentence and exit code 2."""
+    """Turns SpiralError into a sentence and its exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -33,7 +35,10 @@ class _Group(click.Group):
         except SpiralError as error:
             for line in str(error).splitlines():
                 echo(f"spiral: {line}", err=True)
-            ctx.exit(2)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            echo("spiral: stopped", err=True)
+            ctx.exit(128 + signal.SIGINT)
 
 
 @click.group(

@@ -1,8 +1,12 @@
-"""Options that several commands take."""
+"""Arguments and options that several commands take."""
 
 from __future__ import annotations
 
 import click
 
-GAME = click.option("--game", metavar="G", help="A game of the run; not needed if it has one only.")
+POLICY = click.argument("policy", metavar="POLICY")
+"""Read by `spiral.training.session.Policy.named`."""
+GAME = click.option(
+    "--game", metavar="G", help="One of the run's games, if it has several; any game for a model or bot."
+)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -1,9 +1,11 @@
-"""Text for the terminal: what its encoding does not have is escaped, so that no text ends a command."""
+"""Text for the terminal: what it cannot show, or would obey, is escaped, so that no text ends or forges an output."""
 
 from __future__ import annotations
 
 import io
 import sys
+
+from spiral.api.text import printable
 
 
 def escape_what_cannot_be_encoded() -> None:
@@ -15,5 +17,5 @@ def escape_what_cannot_be_encoded() -> None:
 
 
 def echo(text: str = "", err: bool = False) -> None:
-    """Print a line at once. Not `click.echo`, which writes UTF-8 to a terminal that asks for ASCII."""
-    print(text, file=sys.stderr if err else sys.stdout, flush=True)
+    """Print a text at once. Not `click.echo`, which writes UTF-8 to a terminal that asks for ASCII."""
+    print(printable(text), file=sys.stderr if err else sys.stdout, flush=True)

@@ -34,6 +34,7 @@ def plugins(name: str | None, as_json: bool) -> None:
         families = ", ".join(r.name for r in found.registrations() if r.members) or "none"
         raise SpiralError(
             f"nothing installed is called {name}; families are: {families}; or list everything without a name"
+            f"{found.failures()}"
         )
     if as_json:
         rows = [
@@ -43,8 +44,8 @@ def plugins(name: str | None, as_json: bool) -> None:
         echo(json.dumps({"plugins": rows, "failed": [asdict(f) for f in found.failed]}, indent=2))
         return
     _print_plugins(listed, asked=name is not None)
-    for f in found.failed:
-        echo(f"failed: {f.distribution} {f.version} ({f.value}): {f.reason}", err=True)
+    for sentence in (*found.clashes(), *found.not_loaded()):
+        echo(f"failed: {sentence}", err=True)
 
 
 def _print_plugins(listed: Sequence[Registration], asked: bool) -> None:

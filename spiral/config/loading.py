@@ -26,6 +26,11 @@ from spiral.config.validation import validate
 DEFAULTS = Path(__file__).with_name("defaults.yaml")
 """The one file of the core that names first-party plug-ins: the demo that `spiral train` runs by itself."""
 
+_KEEP = ("args", "policy")
+"""Keys of named entries whose references to the environment are resolved in use: where secrets stand."""
+_BETWEEN_ARGUMENTS = re.compile(r",(?=[A-Za-z_][\w.]*=)" + r'(?=(?:[^"\\]|\\.|"(?:[^"\\]|\\.)*")*$)', re.S)
+"""A comma before `key=` and outside of double quotes: a value may hold commas."""
+
 Override = str | Mapping[str, Any]
 """`key=value` as the command line writes it, or keys and values, nested or dotted."""
 
@@ -49,7 +54,11 @@ def read(path: Path | None = None, overrides: Sequence[Override] = ()) -> tuple[
     for override in overrides:
         tree = _merge(tree, _override(override, problems))
     _fill(node, Config, tree, "", problems)
-    config = OmegaConf.to_object(node)
+    try:
+        config = OmegaConf.to_object(node)
+    except OmegaConfBaseException as error:  # a reference to a key that is not there, or that does not fit
+        problems.append(f"{error.full_key} cannot be resolved: {str(error).splitlines()[0]}")
+        return read(overrides=[])[0], problems
     assert isinstance(config, Config)
     return config, problems + validate(config)
 
@@ -60,9 +69,11 @@ def dump(config: Config) -> str:
 
 
 def parse_plugin(text: str) -> PluginConfig:
-    """`name` or `name:key=value,key=value`, as the command line writes a bot."""
+    """`name` or `name:key=value,key=value`, as the command line writes a bot or a game, or its label, `name(...)`."""
     name, _, rest = text.partition(":")
-    parts = [part for part in re.split(r",(?=[A-Za-z_][\w.]*=)", rest) if part]  # a value may hold commas
+    if as_label := re.fullmatch(r"([^(:]+)\((.*)\)", text, re.S):
+        name, rest = as_label.groups()
+    parts = [part for part in _BETWEEN_ARGUMENTS.split(rest) if part]
     try:
         args = OmegaConf.to_container(OmegaConf.from_dotlist(parts))
     except (OmegaConfBaseException, YAMLError, UnicodeError) as error:
@@ -72,9 +83,82 @@ def parse_plugin(text: str) -> PluginConfig:
     return PluginConfig(name, {str(key): value for key, value in args.items()})
 
 
+class FromEnvironment(str):
+    """A text that was read from the environment; what shows or keeps it shows the reference instead."""
+
+    reference: str
+
+    def __new__(cls, value: str, reference: str) -> FromEnvironment:
+        text = super().__new__(cls, value)
+        text.reference = reference
+        return text
+
+    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]  # for copies: what holds it may be copied
+        return str(self), self.reference
+
+    def __repr__(self) -> str:
+        return repr(self.reference)
+
+
+def resolved(value: Any) -> Any:
+    """`value` with each reference to the environment, `${oc.env:KEY}`, replaced by what stands there now, a text as
+    FromEnvironment. Raises ConfigError for one that is not set."""
+    if isinstance(value, Mapping):
+        return {key: resolved(inside) for key, inside in value.items()}
+    if isinstance(value, list | tuple):
+        return [resolved(inside) for inside in value]
+    if not _is_reference(value):
+        return value
+    try:
+        found = OmegaConf.create({"value": value})["value"]
+    except OmegaConfBaseException as error:
+        reason, advice = str(error).splitlines()[0], "set the variable, or write ${oc.env:KEY,DEFAULT}"
+        raise ConfigError(f"{value} cannot be resolved ({reason}); {advice}") from error
+    return FromEnvironment(found, value) if isinstance(found, str) else found
+
+
+def references(value: Any) -> set[str]:
+    """The references to the environment in nested mappings and lists, and in the plug-ins of a config."""
+    if isinstance(value, PluginConfig):
+        return references(value.args)
+    if isinstance(value, Mapping):
+        return set().union(*map(references, value.values()))
+    if isinstance(value, list | tuple):
+        return set().union(*map(references, value))
+    return {value} if _is_reference(value) else set()
+
+
+def as_written(value: Any) -> Any:
+    """What `resolved` was given, from what it gave."""
+    if isinstance(value, Mapping):
+        return {key: as_written(inside) for key, inside in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_written(inside) for inside in value]
+    return value.reference if isinstance(value, FromEnvironment) else value
+
+
+def _plain(value: Any) -> Any:
+    """`value`, which may be a FromEnvironment, as OmegaConf takes it."""
+    return str(value) if isinstance(value, FromEnvironment) else value
+
+
+def _is_reference(value: Any) -> bool:
+    return isinstance(value, str) and "${oc.env:" in value
+
+
+def _literal(value: Any) -> Any:
+    """`value` with its references written so that OmegaConf leaves them alone."""
+    if isinstance(value, Mapping):
+        return {key: _literal(inside) for key, inside in value.items()}
+    if isinstance(value, list | tuple):
+        return [_literal(inside) for inside in value]
+    return value.replace("${", r"\${") if _is_reference(value) else value
+
+
 def _read(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
-        tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        raw = OmegaConf.to_container(OmegaConf.load(path))  # references to the environment are resolved in use
+        tree = OmegaConf.to_container(OmegaConf.create(_literal(raw)), resolve=True)
     except OSError as error:
         problems.append(f"config {path} cannot be read ({error.strerror}); give the path of a YAML file")
         return {}
@@ -204,8 +288,8 @@ def _fill(node: Any, schema: type, tree: Mapping[str, Any], prefix: str, problem
                 if entry is not None and value is not None:
                     node[key] = _entries(value, entry)
                 else:
-                    OmegaConf.update(node, key, value)
-        except (OmegaConfBaseException, ValueError, TypeError) as error:
+                    OmegaConf.update(node, key, _plain(resolved(value)))
+        except (ConfigError, OmegaConfBaseException, ValueError, TypeError) as error:
             problems.append(f"{path} is {value!r}: {str(error).splitlines()[0]}")
 
 
@@ -213,8 +297,13 @@ def _entries(value: Any, entry: type) -> Any:
     """Plain mappings as typed nodes, so that a wrong key inside one is found here."""
     schema = OmegaConf.structured(entry)
     if not isinstance(value, list):
-        return OmegaConf.merge(schema, _checked(value, entry))
-    return [OmegaConf.merge(schema, _checked(_named(item, entry), entry)) for item in value]
+        return OmegaConf.merge(schema, _kept(_checked(value, entry)))
+    return [OmegaConf.merge(schema, _kept(_checked(_named(item, entry), entry))) for item in value]
+
+
+def _kept(item: Mapping[str, Any]) -> dict[str, Any]:
+    """A named entry, in which arguments keep their references to the environment: a secret there is never written."""
+    return {key: _literal(value) if key in _KEEP else _plain(resolved(value)) for key, value in item.items()}
 
 
 def _checked(item: Any, entry: type) -> Any:

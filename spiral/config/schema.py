@@ -140,8 +140,8 @@ class WarmStartConfig:
     """Examples an update."""
     lr: float = 2e-3
     """Learning rate, linear to 0 over `max_steps`."""
-    legal: float = 0.98
-    """Stop when this share of sampled replies is legal on fresh states."""
+    legal: float = 0.95
+    """Stop when this share of the games of random play would end without an illegal reply, on fresh ones."""
     check_every: int = 25
     """Updates between two such checks."""
     dropout: tuple[tuple[float, float], ...] = ()
@@ -243,5 +243,6 @@ FIXED_IN_A_RUN = (
     "rewards",
     "advantage",
     "seed",
+    "warm_start",
 )
-"""Keys that a resumed run cannot change: its checkpoints would belong to something else."""
+"""Keys that a resumed run cannot change: its checkpoints would belong to something else, or the time for it is over."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from functools import reduce
 from typing import Any
 
@@ -24,8 +24,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
         math.inf,
         "rollout.retries rollout.max_voided pool.every health.max_rollbacks evaluate.every warm_start.max_steps "
         "checkpoint.keep checkpoint.episodes learner.warmup_steps learner.kl learner.anchor learner.weight_decay "
-        "learner.ema_power "
-        "learner.clip",
+        "learner.ema_power learner.clip",
     ),
     "positive": (
         1e-300,
@@ -35,7 +34,6 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     ),
     "from 0 to 1": (0, 1, "learner.lr_end learner.kl_end learner.anchor_end warm_start.legal health.fallback_share"),
     "at least 0 and below 1": (0, 1 - 1e-12, "learner.ema learner.reference_ema"),
-    "a finite number": (-1e300, 1e300, "learner.entropy"),
 }
 """What a value must be -> (lowest, highest, the keys it is asked of)."""
 
@@ -44,10 +42,15 @@ def validate(config: Config) -> list[str]:
     """Values of the right type that would train something else than asked, a sentence each."""
     c = config
     problems = [
+        f"{key} is {number}, and must be a finite number"
+        for key, number in _numbers("", c)
+        if not math.isfinite(number)
+    ]
+    problems += [
         f"{key} is {value}, and must be {rule}"
         for rule, (low, high, keys) in _RANGES.items()
         for key in keys.split()
-        if (value := _value(c, key)) is not None and not low <= value <= high  # so that nan is caught
+        if (value := _value(c, key)) is not None and (value < low or value > high)
     ]
     problems += [
         f"{key} is {text!r}, which is no UTF-8 text and could not be kept in a config; rename what it names, or set "
@@ -57,11 +60,11 @@ def validate(config: Config) -> list[str]:
     ]
     if not c.games:
         problems.append("games is empty; name at least one, such as games=kuhn_poker")
-    problems += [f"games: weight of {g.name} is {g.weight}, and must be positive" for g in c.games if not g.weight > 0]
+    problems += [f"games: weight of {g.name} is {g.weight}, and must be positive" for g in c.games if g.weight <= 0]
     problems += [
         f"warm_start.dropout has a rate of {rate}, and must be at least 0 and below 1"
         for _, rate in c.warm_start.dropout
-        if not 0 <= rate < 1
+        if rate < 0 or rate >= 1
     ]
     if (c.health.action == "rollback") != (c.health.fallback is not None):
         problems.append(
@@ -88,6 +91,19 @@ def validate(config: Config) -> list[str]:
 
 def _value(config: Config, key: str) -> Any:
     return reduce(getattr, key.split("."), config)
+
+
+def _numbers(key: str, value: Any) -> Iterator[tuple[str, float]]:
+    """Every real number of the schema, with its key; what a plug-in takes as an argument is its own affair."""
+    if is_dataclass(value):
+        for field in fields(value):
+            if field.name != "args":
+                yield from _numbers(f"{key}.{field.name}".lstrip("."), getattr(value, field.name))
+    elif isinstance(value, list | tuple):
+        for place, inside in enumerate(value):
+            yield from _numbers(f"{key}.{place}", inside)
+    elif isinstance(value, float):
+        yield key, value
 
 
 def _texts(key: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -3,66 +3,52 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 from spiral.api.errors import SpiralError
 from spiral.api.games import Game, IllegalMove
-from spiral.engines.waiting import Deadline, completions
+from spiral.api.person import Ask, Show, ask_person, wrapped
 from spiral.evaluation.loaded_policy import LoadedPolicy
-from spiral.policies.pool import AVERAGED
 from spiral.seeds import child
-
-Show = Callable[[str], object]
-Ask = Callable[[], str]
-"""The person's next line. Raises EOFError when there is none."""
 
 
 def play_against(policy: LoadedPolicy, game: str | None, player: int, seed: int, show: Show, ask: Ask) -> list[float]:
     """The returns of one match; the person is `player`, the policy every other player. Raises SpiralError."""
     name = policy.game(game)
-    match = policy.setup.games[name]()
+    match = policy.players.games[name]()
     if not 0 <= player < match.num_players:
         raise SpiralError(f"{name} has players 0 to {match.num_players - 1}, not {player}")
     match.reset(random.Random(seed))
     if match.rules:
-        show(match.rules + "\n")
+        show(wrapped(match.rules) + "\n")
     turn = 0
     while (mover := match.current_player()) is not None:
         if mover == player:
-            _ask_person(match, player, show, ask)
+            try:
+                match.play(ask_person(match, player, show, ask))
+            except EOFError:
+                raise SpiralError("the input ended and the match is not over; the seed plays it again") from None
         elif not _ask_policy(policy, match, mover, child(seed, turn), show):
             return []
         turn += 1
     returns = match.returns()
-    show(f"\n{match.observe(player)}\nover: you get {returns[player]:+g}   (seed {seed})")
+    show(f"\n{wrapped(match.observe(player))}\nover: you get {returns[player]:+g}   (seed {seed})")
     return returns
 
 
-def _ask_person(match: Game, player: int, show: Show, ask: Ask) -> None:
-    moves = match.legal_moves()
-    show(f"\n{match.observe(player)}" + (f"\nmoves: {', '.join(moves)}" if moves else ""))
-    while True:
-        try:
-            return match.play(ask().strip())
-        except IllegalMove as error:
-            show(f"not legal: {error}")
-        except EOFError:
-            raise SpiralError("the input ended and the match is not over; the seed plays it again") from None
-
-
 def _ask_policy(policy: LoadedPolicy, match: Game, mover: int, seed: int, show: Show) -> bool:
-    """Let the policy move; False if its reply was no legal move, which ends the match."""
-    completer, deadline_s = policy.setup.completer, policy.config.rollout.deadline_s
-    completer.engine.submit(completer.request(0, AVERAGED, match.rules, match.observe(mover), seed))
-    (completion,) = completions(completer.engine, 1, Deadline(deadline_s, "raise rollout.deadline_s"))
-    move = completer.read(completion)
-    try:
-        if move is None:
-            raise IllegalMove("it wrote no move")
-        match.play(move)
-    except IllegalMove as error:
-        text = policy.setup.tokenizer.decode(list(completion.ids))
-        show(f"player {mover} wrote {text!r}, which is not legal ({error}); you win by forfeit")
-        return False
-    show(f"player {mover}: {move}")
-    return True
+    """Let the policy move; False if, as often as `rollout.retries` lets it be asked again, its move was not legal,
+    which ends the match."""
+    left = policy.config.rollout.retries
+    for attempt in range(left + 1):
+        move, wrote = policy.move(match, mover, child(seed, attempt))
+        try:
+            if move is None:
+                raise IllegalMove("it wrote no move")
+            match.play(move)
+        except IllegalMove as error:
+            then = "it is asked again" if attempt < left else "you win by forfeit"
+            show(wrapped(f"player {mover} wrote {wrote!r}, which is not legal ({error}); {then}"))
+        else:
+            show(wrapped(f"player {mover}: {move}"))
+            return True
+    return False

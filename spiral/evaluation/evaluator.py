@@ -64,7 +64,10 @@ class Evaluator:
                         name("win_low"): low,
                         name("win_high"): high,
                         name("return"): result.mean_return,
+                        name("illegal"): result.illegal / result.games,
+                        name("opponent_illegal"): result.opponents_illegal / result.games,
                         name("cut"): result.cut / result.games,
+                        name("voided"): float(sum(result.voided.values())),
                     }
         return metrics
 
@@ -73,7 +76,9 @@ class Evaluator:
         name = functools.partial(metric_names.of_game, "eval", game)
         return {
             name("return"): result.mean_return,
-            name("return_low"): result.mean_return - result.return_error,
-            name("return_high"): result.mean_return + result.return_error,
+            name("return_low"): result.return_low,
+            name("return_high"): result.return_high,
+            name("illegal"): result.illegal / result.games,
             name("cut"): result.cut / result.games,
+            name("voided"): float(sum(result.voided.values())),
         }

@@ -6,6 +6,8 @@ Training itself is an ordinary run, so that it resumes, reports and is measured 
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,15 +16,16 @@ from typing import Any
 import yaml
 
 from spiral.api.errors import RunError, SpiralError
-from spiral.api.games import Game, is_zero_sum, worst_return
+from spiral.api.games import Game
 from spiral.api.records import Ending, Episode
 from spiral.config.loading import read
 from spiral.config.schema import Config
 from spiral.evaluation.loaded_policy import LoadedPolicy, game_label
 from spiral.evaluation.lower_bound import FrozenOpponents, LowerBound
-from spiral.evaluation.matches import MatchRunner
+from spiral.evaluation.matches import MatchRunner, return_bounds
 from spiral.evaluation.measurements import exact_row
-from spiral.plugins.registry import label
+from spiral.plugins.registry import Plugins, label
+from spiral.policies.loading import check_reads_nothing, names_path
 from spiral.policies.reference import PolicyRef
 from spiral.runs.directory import RunDir, step_of
 from spiral.theory.game_tree import GameTree
@@ -48,7 +51,7 @@ class Target:
     @classmethod
     def of(cls, text: str) -> Target:
         """`RUN`, its newest checkpoint, or `RUN@STEP`. Raises RunError if there is none."""
-        return cls._from(PolicyRef.run(text).resolved())
+        return cls._from(_named_run(text).resolved())
 
     @classmethod
     def in_config(cls, config: Config) -> Target:
@@ -66,7 +69,7 @@ class Target:
     def check_resumed(self, asked: str, game: str | None, config: Config) -> None:
         """Raise RunError if the run that is resumed is trained against another policy than `asked`, or another game."""
         (trained_on,) = (label(g.name, g.args) for g in config.games)
-        ref = PolicyRef.run(asked)
+        ref = _named_run(asked)
         if ref.path.resolve() != self.run.resolve() or ref.step not in (None, self.step):
             raise RunError(
                 f"--resume continues the best response to {self.run}@{self.step}, not to {asked}; give that one"
@@ -80,9 +83,21 @@ class Target:
         return str(PolicyRef("run", path=self.run, step=self.step))
 
 
-def configure(target: Target, game: str | None, overrides: Sequence[str]) -> tuple[Config, list[str]]:
-    """A best response's config and its problems: the run's own, `best_response.yaml` over it, `overrides` over both."""
+def _named_run(text: str) -> PolicyRef:
+    ref = PolicyRef.of_command_line(text)
+    if ref.kind == "model":
+        raise RunError(f"{text} is a saved model; spiral best-response takes games and prompt from a run, so name one")
+    return PolicyRef.run(text) if ref.kind == "bot" else ref  # says why it is no run
+
+
+def configure(target: Target, game: str | None, overrides: Sequence[str], plugins: Plugins) -> tuple[Config, list[str]]:
+    """A best response's config and its problems: the run's own, `best_response.yaml` over it, `overrides` over both.
+
+    What the run's config names outside of the run is used if an override names it: `best_response.yaml` takes out its
+    loggers and opponents, and a path to a pretrained model is a problem.
+    """
     _, run_config = RunDir.open(target.run)
+    check_reads_nothing(run_config, target.run)
     games = {label(g.name, g.args): g for g in run_config.games}
     chosen = asdict(games[game_label(list(games), game)]) | {"weight": 1.0}
     layers = {**yaml.safe_load(OVERLAY.read_text(encoding="utf-8")), "games": [chosen]}
@@ -95,6 +110,9 @@ def configure(target: Target, game: str | None, overrides: Sequence[str]) -> tup
         changed.append("rollout.illegal")
     if changed:
         problems.append(f"spiral best-response sets {', '.join(changed)} itself; omit that, or use spiral train")
+    if not any(re.match(r"model[.=]", word) for word in overrides) and names_path(config.model, plugins):
+        word = shlex.quote(f"model.args.path={config.model.args['path']}")
+        problems.append(f"only the config of {target.run} names the model to start from; to use it, add {word}")
     return config, problems
 
 
@@ -120,7 +138,7 @@ def measure(run_dir: Path, num_games: int) -> dict[str, Any]:
     }
     responders = opponents.choose(list(steps), max(1, num_games // 4), (config.seed, "exploit", "choose"))
     own, against = opponents.measure(responders, num_games, (config.seed, "exploit", "measure"))
-    bound = LowerBound.of(own, against, worst_return(one) if is_zero_sum(one) and one.num_players == 2 else None)
+    bound = LowerBound.of(own, against, return_bounds(one))
     record = {
         "game": game,
         "frozen": target.policy,

@@ -9,7 +9,7 @@ from statistics import fmean, variance
 
 from spiral.api.records import Episode, PolicyId
 from spiral.evaluation.matches import MatchRunner
-from spiral.theory.intervals import ONE_SIDED_95, TWO_SIDED_95
+from spiral.theory.intervals import ONE_SIDED_95, mean_interval, plausible_range
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,18 @@ class FrozenOpponents:
 
 @dataclass(frozen=True)
 class Response:
-    """What a responder gets as one player; errors are half the widths of 95% intervals (normal approximation)."""
+    """What a responder gets as one player; `low` and `high` are the ends of 95% intervals."""
 
     player: int
     mean_return: float
-    return_error: float
+    return_low: float
+    return_high: float
     frozen_return: float
     """What the frozen policy gets there against itself."""
     gain: float
     """The difference, deal by deal: no more, but for chance, than a best response would gain."""
-    gain_error: float
+    gain_low: float
+    gain_high: float
 
 
 @dataclass(frozen=True)
@@ -74,38 +76,41 @@ class LowerBound:
     estimate: float
     """The sum of the gains."""
     lower: float
-    """One-sided 95% confidence bound by the normal approximation of the mean over deals."""
+    """One-sided 95% confidence bound (`mean_interval` of the deals)."""
     lower_any: float | None
     """One-sided 95% confidence bound for any distribution of returns in their range (the empirical Bernstein
     inequality, Maurer and Pontil 2009, theorem 4); None where the range is not known."""
 
     @classmethod
-    def of(cls, own: Sequence[Episode], against: Sequence[Sequence[Episode]], worst: float | None) -> LowerBound:
-        """From games that began from the same deals. `worst`: the lowest return of a two-player zero-sum game."""
+    def of(
+        cls, own: Sequence[Episode], against: Sequence[Sequence[Episode]], bounds: tuple[float, float | None]
+    ) -> LowerBound:
+        """From games that began from the same deals. `bounds` of the returns, as `return_bounds` gives them."""
         gains = [
             [response.returns[player] - frozen.returns[player] for response, frozen in zip(games, own, strict=True)]
             for player, games in enumerate(against)
         ]
         sums = [sum(deal) for deal in zip(*gains, strict=True)]
-        responses = tuple(_response(player, own, games, gains[player]) for player, games in enumerate(against))
-        lower = fmean(sums) - ONE_SIDED_95 * _standard_error(sums)
-        return cls(responses, fmean(sums), lower, None if worst is None else _bernstein(sums, 4 * abs(worst)))
+        seen = [amount for episode in [*own, *(e for games in against for e in games)] for amount in episode.returns]
+        lowest, highest = plausible_range(seen, *bounds)
+        responses = tuple(
+            _response(player, own, games, gains[player], (lowest, highest)) for player, games in enumerate(against)
+        )
+        # With two players and zero sum what the frozen policy gets cancels, and two returns are left of the four.
+        zero_sum = bounds[1] is not None and len(against) == 2
+        most = len(against) * (highest - lowest)
+        limits = (2 * lowest, 2 * highest) if zero_sum else (-most, most)
+        estimate, lower, _ = mean_interval(sums, *limits, ONE_SIDED_95)
+        return cls(responses, estimate, lower, _bernstein(sums, limits[1] - limits[0]) if zero_sum else None)
 
 
-def _response(player: int, own: Sequence[Episode], games: Sequence[Episode], gains: Sequence[float]) -> Response:
+def _response(
+    player: int, own: Sequence[Episode], games: Sequence[Episode], gains: Sequence[float], extent: tuple[float, float]
+) -> Response:
     returns = [episode.returns[player] for episode in games]
-    return Response(
-        player,
-        fmean(returns),
-        TWO_SIDED_95 * _standard_error(returns),
-        fmean(episode.returns[player] for episode in own),
-        fmean(gains),
-        TWO_SIDED_95 * _standard_error(gains),
-    )
-
-
-def _standard_error(values: Sequence[float]) -> float:
-    return math.sqrt(variance(values) / len(values)) if len(values) > 1 else math.inf
+    width = extent[1] - extent[0]
+    frozen = fmean(episode.returns[player] for episode in own)
+    return Response(player, *mean_interval(returns, *extent), frozen, *mean_interval(gains, -width, width))
 
 
 def _bernstein(values: Sequence[float], width: float, delta: float = 0.05) -> float:

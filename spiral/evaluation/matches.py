@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from spiral.api.games import Game
-from spiral.api.records import Episode, PolicyId, outcome
+from spiral.api.games import Game, is_zero_sum, worst_return
+from spiral.api.records import Episode, PolicyId, VoidedGame, outcome
 from spiral.config.schema import RolloutConfig
 from spiral.policies.pool import Pool
 from spiral.selfplay.fixed_seats import FixedSeats
 from spiral.selfplay.rollouts import OnFailure, Rollouts
-from spiral.theory.intervals import TWO_SIDED_95, wilson_interval
+from spiral.theory.intervals import mean_interval, plausible_range, wilson_interval
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,17 @@ class Tally:
     draws: int
     losses: int
     mean_return: float
-    return_error: float
-    """Half the width of the 95% interval of `mean_return` (normal approximation)."""
+    return_low: float
+    """Of the 95% interval of `mean_return`, as the next."""
+    return_high: float
     illegal: int
     """Games that this player lost by an illegal move."""
+    opponents_illegal: int
+    """Games that another player lost by one, which this one won by no move of its own."""
     cut: int
     """Games that were cut at `rollout.max_turns`; what they are worth, `rollout.cut` says."""
+    voided: Mapping[str, int]
+    """Cause -> games that were voided and replaced, which no other figure counts."""
 
     @property
     def games(self) -> int:
@@ -47,11 +52,15 @@ class MatchRunner:
         self._config = replace(config, group_size=1)
 
     def rollouts(
-        self, game: str, policies: Sequence[PolicyId], on_failure: OnFailure = lambda policy, cause: None
+        self,
+        game: str,
+        policies: Sequence[PolicyId],
+        on_failure: OnFailure = lambda policy, cause: None,
+        forfeit: bool = False,
     ) -> Rollouts:
-        """Rollouts of `game` with one of `policies` a player in every match."""
+        """Rollouts of `game` with one of `policies` a player in every match; `forfeit` as in `Rollouts`."""
         seats = FixedSeats(game, policies)
-        return Rollouts(self._games, seats, seats, self._pool, self._config, on_failure)
+        return Rollouts(self._games, seats, seats, self._pool, self._config, on_failure, forfeit=forfeit)
 
     def play(self, game: str, policies: Sequence[PolicyId], num_games: int, seed: Sequence[int | str]) -> list[Episode]:
         """`num_games` episodes of `game`, one of `policies` a player."""
@@ -59,7 +68,7 @@ class MatchRunner:
 
     def alone(self, game: str, policy: PolicyId, num_games: int, seed: Sequence[int | str]) -> Tally:
         """`num_games` of a game for one player."""
-        return tally(self.play(game, [policy], num_games, seed), 0)
+        return self._tally(game, [policy], 0, num_games, seed)
 
     def against(
         self, game: str, policy: PolicyId, opponent: PolicyId, num_games: int, seed: Sequence[int | str]
@@ -69,24 +78,41 @@ class MatchRunner:
         num_players = self._games[game]().num_players
         for player in range(num_players):
             policies = [policy if other == player else opponent for other in range(num_players)]
-            tallies.append(tally(self.play(game, policies, num_games, [*seed, player]), player))
+            tallies.append(self._tally(game, policies, player, num_games, [*seed, player]))
         return tallies
 
+    def _tally(
+        self, game: str, policies: Sequence[PolicyId], player: int, num_games: int, seed: Sequence[int | str]
+    ) -> Tally:
+        rollouts = self.rollouts(game, policies)
+        return tally(rollouts.play(num_games, seed), player, return_bounds(self._games[game]()), rollouts.voided)
 
-def tally(episodes: Sequence[Episode], player: int) -> Tally:
-    """Count one player's results."""
+
+def return_bounds(game: Game) -> tuple[float, float | None]:
+    """The lowest return of a game, and the highest where it follows: what the others lose at most."""
+    worst = worst_return(game)
+    return worst, -worst * (game.num_players - 1) if is_zero_sum(game) else None
+
+
+def tally(
+    episodes: Sequence[Episode],
+    player: int,
+    bounds: tuple[float, float | None],
+    voided: Sequence[VoidedGame] = (),
+) -> Tally:
+    """Count one player's results, and the games that were voided on the way; `bounds` of its returns, as
+    `return_bounds` gives them."""
     results = [_outcome(episode, player) for episode in episodes]
     returns = [episode.returns[player] for episode in episodes]
-    mean = sum(returns) / len(returns)
-    variance = sum((r - mean) ** 2 for r in returns) / max(1, len(returns) - 1)
     return Tally(
         results.count(1.0),
         results.count(0.5),
         results.count(0.0),
-        mean,
-        TWO_SIDED_95 * math.sqrt(variance / len(returns)),
+        *mean_interval(returns, *plausible_range(returns, *bounds)),
         sum(episode.offender == player for episode in episodes),
+        sum(episode.offender not in (None, player) for episode in episodes),
         sum(episode.ending == "cut" for episode in episodes),
+        dict(sorted(Counter(one.cause for one in voided).items())),
     )
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from spiral.api.errors import SpiralError
 from spiral.api.records import PolicyId
+from spiral.api.text import printable_logger
 from spiral.config.schema import MemberConfig
 from spiral.evaluation.exact import exploitability
 from spiral.evaluation.loaded_policy import LoadedPolicy
 from spiral.evaluation.matches import MatchRunner, Tally
 from spiral.evaluation.sampled import estimate, sample_moves
 from spiral.models.logits import TokenLogits
-from spiral.policies.pool import AVERAGED
-from spiral.policies.reference import short_name, trained_on_others
+from spiral.policies.reference import PolicyRef, short_name, trained_on_others
 from spiral.selfplay.setup import check_room_of
 from spiral.theory.game_tree import GameTree
+
+logger = printable_logger(__name__)
 
 
 def match_rows(
@@ -26,13 +29,13 @@ def match_rows(
 
     A game for one player has no opponents: one row, with None as the opponent.
     """
-    setup, seed = loaded.setup, loaded.config.seed
-    runner = MatchRunner(setup.games, setup.pool, loaded.config.rollout)
-    members = [MemberConfig(text) for text in opponents] or loaded.config.evaluate.opponents
+    players, policy, seed = loaded.players, loaded.policy, loaded.config.seed
+    runner = MatchRunner(players.games, players.pool, loaded.config.rollout)
+    members = [MemberConfig(text) for text in opponents] or own_opponents(loaded)
     rows: list[dict[str, Any]] = []
-    for name in [loaded.game(game)] if game else list(setup.games):
-        if setup.games[name]().num_players == 1:
-            alone = runner.alone(name, AVERAGED, num_games, (seed, "eval", name, "alone"))
+    for name in [loaded.game(game)] if game else list(players.games):
+        if players.games[name]().num_players == 1:
+            alone = runner.alone(name, policy, num_games, (seed, "eval", name, "alone"))
             rows.append(_match_row(loaded, name, None, 0, alone))
             continue
         for member in members:
@@ -40,11 +43,22 @@ def match_rows(
                 continue
             if problem := trained_on_others(member.policy, [name]):
                 raise SpiralError(problem)
-            opponent = setup.loader.load(member.policy)
-            check_room_of(opponent, setup, [name])
-            tallies = runner.against(name, AVERAGED, opponent, num_games, (seed, "eval", name, opponent))
+            opponent = players.loader.load(member.policy)
+            check_room_of(opponent, players, [name])
+            tallies = runner.against(name, policy, opponent, num_games, (seed, "eval", name, opponent))
             rows += [_match_row(loaded, name, opponent, player, tally) for player, tally in enumerate(tallies)]
     return rows
+
+
+def own_opponents(loaded: LoadedPolicy) -> list[MemberConfig]:
+    """The opponents of the policy's config that it may name by itself: a run from elsewhere sends no key anywhere and
+    reads no model outside of it. One warning tells of the others."""
+    members, is_outside = loaded.config.evaluate.opponents, loaded.players.loader.is_outside
+    outside = [member.policy for member in members if is_outside(PolicyRef.parse(member.policy))]
+    if outside:
+        options = " ".join(f"--opponent {shlex.quote(text)}" for text in outside)
+        logger.warning("not played, since only the run's config names it and it is outside of the run: %s", options)
+    return [member for member in members if member.policy not in outside]
 
 
 def _match_row(loaded: LoadedPolicy, game: str, opponent: PolicyId | None, player: int, tally: Tally) -> dict[str, Any]:
@@ -61,9 +75,12 @@ def _match_row(loaded: LoadedPolicy, game: str, opponent: PolicyId | None, playe
         "draw": tally.draws / tally.games,
         "loss": tally.losses / tally.games,
         "mean_return": tally.mean_return,
-        "return_error": tally.return_error,
+        "return_low": tally.return_low,
+        "return_high": tally.return_high,
         "illegal": tally.illegal / tally.games,
+        "opponent_illegal": tally.opponents_illegal / tally.games,
         "cut": tally.cut / tally.games,
+        "voided": dict(tally.voided),
     }
 
 
@@ -110,7 +127,7 @@ def sampled_row(
     tree = GameTree.of(made)
     sampled = sample_moves(
         setup.completer,
-        AVERAGED,
+        loaded.policy,
         made.rules,
         tree.decisions,
         num_samples,

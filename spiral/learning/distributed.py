@@ -3,20 +3,72 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
 
+from spiral.api.errors import RunError, SpiralError
 from spiral.api.records import Episode, VoidedGame
+from spiral.learning.stop_signals import StopRequested, StopSignals
+
+START = "torchrun --nproc_per_node 2 -m spiral train --run-dir DIR"
+"""What starts two processes of one run, with accelerators or without."""
+_MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Where MPI's launchers say how many processes they started."""
+
+
+def make_accelerator() -> Accelerator:
+    """accelerate's view of this process among those of its run; on the CPU where there is nothing else.
+
+    Raises RunError if what a launcher was asked for is not what is there: each process would be a run of its own.
+    """
+    asked = _num_asked()
+    here, num_devices = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.accelerator.device_count()
+    on_cpu = num_devices == 0 or parse_flag_from_env("ACCELERATE_USE_CPU")
+    if here > num_devices and not on_cpu:
+        raise RunError(
+            f"{here} processes were started on a machine with {num_devices} accelerators; start {num_devices}, or set "
+            "ACCELERATE_USE_CPU=1 to train on the CPU"
+        )
+    accelerator = Accelerator(mixed_precision="no", cpu=asked > 1 and on_cpu)
+    if accelerator.num_processes != asked:
+        raise RunError(
+            f"{asked} processes were asked for, and accelerate made a group of {accelerator.num_processes}; start them "
+            f"with: {START}"
+        )
+    return accelerator
+
+
+def _num_asked() -> int:
+    """How many processes the launcher started, 1 without one. Raises RunError if they cannot find each other."""
+    env = os.environ
+    if "WORLD_SIZE" in env:
+        if int(env["WORLD_SIZE"]) > 1 and "RANK" not in env:
+            raise RunError(
+                f"WORLD_SIZE is {env['WORLD_SIZE']}, and no RANK tells the processes apart; start with: {START}"
+            )
+        return int(env["WORLD_SIZE"])
+    # Without a multi-GPU machine `accelerate launch` starts one process, however many it is asked for; what it leaves
+    # in the environment of one that should be several is the main process's address.
+    if "ACCELERATE_MIXED_PRECISION" in env and "MASTER_ADDR" in env:
+        raise RunError(
+            "accelerate launch was asked for several processes and started one, as it does without several GPUs; "
+            f"start them with: {START}"
+        )
+    if any(int(env.get(name, "1")) > 1 for name in _MPI):
+        raise RunError(f"MPI started several processes, which would each be a run of its own; start them with: {START}")
+    return 1
 
 
 class Processes:
-    """The processes of a run, started by accelerate or torchrun; one alone needs neither."""
+    """The processes of a run, started by torchrun or accelerate; one alone needs neither."""
 
-    def __init__(self, accelerator: Accelerator) -> None:
-        self._accelerator = accelerator
+    def __init__(self, accelerator: Accelerator, stop: StopSignals) -> None:
+        self._accelerator, self._stop = accelerator, stop
 
     @property
     def rank(self) -> int:
@@ -42,8 +94,16 @@ class Processes:
         parts = gather_object([(episodes, voided)])
         return in_order([part for part, _ in parts], group_size), [game for _, games in parts for game in games]
 
-    def raise_together(self, error: Exception | None) -> None:
-        """Raise on all processes what one of them raised: the others would wait for it."""
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """A block in which each process works by itself and changes nothing that a checkpoint keeps: what one of them
+        raises at its end, be it SpiralError or StopRequested, all raise, since the others would wait for it."""
+        error: BaseException | None = None
+        try:
+            with self._stop.interrupted():
+                yield
+        except (SpiralError, StopRequested) as raised:
+            error = raised
         errors = [error] if self.world == 1 else gather_object([error])
         for found in errors:
             if found is not None:

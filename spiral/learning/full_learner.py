@@ -146,7 +146,9 @@ class FullLearner:
                     "hold it, since no anchor was asked for then; use learner.anchor_to=legal, or start a new run"
                 )
             load_parameters(self._initial.model, tensors["initial"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        # The moments only: the groups that torch keeps beside them hold the settings of the run that was saved.
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         self._num_refused = values["num_refused"]
 
     def save_model(self, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
@@ -22,6 +23,10 @@ MAX_FAILURES = 100
 class RandomDecision:
     """A decision met in random legal play, and the move that was drawn."""
 
+    match: int
+    """Counted from 0."""
+    name: str
+    """Of the game."""
     prompt: tuple[int, ...]
     move: str
     game: Game
@@ -41,18 +46,20 @@ def random_decisions(
     weights: Mapping[str, float],
     completer: Completer,
     rng: random.Random,
+    max_turns: int,
 ) -> Iterator[RandomDecision]:
-    """Decisions without end; every game as often as its weight says.
+    """Decisions without end; every game as often as its weight says, each match `max_turns` turns at most.
 
     A match that misbehaves ends there, and its earlier decisions stay. Raises RunError when all do.
     """
     failures = 0
-    while True:
+    for match in itertools.count():
         name = rng.choices(list(games), [weights[g] for g in games])[0]
-        for met in _match(games[name], completer, random.Random(rng.getrandbits(63)), rng):
-            if isinstance(met, RandomDecision):
+        turns = _match(games[name], completer, random.Random(rng.getrandbits(63)), rng, max_turns)
+        for met in turns:
+            if not isinstance(met, str):
                 failures = 0
-                yield met
+                yield RandomDecision(match, name, *met)
             elif (failures := failures + 1) > MAX_FAILURES:
                 raise RunError(
                     f"{failures} matches of the warm start misbehaved one after another, the last one of {name}: {met}"
@@ -61,19 +68,22 @@ def random_decisions(
 
 
 def _match(
-    make: Callable[[], Game], completer: Completer, chance: random.Random, rng: random.Random
-) -> Iterator[RandomDecision | str]:
-    """The decisions of one match; at its end the reason, if the game misbehaved or its text became too long."""
+    make: Callable[[], Game], completer: Completer, chance: random.Random, rng: random.Random, max_turns: int
+) -> Iterator[tuple[tuple[int, ...], str, Game] | str]:
+    """The (prompt, move, game) of each decision of one match; at its end the reason, if the game misbehaved or its text
+    became too long."""
     try:
         with limited(GAME_DEADLINE_S):
             game = make()
             game.reset(chance)
             player = game.current_player()
-        while player is not None:
+        for _ in range(max_turns):
+            if player is None:
+                return
             with limited(GAME_DEADLINE_S):
                 move, observation, copy = random_legal_move(game, rng), game.observe(player), deepcopy(game)
             # Outside the time limit: the caller may train on the decision before it asks for the next.
-            yield RandomDecision(completer.prompt(game.rules, observation), move, copy)
+            yield completer.prompt(game.rules, observation), move, copy
             with limited(GAME_DEADLINE_S):
                 game.play(move)
                 player = game.current_player()

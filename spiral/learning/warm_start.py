@@ -6,6 +6,7 @@ exploration stays whole. An untrained byte model would write a legal move about 
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,8 +18,7 @@ import torch
 from spiral.api.errors import SpiralError
 from spiral.api.games import Game
 from spiral.api.records import LEARNER, Request
-from spiral.api.training import check_room
-from spiral.config.schema import WarmStartConfig
+from spiral.config.schema import RolloutConfig, WarmStartConfig
 from spiral.engines.waiting import Deadline, completions
 from spiral.learning.random_play import RandomDecision, random_decisions
 from spiral.learning.supervised import Example, check_dropout, cross_entropy_step, set_dropout
@@ -27,13 +27,18 @@ from spiral.policies.completer import Completer
 from spiral.seeds import child, derive
 
 NUM_CHECKED = 256
-"""Fresh decisions on which the share of legal replies is measured."""
+"""Fresh decisions, at least, on which the share of legal games is measured."""
+MAX_CHECKED_TOKENS = 1 << 20
+"""Prompt tokens of a measurement, about: so much it may cost to tell a rare illegal reply in long games from none."""
+
+MAX_CUT = 1000
+"""Moves one after another that may be too long for a reply."""
 
 DEADLINE_S = 600.0
 """Longest wait for an engine that finishes no reply."""
 
 Progress = Callable[[int, int, float], None]
-"""progress(update, max_updates, share of legal replies when last measured)"""
+"""progress(update, max_updates, share of legal games when last measured)"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class WarmStarted:
 
     updates: int
     legal: float
-    """Share of legal replies on fresh decisions when it stopped."""
+    """Share of the games of random play that would end without an illegal reply, when it stopped."""
     cached: bool
 
 
@@ -58,17 +63,18 @@ class WarmStart:
         config: WarmStartConfig,
         seed: int,
         progress: Progress = lambda update, max_updates, legal: None,
+        max_turns: int = RolloutConfig.max_turns,
     ) -> None:
-        """`weights`: how often each game is played, relative to the others."""
+        """`weights`: how often each game is played, relative to the others. `max_turns`: turns of a game, at most."""
         self.model, self.config = model, config
         self._games, self._weights, self._completer = games, weights, completer
-        self._seed, self._progress = seed, progress
+        self._seed, self._progress, self._max_turns = seed, progress, max_turns
 
     def train(self) -> WarmStarted:
-        """Train until `config.legal` of the replies are legal, or for `config.max_steps` updates.
+        """Train until `config.legal` of the games would end legally, or for `config.max_steps` updates.
 
-        Raises SpiralError for a prompt format in which a move has no reply of its own, or for a move that does not fit
-        the model's context.
+        Raises SpiralError for a prompt format in which a move has no reply of its own, or for moves that fit no
+        reply.
         """
         model, config = self.model, self.config
         check_dropout(model, config.dropout)
@@ -76,51 +82,90 @@ class WarmStart:
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0, foreach=True
         )
-        decisions, fresh = self._decisions("train"), self._decisions("check")
+        examples, fresh = self._examples(), self._matches("check")
         for update in range(config.max_steps + 1):
             if update % config.check_every == 0 or update == config.max_steps:
-                legal = self._share_of_legal([next(fresh) for _ in range(NUM_CHECKED)], update)
+                legal = self._share_of_legal_games(fresh, update)
                 self._progress(update, config.max_steps, legal)
                 if legal >= config.legal or update == config.max_steps:
                     break
             fraction = update / config.max_steps
             set_dropout(model, config.dropout, fraction, self._seed, update)
-            examples = Counter(self._example(next(decisions)) for _ in range(config.batch))
+            batch = Counter(next(examples) for _ in range(config.batch))
             for group in optimizer.param_groups:
                 group["lr"] = config.lr * (1 - fraction)
-            cross_entropy_step(lm, optimizer, examples)
+            cross_entropy_step(lm, optimizer, batch)
             model.eval()
         if config.dropout:
             model.set_dropout(0.0)
         return WarmStarted(update, legal, cached=False)
 
     def legal_share(self) -> float:
-        """The share of the model's sampled replies that are legal moves, on the first decisions `train` checks."""
-        fresh = self._decisions("check")
-        return self._share_of_legal([next(fresh) for _ in range(NUM_CHECKED)], 0)
+        """The share of games that would end legally, on the first decisions that `train` checks."""
+        return self._share_of_legal_games(self._matches("check"), 0)
 
     def _decisions(self, purpose: str) -> Iterator[RandomDecision]:
         rng = random.Random(derive(self._seed, "warm_start", purpose))
-        return random_decisions(self._games, self._weights, self._completer, rng)
+        return random_decisions(self._games, self._weights, self._completer, rng, self._max_turns)
 
-    def _example(self, decision: RandomDecision) -> Example:
-        reply = self._completer.prompter.reply(decision.move)
-        if reply is None:
-            raise SpiralError(
-                "a warm start needs a prompt format in which a move has one reply, such as prompt=plain; with this one "
-                "set warm_start.max_steps=0 and start from a pretrained model"
-            )
-        check_room(self._completer.engine, len(decision.prompt), len(reply))
-        return decision.prompt, reply
+    def _matches(self, purpose: str) -> Iterator[list[RandomDecision]]:
+        return (list(turns) for _, turns in itertools.groupby(self._decisions(purpose), lambda turn: turn.match))
 
-    def _share_of_legal(self, decisions: Sequence[RandomDecision], update: int) -> float:
+    def _examples(self) -> Iterator[Example]:
+        """Decisions without end whose moves fit a reply: a longer one would teach replies that are cut, and illegal."""
+        cut = 0
+        for decision in self._decisions("train"):
+            reply = self._completer.prompter.reply(decision.move)
+            if reply is None:
+                raise SpiralError(
+                    "a warm start needs a prompt format in which a move has one reply, such as prompt=plain; with this "
+                    "one set warm_start.max_steps=0 and start from a pretrained model"
+                )
+            if len(reply) <= self._completer.max_new_tokens:
+                cut = 0
+                yield decision.prompt, reply
+            elif (cut := cut + 1) > MAX_CUT:
+                raise SpiralError(
+                    f"game {decision.name}: {cut} moves one after another take more than the "
+                    f"{self._completer.max_new_tokens} tokens of a reply, the last one {len(reply)}; set "
+                    f"rollout.max_new_tokens={len(reply)} or more"
+                )
+
+    def _share_of_legal_games(self, fresh: Iterator[list[RandomDecision]], update: int) -> float:
+        """The share of the games of random play in which every reply would be legal.
+
+        From the share of illegal replies of each game and the lengths of its matches: whole games would be too few to
+        count where they are long. No illegal reply among n bears out no less than 3 in n, so while enough are legal
+        more are asked, until 3 in n would leave enough games legal, or `MAX_CHECKED_TOKENS` are spent.
+        """
+        asked, illegal, tokens = Counter[str](), Counter[str](), 0
+        lengths: list[tuple[str, int]] = []
+        while True:
+            decisions: list[RandomDecision] = []
+            while len(decisions) < NUM_CHECKED:
+                match = next(fresh)
+                decisions += match
+                lengths.append((match[0].name, len(match)))
+            for decision, is_legal in zip(decisions, self._legal(decisions, update, asked.total()), strict=True):
+                asked[decision.name] += 1
+                illegal[decision.name] += not is_legal
+                tokens += len(decision.prompt)
+            legal = sum((1 - illegal[name] / asked[name]) ** turns for name, turns in lengths) / len(lengths)
+            # At the mean length T, 3 in n replies end 3 T / n games, which is 3 in the number of games asked.
+            enough = len(lengths) * (1 - self.config.legal) >= 3
+            if legal < self.config.legal or enough or tokens > MAX_CHECKED_TOKENS:
+                return legal
+
+    def _legal(self, decisions: Sequence[RandomDecision], update: int, first: int) -> list[bool]:
+        """Whether the model's sampled reply to each decision is a legal move; `first`: how many were asked before."""
         engine, seed = self._completer.engine, derive(self._seed, "warm_start", update)
         engine.load_weights(LEARNER, parameters(self.model), 0)
         for number, decision in enumerate(decisions):
-            engine.submit(Request(number, LEARNER, decision.prompt, self._completer.sampling, child(seed, number)))
+            sampled = child(seed, first + number)
+            engine.submit(Request(number, LEARNER, decision.prompt, self._completer.sampling, sampled))
         deadline = Deadline(DEADLINE_S, "set warm_start.max_steps=0 to start without a warm start")
-        legal = 0
+        legal = [False] * len(decisions)
         for completion in completions(engine, len(decisions), deadline):
             move = self._completer.read(completion)
-            legal += move is not None and decisions[completion.request_id].admits(move)
-        return legal / len(decisions)
+            legal[completion.request_id] = move is not None and decisions[completion.request_id].admits(move)
+        return legal

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,21 +15,22 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from spiral.api.errors import SpiralError
+from spiral.api.text import printable_logger
 from spiral.learning.warm_start import WarmStart, WarmStarted
 from spiral.models.logits import load_parameters, parameters
 from spiral.runs.files import WriteError, make_directory, num_bytes, replace_file
 
-logger = logging.getLogger(__name__)
+logger = printable_logger(__name__)
 
-TOLERANCE = 0.03
-"""How much lower than when it was accepted the share of legal replies may be measured, since these are other decisions
-than those of its last check: three deviations of 256 replies at 0.98."""
+TOLERANCE = 0.1
+"""How much lower than when it was accepted the share of legal games may be measured, since these are other decisions
+than those of its last check: three deviations of one at 0.95, which as many replies bear out as a check asks."""
 
 
 def cached_warm_start(warm_start: WarmStart, identity: Mapping[str, Any]) -> WarmStarted:
     """`warm_start.train()`, or its result of an earlier run with the same `identity`, bit for bit.
 
-    What was kept must still give about the share of legal replies that is asked for: a game's code may have changed
+    What was kept must still give about the share of legal games that is asked for: a game's code may have changed
     under one version. A warm start that did not get there is not kept.
     """
     model, wanted = warm_start.model, warm_start.config.legal

@@ -18,6 +18,13 @@ def mismatches(factory: Callable[..., Any], args: Mapping[str, Any]) -> Iterator
             yield argument, reason
 
 
+def required_arguments(factory: Callable[..., Any], num_core_args: int) -> list[str]:
+    """The names of the arguments that a factory asks of a config, beside those that the core gives it."""
+    parameters = list(inspect.signature(factory).parameters.values())[num_core_args:]
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [p.name for p in parameters if p.default is inspect.Parameter.empty and p.kind in named]
+
+
 def type_mismatch(value: Any, hint: Any) -> str | None:
     """What is wrong with `value`, such as "is 'abc', not a float"; None when it fits."""
     if _fits(value, hint):

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 import pluggy
 
 from spiral.api.errors import SpiralError
+from spiral.api.text import printable_logger
 
 MAX_FAILURES = 3
 """Calls of a logger that may fail one after the other before it is called no more."""
 
-log = logging.getLogger(__name__)
+log = printable_logger(__name__)
 
 
 class Observers:
-    """`observers.step_finished(step=..., ...)` calls each observer's hook of that name, the last registered first."""
+    """`observers.step_finished(step=..., ...)` calls each observer's hook of that name, the last registered first,
+    and returns what they returned, but for None."""
 
     def __init__(self, manager: pluggy.PluginManager) -> None:
         self._manager = manager
@@ -29,14 +30,15 @@ class Observers:
         """Take what the observer `name` raises as a warning; SpiralError still stops the run, as everywhere."""
         self._loggers[id(observer)] = name
 
-    def __getattr__(self, hook: str) -> Callable[..., None]:
+    def __getattr__(self, hook: str) -> Callable[..., list[Any]]:
         caller = getattr(self._manager.hook, hook)
 
-        def call(**values: Any) -> None:
+        def call(**values: Any) -> list[Any]:
+            results = []
             # One by one, not by pluggy: it ends all calls at the first error, and does not say whose it was.
             for impl in reversed(caller.get_hookimpls()):
                 try:
-                    impl.function(*[values[name] for name in impl.argnames])
+                    results.append(impl.function(*[values[name] for name in impl.argnames]))
                     self._num_failures[id(impl.plugin)] = 0
                 except SpiralError:
                     raise
@@ -44,6 +46,7 @@ class Observers:
                     if id(impl.plugin) not in self._loggers:
                         raise
                     self._failed(impl.plugin, hook, error)
+            return [result for result in results if result is not None]
 
         return call
 

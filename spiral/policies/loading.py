@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spiral.api.errors import RunError, SpiralError
+from spiral.api.policies import is_external
 from spiral.api.records import PolicyId
+from spiral.config.loading import references, resolved
 from spiral.config.schema import Config, PluginConfig
 from spiral.models.prompt_cache import Prompter
-from spiral.plugins.registry import Plugins
+from spiral.plugins.registry import Plugins, Registration
 from spiral.policies.completer import Completer
 from spiral.policies.pool import Pool
 from spiral.policies.reference import PolicyRef
@@ -20,14 +23,34 @@ if TYPE_CHECKING:
     import torch
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What policies must have in common to share an engine and a prompt format; their weights may differ."""
+
+    model: PluginConfig
+    read_from: Mapping[str, str]
+    """Fingerprints of what the model's plug-in read, by path: a folder may hold another tokenizer by now."""
+    prompt: PluginConfig
+    max_new_tokens: int
+
+    @classmethod
+    def by(cls, config: Config, read_from: Mapping[str, str]) -> Asked:
+        """`read_from`: of the run, of which some may be its pool's."""
+        own = {path: read_from[path] for path in map(str, resolved(config.model.args).values()) if path in read_from}
+        return cls(config.model, own, config.prompt, config.rollout.max_new_tokens)
+
+
 class PolicyLoader:
     """Loads policies into `pool`; `config` is the run's own, whose completer policies of its model share."""
 
-    def __init__(self, config: Config, plugins: Plugins, pool: Pool) -> None:
+    def __init__(
+        self, config: Config, plugins: Plugins, pool: Pool, read_from: Mapping[str, str] | None = None
+    ) -> None:
+        """`read_from`: what the model of `pool.default` was read from, see `spiral.models.fingerprint`."""
         self._config, self._plugins, self._pool = config, plugins, pool
-        self._completers: list[tuple[Config, Completer]] = []
+        self._completers: list[tuple[Asked, Completer]] = []
         if pool.default is not None:
-            self._completers.append((config, pool.default))
+            self._completers.append((Asked.by(config, read_from or {}), pool.default))
 
     def load(self, text: str) -> PolicyId:
         """The id of the policy that `text` names, ready to play. Raises SpiralError with what is wrong."""
@@ -41,26 +64,40 @@ class PolicyLoader:
             return self._load_model(ref)
         return self._pool.bot(ref.name, **ref.args)
 
+    def is_outside(self, ref: PolicyRef) -> bool:
+        """Whether a reference names something outside of a run's directory and of this program: another run, a saved
+        model, a bot that asks a person or another process. Raises SpiralError for a bot that cannot be made."""
+        return ref.has_weights or self._is_external(ref)
+
+    def _is_external(self, ref: PolicyRef) -> bool:
+        factory = self._plugins.find("bot", ref.name).factory
+        if is_external(getattr(factory, "func", factory)):  # of a family's member: what the family declares
+            return True
+        return is_external(self._pool.bot_of(self.load_ref(ref)))
+
     def _load_run(self, ref: PolicyRef) -> PolicyId:
         from spiral.runs.checkpoints import averaged_weights
         from spiral.runs.directory import RunDir
 
         if ref.policy not in self._pool:
-            _, config = RunDir.open(ref.path)
-            completer = self._completer_of(config)
+            run, config = RunDir.open(ref.path)
+            check_reads_nothing(config, ref.path)
+            completer = self._completer_of(config, run.read_from(), ref.checkpoint())
             assert ref.step is not None
             _load_weights(completer, ref, averaged_weights(ref.checkpoint()), ref.step)
             self._pool.add_weights(ref.policy, completer)
         return ref.policy
 
-    def _completer_of(self, config: Config) -> Completer:
+    def _completer_of(self, config: Config, read_from: Mapping[str, str], checkpoint: Path) -> Completer:
         """The completer of a run: one for all runs of the same model and prompt, so that they share an engine."""
+        asked = Asked.by(config, read_from)
         for known, completer in self._completers:
-            if _same_completer(known, config):
+            if known == asked:
                 return completer
-        model, tokenizer = self._plugins.make("model", config.model.name, **config.model.args)
+        own = model_of_checkpoint(config.model, checkpoint, self._plugins)
+        model, tokenizer = self._plugins.make("model", own.name, **own.args)
         completer = make_completer(model, tokenizer, config, self._plugins)
-        self._completers.append((config, completer))
+        self._completers.append((asked, completer))
         return completer
 
     def _load_model(self, ref: PolicyRef) -> PolicyId:
@@ -73,6 +110,16 @@ class PolicyLoader:
             _load_weights(completer, ref, parameters(model), 0)
             self._pool.add_weights(ref.policy, completer)
         return ref.policy
+
+
+def check_reads_nothing(config: Config, path: Path) -> None:
+    """Raise RunError if a plug-in of the run at `path`, whose policy is opened to be used, would be given something of
+    this machine's environment: the run may be another's, and its config may ask for a secret."""
+    if found := references([*config.games, config.model, config.engine, config.prompt]):
+        raise RunError(
+            f"the config of {path} reads {', '.join(sorted(found))} from the environment, which only its own training "
+            "does; write the value into its config.yaml to measure or play it"
+        )
 
 
 def make_completer(model: Any, tokenizer: Any, config: Config, plugins: Plugins) -> Completer:
@@ -91,19 +138,31 @@ def make_completer(model: Any, tokenizer: Any, config: Config, plugins: Plugins)
     return Completer.of(engine, prompter, config.rollout.max_new_tokens)
 
 
-def _same_completer(one: Config, other: Config) -> bool:
-    def asked(config: Config) -> tuple[PluginConfig, PluginConfig, int]:
-        return config.model, config.prompt, config.rollout.max_new_tokens
-
-    return asked(one) == asked(other)
-
-
 def pretrained_plugin(path: Path, plugins: Plugins) -> PluginConfig:
     """The installed model plug-in that takes a path, with `path` as its argument. Raises RunError without one."""
     for registration in plugins.registrations():
-        if registration.kind == "model" and "path" in inspect.signature(registration.factory).parameters:
+        if registration.kind == "model" and _takes_path(registration):
             return PluginConfig(registration.name, {"path": str(path)})
     raise RunError(f"model:{path} cannot be loaded: no installed model plug-in takes a path; install one that does")
+
+
+def model_of_checkpoint(model: PluginConfig, checkpoint: Path, plugins: Plugins) -> PluginConfig:
+    """A run's model, read from its own checkpoint where the plug-in reads one.
+
+    The path in the run's config may be one of another machine, and is not the run's to name on this one.
+    """
+    if not _takes_path(plugins.find("model", model.name)):
+        return model
+    return PluginConfig(model.name, {**model.args, "path": str(checkpoint / "model")})
+
+
+def names_path(model: PluginConfig, plugins: Plugins) -> bool:
+    """Whether a model's config names a folder to read it from."""
+    return "path" in model.args and _takes_path(plugins.find("model", model.name))
+
+
+def _takes_path(model: Registration) -> bool:
+    return "path" in inspect.signature(model.factory).parameters
 
 
 def _load_weights(completer: Completer, ref: PolicyRef, weights: Mapping[str, torch.Tensor], version: int) -> None:

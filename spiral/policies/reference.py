@@ -1,7 +1,8 @@
 """The texts that name policies, parsed once; checked before any model is loaded.
 
 `NAME`, `NAME:key=value,key=value`: a bot. `run:DIR`, `run:DIR@STEP`: the averaged weights of a run's checkpoint, asked
-with that run's own prompt. `model:PATH`: a model saved by transformers.
+with that run's own prompt. `model:PATH`: a model saved by transformers. On a command line the folder of a run or of a
+model needs no `run:` or `model:`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Literal
 from spiral.api.errors import RunError, SpiralError
 from spiral.api.records import PolicyId
 from spiral.config.loading import parse_plugin
+from spiral.plugins.argument_text import argument_text
 from spiral.plugins.registry import Plugins, label
 from spiral.runs.directory import RunDir, check_name, step_of
 
@@ -22,7 +24,7 @@ _RUN, _MODEL, _BOT = "run:", "model:", "bot:"
 
 @dataclass(frozen=True)
 class PolicyRef:
-    """What a text names; `str` of a run or a model parses to an equal reference."""
+    """What a text names; its `str` parses to an equal reference."""
 
     kind: Literal["bot", "run", "model"]
     name: str = ""
@@ -49,7 +51,7 @@ class PolicyRef:
         """Read `DIR` or `DIR@STEP`; a directory of that whole name comes first. Raises RunError for a step that is no
         number."""
         directory, at, step = text.rpartition("@")
-        if not at or Path(text).is_dir():
+        if not at or "/" in step or Path(text).is_dir():  # an `@` before a slash belongs to a folder's name
             return cls("run", path=Path(text))
         if not step.isdecimal():
             raise RunError(f"{text} asks for step '{step}', which is no number; write DIR or DIR@STEP")
@@ -57,18 +59,39 @@ class PolicyRef:
 
     @classmethod
     def of_command_line(cls, word: str) -> PolicyRef:
-        """As `parse`, but a run's directory needs no `run:` before it. Raises SpiralError."""
-        if not word.startswith((_RUN, _MODEL)) and _is_run(word):
+        """As `parse`, but the folder of a run or a saved model needs no prefix. Raises SpiralError."""
+        if word.startswith((_RUN, _MODEL)):
+            return cls.parse(word)
+        if (Path(word) / "config.json").is_file():
+            return cls("model", path=Path(word))
+        directory = word.rpartition("@")[0]
+        if any((Path(path) / "config.yaml").is_file() for path in (word, directory) if path):
             return cls.run(word)
         return cls.parse(word)
+
+    @classmethod
+    def found(cls, word: str, plugins: Plugins) -> PolicyRef:
+        """The policy that a word of a command line names. Raises SpiralError for one that cannot be loaded."""
+        check_name(Path(word))
+        ref = cls.of_command_line(word)
+        reason = ref.problem(plugins, exact=False)
+        if reason is None:
+            return ref
+        if ref.has_weights:
+            raise RunError(reason)
+        path = Path(word.rpartition("@")[0] or word)
+        if path.is_dir():
+            raise RunError(f"{word} is no run: {path} has no config.yaml; give the directory that `spiral train` wrote")
+        raise RunError(f"{word} is neither a run directory nor a bot: {reason}")
 
     def __str__(self) -> str:
         if self.kind == "model":
             return f"{_MODEL}{self.path}"
         if self.kind == "run":
-            return f"{_RUN}{self.path}" + ("" if self.step is None else f"@{self.step}")
-        pairs = ",".join(f"{key}={value}" for key, value in self.args.items())
-        return f"{self.name}:{pairs}" if pairs else self.name
+            # The slash keeps an `@` in the folder's own name from being read as the step's.
+            end = f"@{self.step}" if self.step is not None else "/" if "@" in self.path.name else ""
+            return f"{_RUN}{self.path}{end}"
+        return f"{self.name}:{argument_text(self.args)}" if self.args else self.name
 
     @property
     def has_weights(self) -> bool:
@@ -153,8 +176,3 @@ def is_bot_id(policy: PolicyId) -> bool:
 def short_name(policy: PolicyId) -> str:
     """What tables and metrics call a policy: a bot by its name alone."""
     return policy.removeprefix(_BOT)
-
-
-def _is_run(word: str) -> bool:
-    directory = word.rpartition("@")[0]
-    return any((Path(path) / "config.yaml").is_file() for path in (word, directory) if path)

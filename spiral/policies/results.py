@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 from typing import Any
 
 from spiral.api.policies import Rating
@@ -78,13 +79,14 @@ class Results:
 
     def _rate(self, episode: Episode) -> None:
         ratings = self.state["ratings"].setdefault(episode.game, {})
-        # A policy that plays for several players is rated by its best one, or it would play against itself.
-        best: dict[PolicyId, float] = {}
-        for policy, reward in zip(episode.policies, episode.returns, strict=True):
-            best[policy] = max(reward, best.get(policy, -math.inf))
-        before = [Rating(*ratings.get(policy, ())) for policy in best]
-        for policy, after in zip(best, rate(before, list(best.values())), strict=True):
-            ratings[policy] = [after.mu, after.sigma]
+        before = [Rating(*ratings.get(policy, ())) for policy in episode.policies]
+        after: dict[PolicyId, list[Rating]] = {}
+        for policy, rating in zip(episode.policies, rate(before, episode.returns), strict=True):
+            after.setdefault(policy, []).append(rating)
+        # The mean over a policy's players: rated by its best one, it would win more than its share by their number, and
+        # rated by each in turn, it would be as sure of one game as of several.
+        for policy, own in after.items():
+            ratings[policy] = [fmean(r.mu for r in own), fmean(r.sigma for r in own)]
 
 
 def _scores(episode: Episode) -> Iterator[tuple[PolicyId, float]]:

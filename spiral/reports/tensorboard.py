@@ -17,11 +17,13 @@ from spiral.runs.files import append, make_directory
 
 
 class TensorBoard:
-    """Writes every metric as a scalar under RUN/tensorboard; a resumed run overwrites what it plays again."""
+    """Writes every metric as a scalar under RUN/tensorboard; a run that was resumed or rolled back overwrites what it
+    plays again."""
 
     def __init__(self, run_dir: Path) -> None:
         self._dir = run_dir / "tensorboard"
         self._path: Path | None = None
+        self._last_step: int | None = None
 
     @hookimpl
     def step_finished(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -37,8 +39,10 @@ class TensorBoard:
             # TensorBoard takes files with this beginning, and reads them in the order of their names.
             self._path = self._dir / f"events.out.tfevents.{time.time():010.0f}.{platform.node()}.{os.getpid()}"
             events.append(Event(file_version="brain.Event:2"))
-            # It then forgets what earlier files say of this step and later ones.
+        if self._last_step is None or step <= self._last_step:
+            # TensorBoard then forgets what it read of this step and later ones, here and in earlier files.
             events.append(Event(step=step, session_log=SessionLog(status=SessionLog.START)))
+        self._last_step = step
         values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
         events.append(Event(step=step, summary=Summary(value=values)))
         data = io.BytesIO()

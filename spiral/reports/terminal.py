@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from spiral.api.hooks import hookimpl
+from spiral.api.text import printable
 from spiral.runs import metric_names
 from spiral.runs.metric_names import MetricName
 
@@ -37,11 +38,11 @@ class Terminal:
 
     def warm_start(self, update: int, max_updates: int, legal: float) -> None:
         """Progress of the warm start; see `spiral.learning.warm_start.Progress`."""
-        text = f"warm start: update {update} of at most {max_updates}, {legal:.0%} of sampled replies are legal moves"
+        text = f"warm start: update {update} of at most {max_updates}, {legal:.0%} of games would end legally"
         if self._live is None:
-            self._console.print(text, highlight=False)
+            self._print(text)
             return
-        # The bar is filled by what ends the warm start first: legal replies or updates.
+        # The bar is filled by what ends the warm start first: legal games or updates.
         done = max(legal, update / max(1, max_updates))
         self._live.start()
         self._live.update(Group(text, ProgressBar(total=1.0, completed=done, width=60)))
@@ -51,12 +52,9 @@ class Terminal:
         self._steps = config["steps"]
         self._last_step = self._steps - (not config["evaluate"]["every"])  # a last evaluation is reported by itself
         games = ", ".join(game["name"] for game in config["games"])
-        self._console.print(
+        self._print(
             f"{config['model']['name']} learns {games}: {config['opponents']['name']} opponents, "
-            f"{config['advantage']['name']}, {config['rollout']['episodes']} games a step, run {run_dir}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
+            f"{config['advantage']['name']}, {config['rollout']['episodes']} games a step, run {run_dir}"
         )
         self._started = time.monotonic()
         if self._live is not None:
@@ -74,12 +72,12 @@ class Terminal:
             self._live.update(self._table(step))
         elif news or step == self._last_step or time.monotonic() - self._last_line > PLAIN_EVERY_S:
             self._last_line = time.monotonic()
-            self._console.print(self._line(step), highlight=False, markup=False, soft_wrap=True)
+            self._print(self._line(step))
 
     @hookimpl
     def health_event(self, event: Mapping[str, Any]) -> None:
         text = f"step {event['step']}: {event['sentence']} {DONE.get(event['action'], event['action'])}"
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._print(text)
 
     @hookimpl
     def run_finished(self, step: int) -> None:
@@ -89,6 +87,9 @@ class Terminal:
         """Leave the terminal as it was."""
         if self._live is not None:
             self._live.stop()
+
+    def _print(self, text: str) -> None:
+        self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
     def _line(self, step: int) -> str:
         m = self._latest
@@ -105,7 +106,7 @@ class Terminal:
         table.add_column("now", justify="right")
         for name, values in (headline(self._latest) or alone(self._latest)).items():
             first = self._first_headline.setdefault(name, values)
-            table.add_row(escape(name), _by_player(first), f"[bold]{_by_player(values)}[/bold]")
+            table.add_row(escape(printable(name)), _by_player(first), f"[bold]{_by_player(values)}[/bold]")
         cut = [metric_names.CUT_GAMES] if self._latest.get(metric_names.CUT_GAMES) else []
         for name in (metric_names.ILLEGAL_RATE, *cut, "learner/entropy", "learner/kl", "speed/games_per_s"):
             if name in self._latest:

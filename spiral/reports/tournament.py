@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from spiral.api.text import printable
 from spiral.evaluation.tournament.crosstable import Json
 
 PLAIN_EVERY_S = 10.0
@@ -39,18 +40,16 @@ def progress(console: Console) -> Iterator[Callable[[int, int, str], None]]:
 def print_record(record: Json, console: Console) -> None:
     """Results, ratings, Nash average and cycles."""
     players = record["players"]
-    console.print(
-        Text(f"{record['game']}: {record['games']} games, {len(players)} players, {record['config']['schedule']}\n"),
-        soft_wrap=True,
-    )
+    title = f"{record['game']}: {record['games']} games, {len(players)} players, {record['config']['schedule']}\n"
+    console.print(Text(printable(title)), soft_wrap=True)
     console.print(_matrix(record), _ratings(record), sep="\n")
     for line in _remarks(record):
-        console.print(Text(line), soft_wrap=True)
+        console.print(Text(printable(line)), soft_wrap=True)
 
 
 def shown(name: str) -> str:
-    """A name with what could act on a terminal spelled out, and of bounded length."""
-    safe = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name)
+    """A name, printable and of bounded length, on one line."""
+    safe = printable(" ".join(name.split("\n")))
     return safe if len(safe) <= MAX_NAME else f"{safe[: MAX_NAME // 2 - 1]}...{safe[-MAX_NAME // 2 + 2 :]}"
 
 
@@ -104,7 +103,7 @@ def _ratings(record: Json) -> Table:
     graded, players = record["graded"], record["players"]
     table = Table(title="ratings", title_justify="left", box=SIMPLE)
     table.add_column("player", no_wrap=True)
-    columns = ["Elo, 95%", "live mu, sigma", "Nash average, 95%", "score", "illegal", "cut", "games", "voided"]
+    columns = ["Elo, 95%", "live mu, sigma", "Nash average, 95%", "score", "forfeited", "cut", "games", "voided"]
     for heading in (["worth, 95%"] if graded else []) + columns:
         table.add_column(heading, justify="right")
     for place, number in enumerate(in_order(record)):
@@ -122,7 +121,7 @@ def _ratings(record: Json) -> Table:
             f"{p['mu']:.1f}, {p['sigma']:.1f}",
             f"{p['nash']:.3f}\n{_ends(p['nash_low'], p['nash_high'], '.2f')}",
             "-" if p["score"] is None else f"{p['score']:.3f}",
-            f"{p['illegal']:.1%}",
+            "\n".join([f"{p['illegal']:.1%}", *(f"{times} {fault}" for fault, times in p["faults"].items())]),
             f"{p['cut']:.1%}",
             str(p["games"]),
             voided,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import re
 from collections.abc import Callable, Mapping
@@ -64,7 +65,9 @@ EXTRAS = ("wandb", "mlflow", "trackio")
 
 
 class Tracker:
-    """Logs the run's config, and every metric of every step, to the tracker `name`; a resumed run is a new one there.
+    """Logs the run's config, and every metric of every step, to the tracker `name`.
+
+    A run that was resumed or rolled back is a new one there: no tracker forgets a step, and some take none twice.
 
     `options`: for the tracker's own start, such as `mode=offline` of wandb. Raises PluginError if it is not installed.
     """
@@ -79,17 +82,32 @@ class Tracker:
             known = ", ".join(LOGGER_TYPE_TO_CLASS)
             raise PluginError(f"logger '{name}': the installed accelerate has trackers for {known} only; upgrade it")
         try:
-            self._tracker = LOGGER_TYPE_TO_CLASS[name](**{**TRACKERS[name](project, run_dir), **options})
+            self._make = functools.partial(
+                LOGGER_TYPE_TO_CLASS[name], **{**TRACKERS[name](project, run_dir), **options}
+            )
+            self._tracker = self._make()
         except TypeError as error:
             raise PluginError(f"logger '{name}': {error}") from error
 
+        self._config: dict[str, Any] = {}
+        self._last_step = -1
+
     @hookimpl
     def run_started(self, config: Mapping[str, Any]) -> None:
+        self._config = flat(config)
+        self._start()
+
+    def _start(self) -> None:
         self._tracker.start()
-        self._tracker.store_init_configuration(flat(config))
+        self._tracker.store_init_configuration(self._config)
 
     @hookimpl
     def step_finished(self, step: int, metrics: Mapping[str, float]) -> None:
+        back, self._last_step = step <= self._last_step, step
+        if back:
+            self._tracker.finish()
+            self._tracker = self._make()
+            self._start()
         self._tracker.log({_NO_NAME.sub("_", name): float(value) for name, value in metrics.items()}, step=step)
 
     @hookimpl

@@ -1,7 +1,7 @@
 """A run's directory: what was asked, what was installed, what happened; readable while it is being written.
 
 config.yaml  plugins.json  metrics.jsonl  episodes.jsonl  voided.jsonl  events.jsonl  policy.json  pool.json
-checkpoints/  snapshots/  bots/  report.html
+read_from.json  checkpoints/  snapshots/  bots/  report.html  .lock
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -19,6 +20,7 @@ from spiral.api.errors import ConfigError, RunError
 from spiral.api.records import VoidedGame
 from spiral.config.loading import dump, load
 from spiral.config.schema import Config
+from spiral.runs import lock
 from spiral.runs.files import append, write_atomic
 
 _LOGS = ("metrics.jsonl", "episodes.jsonl", "voided.jsonl")
@@ -33,11 +35,7 @@ class RunDir:
     @classmethod
     def create(cls, path: Path, config: Config, versions: Mapping[str, str]) -> RunDir:
         """A new run. Raises RunError if something is there already."""
-        check_name(path)
-        if path.exists() and (not path.is_dir() or any(not _is_unfinished(file) for file in path.iterdir())):
-            raise RunError(
-                f"{path} exists and is not empty; give another --run-dir, or --resume to continue the run in it"
-            )
+        check_free(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -69,9 +67,18 @@ class RunDir:
         return self.path / "checkpoints"
 
     def checkpoint_paths(self) -> list[Path]:
-        """Whole checkpoints, oldest first."""
-        whole = (path for path in self.checkpoints.glob("step-*") if (path / "state.json").is_file())
-        return sorted(whole, key=step_of)
+        """Whole checkpoints, oldest first.
+
+        A kill between the two renames that replace one leaves it under the name that it had meanwhile.
+        """
+        entries = sorted(self.checkpoints.glob("*"))  # `.step-N.old` before `step-N`, which replaces it
+        whole = {step_of(path): path for path in entries if _is_checkpoint(path) and (path / "state.json").is_file()}
+        return [whole[step] for step in sorted(whole)]
+
+    def foreign(self) -> list[Path]:
+        """What lies among the checkpoints and is none, such as a copy that someone made; it is left alone."""
+        ours = {path.name for path in self.checkpoint_paths()}
+        return [path for path in sorted(self.checkpoints.glob("[!.]*")) if path.name not in ours]
 
     def checkpoint(self, step: int | None = None) -> Path:
         """The checkpoint of `step`, or the newest one. Raises RunError if there is none."""
@@ -85,6 +92,21 @@ class RunDir:
             known = ", ".join(map(str, by_step))
             raise RunError(f"run {self.path} has no checkpoint of step {step}; it has: {known}")
         return by_step[step]
+
+    def read_from(self) -> dict[str, str]:
+        """What the run's models were read from when it began: path -> fingerprint; empty if that is not known."""
+        path = self.path / "read_from.json"
+        try:
+            known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        except ValueError:
+            known = None
+        if not isinstance(known, dict):
+            raise RunError(f"{path} is damaged; put it back, or delete it if what it is about did not change")
+        return {str(name): str(value) for name, value in known.items()}
+
+    def keep_read_from(self, found: Mapping[str, str]) -> None:
+        """Keep what `read_from` gives."""
+        self.write("read_from.json", json.dumps(dict(found), indent=2) + "\n")
 
     @property
     def snapshots(self) -> Path:
@@ -150,7 +172,7 @@ class RunDir:
 
 def step_of(checkpoint: Path) -> int:
     """The step in the name of a checkpoint's directory."""
-    return int(checkpoint.name.removeprefix("step-"))
+    return int(checkpoint.name.removeprefix(".").removeprefix("step-").removesuffix(".old"))
 
 
 def check_name(path: Path) -> None:
@@ -163,9 +185,20 @@ def check_name(path: Path) -> None:
         ) from error
 
 
+def _is_checkpoint(path: Path) -> bool:
+    return re.fullmatch(r"step-[0-9]{6,}|\.step-[0-9]{6,}\.old", path.name) is not None
+
+
+def check_free(path: Path) -> None:
+    """Raise RunError for a path where no new run can be, since something is there already."""
+    check_name(path)
+    if path.exists() and (not path.is_dir() or any(not _is_unfinished(file) for file in path.iterdir())):
+        raise RunError(f"{path} exists and is not empty; give another --run-dir, or --resume to continue the run in it")
+
+
 def _is_unfinished(file: Path) -> bool:
     """Whether a start that was killed may have left this file: a directory without a config is no run yet."""
-    return file.name in ("plugins.json", ".plugins.json.tmp", ".config.yaml.tmp")
+    return file.name in (lock.NAME, "plugins.json", ".plugins.json.tmp", ".config.yaml.tmp")
 
 
 def _step(line: str) -> float:

@@ -35,15 +35,23 @@ def read(directory: Path, step: int) -> dict[str, torch.Tensor]:
         ) from error
 
 
-def prune(directory: Path, steps: Iterable[int], checkpoints: Iterable[Path]) -> None:
-    """Delete the files of all snapshots that neither the pool, with `steps`, nor a checkpoint would ask for."""
-    wanted = {*steps}
+def prune(directory: Path, steps: Iterable[int], checkpoints: Iterable[Path]) -> list[Path]:
+    """Delete the files of all snapshots that neither the pool, with `steps`, nor a checkpoint would ask for.
+
+    Returns the checkpoints that cannot be read: no run goes on from them, so they ask for nothing.
+    """
+    wanted, damaged = {*steps}, []
     for checkpoint in checkpoints:  # a resume or a rollback to it would load them
-        pool = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))["plugins"].get("pool", {})
-        wanted |= {*pool.get("snapshots", [])}
+        try:
+            record = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+            wanted |= {*record["plugins"].get("pool", {}).get("snapshots", [])}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            damaged.append(checkpoint)
     for path in directory.glob("step-*.safetensors"):
-        if int(path.stem.removeprefix("step-")) not in wanted:
+        step = path.stem.removeprefix("step-")
+        if step.isdecimal() and int(step) not in wanted:
             path.unlink(missing_ok=True)
+    return damaged
 
 
 def _path(directory: Path, step: int) -> Path:

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from spiral.api.games import Game
 from spiral.api.policies import Bot, max_concurrent
+from spiral.selfplay.bot_faults import choose, raised
 
 Key = TypeVar("Key")
 
@@ -60,13 +61,10 @@ class BotThreads(Generic[Key]):
         while (question := questions.get()) is not None:
             key, game, player, rng = question
             try:
-                move = bot.choose(game, player, rng)
-                if not isinstance(move, str):
-                    raise TypeError(f"choose gave a {type(move).__name__}, not text")
-                self._answers.put((key, move))
+                self._answers.put((key, choose(bot, game, player, rng)))
             except Exception as error:
                 self._answers.put((key, error))
-            except (
-                BaseException
-            ) as error:  # such as sys.exit: it would end the thread, and the match would wait for ever
-                self._answers.put((key, RuntimeError(f"choose raised {type(error).__name__}: {error}")))
+            # Such as an interrupt, which comes to the main thread alone and can only be the bot's own: it would end the
+            # thread, and the match would wait for ever.
+            except BaseException as error:
+                self._answers.put((key, raised(error)))

@@ -1,7 +1,7 @@
 """One match in play: from an answer to the next question, or to its episode.
 
-Everything here runs the game's and the quick bots' own code. What it raises is the game's fault, or a bot's that did
-not answer; `Rollouts` decides what follows.
+Everything here runs the game's and the quick bots' own code. What it raises is the game's fault, unless it is a
+`BotFault` or an outage; `Rollouts` decides what follows.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from spiral.api.games import Game, cut_returns, joint_state, try_move, worst_return
-from spiral.api.policies import Bot, max_concurrent
+from spiral.api.games import Game, IllegalMove, cut_returns, joint_state, try_move, worst_return
+from spiral.api.policies import Bot, is_external, max_concurrent
 from spiral.api.records import LEARNER, Completion, Ending, Episode, PolicyId, Trajectory, Turn
 from spiral.config.schema import RolloutConfig
+from spiral.selfplay import bot_faults
 
 
 class TooManyTurns(Exception):
@@ -108,9 +109,22 @@ class Match:
         )  # fmt: skip
 
     def _bot_turn(self, move: str) -> Turn:
+        """The turn of a bot's move. Raises BotFault for an illegal one, unless a person or a remote model decided."""
         # Kept on the match while the game plays it: if that raises, the report of the voided game must hold the move.
-        self.move = move
-        return Turn(self.observation, (), (), (), move, try_move(self.game, move), "stop", 0)
+        self.move, legal = move, True
+        try:
+            self.game.play(move)
+        except IllegalMove as reason:
+            legal = False
+            if not is_external(self.bots[self.policies[self.player]]):
+                raise bot_faults.illegal_move(move, reason) from reason
+        return Turn(self.observation, (), (), (), move, legal, "stop", 0)
+
+    def forfeit(self, fault: str) -> Episode:
+        """The episode of a match that ends here by a fault of the bot to move."""
+        self.turns[self.player].append(Turn(self.observation, (), (), (), self.move, False, "stop", 0))
+        self.players.append(self.player)
+        return replace(self._episode(self._forfeit_returns(), "illegal"), fault=fault)
 
     def _record(self, turn: Turn) -> Episode | None:
         """Keep a turn; the episode if it was illegal once too often."""
@@ -141,7 +155,7 @@ class Match:
                 self._keep_record()
                 return None
             assert self.rng is not None
-            turn = self._bot_turn(bot.choose(game, player, self.rng))
+            turn = self._bot_turn(bot_faults.choose(bot, game, player, self.rng))
             if episode := self._record(turn):
                 return episode
         return self._episode([float(r) for r in game.returns()], "finished")

@@ -1,9 +1,10 @@
 """Plays many games at once, without lock step: a game moves on as soon as its own reply is there.
 
-Kinds of failure are kept apart. An illegal move is the player's fault and is scored. An exception or returns of the
-wrong shape are the game's fault; a remote player that does not answer is an outage: either voids the match, which is
-replaced and reported with its deal and moves. A match of too many turns is neither: it is cut, and worth what
-`rollout.cut` says. An engine that goes silent stops the run.
+Kinds of failure are kept apart. An illegal move of a model or a person is the player's fault and is scored. A program
+that plays is tested, not trained against: its illegal move, or any other promise that it breaks, is the bot's fault.
+An exception or returns of the wrong shape are the game's; a remote player that does not answer is an outage: each of
+the three voids the match, which is replaced and reported with its deal and moves. A match of too many turns is none of
+these: it is cut, and worth what `rollout.cut` says. An engine that goes silent stops the run.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from spiral.api.errors import PromptTooLong, RunError, SpiralError
+from spiral.api.errors import PluginError, PromptTooLong, RunError, SpiralError
 from spiral.api.games import Game
 from spiral.api.policies import OpponentSampler, Unavailable, is_external
 from spiral.api.records import Completion, Episode, PolicyId, Turn, VoidedGame
 from spiral.api.training import GameSampler
 from spiral.config.schema import RolloutConfig
 from spiral.engines.waiting import Deadline
+from spiral.plugins.faults import blamed
+from spiral.policies.line_up import line_up
 from spiral.policies.pool import Pool
 from spiral.seeds import child, derive
+from spiral.selfplay.bot_faults import CHANGED, ILLEGAL, NO_TEXT, RAISED, BotFault
 from spiral.selfplay.match import NO_RECORD, Group, Match, TooManyTurns, TurnRecord
 from spiral.selfplay.scheduler import Scheduler
 from spiral.selfplay.time_limit import TimeLimit
@@ -32,7 +36,7 @@ _REMEDIES = {
     "game": "fix the game; ",
     TOO_MANY_TURNS: "raise rollout.max_turns, set rollout.cut=draw, which scores such games; ",
     "prompt too long": "",
-}
+} | dict.fromkeys((ILLEGAL, NO_TEXT, RAISED, CHANGED), "mend the bot, which spiral check tests, or choose another; ")
 """Cause of too many voided games -> what to do, before the advice that holds for all."""
 _NO_TIME_LIMIT = contextlib.nullcontext()
 
@@ -55,9 +59,14 @@ class Rollouts:
         config: RolloutConfig,
         on_failure: OnFailure = lambda policy, cause: None,
         record: TurnRecord = NO_RECORD,
+        forfeit: bool = False,
+        names: tuple[str, str] = ("the curriculum", "the opponent sampler"),
     ) -> None:
+        """`forfeit`: a bot's fault loses it the match, as in a tournament, instead of voiding it. `names`: how errors
+        call the curriculum and the opponent sampler."""
         self._games, self._curriculum, self._opponents = games, curriculum, opponents
         self._pool, self._config, self._on_failure, self._record = pool, config, on_failure, record
+        self._forfeit, self._names = forfeit, names
         self.voided: list[VoidedGame] = []
 
     def play(self, num_games: int, seed: Sequence[int | str], rank: int = 0, world: int = 1) -> list[Episode]:
@@ -95,11 +104,10 @@ class Rollouts:
         """The matches of a group: one game, deal and line-up, so that the returns of a player can be compared."""
         place = child(child(root, group.index), group.attempt)
         rng = random.Random(place)
-        name = self._curriculum.choose(rng)
+        name = self._chosen_game(rng)
         deal = rng.getrandbits(63)
         game = self._games[name]()
-        policies = list(self._opponents.seat(name, game.num_players, self._pool, rng))
-        self._check_line_up(policies, game)
+        policies = line_up(self._opponents, self._names[1], name, game.num_players, self._pool, rng)
         bots = {policy: bot for policy in policies if (bot := self._pool.bot_of(policy)) is not None}
         # A person at the terminal moves inside the game's own code, and may think for longer than a game may loop.
         has_time_limit = not (bots and any(map(is_external, bots.values())))
@@ -113,13 +121,13 @@ class Rollouts:
                 has_time_limit, self._record, turns=turns,
             )  # fmt: skip
 
-    def _check_line_up(self, policies: list[PolicyId], game: Game) -> None:
-        unknown = [p for p in policies if p not in self._pool]
-        if len(policies) != game.num_players or unknown:
-            raise SpiralError(
-                f"the opponent sampler gave the line-up {policies} to a game for {game.num_players}; "
-                + (f"the pool holds no {unknown[0]}" if unknown else "it must name one policy a player")
-            )
+    def _chosen_game(self, rng: random.Random) -> str:
+        """The next game. Raises PluginError for a curriculum that names none of the run's."""
+        with blamed(self._names[0]):
+            name: object = self._curriculum.choose(rng)
+        if not isinstance(name, str) or name not in self._games:
+            raise PluginError(f"{self._names[0]} chose {name!r}, which is no game of the run: {', '.join(self._games)}")
+        return name
 
     def _continue(self, scheduler: Scheduler, match: Match, answer: Completion | str | Exception | None) -> None:
         """Take one match from an answer (None: from its start) to its next question, its end, or its replacement."""
@@ -133,9 +141,14 @@ class Rollouts:
             with scheduler.time_limit if match.has_time_limit else _NO_TIME_LIMIT:
                 episode = match.resume(answer)
         # The order of these arms is the error model: an outage is never the game's fault, an error of the set-up stops
-        # the run, and whatever else a game or a bot raises voids the match.
+        # the run, a bot's fault is not the game's, and whatever else is raised is.
         except Unavailable as error:
             return self._fail(scheduler, match, str(error), error.cause)
+        except BotFault as fault:
+            if not self._forfeit:
+                policy = match.policies[match.player]
+                return self._replace(scheduler, match, f"{policy} {fault}", f"{policy}: {fault.fault}")
+            episode = match.forfeit(fault.fault)
         except SpiralError:
             raise
         except TooManyTurns as cut:
@@ -187,7 +200,7 @@ def check_voided(games: Sequence[VoidedGame], config: RolloutConfig) -> None:
     """Raise RunError if more games of one step were voided than the config allows."""
     if len(games) > config.max_voided:
         last = games[-1]
-        remedy = _REMEDIES.get(last.cause, "check that the remote players respond; ")
+        remedy = _REMEDIES.get(last.cause.rpartition(": ")[2], "check that the remote players respond; ")
         raise RunError(
             f"{len(games)} games of one step had to be voided, the last one {last.game} with deal {last.deal} after "
             f"moves {list(last.moves)}: {last.reason}; {remedy}or raise rollout.max_voided"

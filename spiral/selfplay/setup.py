@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
-import functools
-import random
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from spiral.api.errors import PromptTooLong
 from spiral.api.games import Game
 from spiral.api.policies import OpponentSampler
 from spiral.api.records import PolicyId
 from spiral.api.training import AdvantageEstimator, GameSampler, RewardShaper
 from spiral.config.schema import Config
+from spiral.models import fingerprint
 from spiral.plugins.registry import Plugins, label
 from spiral.policies.completer import Completer
 from spiral.policies.fallback import FallbackSampler
-from spiral.policies.loading import PolicyLoader, make_completer
+from spiral.policies.loading import PolicyLoader, make_completer, model_of_checkpoint
 from spiral.policies.pool import Pool
+from spiral.runs.directory import RunDir
 from spiral.seeds import derive
+from spiral.selfplay.room import check_room_in_games
 
 Games = dict[str, Callable[[], Game]]
 
 
 @dataclass
-class PlaySetup:
-    """What plays: made for training and for every command that uses a checkpoint."""
+class Players:
+    """The games, and the policies that can play them."""
 
     games: Games
+    pool: Pool
+    loader: PolicyLoader
+    max_turns: int
+    """Turns of a game before it is cut."""
+
+
+@dataclass
+class PlaySetup(Players):
+    """What plays: made for training and for every command that uses a policy with weights."""
+
     model: Any
+    read_from: dict[str, str]
+    """What the model was read from: path -> fingerprint."""
     tokenizer: Any
     completer: Completer
     """Asks the learner."""
-    pool: Pool
-    loader: PolicyLoader
 
 
 @dataclass
@@ -60,47 +71,30 @@ class TrainingSetup:
 
 def make_games(config: Config, plugins: Plugins) -> Games:
     """Label -> factory of each game of the mixture."""
-    return {
-        label(g.name, g.args): functools.partial(plugins.find("game", g.name).factory, **g.args) for g in config.games
-    }
+    return {label(g.name, g.args): plugins.bound("game", g.name, g.args) for g in config.games}
 
 
-def make_play_setup(config: Config, plugins: Plugins) -> PlaySetup:
+def make_play_setup(config: Config, plugins: Plugins, checkpoint: Path | None = None) -> PlaySetup:
     """Make the model, untrained or as its plug-in loads it, and everything around it.
 
-    Raises PromptTooLong for a game that its context has no room for.
+    `checkpoint`: of the run whose own config this is, when its policy is opened to be used and not to be trained.
+    Raises SpiralError for a game whose prompts or moves do not fit it (`check_room_in_games`).
     """
     import torch
 
     torch.set_num_threads(config.threads)
     torch.manual_seed(derive(config.seed, "model"))
-    model, tokenizer = plugins.make("model", config.model.name, **config.model.args)
+    read_from = (
+        fingerprint.read_from(config.model.args) if checkpoint is None else RunDir(checkpoint.parents[1]).read_from()
+    )
+    named = config.model if checkpoint is None else model_of_checkpoint(config.model, checkpoint, plugins)
+    model, tokenizer = plugins.make("model", named.name, **named.args)
     completer = make_completer(model, tokenizer, config, plugins)
     games = make_games(config, plugins)
-    check_room_in_games(games, completer)
+    check_room_in_games(games, completer, config.rollout.max_turns)
     pool = Pool(plugins, completer)
-    loader = PolicyLoader(config, plugins, pool)
-    return PlaySetup(games, model, tokenizer, completer, pool, loader)
-
-
-def check_room_in_games(games: Mapping[str, Callable[[], Game]], completer: Completer, policy: str = "") -> None:
-    """Raise PromptTooLong for a game whose first prompt leaves no room for the longest reply.
-
-    `policy`: which one is asked, if it is not the learner. A game that grows too long for it later is voided.
-    """
-    for name, make in games.items():
-        try:
-            game = make()
-            game.reset(random.Random(0))
-            player = game.current_player()
-            observation = None if player is None else game.observe(player)
-        except Exception:
-            continue  # a game that misbehaves is voided in play, with all that is needed to see it again
-        try:
-            if observation is not None:
-                completer.prompt(game.rules, observation)
-        except PromptTooLong as error:
-            raise PromptTooLong(f"game {name}{f', {policy}' if policy else ''}: {error}") from error
+    loader = PolicyLoader(config, plugins, pool, read_from)
+    return PlaySetup(games, pool, loader, config.rollout.max_turns, model, read_from, tokenizer, completer)
 
 
 def make_training_setup(config: Config, plugins: Plugins) -> TrainingSetup:
@@ -110,7 +104,7 @@ def make_training_setup(config: Config, plugins: Plugins) -> TrainingSetup:
     fallback = None
     if named := config.health.fallback:
         second = plugins.make("opponents", named.name, **named.args)
-        opponents = fallback = FallbackSampler(opponents, second, config.health.fallback_share)
+        opponents = fallback = FallbackSampler(opponents, second, config.health.fallback_share, sampler_names(config))
     return TrainingSetup(
         plugins.make("curriculum", config.curriculum.name, weights, **config.curriculum.args),
         opponents,
@@ -118,6 +112,17 @@ def make_training_setup(config: Config, plugins: Plugins) -> TrainingSetup:
         [plugins.make("reward", reward.name, **reward.args) for reward in config.rewards],
         plugins.make("advantage", config.advantage.name, **config.advantage.args),
     )
+
+
+def curriculum_name(config: Config) -> str:
+    """How errors call the curriculum."""
+    return f"curriculum '{config.curriculum.name}'"
+
+
+def sampler_names(config: Config) -> tuple[str, ...]:
+    """How errors call the opponent sampler and, where there is one, its fallback."""
+    named = [config.opponents, *([config.health.fallback] if config.health.fallback else [])]
+    return tuple(f"opponent sampler '{plugin.name}'" for plugin in named)
 
 
 def add_members(config: Config, setup: PlaySetup) -> None:
@@ -143,8 +148,8 @@ def load_opponents(config: Config, setup: PlaySetup) -> dict[str, list[PolicyId]
     return found
 
 
-def check_room_of(policy: PolicyId, setup: PlaySetup, games: Collection[str] = ()) -> None:
-    """Raise PromptTooLong if a loaded policy with weights has no room in one of `games`; empty for all."""
+def check_room_of(policy: PolicyId, setup: Players, games: Collection[str] = ()) -> None:
+    """`check_room_in_games` of a loaded policy with weights, in `games`; empty for all."""
     if setup.pool.bot_of(policy) is None:
         chosen = {name: make for name, make in setup.games.items() if not games or name in games}
-        check_room_in_games(chosen, setup.pool.completer_of(policy), policy)
+        check_room_in_games(chosen, setup.pool.completer_of(policy), setup.max_turns, policy)

@@ -8,17 +8,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 
 from spiral.api.errors import ConfigError, SpiralError
-from spiral.api.games import Game, try_move
+from spiral.api.games import Game, IllegalMove
 from spiral.api.policies import Bot, OpponentSampler, is_external, needs_pool, uses_members
 from spiral.api.records import LEARNER, PolicyId
 from spiral.api.training import min_group_size
 from spiral.config.schema import Config
 from spiral.plugins.kinds import named_in
 from spiral.plugins.registry import Plugins, label
+from spiral.policies.line_up import line_up
 from spiral.policies.loading import PolicyLoader
 from spiral.policies.pool import Pool
 from spiral.policies.reference import PolicyRef, problem_with, trained_on_others
-from spiral.selfplay.setup import TrainingSetup, make_games, make_training_setup
+from spiral.selfplay.bot_faults import BotFault, choose, illegal_move
+from spiral.selfplay.setup import TrainingSetup, make_games, make_training_setup, sampler_names
 
 
 def check(config: Config, plugins: Plugins, problems: Sequence[str] = ()) -> None:
@@ -33,6 +35,14 @@ def check(config: Config, plugins: Plugins, problems: Sequence[str] = ()) -> Non
     if not found:  # what is named wrongly cannot be made
         found += _unusable(config, plugins)
     if found:
+        raise ConfigError("\n".join(found))
+
+
+def check_to_play(config: Config, plugins: Plugins) -> None:
+    """Raise ConfigError with what is wrong with the plug-ins that a policy needs to play and not to learn."""
+    needed = ("game", "model", "engine", "prompt")
+    named = [(kind, plugin) for kind, plugin in named_in(config) if kind.name in needed]
+    if found := [p for kind, plugin in named if (p := plugins.problem(kind.name, plugin.name, plugin.args))]:
         raise ConfigError("\n".join(found))
 
 
@@ -52,15 +62,20 @@ def failed_to_start(name: str, error: Exception) -> SpiralError:
     return SpiralError(f"game {name} failed as it was started ({what}); run: spiral check {name.partition('(')[0]}")
 
 
-def try_bot(bot: Bot, game: Game) -> str | None:
-    """A bot's first move in a game that was started. Raises SpiralError if it cannot play it.
+def try_bot(bot: Bot, game: Game) -> None:
+    """Let a bot make its first move in a copy of a game that was started. Raises SpiralError if it refuses the game,
+    BotFault if it breaks a promise.
 
-    One that asks a person or another process is left alone (None): a call may cost money, or a person's time.
+    One that asks a person or another process is left alone: a call may cost money, or a person's time.
     """
-    player = game.current_player()
+    player, game = game.current_player(), deepcopy(game)
     if player is None or is_external(bot):
-        return None
-    return bot.choose(game, player, random.Random(0))
+        return
+    move = choose(bot, game, player, random.Random(0))
+    try:
+        game.play(move)
+    except IllegalMove as reason:
+        raise illegal_move(move, reason) from reason
 
 
 def _unknown_policies(config: Config, plugins: Plugins) -> Iterator[str]:
@@ -91,16 +106,17 @@ def _unusable(config: Config, plugins: Plugins) -> list[str]:
     for name, make in make_games(config, plugins).items():
         try:
             game = make()
-            for sampler in samplers:
-                _check_line_up(sampler, name, game.num_players, pool)
+            for sampler, called in zip(samplers, sampler_names(config), strict=True):
+                _check_line_up(sampler, called, name, game.num_players, pool)
             game.reset(random.Random(0))
             for policy, bot in sorted(pool.bots().items()) if game.num_players > 1 else ():
                 if _plays(config, policy, name):
-                    move = try_bot(bot, game)
-                    if move is not None and not try_move(deepcopy(game), move):
+                    try:
+                        try_bot(bot, game)
+                    except BotFault as fault:
                         problems.append(
-                            f"game {name}: {policy} made the move {move!r}, which is not legal, so it would forfeit; "
-                            "name a bot of that game, or limit this one to its own with {policy: ..., games: [...]}"
+                            f"game {name}: {policy} {fault}; mend that bot, which spiral check tests, name another, or "
+                            "limit it to its own games with {policy: ..., games: [...]}"
                         )
         except SpiralError as error:
             problems.append(f"game {name}: {error}")
@@ -119,18 +135,17 @@ def _plays(config: Config, policy: PolicyId, game: str) -> bool:
 
 def _mismatched(config: Config, setup: TrainingSetup, samplers: Sequence[OpponentSampler]) -> Iterator[str]:
     """Plug-ins that need what the rest of the config does not give them."""
-    named = [config.opponents, *([config.health.fallback] if config.health.fallback else [])]
-    for plugin, sampler in zip(named, samplers, strict=True):
+    for name, sampler in zip(sampler_names(config), samplers, strict=True):
         if needs_pool(sampler) and not (config.pool.every or config.pool.members):
             yield (
-                f"opponent sampler '{plugin.name}' needs a pool, and the pool is empty; set pool.every=50 to keep "
+                f"{name} needs a pool, and the pool is empty; set pool.every=50 to keep "
                 "snapshots of the learner, or list opponents in pool.members"
             )
     if config.pool.members and not any(map(uses_members, samplers)):
-        names = " and ".join(f"'{plugin.name}'" for plugin in named)
         yield (
-            f"pool.members lists {', '.join(member.policy for member in config.pool.members)}, whom opponent sampler "
-            f"{names} never seats; choose one that does, such as opponents=mixture, or leave the members out"
+            f"pool.members lists {', '.join(member.policy for member in config.pool.members)}, whom "
+            f"{' and '.join(sampler_names(config))} never seats; choose one that does, such as opponents=mixture, or "
+            "leave the members out"
         )
     needed = min_group_size(setup.advantage)
     if needed > config.rollout.group_size:
@@ -140,9 +155,9 @@ def _mismatched(config: Config, setup: TrainingSetup, samplers: Sequence[Opponen
         )
 
 
-def _check_line_up(opponents: OpponentSampler, name: str, num_players: int, pool: Pool) -> None:
-    if LEARNER not in opponents.seat(name, num_players, pool, random.Random(0)):
-        raise SpiralError("the opponent sampler gave a line-up without the learner; one player at least must be it")
+def _check_line_up(sampler: OpponentSampler, name: str, game: str, num_players: int, pool: Pool) -> None:
+    if LEARNER not in line_up(sampler, name, game, num_players, pool, random.Random(0)):
+        raise SpiralError(f"{name} gave a line-up without the learner; one player at least must be it")
 
 
 def _pool_without_weights(config: Config, plugins: Plugins) -> Pool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from spiral.api.games import Enumerable, IllegalMove, is_zero_sum, judges_cut_matches, worst_return
 from spiral.testing import information
+from spiral.testing.perfect_information import check_declared
 from spiral.testing.playing import (
     MAX_COMPARED,
     FinishedMatch,
@@ -66,7 +67,7 @@ def check_game(factory: GameFactory, *, num_matches: int = 50, seed: int = 0) ->
             partial(_check_legal_moves, factory, matches),
             partial(_check_illegal_moves, factory, matches),
             partial(information.check_deals, factory, seed),
-            partial(information.check_declared, factory, matches),
+            partial(check_declared, factory, matches),
             lambda: information.check_resample(factory, list(_positions(matches, 4))),
             partial(information.check_leaks, factory, matches, seed),
         ],

@@ -1,4 +1,4 @@
-"""Checks what a game lets each player know: leaks of hidden information, declared openness, and the listed deals.
+"""Checks what a game lets each player know: leaks of hidden information, and the listed deals.
 
 A leak cannot be read from one position: an observation leaks only if it depends on what its player may not know. So
 positions are compared that differ in nothing else. A game with the optional method `resample(player, rng)`, which
@@ -40,8 +40,6 @@ NUM_RESETS = 2_000
 """Calls of `reset` whose starts are counted against the listed probabilities."""
 MAX_COINCIDENCE = 1e-6
 """A pattern that is at least this probable without a leak is not reported as one."""
-MAX_PAIRS = 200
-"""Pairs of positions with equal observations whose futures are compared."""
 
 
 def check_joint_state(factory: GameFactory, positions: Sequence[Position]) -> None:
@@ -140,69 +138,6 @@ def _check_frequencies(factory: GameFactory, deals: Sequence[tuple[float, Any]])
                 f"deals() gives the start {short(start.observations)} the probability {probability:.4g} and reset gave "
                 f"it {counts[start]} times of {NUM_RESETS}; make the two agree"
             )
-
-
-def check_declared(factory: GameFactory, matches: Sequence[FinishedMatch]) -> None:
-    """Equal observations of the player to move have equal legal moves; with perfect information, equal futures.
-
-    For games that declare perfect information or list their deals; the positions are those of `matches`. Raises
-    Violation.
-    """
-    game = factory()
-    perfect, enumerable = has_perfect_information(game), isinstance(game, Enumerable)
-    if not perfect and not enumerable:
-        return
-    known: dict[str, tuple[View, Position]] = {}
-    """Observation -> the first position that had it."""
-    num_compared = 0
-    for finished in matches:
-        match = PlayedMatch(factory, seeded(finished.seed))
-        for step in range(len(finished.moves)):
-            view, position = match.view(), (match.start, finished.moves[:step])
-            assert view.player is not None
-            text = view.observations[view.player]
-            # With perfect information the text alone must say who is to move, else it tells less than everything.
-            key = text if perfect else f"{view.player} {text}"
-            first, first_position = known.setdefault(key, (view, position))
-            if perfect and first.player != view.player:
-                raise Violation(
-                    f"perfect_information is declared and the observation {short(text)} does not tell who is to move: "
-                    f"player {first.player} in one match, player {view.player} in another; put the player into it"
-                )
-            _check_same_moves(first, view, text, match)
-            # Without listed deals chance may come during play, and one observation may rightly have two futures.
-            if perfect and enumerable and position != first_position and num_compared < MAX_PAIRS:
-                num_compared += 1
-                _check_same_future(factory, first_position, position, text)
-            match.play(finished.moves[step])
-
-
-def _check_same_moves(first: View, view: View, text: str, match: PlayedMatch) -> None:
-    if (first.moves is None) != (view.moves is None) or set(first.moves or ()) != set(view.moves or ()):
-        raise Violation(
-            f"the observation {short(text)} hides what is legal: {short(first.moves)} in one match and "
-            f"{short(view.moves)} in another; let the observation tell them apart {match.where()}"
-        )
-
-
-def _check_same_future(factory: GameFactory, first_position: Position, position: Position, text: str) -> None:
-    """Plays the same moves on from both. Compares what the player to move observes, not all observations as
-    `first_difference` does: the other players may have observed different histories."""
-    one, two = PlayedMatch(factory, *first_position), PlayedMatch(factory, *position)
-    rng = random.Random(8)
-    for _ in range(1_000):
-        first, second = one.view(), two.view()
-        texts = [view.player is not None and view.observations[view.player] for view in (first, second)]
-        if first.player != second.player or texts[0] != texts[1] or first.returns != second.returns:
-            raise Violation(
-                f"perfect_information is declared and after the observation {short(text)} the same moves led to two "
-                f"different matches {one.where()} and {two.where()}; hide nothing, or do not declare it"
-            )
-        if first.player is None:
-            return
-        move = one.random_move(first, rng)
-        one.play(move)
-        two.play(move)
 
 
 def check_resample(factory: GameFactory, positions: Sequence[Position]) -> None:

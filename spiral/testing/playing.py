@@ -257,8 +257,10 @@ def first_difference(
     return None
 
 
-def describe_difference(first: View, second: View) -> str:
-    """The first field in which two views differ, with both values."""
+def describe_difference(first: View, second: View) -> str | None:
+    """The first field in which two views differ, with both values; None if they are equal."""
+    if first == second:
+        return None
     if first.player != second.player:
         return f"current_player() is {first.player} in one and {second.player} in the other"
     for player, (one, two) in enumerate(zip(first.observations, second.observations, strict=True)):

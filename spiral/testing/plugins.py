@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from spiral.api.policies import is_external, tried_on
-from spiral.plugins.registry import Plugins
+from spiral.plugins.arguments import required_arguments
+from spiral.plugins.kinds import BY_NAME
+from spiral.plugins.registry import Bound, Plugins
 from spiral.testing.bots import check_bot
 from spiral.testing.curricula import check_curriculum
 from spiral.testing.estimators import check_estimator
@@ -15,50 +18,66 @@ from spiral.testing.models import check_model
 from spiral.testing.prompts import check_prompt_format, merging_tokenizer
 from spiral.testing.rewards import check_reward
 from spiral.testing.samplers import check_sampler
+from spiral.testing.violations import Notice
 
-Factory = Callable[..., Any]
+Progress = Callable[[str], object]
+"""Called with each game that a bot is tried on, before it."""
 
 
-def check(plugins: Plugins, kind: str, name: str) -> list[str]:
-    """The violations of an installed plug-in, made with its default arguments, a sentence each; [] if there are none.
+def check(
+    plugins: Plugins,
+    kind: str,
+    name: str,
+    args: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> list[str]:
+    """The violations of an installed plug-in, made with `args`, a sentence each; [] if there are none.
 
     The `CHECKED_KINDS` have a check; of the other kinds only the name and the arguments are checked. A bot is tried on
     the games that its factory names in `tried_on`, or on every installed game but the members of families; an
-    external one, for which a person or another process decides, is not tried. Raises PluginError for a name that is
-    not installed.
+    external one, for which a person or another process decides, is not tried, nor is a model that needs an argument
+    (a `Notice`). Raises PluginError for a name that is
+    not installed, or that two distributions took.
 
     Example: `assert check(Plugins.installed(), "game", "kuhn_poker") == []`
     """
-    factory = plugins.find(kind, name).factory
-    if is_external(factory):
+    factory, args = plugins.find(kind, name).factory, args or {}
+    external = is_external(factory)
+    needed = [] if args else required_arguments(factory, BY_NAME[kind].num_core_args)
+    if needed and kind == "model":  # of a folder, say, which only the user has
+        warnings.warn(Notice(f"not tried without arguments; spiral check {name}:{needed[0]}=..."), stacklevel=2)
         return []
-    if problem := plugins.problem(kind, name, {}):
-        return [f"it cannot be made with its default arguments: {problem}"]
-    return _CHECKS[kind](factory, plugins) if kind in _CHECKS else []
+    # What asks a server may need its address; without one there is nothing to say of it.
+    if (args or not external) and (problem := plugins.problem(kind, name, args)):
+        return [f"it cannot be made{'' if args else ' with its default arguments'}: {problem}"]
+    if external or kind not in _CHECKS:
+        return []
+    made = Bound(factory, **args)
+    return _CHECKS[kind](made, plugins, progress)
 
 
-def _check_bot(factory: Factory, plugins: Plugins) -> list[str]:
-    names = tried_on(factory) or plugins.names("game")
+def _check_bot(made: Bound, plugins: Plugins, progress: Progress | None) -> list[str]:
+    asked = tried_on(made)
     # A family is no game by itself, and a game of `tried_on` may not be installed: both have a problem.
-    games = [game for game in names if not plugins.problem("game", game, {})]
-    return check_bot(factory, {game: plugins.find("game", game).factory for game in games})
+    games = [game for game in asked or plugins.names("game") if not plugins.problem("game", game, {})]
+    return check_bot(made, {game: plugins.find("game", game).factory for game in games}, progress=progress)
 
 
-def _check_prompt(factory: Factory, plugins: Plugins) -> list[str]:
-    return check_prompt_format(factory, {"of a vocabulary that merges letters": merging_tokenizer()})
+def _check_prompt(made: Bound, plugins: Plugins, progress: Progress | None) -> list[str]:
+    return check_prompt_format(made, {"of a vocabulary that merges letters": merging_tokenizer()})
 
 
-def _check_model(factory: Factory, plugins: Plugins) -> list[str]:
-    return check_model(factory, {name: plugins.find("prompt", name).factory for name in plugins.names("prompt")})
+def _check_model(made: Bound, plugins: Plugins, progress: Progress | None) -> list[str]:
+    return check_model(made, {name: plugins.find("prompt", name).factory for name in plugins.names("prompt")})
 
 
-_CHECKS: dict[str, Callable[[Factory, Plugins], list[str]]] = {
-    "game": lambda factory, plugins: check_game(factory),
+_CHECKS: dict[str, Callable[[Bound, Plugins, Progress | None], list[str]]] = {
+    "game": lambda made, plugins, progress: check_game(made),
     "bot": _check_bot,
-    "opponents": check_sampler,
-    "curriculum": lambda factory, plugins: check_curriculum(factory),
-    "reward": lambda factory, plugins: check_reward(factory),
-    "advantage": lambda factory, plugins: check_estimator(factory),
+    "opponents": lambda made, plugins, progress: check_sampler(made, plugins),
+    "curriculum": lambda made, plugins, progress: check_curriculum(made),
+    "reward": lambda made, plugins, progress: check_reward(made),
+    "advantage": lambda made, plugins, progress: check_estimator(made),
     "prompt": _check_prompt,
     "model": _check_model,
 }

@@ -134,6 +134,11 @@ def outcomes(tree: GameTree, table: PolicyTable) -> Iterator[Outcome]:
 def table_rows(tree: GameTree, table: PolicyTable) -> Rows:
     """The table's probabilities in the order of the tree's decisions and moves, checked."""
     rows: Rows = []
+    if unknown := table.keys() - {decision.observation for decision in tree.decisions}:
+        raise SpiralError(
+            f"the table has a row for {min(unknown)!r}, and {len(unknown) - 1} more, which no decision of this game "
+            "shows; leave them out, or unfold the game that they are of"
+        )
     for decision in tree.decisions:
         found = table.get(decision.observation)
         if found is None:

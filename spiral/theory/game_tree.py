@@ -6,14 +6,22 @@
 from __future__ import annotations
 
 import copy
+import logging
+import random
 from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
 from spiral.api.errors import SpiralError
 from spiral.api.games import Enumerable, Game, IllegalMove, has_perfect_information
 
+logger = logging.getLogger(__name__)
+
 TOLERANCE = 1e-6
 """How far from 1 a sum of probabilities may be."""
+NUM_LINES = 3
+"""Random lines of moves that are compared where two histories of a game of perfect information meet."""
+TELL_EVERY = 50_000
+"""Nodes, a few seconds' work, after which an unfolding says how far it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +69,17 @@ class GameTree:
 
         A game that declares `perfect_information` is folded into a graph: histories after which the same
         player sees the same text become one node. That is sound because such an observation tells everything
-        that matters for the rest of the match, so what can follow, and its returns, are the same; a policy
-        sees only the text, so it goes on the same way; and a best response gains nothing from remembering
-        the way there. Tic-tac-toe: 4,520 decisions (5,478 boards with the ends) in place of 549,946 nodes.
+        that matters for the rest of the match, so what can follow, and its returns, are the same (where two
+        histories meet, their legal moves and a few random lines are compared); a policy sees only the text, so
+        it goes on the same way; and a best response gains nothing from remembering the way there. Tic-tac-toe:
+        4,520 decisions (5,478 boards with the ends) in place of 549,946 nodes.
 
-        Raises SpiralError for a game that is not Enumerable, has more than `limit` nodes, repeats a position,
-        has free-text moves, whose observations hide what is legal, or whose deals do not add up to 1.
+        Raises SpiralError for a game that is not Enumerable, declares perfect information wrongly, has more
+        than `limit` nodes, repeats a position, has free-text moves, whose observations hide what is legal, or
+        whose deals do not add up to 1; and for a class.
         """
+        if isinstance(game, type):
+            raise SpiralError(f"exact theory takes a game, and {game.__name__} is a class; give {game.__name__}()")
         if not isinstance(game, Enumerable):
             raise SpiralError(
                 f"exact theory was asked for {type(game).__name__}, which lists no deals; only games with "
@@ -91,6 +103,9 @@ class _Builder:
         self.entered = 0
         self.moves_of: dict[str, tuple[str, ...]] = {}
         self.decisions: dict[tuple[int, str], int] = {}
+        self.faced: list[tuple[int, str]] = []
+        """The keys of `decisions`, by their index."""
+        self.rng = random.Random(0)
         self.nodes: list[Node] = []
         self.ends: dict[tuple[float, ...], int] = {}
         self.state_of: dict[tuple[int, str, _Past], int] = {}
@@ -113,7 +128,7 @@ class _Builder:
             raise SpiralError(f"the probabilities of {self.name}.deals() add up to {total}; make that 1")
         return GameTree(
             num_players=self.num_players,
-            decisions=tuple(Decision(seen, player, self.moves_of[seen]) for player, seen in self.decisions),
+            decisions=tuple(Decision(seen, player, self.moves_of[seen]) for player, seen in self.faced),
             roots=tuple(roots),
             nodes=tuple(self.nodes),
             states=tuple(tuple(members) for members in self.states),
@@ -131,30 +146,27 @@ class _Builder:
         if state == len(self.states):
             self.states.append([])
         elif self.merge:
-            return self._known(state, observation)
+            at = self._known(state, observation)
+            for _ in range(NUM_LINES):
+                self._check_same_future(game, at)
+            return at
         self._count()
         moves = self._moves(observation, game.legal_moves())
         decision = self.decisions.setdefault((player, observation), len(self.decisions))
+        if decision == len(self.faced):
+            self.faced.append((player, observation))
         children = []
         for move in moves:
             now = pasts
             if not self.merge:
                 now = (*pasts[:player], (state, move, pasts[player][2] + 1), *pasts[player + 1 :])
-            children.append(self._visit(self._after(game, move), now))
+            after = copy.deepcopy(game)
+            _play(after, move)
+            children.append(self._visit(after, now))
         self.states[state].append(len(self.nodes))
         self.depths.append(tuple(past[2] for past in pasts))
         self.nodes.append(Node(decision, state, tuple(children), ()))
         return len(self.nodes) - 1
-
-    def _after(self, game: Game, move: str) -> Game:
-        child = copy.deepcopy(game)
-        try:
-            child.play(move)
-        except IllegalMove as refused:
-            raise SpiralError(
-                f"{self.name} lists {move!r} as legal and then refuses it ({refused}); make the two agree"
-            ) from refused
-        return child
 
     def _known(self, state: int, observation: str) -> int:
         """The one node of a state in a graph; a state without its node yet is an ancestor."""
@@ -164,6 +176,27 @@ class _Builder:
                 "number of moves made into the observation and a limit on it"
             )
         return self.states[state][0]
+
+    def _check_same_future(self, game: Game, at: int) -> None:
+        """Compare the legal moves of a position, and of those that follow along one random line, with what is known of
+        another position in which the player to move saw the same. Raises SpiralError where they differ."""
+        game = copy.deepcopy(game)
+        while (player := game.current_player()) is not None and (known := self.nodes[at]).decision >= 0:
+            mover, seen = self.faced[known.decision]
+            moves = self.moves_of[seen]
+            if (mover, seen) != (player, game.observe(player)) or set(moves) != set(game.legal_moves() or ()):
+                break
+            chosen = self.rng.randrange(len(moves))
+            _play(game, moves[chosen])
+            at = known.children[chosen]
+        else:
+            if player is None and self.nodes[at].returns == tuple(float(amount) for amount in game.returns()):
+                return
+        raise SpiralError(
+            f"{self.name} declares perfect_information, and after two histories in which the player to move saw the "
+            "same text the same moves led to other moves or returns; let the observation tell all that matters (run: "
+            "spiral check), or do not declare it"
+        )
 
     def _end(self, returns: tuple[float, ...]) -> int:
         """Ends with equal returns are one node: nothing follows that could tell them apart."""
@@ -194,6 +227,8 @@ class _Builder:
 
     def _count(self) -> None:
         self.entered += 1
+        if self.entered % TELL_EVERY == 0:  # a warning, so that it shows without any set-up
+            logger.warning("unfolding %s: %s nodes, of %s at most", self.name, f"{self.entered:,}", f"{self.limit:,}")
         if self.entered > self.limit:
             raise SpiralError(
                 f"{self.name} has more than {self.limit:,} nodes; raise the limit, choose smaller arguments "
@@ -215,3 +250,12 @@ class _Builder:
             if self.nodes[first].decision in own:
                 steps.append((-self.depths[first][player], first if self.merge else -1, ~state))
         return tuple(step for _, _, step in sorted(steps))
+
+
+def _play(game: Game, move: str) -> None:
+    try:
+        game.play(move)
+    except IllegalMove as refused:
+        raise SpiralError(
+            f"{type(game).__name__} lists {move!r} as legal and then refuses it ({refused}); make the two agree"
+        ) from refused

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -48,14 +48,30 @@ def score_interval(deals: Sequence[float] | Floats, z: float = TWO_SIDED_95) -> 
     return mean, max(0.0, middle - half), min(1.0, middle + half)
 
 
-def mean_interval(deals: Sequence[float] | Floats, lowest: float, highest: float) -> tuple[float, float, float]:
-    """(mean, low, high) of the mean of values that lie between two bounds, one a deal: `score_interval`, scaled.
+def mean_interval(
+    deals: Sequence[float] | Floats, lowest: float, highest: float, z: float = TWO_SIDED_95
+) -> tuple[float, float, float]:
+    """(mean, low, high) of the mean of values that lie between two bounds, one a deal: `score_interval`, scaled; `z`
+    deviations to each side, of which a one-sided bound takes one.
 
     Not Student's: of deals that all came out alike it would be certain, and two policies that are almost the same play
-    almost the same games from one seed.
+    almost the same games from one seed. Of few deals it is wide, as it has to be for returns that are seldom large.
+    Raises ValueError for bounds that leave no room; see `plausible_range`.
     """
     width = highest - lowest
-    if width <= 0 or not len(deals):
+    if not width > 0:
+        raise ValueError(f"the values lie between {lowest} and {highest}, which leaves no room for an interval")
+    if not len(deals):
         return lowest, lowest, highest
-    mean, low, high = score_interval((np.asarray(deals, dtype=float) - lowest) / width)
+    mean, low, high = score_interval((np.asarray(deals, dtype=float) - lowest) / width, z)
     return lowest + width * mean, lowest + width * low, lowest + width * high
+
+
+def plausible_range(
+    values: Iterable[float], lowest: float | None = None, highest: float | None = None
+) -> tuple[float, float]:
+    """The bounds of what was promised and seen; values that are all alike, and no promise, are taken for one of two
+    that are 1 apart, since they do not show how far they may lie from each other."""
+    known = [*values, *(bound for bound in (lowest, highest) if bound is not None)] or [0.0]
+    low, high = min(known), max(known)
+    return (low, high) if low < high else (low - (lowest is None), high + 1)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from accelerate import Accelerator
-
 from spiral.api.training import Engine, needs_joint_state
 from spiral.config.schema import Config
 from spiral.evaluation.evaluator import Evaluator
 from spiral.evaluation.matches import MatchRunner
-from spiral.learning.distributed import Processes
+from spiral.learning.distributed import Processes, make_accelerator
 from spiral.learning.full_learner import FullLearner
+from spiral.learning.stop_signals import StopSignals
 from spiral.learning.warm_start import Progress
 from spiral.models.logits import TokenLogits
 from spiral.plugins.registry import Plugins
@@ -22,9 +21,11 @@ from spiral.selfplay.setup import (
     PlaySetup,
     TrainingSetup,
     add_members,
+    curriculum_name,
     load_opponents,
     make_play_setup,
     make_training_setup,
+    sampler_names,
 )
 from spiral.theory.best_response import NashConv
 from spiral.training.initial_weights import warm_start_weights
@@ -64,26 +65,38 @@ class Components:
         return {game: result.theory for game, result in exact.items()}
 
 
-def make_components(config: Config, plugins: Plugins, progress: Progress, fresh: bool) -> Components:
+def make_components(
+    config: Config, plugins: Plugins, progress: Progress, fresh: bool, stop: StopSignals | None = None
+) -> Components:
     """Make everything. `fresh`: give the model its initial weights, where no checkpoint will replace them.
 
     Raises SpiralError for what cannot be made; `spiral.selfplay.validation.check` finds most of it before.
     """
-    accelerator = Accelerator(mixed_precision="no")
+    accelerator = make_accelerator()
+    processes = Processes(accelerator, stop or StopSignals())
     play = make_play_setup(config, plugins)
     training = make_training_setup(config, plugins)
     add_members(config, play)
     opponents = load_opponents(config, play)
     if fresh:
-        warm_start_weights(config, play, plugins, progress)
+        with processes.together():
+            warm_start_weights(config, play, plugins, progress)
     # After the warm start: the learner copies the weights into its average and its reference.
     learner = FullLearner(play.model, config.learner, config.steps, accelerator)
     record = TurnRecord(
         joint_state=needs_joint_state(training.advantage),
         legal_moves=config.learner.anchor > 0 and config.learner.anchor_to == "legal",
     )
-    rollouts = Rollouts(play.games, training.curriculum, training.opponents, play.pool, config.rollout, record=record)
+    rollouts = Rollouts(
+        play.games,
+        training.curriculum,
+        training.opponents,
+        play.pool,
+        config.rollout,
+        record=record,
+        names=(curriculum_name(config), " or ".join(sampler_names(config))),
+    )
     runner = MatchRunner(play.games, play.pool, config.rollout)
     evaluator = Evaluator(play.games, opponents, runner, play.completer, config.evaluate)
     play.pool.add_weights(AVERAGED)
-    return Components(config, play, training, Processes(accelerator), learner, rollouts, evaluator)
+    return Components(config, play, training, processes, learner, rollouts, evaluator)

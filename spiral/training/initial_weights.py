@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from spiral.config.loading import resolved
 from spiral.config.schema import Config
 from spiral.learning.warm_start import Progress, WarmStart
 from spiral.learning.warm_start_cache import cached_warm_start
+from spiral.models.fingerprint import read_from
 from spiral.plugins.registry import Plugins
 from spiral.selfplay.setup import PlaySetup
 
@@ -19,15 +21,26 @@ def warm_start_weights(config: Config, setup: PlaySetup, plugins: Plugins, progr
     if not config.warm_start.max_steps:
         return
     weights = {name: game.weight for name, game in zip(setup.games, config.games, strict=True)}
-    warm_start = WarmStart(setup.model, setup.games, weights, setup.completer, config.warm_start, config.seed, progress)
+    warm_start = WarmStart(
+        setup.model,
+        setup.games,
+        weights,
+        setup.completer,
+        config.warm_start,
+        config.seed,
+        progress,
+        config.rollout.max_turns,
+    )
     if not config.warm_start.cache:
         warm_start.train()
         return
     as_dict = asdict(config)
-    identity = {key: as_dict[key] for key in IDENTITY}
+    identity = resolved({key: as_dict[key] for key in IDENTITY})
     identity |= {
         "tokens": config.rollout.max_new_tokens,
+        "turns": config.rollout.max_turns,
         "versions": dict(plugins.distributions),
         "device": setup.model.device.type,
+        "read_from": setup.read_from | read_from(config.engine.args) | read_from(config.prompt.args),
     }
     cached_warm_start(warm_start, identity)

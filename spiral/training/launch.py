@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from spiral.api.errors import SpiralError
+from spiral.api.errors import SpiralError, Stopped
 
 if TYPE_CHECKING:
     from spiral.config.loading import Override
@@ -18,21 +21,21 @@ if TYPE_CHECKING:
 
 
 def rank() -> int:
-    """This process's number among those that accelerate or torchrun started; 0 when alone."""
+    """This process's number among those that torchrun or accelerate started; 0 when alone."""
     return int(os.environ.get("RANK", "0"))
 
 
-def new_run(run_dir: Path | None, config: Config, plugins: Plugins, prefix: str = "") -> RunDir:
-    """The directory of a new run, made by the first process. Raises SpiralError if it cannot be made."""
-    from spiral.runs.directory import RunDir
+def new_run(run_dir: Path | None, config: Config, prefix: str = "") -> RunDir:
+    """Where a new run will be kept; `run_training` makes it. Raises SpiralError if something is there already."""
+    from spiral.runs.directory import RunDir, check_free
 
     if run_dir is None:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise SpiralError("several processes must agree where the run is kept; give --run-dir")
         run_dir = Path("runs") / f"{prefix}{config.games[0].name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if rank() > 0:
-        return RunDir(run_dir)
-    return RunDir.create(run_dir, config, plugins.distributions)
+    if rank() == 0:
+        check_free(run_dir)
+    return RunDir(run_dir)
 
 
 def resumed_run(run_dir: Path | None, path: Path | None, overrides: Sequence[Override]) -> tuple[RunDir, Config]:
@@ -83,7 +86,7 @@ def launch(
         check(config, plugins)
     else:
         config = checked_config(path, overrides, plugins)
-        run = new_run(run_dir, config, plugins)
+        run = new_run(run_dir, config)
     run_training(config, run, plugins, resume, quiet=quiet)
     return run
 
@@ -97,26 +100,57 @@ def run_training(
     out: TextIO | None = None,
     quiet: bool = False,
 ) -> None:
-    """Train to the end and display it on `out` (None: stdout); `command` would continue it after an interrupt."""
+    """Train to the end and display it on `out` (None: stdout); `command` would continue it after a stop.
+
+    The run is locked meanwhile. Raises Stopped when a signal stopped it; see `spiral.learning.stop_signals`.
+    """
+    from spiral.runs.lock import locked
+
+    if rank() > 0:
+        _train(config, run, plugins, resume, command, out, quiet=True)
+        return
+    with locked(run.path):
+        if not resume:
+            run.create(run.path, config, plugins.distributions)
+        _train(config, run, plugins, resume, command, out, quiet)
+
+
+def _train(
+    config: Config, run: RunDir, plugins: Plugins, resume: bool, command: str, out: TextIO | None, quiet: bool
+) -> None:
     from rich.console import Console
 
+    from spiral.learning.stop_signals import StopSignals
     from spiral.reports.terminal import Terminal
+    from spiral.runs.directory import step_of
     from spiral.runs.files import WriteError
 
     go_on = f"spiral {command} --run-dir {run.path} --resume"
-    terminal = Terminal(Console(file=out, quiet=quiet or rank() > 0))
+    terminal = Terminal(Console(file=out, quiet=quiet))
     plugins.observe_with(terminal)
     try:
-        from spiral.training.loop import train
+        with StopSignals((lambda seconds: None) if quiet else _announce_stop) as stop:
+            from spiral.training.loop import train
 
-        train(config, run, plugins, terminal.warm_start, resume)
+            train(config, run, plugins, terminal.warm_start, resume, stop)
     except SpiralError as error:
         if not resume and rank() == 0 and not run.metrics():
             run.discard()  # or the corrected command would find its directory taken
         elif isinstance(error, WriteError):
             raise SpiralError(f"{error}; then go on with: {go_on}") from error
         raise
-    except KeyboardInterrupt:
-        raise SpiralError(f"stopped; go on with: {go_on}") from None
+    except KeyboardInterrupt as stopped:
+        steps = [step_of(path) for path in run.checkpoint_paths()]
+        where = f"goes on at step {steps[-1]}" if steps else "starts over, since there is no checkpoint yet,"
+        text = "" if rank() > 0 else f"stopped; the run {where} with: {go_on}"  # one process speaks for all
+        raise Stopped(text, getattr(stopped, "number", signal.SIGINT)) from None
     finally:
         terminal.close()
+
+
+def _announce_stop(seconds: float | None) -> None:
+    """In a signal's handler, so straight to the file: Python's streams may be in the middle of a write."""
+    time_needed = "" if seconds is None else f", within about {max(1, round(seconds))} s"
+    text = f"\nstopping: the step ends and a checkpoint is written{time_needed}; once more stops at once\n"
+    with contextlib.suppress(OSError, ValueError):  # a stream without a file, as notebooks have them
+        os.write(sys.stderr.fileno(), text.encode())

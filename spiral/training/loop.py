@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 from spiral.api.errors import RunError
 from spiral.api.games import has_perfect_information
 from spiral.api.records import LEARNER
+from spiral.api.text import printable_logger
+from spiral.api.training import Stateful
 from spiral.config.loading import dump
 from spiral.config.schema import Config
 from spiral.learning.credit import advantages_of
 from spiral.learning.distributed import Processes
 from spiral.learning.packing import pack
+from spiral.learning.stop_signals import StopRequested, StopSignals
 from spiral.learning.warm_start import Progress
 from spiral.plugins.registry import Plugins
+from spiral.policies.identity import check_same_models
 from spiral.reports.html.document import write_report
 from spiral.runs import checkpoints
 from spiral.runs.directory import RunDir
@@ -29,13 +36,17 @@ from spiral.training.recovery import Recovery
 from spiral.training.step import evaluate, play, take_snapshot
 from spiral.training.stopwatch import Stopwatch
 
+log = printable_logger(__name__)
+
 
 class Training:
     """Holds the components of a run and executes its steps."""
 
-    def __init__(self, config: Config, run: RunDir, plugins: Plugins, progress: Progress, fresh: bool) -> None:
-        self.config, self.run, self._fresh = config, run, fresh
-        self.components = make_components(config, plugins, progress, fresh)
+    def __init__(
+        self, config: Config, run: RunDir, plugins: Plugins, progress: Progress, fresh: bool, stop: StopSignals
+    ) -> None:
+        self.config, self.run, self._fresh, self._stop = config, run, fresh, stop
+        self.components = make_components(config, plugins, progress, fresh, stop)
         setup = self.components.play
         setup.pool.keep_in(run.bots)
         open_games = [name for name, make in setup.games.items() if has_perfect_information(make())]
@@ -56,9 +67,10 @@ class Training:
             if config.pool.every and step % config.pool.every == 0:
                 take_snapshot(c, self.run, step)
             due = config.evaluate.every and step % config.evaluate.every == 0
-            metrics = self.evaluate(step) if due else {}
-            with watch("rollout"):
-                episodes = play(c, step)
+            with self._kept_if_stopped(step):
+                metrics = self.evaluate(step) if due else {}
+                with watch("rollout"):
+                    episodes = play(c, step)
             with watch("credit"):
                 trajectories = [t for e in episodes for t in e.trajectories if t.policy == LEARNER]
                 advantages = advantages_of(c.training.advantage, trajectories, config.advantage.name)
@@ -69,6 +81,7 @@ class Training:
                 c.engine.load_weights(LEARNER, c.learner.weights(), version=step + 1)
             metrics |= summarise(episodes, trajectories, advantages) | stats
             metrics |= vital_signs(episodes, trajectories, advantages) | c.pool.metrics()
+            self._stop.takes_s = watch.seconds("learner") + self.recovery.save_s
             metrics |= watch.metrics(len(episodes), batch.num_reply_tokens, batch.num_sequence_tokens)
             self.recorder.step(step, metrics, episodes, c.rollouts.voided, trajectories, advantages)
             if self.recovery.must_roll_back(step, metrics):
@@ -78,8 +91,25 @@ class Training:
             if step % config.checkpoint.every == 0 or step == config.steps:
                 self.recovery.save(step)
         if config.evaluate.every:
-            self.recorder.metrics(config.steps, self.evaluate(config.steps))
+            with self._kept_if_stopped(config.steps):
+                metrics = self.evaluate(config.steps)
+            self.recorder.metrics(config.steps, metrics)
         self.recorder.finish()
+
+    @contextmanager
+    def _kept_if_stopped(self, step: int) -> Iterator[None]:
+        """A block that a signal may end: a checkpoint of `step` is written then, as the run was before the block."""
+        bots = self.components.pool.bots()
+        before = {policy: deepcopy(bot.state) for policy, bot in bots.items() if isinstance(bot, Stateful)}
+        try:
+            yield
+        except StopRequested:
+            if self._stop.num_received > 1:  # it may have struck where the run is between two states
+                raise
+            for policy, state in before.items():
+                cast(Stateful, bots[policy]).state = state
+            self.recovery.save_once(step)
+            raise
 
     def evaluate(self, step: int) -> dict[str, float]:
         """What the weights of `step` are worth."""
@@ -87,19 +117,29 @@ class Training:
             return evaluate(self.components, self.run, step)
 
 
-def train(config: Config, run: RunDir, plugins: Plugins, progress: Progress, resume: bool) -> None:
-    """Train until the last step, from the newest checkpoint when resuming."""
+def train(
+    config: Config, run: RunDir, plugins: Plugins, progress: Progress, resume: bool, stop: StopSignals | None = None
+) -> None:
+    """Train until the last step, from the newest checkpoint when resuming.
+
+    `stop`: the signals that may stop it. A step's games are given up then, an update is finished, a checkpoint is
+    written, and StopRequested is raised; at the second signal it is raised at once.
+    """
+    stop = stop or StopSignals()
     for logger in config.loggers:
         plugins.observe_with(plugins.make("logger", logger.name, run.path, **logger.args), logger.name)
     if resume:
         checkpoints.recover(run)
     paths = run.checkpoint_paths() if resume else []
-    training = Training(config, run, plugins, progress, fresh=not paths)
+    training = Training(config, run, plugins, progress, not paths, stop)
+    check_same_models(run, config, training.components.play.read_from, training.components.processes.is_main)
     start = training.recovery.restore(paths[-1]) if paths else 0
     if start > config.steps:
         raise RunError(f"{run.path} is already at step {start}, and steps is {config.steps}; ask for more steps")
     is_main = training.components.processes.is_main
     if is_main:
+        if resume and not paths:
+            log.warning("%s has no checkpoint yet, so it starts over at step 0", run.path)
         run.rewind(start)
         run.write_events(training.monitor.events)
         run.write("config.yaml", dump(config))  # a resumed run's overrides, now that they were accepted
@@ -112,8 +152,8 @@ def train(config: Config, run: RunDir, plugins: Plugins, progress: Progress, res
         training.loop(start)
     except BaseException:
         # Whatever stopped the run, what it learned so far can be looked at.
-        if is_main:
-            with contextlib.suppress(Exception):
+        if is_main and stop.num_received < 2:
+            with suppress(Exception):
                 write_report(Path(run.path))
         raise
     finally:

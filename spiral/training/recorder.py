@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
+from spiral.api.errors import PluginError
 from spiral.api.records import Episode, Trajectory, VoidedGame
 from spiral.config.schema import Config
 from spiral.reports.html.document import write_report
@@ -46,12 +48,30 @@ class Recorder:
 
     def metrics(self, step: int, metrics: dict[str, float], episodes: Sequence[Episode] = ()) -> None:
         """Write a line of metrics, such as those of a last evaluation, and tell the loggers."""
-        if self._active:
-            self._run.log(step, metrics)
-            self._hooks.step_finished(step=step, metrics=metrics, episodes=episodes)
+        if not self._active:
+            return
+        measured = dict(metrics)
+        # Of all plug-ins before anything is written: a metric is in every record or in none.
+        for own in self._hooks.measure_step(step=step, metrics=MappingProxyType(metrics), episodes=episodes):
+            _add(measured, own)
+        self._run.log(step, measured)
+        self._hooks.step_finished(step=step, metrics=MappingProxyType(measured), episodes=episodes)
 
     def finish(self) -> None:
         """Tell the loggers that the run ended, and write its report."""
         if self._active:
             self._hooks.run_finished(step=self._config.steps)
             write_report(self._run.path)
+
+
+def _add(metrics: dict[str, float], own: object) -> None:
+    """Raises PluginError for what a plug-in measured and that is no metric of its own."""
+    if not isinstance(own, Mapping):
+        raise PluginError(f"measure_step returned {own!r}, and must return names with numbers, or None")
+    for name, value in own.items():
+        if name in metrics:
+            raise PluginError(f"measure_step returned '{name}', which was measured already; give it a name of its own")
+        try:
+            metrics[str(name)] = float(value)
+        except (TypeError, ValueError) as error:
+            raise PluginError(f"measure_step returned {value!r} for '{name}', which is no number") from error

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from spiral.api.errors import RunError
 from spiral.api.records import LEARNER
+from spiral.api.text import printable_logger
 from spiral.policies.pool import snapshot_id
 from spiral.reports.html.document import write_report
 from spiral.runs import checkpoints, snapshots
 from spiral.runs.directory import RunDir, step_of
 from spiral.training.components import Components
 from spiral.training.health.monitor import HealthMonitor
+
+log = printable_logger(__name__)
 
 
 class Recovery:
@@ -22,6 +27,9 @@ class Recovery:
     def __init__(self, components: Components, run: RunDir, monitor: HealthMonitor, hooks: Any) -> None:
         self._components, self._run, self._monitor, self._hooks = components, run, monitor, hooks
         self._num_rollbacks = 0
+        self._named: set[Path] = set()
+        self.save_s = 0.0
+        """How long the last checkpoint took."""
         named = {"pool": components.pool, "health": monitor, "recovery": self}
         self._stateful: dict[str, object] = {**named, **components.training.stateful()}
 
@@ -36,18 +44,36 @@ class Recovery:
 
     def save(self, step: int) -> None:
         """A checkpoint that the run can go on from at `step`."""
-        c, run = self._components, self._run
-        if c.processes.is_main:
-            healthy = self._monitor.last_healthy(step)
-            spare = max((s for s in map(step_of, run.checkpoint_paths()) if s <= healthy), default=None)
-            path = checkpoints.save(run, step, c.learner, c.play.tokenizer, self._stateful)
-            # What is deleted is deleted after the new checkpoint stands, which no longer asks for it.
-            checkpoints.thin_out(run, c.config.checkpoint.keep, spare)
-            snapshots.prune(run.snapshots, c.pool.steps, run.checkpoint_paths())
-            run.write("pool.json", json.dumps(c.pool.table(c.play.games)))
-            self._hooks.checkpoint_saved(step=step, path=path)
-            write_report(run.path)
-        c.processes.wait()
+        if self._components.processes.is_main:
+            self._save(step)
+        self._components.processes.wait()
+
+    def save_once(self, step: int) -> None:
+        """As `save`, where no checkpoint of `step` stands."""
+        # Asked in the main process alone: the others wait for it, whatever they would see on the disk by now.
+        if self._components.processes.is_main and step not in map(step_of, self._run.checkpoint_paths()):
+            self._save(step)
+        self._components.processes.wait()
+
+    def _save(self, step: int) -> None:
+        c, run, start = self._components, self._run, time.monotonic()
+        healthy = self._monitor.last_healthy(step)
+        spare = max((s for s in map(step_of, run.checkpoint_paths()) if s <= healthy), default=None)
+        path = checkpoints.save(run, step, c.learner, c.play.tokenizer, self._stateful)
+        # What is deleted is deleted after the new checkpoint stands, which no longer asks for it.
+        checkpoints.thin_out(run, c.config.checkpoint.keep, spare)
+        damaged = snapshots.prune(run.snapshots, c.pool.steps, run.checkpoint_paths())
+        self._name_once({path: "cannot be read" for path in damaged} | {path: "is none" for path in run.foreign()})
+        run.write("pool.json", json.dumps(c.pool.table(c.play.games)))
+        self._hooks.checkpoint_saved(step=step, path=path)
+        write_report(run.path)
+        self.save_s = time.monotonic() - start
+
+    def _name_once(self, left_alone: Mapping[Path, str]) -> None:
+        for path, reason in left_alone.items():
+            if path not in self._named:
+                log.warning("%s lies among the checkpoints and %s; it is left alone", path, reason)
+        self._named |= {*left_alone}
 
     def restore(self, path: Path) -> int:
         """Put everything back as the checkpoint `path` has it; the step to go on with."""

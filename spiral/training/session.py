@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spiral.api.errors import RunError, SpiralError
+from spiral.api.text import printable
 from spiral.plugins.registry import Plugins
 from spiral.policies.reference import PolicyRef
 from spiral.runs.directory import RunDir, step_of
@@ -24,13 +25,29 @@ Json = dict[str, Any]
 
 
 class Policy:
-    """A policy with weights: a checkpoint of a run, or a saved model. It is loaded when it is first used."""
+    """A policy: a checkpoint of a run, a saved model or a bot. It is loaded when it is first used."""
 
     def __init__(self, ref: PolicyRef, config: Config | None = None) -> None:
-        """`config`: for a saved model, the games it plays and how it is asked."""
+        """`config`: for a saved model or a bot, the games it plays and how it is asked."""
         self.ref = ref
         self._config = config
         self._loaded: LoadedPolicy | None = None
+
+    @classmethod
+    def named(cls, word: str, game: str | None) -> Policy:
+        """The policy that a word of the command line names: a run or `RUN@STEP`, a saved model, a bot.
+
+        `game`: what a saved model or a bot plays, NAME or NAME:key=value; a run knows its games. Raises SpiralError.
+        """
+        from spiral.config.loading import parse_plugin
+
+        ref = PolicyRef.found(word, Plugins.installed())
+        if ref.kind == "run":
+            return cls(ref.resolved())
+        if game is None:
+            raise SpiralError(f"no game is named, and {word} is no run that tells which; give --game")
+        plugin = parse_plugin(game)
+        return cls(ref, configure(games=[{"name": plugin.name, "args": plugin.args}]))
 
     def __repr__(self) -> str:
         return f"<spiral.Policy {self.ref}>"
@@ -41,17 +58,20 @@ class Policy:
         if self._loaded is None:
             from spiral.evaluation.loaded_policy import LoadedPolicy
 
-            if self._config is not None:
+            if self._config is None:
+                self._loaded = LoadedPolicy.of_run(self.ref.path, self.ref.step)
+            elif self.ref.kind == "model":
                 self._loaded = LoadedPolicy.of_model(self.ref.path, self._config)
             else:
-                self._loaded = LoadedPolicy.of_run(self.ref.path, self.ref.step)
+                self._loaded = LoadedPolicy.of_bot(self.ref, self._config)
         return self._loaded
 
     def evaluate(self, *opponents: str, game: str | None = None, matches: int = 500) -> list[Json]:
         """Matches against each opponent, as each player: one row each, with 95% intervals.
 
-        `opponents`: as `pool.members` names them; those of the run's config without any. `game`: one of its games; all
-        without it. Raises SpiralError for an opponent or a game that is not there.
+        `opponents`: as `pool.members` names them. Without any, those of the run's config that are bots of this program:
+        what is outside of the run is used if it is named here only. `game`: one of its games; all without it. Raises
+        SpiralError for an opponent or a game that is not there.
         """
         from spiral.evaluation.measurements import match_rows
 
@@ -59,11 +79,10 @@ class Policy:
             raise SpiralError(f"an opponent is named by text, such as 'random' or 'run:runs/a', not by {wrong[0]!r}")
         if matches < 1:
             raise SpiralError(f"matches is {matches}, and must be at least 1")
-        rows = match_rows(self.loaded, game, opponents, matches)
+        named = [str(PolicyRef.of_command_line(opponent)) for opponent in opponents]
+        rows = match_rows(self.loaded, game, named, matches)
         if not rows:
-            raise SpiralError(
-                f"{self.ref} names no opponents to evaluate against; give some, such as random (--opponent random)"
-            )
+            raise SpiralError(f"there is no opponent for {self.ref}; name some, such as random (--opponent random)")
         return rows
 
     def exploitability(self, game: str | None = None, samples: int | None = None) -> Json:
@@ -82,7 +101,9 @@ class Policy:
         from spiral.evaluation.against_person import play_against
 
         seed = random.SystemRandom().getrandbits(31) if seed is None else seed
-        return play_against(self.loaded, game, player, seed, print, lambda: input("you> "))
+        return play_against(
+            self.loaded, game, player, seed, lambda text: print(printable(text)), lambda: input("you> ")
+        )
 
 
 class Run:

@@ -4,44 +4,44 @@ from __future__ import annotations
 
 import json
 
-from spiral.api.errors import RunError, SpiralError
+from spiral.api.errors import RunError
 from spiral.api.records import LEARNER, Episode
 from spiral.api.training import RecordsEpisodes
 from spiral.evaluation.exact import exact_metrics, policy_record
 from spiral.learning.credit import shaped
 from spiral.models.logits import TokenLogits
+from spiral.plugins.faults import blamed
 from spiral.policies.pool import AVERAGED, snapshot_id
 from spiral.runs import snapshots
 from spiral.runs.directory import RunDir
 from spiral.selfplay.rollouts import check_voided
+from spiral.selfplay.setup import curriculum_name, sampler_names
 from spiral.training.components import Components
 
 
 def play(components: Components, step: int) -> list[Episode]:
     """The step's games, from all processes, with rewards shaped, and their results known to pool and samplers."""
     c, config = components, components.config
+    samplers = " or ".join(sampler_names(config))
     seed = (config.seed, "rollout", step)
-    failed: SpiralError | None = None
-    try:
+    with c.processes.together():
         episodes = c.rollouts.play(config.rollout.episodes, seed, c.processes.rank, c.processes.world)
-    except SpiralError as error:
-        episodes, failed = [], error
-    c.processes.raise_together(failed)
     episodes, c.rollouts.voided = c.processes.gathered(episodes, c.rollouts.voided, config.rollout.group_size)
     # A process stops by itself at its own games; what is allowed is that many of all.
     check_voided(c.rollouts.voided, config.rollout)
     if any(LEARNER not in episode.policies for episode in episodes):
         raise RunError(
-            "the opponent sampler returned a game without the learner; every game needs the learner as at least one "
+            f"{samplers} gave a line-up without the learner; every game needs the learner as at least one "
             "player, or the step would train on less than it asked for"
         )
-    episodes = shaped(episodes, c.training.rewards)
+    episodes = shaped(episodes, c.training.rewards, [plugin.name for plugin in config.rewards])
     # Every process records the same episodes in the same order, so that all have the same pool and samplers.
     c.pool.results.record(episodes)
-    for recorder in (c.training.opponents, c.training.curriculum):
+    for recorder, name in ((c.training.opponents, samplers), (c.training.curriculum, curriculum_name(config))):
         if isinstance(recorder, RecordsEpisodes):
-            for episode in episodes:
-                recorder.record(episode)
+            with blamed(f"{name}, in record(episode),"):
+                for episode in episodes:
+                    recorder.record(episode)
     return episodes
 
 
@@ -59,10 +59,12 @@ def take_snapshot(components: Components, run: RunDir, step: int) -> None:
 def evaluate(components: Components, run: RunDir, step: int) -> dict[str, float]:
     """What the averaged weights are worth, and beside them the live ones; the exact policy goes to policy.json."""
     c = components
-    exact = c.evaluator.exact(TokenLogits(c.learner.averaged_model))
-    metrics = exact_metrics(exact) | exact_metrics(c.evaluator.exact(TokenLogits(c.learner.model)), "_live")
-    c.engine.load_weights(AVERAGED, c.learner.averaged(), version=step)
-    metrics |= c.evaluator.matches(AVERAGED, (c.config.seed, "evaluate", step))
+    with c.processes.together():
+        exact = c.evaluator.exact(TokenLogits(c.learner.averaged_model))
+        metrics = exact_metrics(exact) | exact_metrics(c.evaluator.exact(TokenLogits(c.learner.model)), "_live")
+        c.engine.load_weights(AVERAGED, c.learner.averaged(), version=step)
+        if c.processes.is_main:  # all would play the same matches, and pay for the calls of a remote opponent each
+            metrics |= c.evaluator.matches(AVERAGED, (c.config.seed, "evaluate", step))
     if c.processes.is_main:
         run.write("policy.json", json.dumps(policy_record(step, exact)))
     return c.processes.same_metrics(metrics)

@@ -22,6 +22,10 @@ class Stopwatch:
         yield
         self._seconds[part] += time.perf_counter() - start
 
+    def seconds(self, part: str) -> float:
+        """Spent in a part since `metrics` was asked last."""
+        return self._seconds[part]
+
     def metrics(self, num_games: int, sampled_tokens: float, trained_tokens: float) -> dict[str, float]:
         """`time/*_s` and rates, and start again from nothing. The only metrics that differ between equal runs."""
         seconds, self._seconds = self._seconds, defaultdict(float)

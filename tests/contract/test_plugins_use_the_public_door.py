@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spiral.commands.scaffold import create
+from spiral.commands.scaffold import KINDS, create
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLIC = ("spiral", "spiral.theory", "spiral.testing")
@@ -20,8 +20,6 @@ DISTRIBUTIONS = {
     "acme_nim": ROOT / "examples" / "third_party_plugin",
 }
 """Package -> the root of its distribution."""
-KINDS = ("game", "estimator", "opponent")
-"""What `spiral new` has templates for."""
 
 
 def _sources(root):

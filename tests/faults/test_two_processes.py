@@ -1,15 +1,18 @@
 """Two processes on the CPU (gloo): they train what one would, roll back together, and stop together.
 
-The processes are started by hand with the environment that torchrun gives them. `accelerate launch --cpu` would start a
-single one here: each test checks that there were two.
+They are started by the documented command, torchrun; each test checks that there were two. What a launcher was asked
+for and does not give is refused: each process would be a run of its own.
 """
 
 import json
 import os
-import socket
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -20,9 +23,9 @@ SMALL = [
 ]  # fmt: skip
 
 RUN = """
+import os
 import sys
 from pathlib import Path
-from accelerate import PartialState
 from spiral import SpiralError
 from spiral.training import launch
 from spiral.training.health import monitor
@@ -63,39 +66,54 @@ if what == "broken":
 try:
     launch.launch(None, words, Path(path), False, quiet=True)
 except SpiralError as error:
-    print("stopped:", error)
-print("processes:", PartialState().num_processes)
+    os.write(1, f"stopped: {error}\\n".encode())
 """
 
 
-def _port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+TELL = """
+import atexit, os, sys
+
+@atexit.register
+def tell():
+    if "accelerate" in sys.modules:
+        from accelerate import PartialState
+        os.write(1, f"processes: {PartialState().num_processes}\\n".encode())  # at once, or two lines may mix
+"""
+"""As sitecustomize.py: each process of any command says at its end how many there were."""
+
+
+def _env(tmp_path, **more):
+    (tmp_path / "site").mkdir(exist_ok=True)
+    (tmp_path / "site" / "sitecustomize.py").write_text(TELL)
+    (tmp_path / "site" / "run.py").write_text(RUN)
+    path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("ACCELERATE_")}
+    return {
+        **kept,
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": path,
+        **more,
+    }
+
+
+def _launcher(name, *words):
+    """torchrun or accelerate of this very interpreter."""
+    module = {"torchrun": ["torch.distributed.run"], "accelerate": ["accelerate.commands.accelerate_cli"]}[name]
+    return [sys.executable, "-m", *module, *map(str, words)]
 
 
 def _run(num, what, path, *words):
-    """What each of `num` processes printed, in the order of their numbers; every one ends by itself."""
-    shared = {
-        **os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "",
-        "ACCELERATE_USE_CPU": "1", "WORLD_SIZE": str(num), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_port()),
-    }  # fmt: skip
-    command = [sys.executable, "-c", RUN, what, str(path), *words]
-    processes = [
-        subprocess.Popen(
-            command, env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} if num > 1 else os.environ,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for rank in range(num)
-    ]  # fmt: skip
-    try:
-        printed = [process.communicate(timeout=240)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * num, "\n".join(printed)[-4000:]
-    assert all(f"processes: {num}" in text for text in printed), printed
-    return printed
+    """What `num` processes printed together; every one ends by itself."""
+    command = ["run.py", what, path, *words]
+    done = subprocess.run(
+        _launcher("torchrun", "--nproc_per_node", num, path.parent / "site" / command[0], *command[1:]),
+        env=_env(path.parent), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert done.stdout.count(f"processes: {num}") == num, done.stdout
+    return done.stdout
 
 
 def _lines(path, name):
@@ -145,12 +163,87 @@ def test_voided_games_are_counted_over_all_processes(tmp_path):
     voided = by_step[0]
     limit = f"rollout.max_voided={voided - 1}"  # more than the half that each process voided
     printed = _run(2, "broken", tmp_path / "few", "0.4", *words, limit)
-    for text in printed:
-        assert f"stopped: {voided} games of one step had to be voided" in text
+    assert printed.count(f"stopped: {voided} games of one step had to be voided") == 2
 
 
 def test_a_process_that_stops_takes_the_others_along(tmp_path):
     """One that waited for the games of the other would wait for ever."""
     words = [*SMALL, "rollout.max_voided=4", "warm_start.max_steps=0"]
-    for text in _run(2, "broken", tmp_path / "r", "1.0", *words):
-        assert "stopped: 5 games of one step had to be voided" in text
+    printed = _run(2, "broken", tmp_path / "r", "1.0", *words)
+    assert printed.count("stopped: 5 games of one step had to be voided") == 2
+
+
+def test_the_documented_command_trains_with_two_processes(tmp_path):
+    """Word for word as the README has it, but for the directory and a smaller run: two processes, one run."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    [line] = [line for line in readme.splitlines() if line.startswith("torchrun ")]
+    launcher, *words = line.partition("#")[0].split()
+    assert words[-2:] == ["--run-dir", "runs/two"]
+    words = [*words[:-1], tmp_path / "two", *SMALL]
+    done = subprocess.run(
+        _launcher(launcher, *words), env=_env(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert done.stdout.count("processes: 2") == 2
+    assert [line["step"] for line in _lines(tmp_path / "two", "metrics.jsonl")] == [0, 1, 2]
+    assert done.stdout.count(f"open {tmp_path / 'two' / 'report.html'}") == 1
+
+
+@pytest.mark.parametrize(
+    ("launcher", "env", "sentence"),
+    [
+        (
+            ["accelerate", "launch", "--num_processes", "2", "-m"],
+            {},
+            "accelerate launch was asked for several processes",
+        ),
+        ([], {"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, and no RANK tells the processes apart"),
+        ([], {"OMPI_COMM_WORLD_SIZE": "2"}, "MPI started several processes"),
+    ],
+)
+def test_a_launcher_that_does_not_give_what_was_asked_is_refused(tmp_path, launcher, env, sentence):
+    """Not one process where two were asked for, and not two runs in one directory; nothing is left there."""
+    words = ["spiral", "train", "--run-dir", str(tmp_path / "r"), *SMALL]
+    command = _launcher(*launcher, *words) if launcher else [sys.executable, "-m", *words]
+    done = subprocess.run(command, env=_env(tmp_path, **env), capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("spiral: ")]
+    assert sentence in line
+    assert line.endswith("torchrun --nproc_per_node 2 -m spiral train --run-dir DIR")
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("whom", ["launcher", "second"])
+def test_a_signal_stops_both_processes_with_one_checkpoint(tmp_path, whom):
+    """Sent to torchrun, which tells both, or to one of them alone: both end the same step, and the run goes on."""
+    path = tmp_path / "r"
+    words = [*SMALL, "steps=100000", "checkpoint.every=100000"]
+    process = subprocess.Popen(
+        _launcher("torchrun", "--nproc_per_node", 2, "-m", "spiral", "train", "--run-dir", path, *words),
+        env=_env(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    log, deadline = path / "metrics.jsonl", time.monotonic() + 120
+    while not (log.exists() and log.read_text().count("\n") > 3) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if whom == "launcher":
+        process.send_signal(signal.SIGTERM)
+    else:
+        os.kill(_second_of(process.pid), signal.SIGTERM)
+    printed, _ = process.communicate(timeout=100)
+    steps = [line["step"] for line in _lines(path, "metrics.jsonl")]
+    assert steps == list(range(len(steps)))
+    assert [p.name for p in (path / "checkpoints").iterdir()] == [f"step-{len(steps):06d}"], printed[-3000:]
+    assert printed.count(f"stopped; the run goes on at step {len(steps)} with: ") == 1
+
+
+def _second_of(parent):
+    """The process of rank 1 that torchrun, the process `parent`, started."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            status, env = (folder / "status").read_text(), (folder / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if f"PPid:\t{parent}\n" in status and b"RANK=1" in env:
+            return int(folder.name)
+    raise AssertionError(f"process {parent} has no child of rank 1")

@@ -1,5 +1,6 @@
 """Exact exploitability twice: by spiral.theory.best_response and by OpenSpiel, on the same tables."""
 
+import copy
 import random
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 pytest.importorskip("pyspiel")
 
 import pyspiel
-from spiral_games.openspiel import OpenSpielCFR, open_spiel_game, openspiel_nash_conv
+from spiral_games.openspiel import OpenSpielCFR, game_names, open_spiel_game, openspiel_nash_conv
+from spiral_games.openspiel.catalogue import load
 from spiral_games.openspiel.exploitability import cfr_rows
 
 from spiral import SpiralError, theory
@@ -114,3 +116,86 @@ def test_a_table_without_a_needed_row_and_a_game_too_large_are_one_sentence_each
         openspiel_nash_conv(open_spiel_game("pig"), {})
     with pytest.raises(SpiralError, match="CFR would visit about .* of openspiel/liars_dice in 200"):
         cfr_rows(open_spiel_game("liars_dice").loaded, 200)
+
+
+def test_go_is_not_folded_where_superko_counts():
+    """Go on two by two, uniform play: -.9408 and best responses of -.4583 where boards that look alike are taken for one
+    position, although what was on the board before may not come back; OpenSpiel walks every history."""
+    game = open_spiel_game("go", {"board_size": 2})
+    tree = GameTree.of(game)
+    found = theory.nash_conv(tree, theory.uniform(tree))
+    assert found.values[0] == pytest.approx(-0.931481481)
+    assert found.best_response_values[0] == pytest.approx(-0.5625)
+    assert game.perfect_information
+
+
+@pytest.mark.parametrize(("name", "params"), [("chess", {}), ("misere", {"game": "go(board_size=3)"})])
+def test_a_position_reached_twice_is_told_by_its_way(name, params):
+    """Chess counts positions that come back: two knights out and home again are not two others, though the board, the
+    clock and the number of the move are the same. A game inside a game keeps what it needs."""
+    ways = {
+        "chess": ("Nf3 Nf6 Ng1 Ng8", "Nc3 Nc6 Nb1 Nb8"),
+        "misere": ("a1 c3 b2", "b2 c3 a1"),
+    }[name]
+    texts = []
+    for way in ways:
+        game = open_spiel_game(name, params)
+        game.reset(random.Random(0))
+        for move in way.split():
+            game.play(next(listed for listed in game.legal_moves() if listed.split()[-1] == move))
+        texts.append(game.observe(game.current_player()))
+    assert texts[0] != texts[1]
+    assert texts[0].rpartition("\n")[0] == texts[1].rpartition("\n")[0]
+
+
+PERFECT = [name for name in game_names() if load(name).perfect_information]
+SMALL = {
+    "go": {"board_size": 3},
+    "cursor_go": {"board_size": 3},
+    "hex": {"board_size": 3},
+    "y": {"board_size": 3},
+    "havannah": {"board_size": 3},
+    "breakthrough": {"rows": 4, "columns": 4},
+    "clobber": {"rows": 3, "columns": 3},
+    "mnk": {"m": 4, "n": 4, "k": 3},
+}
+
+
+def differs(game, other, rng):
+    """Whether two positions with one text go on differently under the same random moves, up to a dice's throw."""
+    for _ in range(60):
+        player = game.current_player()
+        if player != other.current_player():
+            return True
+        if player is None:
+            return game.returns() != other.returns()
+        if game.observe(player) != other.observe(player):
+            return not game.loaded.stochastic
+        if set(game.legal_moves()) != set(other.legal_moves()):
+            return True
+        move = rng.choice(game.legal_moves())
+        game.play(move)
+        other.play(move)
+    return False
+
+
+@pytest.mark.parametrize("name", PERFECT)
+def test_the_text_of_a_game_of_perfect_information_determines_what_may_follow(name):
+    """Matches and the same ones with two moves exchanged: where they show one text, they go on alike."""
+    rng, made = random.Random(0), open_spiel_game(name, SMALL.get(name))
+    for seed in range(12):
+        game = copy.deepcopy(made)
+        game.reset(random.Random(seed))
+        other, moves = copy.deepcopy(game), []
+        for _ in range(rng.choice((4, 8, 12, 20))):
+            if game.current_player() is not None:
+                moves.append(rng.choice(game.legal_moves()))
+                game.play(moves[-1])
+        first = rng.randrange(max(1, len(moves) - 2))
+        moves[first : first + 3] = moves[first : first + 3][::-1]
+        for move in moves:
+            if other.current_player() is not None and move in other.legal_moves():
+                other.play(move)
+        player = game.current_player()
+        if player is not None and other.current_player() == player and game.observe(player) == other.observe(player):
+            assert not differs(game, other, rng), game.observe(player)

@@ -73,7 +73,7 @@ def test_a_line_of_tic_tac_toe_wins_and_the_board_is_all_that_a_tiny_model_sees(
 @pytest.mark.parametrize("env", ONE_OF_EACH_KIND)
 def test_a_transcript_reads_as_upstreams_own_wrapper_shows_it(env):
     """The same seed and moves through TextArena's default observation wrapper; roles of chat stay as they are."""
-    game = begun(env, 3, as_shipped=True)
+    game = begun(env, 3, style="transcript", as_shipped=True)
     rows = table.rows()[env]
     rng = random.Random(3)
     chance = Chance(game._chance.seed)

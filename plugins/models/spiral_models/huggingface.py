@@ -18,23 +18,32 @@ def hf(path: str, context: int | None = None) -> tuple[PreTrainedModel, PreTrain
     """A causal language model and its tokenizer from a directory that `save_pretrained` wrote, in float32.
 
     `context`: tokens of a prompt and its reply together; what the model was made for, unless it is less. Nothing is
-    downloaded and no code from the directory is run. Raises SpiralError if it cannot be loaded.
+    downloaded, no code from the directory or the hub is run and no pickle is read, whatever its files ask for. Raises
+    SpiralError if it cannot be loaded.
     """
-    if not Path(path).is_dir():
+    folder = Path(path)
+    if not folder.is_dir():
         raise SpiralError(
             f"model 'hf' was asked for {path!r}, which is not a directory on this machine; "
             "give the path of one that holds a saved model and its tokenizer"
         )
+    if (folder / "adapter_config.json").exists():  # transformers would load the base model that this file names
+        raise SpiralError(f"model 'hf' was asked for {path!r}, which holds an adapter; merge it into its model first")
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    # These two register the byte model and its tokenizer with transformers, so that saved ones can be loaded.
-    import spiral_models.byte.model
-    import spiral_models.byte.tokenizer  # noqa: F401
+    import spiral_models.auto  # noqa: F401
 
+    # Without it transformers would ask on the terminal whether to run the code that `auto_map` names.
+    safely: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True)
-        tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        config: Any = AutoConfig.from_pretrained(path, **safely)
+        # What config.json names here may be a kernel on the hub, which is code; without it transformers chooses.
+        config._attn_implementation = {"": None, **dict.fromkeys(config.sub_configs)}
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            path, config=config, dtype=torch.float32, use_safetensors=True, **safely
+        )
+        tokenizer: Any = AutoTokenizer.from_pretrained(path, **safely)
     except (OSError, ValueError, KeyError) as error:
         first_line = str(error).strip().split("\n")[0]
         raise SpiralError(

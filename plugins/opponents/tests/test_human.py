@@ -7,7 +7,7 @@ import sys
 import pytest
 from spiral_games.native.kuhn_poker import KuhnPoker
 from spiral_games.native.tic_tac_toe import TicTacToe
-from spiral_opponents.bots.human import Human, printable
+from spiral_opponents.bots.human import Human
 
 from spiral import IllegalMove, SpiralError
 
@@ -65,6 +65,19 @@ def test_a_change_of_match_is_said(monkeypatch, capsys):
     assert capsys.readouterr().out.count("another match") == 1
 
 
-def test_words_of_others_do_not_steer_the_terminal():
-    """Escape sequences and bells arrive as marks; lines stay lines."""
-    assert printable("a\x1b[2Jb\x07\n\tç✓") == "a�[2Jb�\n\tç✓"
+def test_words_of_others_do_not_steer_the_terminal(monkeypatch, capsys):
+    """Rules and observations arrive as `spiral.printable` writes them; lines stay lines."""
+
+    class Sneaky(KuhnPoker):
+        def __init__(self):
+            super().__init__()
+            self.rules = "\x1b]0;mine\x07 rules"
+
+        def observe(self, player):
+            return "\x1b[2J\n" + super().observe(player)
+
+    choose(monkeypatch, Human(), dealt(Sneaky()), "bet\n")
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "\\x1b]0;mine\\x07 rules" in shown
+    assert "\\x1b[2J\n" in shown

@@ -65,7 +65,11 @@ def choose(bot):
 
 
 def test_the_model_is_given_rules_observation_and_moves_and_how_to_answer():
-    """System: how to answer. User: rules, the observation to the letter, the legal moves. No key is sent unasked."""
+    """A remote player is sent the rules, the observation of its own player and the legal moves, and nothing else of the
+    run.
+
+    System: how to answer. User: rules, the observation to the letter, the legal moves. No key is sent unasked.
+    """
     with ChatServer(["bet"]) as server:
         assert ask(server.url, max_tokens=77, temperature=0.5, extra={"seed": 3}) == "bet"
     [request] = server.requests
@@ -95,7 +99,7 @@ def test_free_text_games_list_no_moves():
 
 
 def test_the_key_is_the_environment_variables_and_is_shown_nowhere(monkeypatch):
-    """It reaches the server, and neither error, state, repr nor attribute, though the server repeats it."""
+    """The key of a remote player is in none of its errors, its state or its attributes, though the server repeats it."""
     monkeypatch.setenv("MY_KEY", "sk-secret\n")
     echo = b'{"error": {"message": "bad key sk-secret"}}'
     with ChatServer(["bet", *(ChatAnswer(status=s, body=echo) for s in (401, 404, 500))]) as server:
@@ -111,6 +115,22 @@ def test_the_key_is_the_environment_variables_and_is_shown_nowhere(monkeypatch):
     assert "bad key ***" in messages[1]
     assert "bad key ***" in messages[2]
     assert "sk-secret" not in f"{messages} {bot!r} {vars(bot)} {vars(bot._account)} {bot.spent}"
+
+
+def test_a_key_goes_to_its_own_address_alone(monkeypatch):
+    """A redirection is not followed, so that a key goes to the address in `url` alone.
+
+    Nor is a proxy asked, whatever the environment says.
+    """
+    monkeypatch.setenv("MY_KEY", "sk-secret")
+    with ChatServer(lambda request: "bet") as other:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, other.url)
+        sent_on = ChatAnswer(status=307, headers={"Location": f"{other.url}/chat/completions"})
+        with ChatServer([sent_on]) as server, pytest.raises(SpiralError, match="http 307"):
+            choose(bot_for(server, key_env="MY_KEY"))
+        assert server.authorizations == ["Bearer sk-secret"]
+        assert other.requests == []
 
 
 @pytest.mark.parametrize(("key", "says"), [("", "is not set"), ("a\nb: c", "no key has"), ("ключ", "no key has")])

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -96,6 +98,23 @@ def test_a_call_in_flight_when_the_process_is_killed_stays_counted_at_its_most(t
         spend(made)
 
 
+def test_a_process_waits_for_what_the_calls_of_others_come_to(tmp_path):
+    """A call in flight may cost less than its most: a budget is not used up before that is known, in whatever process."""
+    one, two = (account(tmp_path / "a.json", max_cost=15.0) for _ in range(2))
+    with one.call((10, 0)) as call:
+        waiting = threading.Thread(target=spend, args=(two,))
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive()
+        assert two.spent["calls"] == 1
+        call.usage = (3, 0)
+    waiting.join(10)
+    assert (two.spent["calls"], two.spent["cost"], two.spent["reserved"]) == (2, 5.0, 0.0)
+    spend(one)
+    with pytest.raises(SpiralError, match=r"budget of 15 \(7 spent, and a call may cost 10\)"):
+        spend(two)
+
+
 def test_a_raised_budget_goes_on_and_another_model_begins_anew(tmp_path):
     with ChatServer(lambda request: "bet") as server:
         bots = {}
@@ -149,7 +168,10 @@ def _spent(path: Path, server):
 
 @pytest.mark.parametrize("what", ["kill", "rollback"])
 def test_neither_a_kill_nor_a_rollback_gives_money_back(tmp_path, monkeypatch, what):
-    """Steps that are played again ask again, and every call that reached the server is counted."""
+    """Neither a kill nor a rollback gives back what a remote player cost.
+
+    Steps that are played again ask again, and every call that reached the server is counted.
+    """
     words = []
     if what == "rollback":
         monkeypatch.setattr("spiral.training.health.monitor.Detector", CollapseAtThree)
@@ -181,3 +203,47 @@ def _killed_at_call(number):
         return advantages_of(*args)
 
     return killed
+
+
+RUN = """
+import sys
+import threading
+from pathlib import Path
+from accelerate import PartialState
+from spiral.training import launch
+launch.launch(None, sys.argv[2:], Path(sys.argv[1]), False, quiet=True)
+print(PartialState().num_processes)
+"""
+
+
+def _processes(num, *words):
+    """How many processes there were, by what each of `num` says."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {**os.environ, "ACCELERATE_USE_CPU": "true", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    group = {"WORLD_SIZE": str(num), "LOCAL_WORLD_SIZE": str(num)} if num > 1 else {}
+    started = []
+    for rank in range(num):
+        env = {**shared, **group, **({"RANK": str(rank), "LOCAL_RANK": str(rank)} if num > 1 else {})}
+        command = [sys.executable, "-c", RUN, *map(str, words)]
+        started.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True))
+    return [int(process.communicate(timeout=150)[0]) for process in started]
+
+
+def test_two_processes_spend_what_one_would(tmp_path):
+    """Two processes spend what one would on a remote player, and its budget is that of the whole run.
+
+    Games of training are shared among the processes, and the matches of an evaluation are played once: as many calls
+    reach the server as from one process, and all are in the one count that both have.
+    """
+    words = ["steps=1", "evaluate.every=1", "evaluate.matches=3", "evaluate.exploitability=false", "rollout.episodes=6"]
+    calls = {}
+    for num in (1, 2):
+        with ChatServer(lambda request: "bet") as server:
+            remote = f"remote:model=tiny,url={server.url},max_calls=500"
+            named = [f"pool.members=['{remote}']", f"evaluate.opponents=['{remote}']"]
+            assert _processes(num, tmp_path / str(num), *SMALL, *words, *named) == [num] * num
+            calls[num] = len(server.requests)
+            assert _spent(tmp_path / str(num), server) == calls[num] > 0
+    assert calls[1] == calls[2]

@@ -172,7 +172,10 @@ def test_a_failure_costs_its_own_game_alone(kind, turn):
 
 @pytest.mark.parametrize("text", ["nonsense", "<|im_end|>", "a b", "\\boxed{c}", "[" * 1000, "a\x00b\x1b[2J"])
 def test_what_is_said_and_no_move_is_the_models_own_fault(text):
-    """It forfeits with the game's worst return, its words are on record, and nothing is voided."""
+    """What a remote player says is a move or an illegal move, whatever it says.
+
+    It forfeits with the game's worst return, its words are on record, and nothing is voided.
+    """
     with ChatServer(lambda request: text) as server:
         [episode], voided, _ = play(server, 1)
     assert voided == []
@@ -183,7 +186,7 @@ def test_what_is_said_and_no_move_is_the_models_own_fault(text):
 
 
 def test_special_tokens_in_a_reply_reach_the_learner_as_characters():
-    """What the model says in a talking game is seen by the learner, and no id of it is special."""
+    """What a remote player says is text to the learner: no id of it is special."""
 
     class Chat(Words):
         def legal_moves(self):

@@ -44,6 +44,8 @@ class Result:
     """The place whose illegal move ended the game."""
     cut: bool = False
     """Whether the game was cut at `rollout.max_turns`."""
+    fault: str = ""
+    """Where the offender is a bot that broke its contract: how."""
 
     def returns_of(self, player: int) -> list[float]:
         """The returns at the places that a player had."""
@@ -122,7 +124,8 @@ class Extent:
                 games.update([tuple(r.returns[0] for r in meeting)] if played.alone else [r.returns for r in meeting])
         sizes = {round(abs(a - b) / 2, 9) for returns in games for a, b in combinations(returns, 2)}
         values = [value for returns in games for value in returns]
-        return cls(min(values), max(values), max(sizes, default=0.0), len(sizes - {0.0}) > 1)
+        lowest, highest = intervals.plausible_range(values)  # all alike they do not show how far others may lie
+        return cls(lowest, highest, max(sizes, default=0.0) or (highest - lowest) / 2, len(sizes - {0.0}) > 1)
 
 
 def cells(log: Sequence[PairResults], extent: Extent) -> list[Json]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from spiral.api.errors import SpiralError
 from spiral.api.games import Game
@@ -15,7 +12,7 @@ from spiral.api.records import PolicyId
 from spiral.config.loading import load, parse_plugin
 from spiral.config.schema import Config, PluginConfig
 from spiral.plugins.registry import Plugins, label
-from spiral.policies.loading import PolicyLoader
+from spiral.policies.loading import PolicyLoader, check_reads_nothing
 from spiral.policies.pool import Pool
 from spiral.policies.reference import PolicyRef
 from spiral.runs.directory import RunDir
@@ -64,10 +61,14 @@ def parse_entrants(words: Sequence[str], plugins: Plugins) -> list[Entrant]:
             f"a tournament needs at least two players, and {f'only {words[0]}' if words else 'none'} was given; add "
             "run directories (runs/a or runs/a@300), bots, or model:PATH"
         )
-    problems = [reason for word in words if (reason := _problem(word, plugins))]
+    found, problems = [], []
+    for word in words:
+        try:
+            found.append(_entrant(word, PolicyRef.found(word, plugins)))
+        except SpiralError as error:
+            problems.append(str(error))
     if problems:
         raise SpiralError("\n".join(problems))
-    found = [_entrant(word) for word in words]
     twice = [policy for policy, times in Counter(one.ref.policy for one in found).items() if times > 1]
     if twice:
         name = next(one.name for one in found if one.ref.policy == twice[0])
@@ -85,8 +86,7 @@ def tournament_game(text: str | None, entrants: Sequence[Entrant], plugins: Plug
             games = ", ".join(label(game.name, game.args) for game in first.config.games)
             raise SpiralError(f"no game is named, and {first.name} was trained on several: {games}; give --game")
         return first.config.games[0]
-    as_label = re.fullmatch(r"([^(:]+)\((.*)\)", text)
-    game = parse_plugin(f"{as_label[1]}:{as_label[2]}" if as_label else text)
+    game = parse_plugin(text)
     if reason := plugins.problem("game", game.name, game.args):
         raise SpiralError(reason)
     return game
@@ -96,7 +96,7 @@ def load_participants(entrants: Sequence[Entrant], game: PluginConfig, plugins: 
     """Load the entrants. Raises SpiralError for a game or a policy that cannot be made."""
     configs = [one.config for one in entrants if one.config]
     name = label(game.name, game.args)
-    make = functools.partial(plugins.find("game", game.name).factory, **game.args)
+    make = plugins.bound("game", game.name, game.args)
     started = _started(name, make)
     pool = Pool(plugins)
     config = configs[0] if configs else load()
@@ -111,6 +111,8 @@ def load_participants(entrants: Sequence[Entrant], game: PluginConfig, plugins: 
                 try_bot(bot, started)
             except SpiralError as error:
                 raise SpiralError(f"{one.name} cannot take part: {error}") from error
+            except Exception:
+                continue  # a bot that breaks a promise forfeits in play, and the others' games go on
     return Participants(
         name, make, started.num_players, list(entrants), [policies[one.name] for one in entrants], pool, config
     )
@@ -135,26 +137,13 @@ def untrained(name: str, entrants: Sequence[Entrant]) -> str | None:
     return f"No run here was trained on {name}: {runs}."
 
 
-def _problem(word: str, plugins: Plugins) -> str | None:
-    try:
-        ref = PolicyRef.of_command_line(word)
-        reason = ref.problem(plugins, exact=False)
-    except SpiralError as error:
-        return str(error)
-    if reason is None or ref.has_weights:
-        return reason
-    path = Path(word.rpartition("@")[0] or word)
-    if path.is_dir():
-        return f"{word} is no run: {path} has no config.yaml; give the directory that `spiral train` wrote"
-    return f"{word} is neither a run directory nor a bot: {reason}"
-
-
-def _entrant(word: str) -> Entrant:
-    ref = PolicyRef.of_command_line(word)
+def _entrant(word: str, ref: PolicyRef) -> Entrant:
     if ref.kind != "run":
         return Entrant(word, ref, None)
     ref = ref.resolved()
-    return Entrant(f"{ref.path}@{ref.step}", ref, RunDir.open(ref.path)[1])
+    _, config = RunDir.open(ref.path)
+    check_reads_nothing(config, ref.path)
+    return Entrant(f"{ref.path}@{ref.step}", ref, config)
 
 
 def _started(name: str, make: Callable[[], Game]) -> Game:

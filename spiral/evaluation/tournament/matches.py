@@ -46,7 +46,7 @@ class TournamentMatches:
         p = self._participants
         rules = replace(p.config.rollout, max_voided=PATIENCE * num_deals)
         runner = MatchRunner({p.game: p.make}, p.pool, rules)
-        rollouts = runner.rollouts(p.game, [p.policies[player] for player in line_up], self._failed)
+        rollouts = runner.rollouts(p.game, [p.policies[player] for player in line_up], self._failed, forfeit=True)
         before = [len(failures) for failures in self.failures]
         try:
             return rollouts.play(num_deals, seed)

@@ -40,6 +40,7 @@ def tournament_record(tournament: Tournament) -> Json:
     table = crosstable.cells(pair_results, extent)
     seed = derive(config.seed, "tournament", participants.game, "bootstrap")
     summary = crosstable.summary(pair_results, len(names), extent.graded, config.anchor, seed)
+    players = [_player(tournament, number, row, table) for number, row in enumerate(summary["players"])]
     return {
         "game": participants.game,
         "game_players": participants.num_players,
@@ -48,12 +49,12 @@ def tournament_record(tournament: Tournament) -> Json:
         "games": tournament.num_games,
         "graded": extent.graded,
         "stopped": tournament.stopped,
-        "players": [_player(tournament, number, row, table) for number, row in enumerate(summary["players"])],
+        "players": players,
         "cells": table,
         **crosstable.rings(table, len(names), extent.graded),
         "num_voided": len(matches.voided),
         "voided": [asdict(game) for game in matches.voided[:MAX_VOIDED]],
-        "notes": _notes(tournament, extent.graded, summary["unmet_pairs"]),
+        "notes": _notes(tournament, players, extent.graded, summary["unmet_pairs"]),
     }
 
 
@@ -110,6 +111,7 @@ def _player(tournament: Tournament, number: int, summary: Json | None, table: Se
         "games": len(results),
         "score": sum(scores) / len(scores) if scores else None,
         "illegal": sum(r.offended(number) for r in results) / max(1, len(results)),
+        "faults": dict(sorted(Counter(r.fault for r in results if r.fault and r.offended(number)).items())),
         "cut": sum(r.cut for r in results) / max(1, len(results)),
         "voided": dict(sorted(Counter(matches.failures[number]).items())),
         "withdrawn": number in matches.withdrawn,
@@ -119,7 +121,7 @@ def _player(tournament: Tournament, number: int, summary: Json | None, table: Se
     }
 
 
-def _notes(tournament: Tournament, graded: bool, unmet_pairs: int) -> list[str]:
+def _notes(tournament: Tournament, players: Sequence[Json], graded: bool, unmet_pairs: int) -> list[str]:
     participants = tournament.participants
     notes = [note] if (note := untrained(participants.game, participants.entrants)) else []
     if tournament.stopped:
@@ -131,4 +133,8 @@ def _notes(tournament: Tournament, graded: bool, unmet_pairs: int) -> list[str]:
         )
     if unmet_pairs:
         notes.append(f"{unmet_pairs} pairs never met; the Nash average takes from the ratings what they would do.")
+    for name, faults in ((one["name"], one["faults"]) for one in players):
+        if faults:
+            causes = ", ".join(f"{times} by {fault}" for fault, times in faults.items())
+            notes.append(f"{name} is a bot that breaks its contract, and forfeited games for it: {causes}.")
     return notes + [f"{tournament.names[number]} {why}." for number, why in tournament.matches.withdrawn.items()]

@@ -117,7 +117,7 @@ class Tournament:
         played = self.pair_results.setdefault(block.players, PairResults(block.players, alone))
         for deal in zip(*games, strict=True):
             results = [
-                Result(line_up, e.returns, e.offender, e.ending == "cut")
+                Result(line_up, e.returns, e.offender, e.ending == "cut", e.fault)
                 for line_up, e in zip(line_ups, deal, strict=True)
             ]
             played.meetings.append(tuple(results))

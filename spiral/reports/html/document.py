@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from spiral.api.errors import RunError
+from spiral.api.text import printable
 from spiral.reports.html.records import collect
 from spiral.runs.files import write_atomic
 
@@ -48,8 +49,7 @@ def document(title: str, data: Mapping[str, Any], style: str, script: str) -> st
     policy = f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'"
     parts = {
         "policy": policy,
-        # A directory's name need not be text; what is not cannot be written as UTF-8.
-        "title": html.escape(title.encode("utf-8", "replace").decode("utf-8")),
+        "title": html.escape(printable(title)),
         "style": style,
         "script": script,
         "data": embed(data),
@@ -62,8 +62,17 @@ def embed(data: Any) -> str:
     """JSON that is safe inside a script element: ASCII, and without a character that begins or ends a tag."""
     # Escaped inside JSON strings, the only place of these characters: a script element ends at the first `</script`,
     # whatever its type, and `<!--` changes how its rest is read.
-    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(_printable(data), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _printable(data: Any) -> Any:
+    """JSON values with printable texts: browsers too obey marks that turn the direction of writing."""
+    if isinstance(data, str):
+        return printable(data)
+    if isinstance(data, Mapping):
+        return {printable(str(key)): _printable(value) for key, value in data.items()}
+    return [_printable(value) for value in data] if isinstance(data, list | tuple) else data
 
 
 def asset(name: str) -> str:

@@ -1,12 +1,13 @@
 """A run's configuration: layers, shorthands, swaps of plug-ins, every fault at once, and nothing unsound in silence."""
 
 import dataclasses
+import typing
 
 import pytest
 
 from spiral.api.errors import ConfigError
 from spiral.config.loading import dump, load, parse_plugin
-from spiral.config.schema import GameConfig, PluginConfig
+from spiral.config.schema import Config, GameConfig, PluginConfig
 from spiral.plugins.registry import Plugins
 from spiral.selfplay.validation import check
 
@@ -257,6 +258,34 @@ def test_switches_that_mean_off_are_fine(word):
 def test_more_values_that_would_bias_or_break_in_silence(word):
     """Descent in the wrong direction, a guard that never fires (NaN compares false), a keep that deletes everything."""
     assert _faults([word])
+
+
+def _real_keys(schema=Config, prefix=""):
+    """Every key of the schema that takes a real number, as an override with a hole for it."""
+    for key, hint in typing.get_type_hints(schema).items():
+        if dataclasses.is_dataclass(hint) and hint is not PluginConfig:
+            yield from _real_keys(hint, f"{prefix}{key}.")
+        elif hint in (float, float | None):
+            yield f"{prefix}{key}={{}}"
+        elif hint == tuple[float, float]:
+            yield from (f"{prefix}{key}=[{{}},1]", f"{prefix}{key}=[1,{{}}]")
+        elif hint == tuple[tuple[float, float], ...]:
+            yield from (f"{prefix}{key}=[[{{}},0.5]]", f"{prefix}{key}=[[0.5,{{}}]]")
+        elif dataclasses.is_dataclass(inside := (typing.get_args(hint) or (None,))[0]) and inside is GameConfig:
+            yield f"{prefix}{key}.0.weight={{}}"
+        else:
+            assert "float" not in str(hint), f"{prefix}{key}: {hint} is not tried"
+
+
+@pytest.mark.parametrize("number", [".inf", "-.inf", ".nan"])
+def test_every_real_number_of_the_schema_is_finite(number):
+    """NaN compares false and infinity divides to 0: each would train something, and in silence something else."""
+    words = [*_real_keys()]
+    assert {"games.0.weight={}", "rollout.penalty=[{},1]", "learner.clip={}", "rollout.deadline_s={}"} <= {*words}
+    for word in words:
+        faults = _faults([word.format(number)])
+        assert any("must be a finite number" in fault for fault in faults), word
+        assert all(fault.startswith(word.partition("=")[0].partition(".0")[0]) for fault in faults)
 
 
 def test_epochs_with_a_clip_are_fine():

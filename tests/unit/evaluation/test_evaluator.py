@@ -76,16 +76,20 @@ def _episode(returns, offender=None):
 
 
 def test_a_tally_by_hand():
-    """Returns 2, -2, 0, 1 of player 0: 2 wins, 1 draw, 1 loss, mean 0.25, sample variance 35/12, error 1.96 sqrt(v/4)."""
+    """Returns 2, 0, 1, -2 of player 0, between -2 and 2: 2 wins, 1 draw, 1 loss, mean 0.25. In units of the range of 4
+    the mean is 9/16 and the variance 35/256; with z = 1.96 the interval's middle is (4 m + z^2 / 2) / (4 + z^2) and its
+    half z sqrt(4 v + z^2 / 4) / (4 + z^2), which come to 0.53187 and 0.30676."""
     episodes = [_episode(r) for r in ((2.0, -2.0), (0.0, 0.0), (1.0, -1.0))] + [_episode((-2.0, 2.0), offender=0)]
-    found = tally(episodes, 0)
+    found = tally(episodes, 0, (-2.0, 2.0))
     assert (found.wins, found.draws, found.losses, found.games, found.illegal) == (2, 1, 1, 4, 1)
     assert found.mean_return == pytest.approx(0.25)
-    assert found.return_error == pytest.approx(1.959964 * math.sqrt(35 / 12 / 4))
+    middle, half = (2.25 + 1.9207294) / 7.8414588, 1.959964 * math.sqrt(4 * 35 / 256 + 0.9603647) / 7.8414588
+    assert found.return_low == pytest.approx(4 * (middle - half) - 2, abs=1e-5)
+    assert found.return_high == pytest.approx(4 * (middle + half) - 2, abs=1e-5)
     assert found.interval(found.wins) == wilson_interval(2, 4)
     assert found.cut == 0
-    assert tally([*episodes, replace(_episode((0.0, 0.0)), ending="cut")], 0).cut == 1
-    other = tally(episodes, 1)
+    assert tally([*episodes, replace(_episode((0.0, 0.0)), ending="cut")], 0, (-2.0, 2.0)).cut == 1
+    other = tally(episodes, 1, (-2.0, 2.0))
     assert (other.wins, other.draws, other.losses, other.illegal) == (1, 1, 2, 0)
 
 
@@ -106,7 +110,7 @@ def test_a_tally_by_hand():
 def test_who_won(returns, results):
     """A player's return against the best of the others; with one player its sign."""
     for player, result in enumerate(results):
-        counted = tally([_episode(returns)], player)
+        counted = tally([_episode(returns)], player, (-1.0, None))
         assert (counted.wins, counted.draws, counted.losses) == (result == "w", result == "d", result == "l")
 
 
@@ -260,7 +264,7 @@ def runner(kuhn):
 def test_matches_change_players(runner):
     """Bold against meek in Kuhn: the meek one folds or checks into a bet, so bold wins 1 chip in every game and as either player."""
     tallies = runner.against("kuhn", "bot:bold", "bot:meek", 30, (0,))
-    assert [(t.wins, t.games, t.mean_return, t.return_error) for t in tallies] == [(30, 30, 1.0, 0.0)] * 2
+    assert [(t.wins, t.games, t.mean_return) for t in tallies] == [(30, 30, 1.0)] * 2
     back = runner.against("kuhn", "bot:meek", "bot:bold", 30, (0,))
     assert [(t.losses, t.mean_return) for t in back] == [(30, -1.0)] * 2
 

@@ -31,6 +31,7 @@ from spiral.policies.pool import Pool
 from spiral.runs.directory import RunDir
 from spiral.theory.best_response import best_response, uniform
 from spiral.theory.game_tree import GameTree
+from spiral.theory.intervals import mean_interval
 from spiral.training import loop as training
 
 torch.set_num_threads(1)
@@ -54,17 +55,21 @@ def episode(*returns):
 def test_the_bound_by_hand():
     """Four deals of a two-player zero-sum game. Against itself the frozen policy gets (1, -1) in each; the responder
     gets 2, 0, 2, 0 at chair 0 and 1, 1, 0, 0 at chair 1. Gains: 1, -1, 1, -1 and 2, 2, 1, 1, sums 3, 1, 2, 0: mean 1.5,
-    variance 5/3, standard error 0.6455; the one-sided bound is 1.645 of those below the mean."""
+    variance of the deals 5/4. They lie between -4 and 4; in units of that width the one-sided bound, with z = 1.645, is
+    (4 m + z^2 / 2 - z sqrt(4 v + z^2 / 4)) / (4 + z^2), at m = 5.5/8 and v = 5/256."""
     own = [episode(1.0, -1.0)] * 4
     chairs = [[episode(r, -r) for r in (2.0, 0.0, 2.0, 0.0)], [episode(-r, r) for r in (1.0, 1.0, 0.0, 0.0)]]
-    bound = LowerBound.of(own, chairs, -2.0)
-    assert bound.estimate == 1.5
-    assert bound.lower == pytest.approx(1.5 - 1.644854 * math.sqrt(5 / 12), abs=1e-5)
+    bound = LowerBound.of(own, chairs, (-2.0, 2.0))
+    assert bound.estimate == pytest.approx(1.5)
+    z = 1.644854
+    low = (4 * 5.5 / 8 + z**2 / 2 - z * math.sqrt(4 * 5 / 256 + z**2 / 4)) / (4 + z**2)
+    assert bound.lower == pytest.approx(8 * low - 4, abs=1e-5)
     first, second = bound.responses
     assert (first.mean_return, first.frozen_return, first.gain) == (1.0, 1.0, 0.0)
     assert (second.mean_return, second.frozen_return, second.gain) == (0.5, -1.0, 1.5)
-    assert first.gain_error == pytest.approx(1.959964 * math.sqrt(4 / 3 / 4), abs=1e-5)
-    assert second.gain_error == pytest.approx(1.959964 * math.sqrt(1 / 3 / 4), abs=1e-5)
+    assert (first.gain_low, first.gain_high) == pytest.approx(mean_interval((1, -1, 1, -1), -4, 4)[1:])
+    assert (second.gain_low, second.gain_high) == pytest.approx(mean_interval((2, 2, 1, 1), -4, 4)[1:])
+    assert (first.return_low, first.return_high) == pytest.approx(mean_interval((2, 0, 2, 0), -2, 2)[1:])
     # Zero sum: the frozen policy's own returns cancel, and the sum of gains is the sum of the responders' returns.
     assert bound.estimate == first.mean_return + second.mean_return
     # Maurer and Pontil: sums lie within 8 of each other, ln(2 / 0.05) = 3.6889.
@@ -75,9 +80,9 @@ def test_three_players_and_no_zero_sum():
     """Gains are against what the frozen policy gets at the same chair; nothing is known of the range."""
     own = [episode(1.0, 2.0, 3.0), episode(1.0, 2.0, 5.0)]
     against = [[episode(2.0, 0, 0)] * 2, [episode(0, 2.0, 0)] * 2, [episode(0, 0, 3.0), episode(0, 0, 6.0)]]
-    bound = LowerBound.of(own, against, None)
-    assert [chair.gain for chair in bound.responses] == [1.0, 0.0, 0.5]
-    assert bound.estimate == 1.5
+    bound = LowerBound.of(own, against, (-1.0, None))
+    assert [chair.gain for chair in bound.responses] == pytest.approx([1.0, 0.0, 0.5])
+    assert bound.estimate == pytest.approx(1.5)
     assert bound.lower_any is None
 
 
@@ -90,9 +95,27 @@ def test_the_bound_holds_as_often_as_it_says():
     for _ in range(1000):
         chairs = [[episode(r, -r) for r in rng.choices((1.0, -1.0), (0.65, 0.35), k=100)]]
         chairs.append([episode(-r, r) for r in rng.choices((1.0, 0.0, -1.0), (0.2, 0.6, 0.2), k=100)])
-        bounds.append(LowerBound.of(own, chairs, -1.0))
+        bounds.append(LowerBound.of(own, chairs, (-1.0, 1.0)))
     assert 0.93 < fmean(bound.lower <= 0.3 for bound in bounds) < 0.975
     assert all(bound.lower_any <= 0.3 for bound in bounds)
+
+
+@pytest.mark.parametrize("num_deals", [2, 10, 30])
+def test_a_bound_of_few_games_is_not_above_the_truth(num_deals):
+    """2,000 experiments of a responder that gains 0.1 in 97 games of 100 and loses 2 in the others, 0.037 in the mean:
+    the 95% bound lies above the truth in at most 7% of them. By the normal approximation, 1.645 standard errors below
+    the mean, it does in about 89%, 54% and 16% for 2, 10 and 30 games: a sample without a loss has no variance."""
+    rng = random.Random(num_deals)
+    own, truth = [episode(0.0, 0.0)] * num_deals, 2 * 0.037
+    above = normal = 0
+    for _ in range(2000):
+        first, second = (rng.choices((0.1, -2.0), (0.97, 0.03), k=num_deals) for _ in range(2))
+        chairs = [[episode(r, -r) for r in first], [episode(-r, r) for r in second]]
+        sums = [one + other for one, other in zip(first, second, strict=True)]
+        above += LowerBound.of(own, chairs, (-2.0, 2.0)).lower > truth
+        normal += fmean(sums) - 1.645 * stdev(sums) / math.sqrt(num_deals) > truth
+    assert above / 2000 <= 0.07
+    assert normal / 2000 > 0.1  # these returns tell the two apart
 
 
 # The games that are measured, with bots whose worth is known
@@ -128,7 +151,7 @@ def test_a_best_response_reaches_the_exact_number(against_bots):
     """Uniform play has NashConv 11/12; the exact best response, measured on 4,000 deals, finds it within 4 errors, and
     the bound lies below it."""
     own, against = against_bots("bot:flat").measure(["bot:best"] * 2, 4000, (0,))
-    bound = LowerBound.of(own, against, -2.0)
+    bound = LowerBound.of(own, against, (-2.0, 2.0))
     errors = (bound.estimate - bound.lower) / 1.645
     assert abs(bound.estimate - 11 / 12) < 4 * errors
     assert bound.lower < 11 / 12
@@ -139,7 +162,7 @@ def test_an_equilibrium_cannot_be_exploited(against_bots):
     """Whoever plays against it gains nothing but by chance: the bound is at most 0."""
     for responder in ("bot:flat", "bot:best"):
         own, against = against_bots("bot:nash").measure([responder] * 2, 1000, (0,))
-        assert LowerBound.of(own, against, -2.0).lower <= 0
+        assert LowerBound.of(own, against, (-2.0, 2.0)).lower <= 0
 
 
 def test_all_line_ups_get_the_same_deals(against_bots):
@@ -193,7 +216,7 @@ def test_a_best_responses_config_is_the_runs_with_the_overlay_over_it(frozen):
     the end; model, prompt, seed and all else as the run has them; the command line over all."""
     run_config = RunDir.open(frozen)[1]
     made, problems = learned_best_response.configure(
-        Target.of(str(frozen)), "kuhn_poker", ["learner.lr=0.5", "steps=7"]
+        Target.of(str(frozen)), "kuhn_poker", ["learner.lr=0.5", "steps=7"], Plugins.installed()
     )
     assert not problems
     assert [g.name for g in made.games] == ["kuhn_poker"]
@@ -333,8 +356,10 @@ def test_a_stopped_best_response_says_how_to_go_on_and_ends_as_one_that_was_not(
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "play", interrupted)
-        result = spiral("best-response", *words, *rest, tmp_path / "cut", code=2)
-    assert f"go on with: spiral best-response {frozen} --run-dir {tmp_path / 'cut'} --resume" in result.output
+        result = spiral("best-response", *words, *rest, tmp_path / "cut", code=130)
+    assert (
+        f"goes on at step 2 with: spiral best-response {frozen} --run-dir {tmp_path / 'cut'} --resume" in result.output
+    )
     assert not (tmp_path / "cut" / "best_response.json").exists()
     spiral("best-response", frozen, "--run-dir", tmp_path / "cut", "--resume", "--games", 4)
     ends = [load_file(tmp_path / name / "checkpoints/step-000004/live.safetensors") for name in ("whole", "cut")]

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from spiral.api.errors import PluginError
 from spiral.api.hooks import hookimpl
+from spiral.api.policies import is_external, tried_on
 from spiral.commands.main import main
 from spiral.plugins.registry import FailedDistribution, Plugins, label
 
@@ -128,6 +129,29 @@ def test_registrations_are_in_order():
     assert [(r.kind, r.name) for r in plugins.registrations()] == [("game", "a"), ("game", "b"), ("bot", "c")]
 
 
+def test_a_member_of_a_family_of_bots_keeps_its_optional_members():
+    """Who asks a person is `external` under each of its names, and is tried on the games that it plays."""
+
+    class Chats:
+        external, tried_on = True, ("kuhn_poker",)
+
+        def __init__(self, name: str, warmth: float = 1.0):
+            self.name, self.warmth = name, warmth
+
+    class Family:
+        @hookimpl
+        def register_bots(self, register):
+            register("chat", Chats, lambda: ["ada"])
+
+    plugins = Plugins()
+    plugins.add(Family(), "acme")
+    factory = plugins.find("bot", "chat/ada").factory
+    assert is_external(factory)
+    assert tried_on(factory) == ("kuhn_poker",)
+    assert plugins.make("bot", "chat/ada", warmth=0.5).warmth == 0.5
+    assert plugins.problem("bot", "chat/ada", {"cold": 1})
+
+
 # Not found
 
 
@@ -170,11 +194,31 @@ def test_where_nothing_of_a_kind_is_installed_the_remedy_is_the_first_party_extr
 
 
 def test_a_clash_names_both_distributions(install):
-    """Two distributions that give one name: both with their versions, and how to go on."""
+    """Two distributions that give one name: who asks for it reads of both with their versions, and how to go on. All
+    other names are there, and the list has both."""
     install("a-chess", "1.0", GAME.format(name="chess"))
     install("b-chess", "2.0", GAME.format(name="chess"))
-    with pytest.raises(PluginError, match=r"game 'chess' .*a-chess 1\.0 .*b-chess 2\.0.*SPIRAL_PLUGINS"):
-        Plugins.installed()
+    plugins = Plugins.installed()
+    with pytest.raises(PluginError, match=r"game 'chess' .*a-chess 1\.0 .*b-chess 2\.0.*SPIRAL_PLUGINS") as clash:
+        plugins.find("game", "chess")
+    assert plugins.problem("game", "chess", {}) == str(clash.value)
+    assert plugins.find("game", "kuhn_poker").distribution == "spiral-games"
+    assert [r.distribution for r in plugins.named("chess")] == ["a-chess", "b-chess"]
+    shown = CliRunner().invoke(main, ["plugins"])
+    assert shown.exit_code == 0
+    assert f"failed: {clash.value}" in shown.stderr
+    checked = CliRunner().invoke(main, ["check", "chess", "rae"])
+    assert checked.exit_code == 1
+    assert str(clash.value) in checked.stdout
+    assert checked.stdout.splitlines()[-1].endswith(": ok")
+
+
+def test_a_clash_with_a_name_of_ones_own_keeps_the_distribution_out(install):
+    """One distribution that takes a name twice is broken; the others load."""
+    install("twice", "1.0", GAME.format(name="chess") + "    register('chess', chess)\n")
+    plugins = Plugins.installed()
+    assert [f.reason for f in plugins.failed] == ["game 'chess' is registered twice; give each its own name"]
+    assert "chess" not in plugins.names("game")
 
 
 def test_one_name_for_two_kinds_is_no_clash():
@@ -212,8 +256,21 @@ def test_one_plugin_that_registers_a_name_twice():
         ),
         ("from spiral import hookimpl\n@hookimpl\ndef register_gamez(register): pass\n", "register_gamez"),
         ("from spiral import hookimpl\n@hookimpl\ndef register_games(registre): pass\n", "registre"),
+        ("def register_games(register): pass\n", "register_games lacks the marker @spiral.hookimpl"),
+        ("def a_game(): pass\n", "no function in it has the marker @spiral.hookimpl"),
+        ("import sys\nsys.exit('no licence')\n", "SystemExit: no licence"),
     ],
-    ids=["raises", "imports", "syntax", "hook raises", "misspelt hook", "unknown argument"],
+    ids=[
+        "raises",
+        "imports",
+        "syntax",
+        "hook raises",
+        "misspelt hook",
+        "unknown argument",
+        "unmarked",
+        "none",
+        "exits",
+    ],
 )
 def test_a_broken_plugin_stops_only_who_asks_for_it(install, source, reason):
     """It is reported by name, version and reason; others still load; who asks for what it would give reads of it."""
@@ -227,6 +284,28 @@ def test_a_broken_plugin_stops_only_who_asks_for_it(install, source, reason):
     assert "broken-one" not in plugins.distributions
     with pytest.raises(PluginError, match=r"no game named 'checkers' .*broken-one 0\.3 failed to load"):
         plugins.find("game", "checkers")
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("import sys\n\nraise RuntimeError('no licence')", 3),
+        ("import json\nimport a_module_that_is_not_there", 2),
+        ("\n\ndef broken(:", 3),
+        ("from spiral import hookimpl\n@hookimpl\ndef register_games(register):\n    raise KeyError('deck')\n", 4),
+    ],
+)
+def test_a_broken_plugin_is_told_with_file_and_line(install, source, line):
+    """Wherever it is told: the list, with or without a name, the checks, and the error that a name is missing."""
+    install("broken-one", "0.3", source)
+    place = f"fake_broken_one.py, line {line})"
+    plugins = Plugins.installed()
+    assert plugins.failed[0].reason.endswith(place)
+    with pytest.raises(PluginError, match=f"fake_broken_one.py, line {line}"):
+        plugins.find("game", "checkers")
+    for words in (["plugins"], ["plugins", "checkers"], ["check", "checkers"], ["check", "rae"]):
+        assert place in CliRunner().invoke(main, words).stderr
+    assert CliRunner().invoke(main, ["check", "rae"]).exit_code == 0
 
 
 @pytest.mark.parametrize("fault", ["registers", "misspelt", "argument"])
@@ -379,6 +458,19 @@ def test_labels():
     assert label("kuhn_poker", {}) == "kuhn_poker"
     assert label("kuhn_poker", {"rounds": 5}) == "kuhn_poker(rounds=5)"
     assert label("x", {"b": 1, "a": "y"}) == label("x", {"a": "y", "b": 1}) == "x(a=y,b=1)"
+    assert label("x", {"url": "http://a.b:1/v1", "text": "two words"}) == 'x(text="two words",url=http://a.b:1/v1)'
+
+
+def test_other_arguments_are_another_label():
+    """A text that looks like a number, or like more arguments than one, is quoted."""
+    different = [
+        {"a": "1,b=2"}, {"a": 1, "b": 2}, {"a": "1", "b": 2}, {"a": 1, "b": "2"}, {"a": 1.0, "b": 2}, {"a": "1.0", "b": 2},
+        {"a": True}, {"a": "True"}, {"a": None}, {"a": "None"}, {"a": [1, 2]}, {"a": "[1, 2]"}, {"a": ["1", 2]},
+        {"a": {"b": 2}}, {"a": "{'b': 2}"}, {"a": ""}, {}, {"a": '"1"'}, {"a": "1)"}, {"a": float("inf")}, {"a": "inf"},
+        {"a": 1e-07}, {"a": "1e-07"},
+    ]  # fmt: skip
+    assert len({label("x", args) for args in different}) == len(different)
+    assert label("x", {"a": "1,b=2"}) == 'x(a="1,b=2")'
 
 
 @pytest.mark.parametrize(

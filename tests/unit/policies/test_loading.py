@@ -220,7 +220,8 @@ def test_a_game_for_one_player_is_measured_without_opponents(tmp_path):
     run = _run(tmp_path / "r", *words, "evaluate.exploitability=false")
     metrics = RunDir(run).metrics()[-1]
     alone = {name for name in metrics if name.startswith("eval/guess_the_number/")}
-    assert alone == {f"eval/guess_the_number/{what}" for what in ("return", "return_low", "return_high", "cut")}
+    told = ("return", "return_low", "return_high", "illegal", "cut", "voided")
+    assert alone == {f"eval/guess_the_number/{what}" for what in told}
     low, mean, high = (metrics[f"eval/guess_the_number/{what}"] for what in ("return_low", "return", "return_high"))
     assert low <= mean <= high
     assert headline(metrics)["return guess_the_number"] == (mean,)

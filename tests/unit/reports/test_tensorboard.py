@@ -22,6 +22,14 @@ def test_every_metric_is_a_scalar_after_each_step(tmp_path):
     assert _read(tmp_path).Tags()["scalars"] == ["a/b", "c"]
 
 
+def test_a_run_that_was_rolled_back_overwrites_what_it_plays_again(tmp_path):
+    """In one file: each step once, with the later value."""
+    logger = TensorBoard(tmp_path)
+    for step, value in ((0, 1.0), (1, 1.0), (2, 1.0), (3, 1.0), (1, 5.0), (2, 5.0)):
+        logger.step_finished(step=step, metrics={"a": value})
+    assert [(p.step, p.value) for p in _read(tmp_path).Scalars("a")] == [(0, 1.0), (1, 5.0), (2, 5.0)]
+
+
 def test_a_resumed_run_overwrites_what_it_plays_again(tmp_path, monkeypatch):
     """Two processes, hence two files, the second from step 2 on."""
     for start, value, now in ((0, 1.0, 1000.0), (2, 5.0, 2000.0)):

@@ -92,6 +92,24 @@ def test_a_tracker_gets_config_metrics_by_step_and_its_end(fake, tmp_path):
     ]
 
 
+def test_a_run_that_was_rolled_back_is_a_new_one_there(fake, tmp_path):
+    """The old one is finished; the steps that are played again go to the new one, with the same config."""
+    tracker = Plugins.installed().make("logger", "wandb", tmp_path / "kuhn-1")
+    tracker.run_started(config=CONFIG)
+    for step in (0, 1, 2, 1, 2):
+        tracker.step_finished(step=step, metrics={"a": step})
+    tracker.run_finished()
+    first, second = fake.made
+    assert first.calls[1:] == [("start",), ("config", FLAT), *[("log", {"a": s}, s) for s in (0, 1, 2)], ("finish",)]
+    assert second.calls == [
+        first.calls[0],
+        ("start",),
+        ("config", FLAT),
+        *[("log", {"a": s}, s) for s in (1, 2)],
+        ("finish",),
+    ]
+
+
 def test_every_tracker_of_accelerate_is_a_logger():
     """Those of the installed release, but for TensorBoard, which spiral writes itself."""
     assert {*TRACKERS, "tensorboard"} == {*LOGGER_TYPE_TO_CLASS}

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import shutil
 
 import pytest
@@ -16,7 +17,7 @@ from spiral.config.schema import LearnerConfig
 from spiral.learning.full_learner import FullLearner
 from spiral.learning.packing import pack
 from spiral.runs import checkpoints as checkpoint
-from spiral.runs.directory import RunDir
+from spiral.runs.directory import RunDir, step_of
 
 torch.set_num_threads(1)
 
@@ -221,6 +222,30 @@ def test_a_state_that_holds_something_else_is_one_sentence(damaged, text):
     """JSON, but not ours."""
     (damaged / "state.json").write_text(text)
     assert str(damaged) in _restore(damaged)
+
+
+def test_a_kill_between_the_two_renames_loses_no_checkpoint(trained, tmp_path, monkeypatch):
+    """The checkpoint that was being replaced is found at once, by those who only read too, and has its name again when
+    the run is resumed."""
+    run, (learner, tokenizer) = RunDir(tmp_path), _learner()
+    checkpoint.save(run, 3, learner, tokenizer, {})
+    real = os.rename
+
+    def killed(source, target):
+        if source.name == ".step-000003.tmp":
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(run, 3, trained[0], tokenizer, {})
+    monkeypatch.undo()
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == [".step-000003.old", ".step-000003.tmp"]
+    assert step_of(run.checkpoint()) == 3
+    assert checkpoint.averaged_weights(run.checkpoint(3)).keys() == learner.averaged().keys()
+    checkpoint.recover(run)
+    assert [path.name for path in run.checkpoints.iterdir()] == ["step-000003"]
+    assert checkpoint.restore(run.checkpoint(), learner, {}) == 3
 
 
 def test_damaged_averages_are_one_sentence(damaged):

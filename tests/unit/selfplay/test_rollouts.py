@@ -482,9 +482,11 @@ def test_a_match_between_bots_needs_no_engine():
     assert engine.asked == []
 
 
-def test_a_bots_illegal_move_is_the_bots_fault():
-    """The learner wins by it, and is not the offender."""
-    [episode] = play(seats=(LEARNER, "bot:fool"), bots={"bot:fool": Bot("?")})
+def test_an_illegal_move_of_a_remote_player_is_that_players_fault():
+    """A remote model or a person may err as the learner may: the learner wins by it, and is not the offender."""
+    fool = Bot("?")
+    fool.external = True
+    [episode] = play(seats=(LEARNER, "bot:fool"), bots={"bot:fool": fool})
     assert (episode.ending, episode.offender, episode.returns) == ("illegal", 1, (3.0, -3.0))
     assert episode.policies[episode.offender] == "bot:fool"
 
@@ -902,7 +904,7 @@ def test_a_slow_bot_that_ends_its_thread_is_heard(end):
         def choose(self, game, player, rng):
             raise end
 
-    with pytest.raises(RunError, match=f"choose raised {type(end).__name__}"):
+    with pytest.raises(RunError, match=f"bot:leaver raised {type(end).__name__}"):
         play(1, seats=[LEARNER, "bot:leaver"], bots={"bot:leaver": Leaver()}, max_voided=0)
 
 

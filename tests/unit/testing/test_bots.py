@@ -97,6 +97,31 @@ class ChangesGame:
         return "low"
 
 
+class ChangesGameOnce:
+    """Gives the other player the lowest card, and again whenever it is asked."""
+
+    def choose(self, game, player, rng):
+        game.deal = tuple(card if p == player else -1 for p, card in enumerate(game.deal))
+        return "low"
+
+
+class Plays:
+    def choose(self, game, player, rng):
+        game.play("low")
+        return "low"
+
+
+class Breaks:
+    def choose(self, game, player, rng):
+        game.deal = ()
+        return "low"
+
+
+class Nothing:
+    def choose(self, game, player, rng):
+        pass
+
+
 class Raises:
     def choose(self, game, player, rng):
         raise KeyError("strategy")
@@ -128,6 +153,10 @@ def test_a_good_bot_passes(game):
         (GlobalGenerator, ["for one position and one state of rng", "draw from rng alone"]),
         (CountsCalls, ["remember nothing between calls"]),
         (ChangesGame, ["choose changes the game", "work on a copy.deepcopy"]),
+        (ChangesGameOnce, ["choose changes the game: observe(", "work on a copy.deepcopy"]),
+        (Plays, ["choose changes the game: current_player() is 1 in one and 0 in the other"]),
+        (Breaks, ["choose changes the game: observe(0)", "raised IndexError"]),
+        (Nothing, ["choose returned None; return the move as a str"]),
         (Raises, ["choose raised KeyError: 'strategy'"]),
         (RefusesLate, ["choose raised SpiralError: I only know the opening.", "at the first move of a game"]),
         (RefusesAll, ["plays none of the games tried: cards (I play chess only.)", "`tried_on`"]),

@@ -504,6 +504,26 @@ class FalselyPerfect:
     perfect_information = True
 
 
+@violates("perfect_information is declared", "two different matches", base=Race)
+class RemembersTheOrder:
+    """Chance-free and not listed. Who threw first and then waited wins at the end, and the sums do not tell."""
+
+    def reset(self, rng):
+        super().reset(rng)
+        self.early = False
+
+    def play(self, move):
+        if move not in self.legal_moves():
+            raise IllegalMove("throw or wait")
+        self.moves += 1
+        if move == "throw":
+            self.sums[1 - self.moves % 2] += 1
+            self.early = self.early or self.moves == 1
+
+    def returns(self):
+        return [2.0 * self.early - 1, 1 - 2.0 * self.early]
+
+
 @violates("does not tell who is to move", base=Race)
 class HidesThePlayer:
     def observe(self, player):

@@ -21,10 +21,13 @@ def test_everything_installed_is_without_violations(plugin):
 
 
 def test_a_plugin_that_cannot_be_made_by_itself_says_so():
+    class Needy:
+        @hookimpl
+        def register_games(self, register):
+            register("needy", lambda rounds: None)
+
     plugins = Plugins()
-    plugins._table["game", "needy"] = PLUGINS.find("game", "kuhn_poker").__class__(
-        "game", "needy", lambda rounds: None, "acme", "1"
-    )
+    plugins.add(Needy(), "acme")
     (violation,) = check(plugins, "game", "needy")
     assert "default arguments" in violation
     assert "rounds" in violation
@@ -118,6 +121,83 @@ def test_the_command_prints_a_notice_and_exits_0(monkeypatch):
     assert hiding.exit_code == 1
     assert "VIOLATED" in hiding.output
     assert "notice" not in hiding.output
+
+
+class Torn(HighNumber):
+    """Says that nothing is hidden, and breaks in its second move."""
+
+    perfect_information = True
+
+    def legal_moves(self):
+        if self.said:
+            raise KeyError("page 2")
+        return super().legal_moves()
+
+
+class Stubborn:
+    """A bot that has to be told what to say."""
+
+    def __init__(self, word: str):
+        self.word = word
+
+    def choose(self, game, player, rng):
+        if not isinstance(game, HighNumber):
+            raise SpiralError("another game")
+        assert game.legal_moves()
+        return self.word
+
+
+@pytest.fixture
+def local(monkeypatch):
+    class Local:
+        @hookimpl
+        def register_games(self, register):
+            register("torn", Torn)
+            register("high_number", lambda numbers=2: HighNumber())
+
+        @hookimpl
+        def register_bots(self, register):
+            register("stubborn", Stubborn)
+
+    plugins = Plugins()
+    plugins.add(Local(), "acme")
+    monkeypatch.setattr(Plugins, "installed", classmethod(lambda cls: plugins))
+
+
+def test_a_bot_is_not_blamed_for_a_broken_game(local):
+    """The game is named in a notice, whether it broke by itself or as the bot asked it; the bot passes on the other."""
+    done = CliRunner().invoke(main, ["check", "stubborn:word=ok"])
+    assert done.exit_code == 0, done.output
+    first, notice = done.stdout.splitlines()
+    assert first == "bot stubborn(word=ok) (acme 0): ok"
+    assert notice.startswith(
+        "  notice: not tried on torn, which is broken itself: legal_moves() (seed 0, after 1 moves"
+    )
+    assert "KeyError: 'page 2'" in notice
+
+
+def test_a_plugin_that_needs_an_argument_is_checked_with_it(local):
+    """NAME:key=value, as everywhere; without it the violation names the argument."""
+    missing = CliRunner().invoke(main, ["check", "stubborn"])
+    assert missing.exit_code == 1
+    assert "it cannot be made with its default arguments: bot 'stubborn': missing a required argument: 'word'" in (
+        missing.stdout
+    )
+    wrong = CliRunner().invoke(main, ["check", "stubborn:word=mumble"])
+    assert wrong.exit_code == 1
+    assert "choose returned the illegal move 'mumble'" in wrong.stdout
+    unknown = CliRunner().invoke(main, ["check", "stubborn:colour=red"])
+    assert "it cannot be made: bot 'stubborn'" in unknown.stdout
+
+
+def test_a_check_says_what_it_is_at(local, monkeypatch):
+    """On stderr, of a bot on which game: a line now and then where there is no terminal."""
+    monkeypatch.setattr("spiral.commands.check.PLAIN_EVERY_S", 0.0)
+    done = CliRunner().invoke(main, ["check", "stubborn:word=ok"])
+    assert done.stderr.splitlines() == [
+        "checking 1 of 1: bot stubborn on high_number",
+        "checking 1 of 1: bot stubborn on torn",
+    ]
 
 
 def test_the_checks_need_neither_pytest_nor_torch():

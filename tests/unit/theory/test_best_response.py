@@ -12,6 +12,7 @@ from spiral_games.native.tic_tac_toe import TicTacToe
 
 from spiral.api.errors import SpiralError
 from spiral.api.games import IllegalMove
+from spiral.theory import game_tree
 from spiral.theory.best_response import GameTree, best_response, nash_conv, outcomes, uniform, values
 
 
@@ -467,6 +468,49 @@ def test_folding_changes_nothing(opening):
             assert values(graph, {**table, **response})[player] == pytest.approx(value, abs=1e-12)
 
 
+class Ko(Scripted):
+    """Declares perfect information and shows how often each letter was said, not their order: after two a's and a b,
+    who said a, b, a ends the match with a return of its own, or may not say b, or must go on longer."""
+
+    length = 4
+    perfect_information = True
+
+    def __init__(self, what):
+        self.what = what
+
+    def odd(self):
+        return self.history[:3] == ("a", "b", "a")
+
+    def observe(self, player):
+        return f"p{player} {''.join(sorted(self.history))}"
+
+    def legal_moves(self):
+        return ["a"] if self.what == "moves" and self.odd() else ["a", "b"]
+
+    def current_player(self):
+        if self.what == "end" and self.odd():
+            return None
+        return super().current_player()
+
+    def returns(self):
+        return [1.0, -1.0] if self.what == "returns" and self.odd() else [0.0, 0.0]
+
+
+@pytest.mark.parametrize("what", ["moves", "returns", "end"])
+def test_histories_that_show_the_same_text_and_go_on_differently_are_not_folded(what):
+    """A superko rule in four moves: legal moves, returns and the end of what follows are compared, and refused."""
+    with pytest.raises(SpiralError, match="Ko declares perfect_information.*let the observation tell"):
+        GameTree.of(Ko(what))
+    GameTree.of(Ko("nothing"))
+
+
+def test_a_long_unfolding_says_how_far_it_is(caplog, monkeypatch):
+    """Kuhn has 54 nodes; by default it is told every 50,000."""
+    monkeypatch.setattr(game_tree, "TELL_EVERY", 20)
+    GameTree.of(KuhnPoker(), limit=100)
+    assert caplog.messages == [f"unfolding KuhnPoker: {n} nodes, of 100 at most" for n in (20, 40)]
+
+
 def test_the_game_is_left_alone():
     game = KuhnPoker()
     game.reset_to(("KJ",))
@@ -482,6 +526,7 @@ def broken(**members):
 @pytest.mark.parametrize(
     ("game", "message"),
     [
+        (KuhnPoker, r"takes a game, and KuhnPoker is a class; give KuhnPoker\(\)"),
         (type("Chat", (), {"num_players": 2, "rules": ""})(), "Chat, which lists no deals.*playing matches"),
         (broken(deals=lambda self: [(0.5, "")]), r"add up to 0\.5"),
         (broken(deals=lambda self: []), "add up to 0"),
@@ -513,6 +558,13 @@ def test_the_limit_on_nodes():
     with pytest.raises(SpiralError, match="more than 20 nodes; raise the limit"):
         GameTree.of(KuhnPoker(), limit=20)
     GameTree.of(KuhnPoker(), limit=54)  # 6 deals, 4 decisions and 5 ends each
+
+
+def test_a_table_of_another_game_is_refused(kuhn):
+    """A row that no decision shows is a misspelt observation, or a table of another game."""
+    for ask in (values, nash_conv, lambda *a: best_response(*a, 0), lambda *a: list(outcomes(*a))):
+        with pytest.raises(SpiralError, match="a row for 'kuhn p0 A', and 0 more, which no decision"):
+            ask(kuhn, {**uniform(kuhn), "kuhn p0 A": {"bet": 1.0}})
 
 
 @pytest.mark.parametrize(

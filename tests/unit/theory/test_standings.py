@@ -7,7 +7,7 @@ import pytest
 
 from spiral.theory.bootstrap import Block, percentiles, resampled, totals
 from spiral.theory.bradley_terry import ELO, bradley_terry, expected_scores, least_squares
-from spiral.theory.intervals import mean_interval, score_interval, wilson_interval
+from spiral.theory.intervals import mean_interval, plausible_range, score_interval, wilson_interval
 from spiral.theory.nash_averaging import circles, cycles, nash_average, strength
 
 ROCK_PAPER_SCISSORS = np.array([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]])
@@ -70,6 +70,43 @@ def test_score_intervals_cover_the_truth(kind, num_deals):
     assert 0.92 <= np.mean(covered) <= 0.995
 
 
+SKEWED = {
+    "a rare loss": ((-2.0, 0.2), (0.05, 0.95)),
+    "a rare win": ((2.0, -0.1), (0.03, 0.97)),
+    "nearly always won": ((1.0, -1.0), (0.97, 0.03)),
+    "a poker": ((-2.0, -1.0, 1.0, 2.0), (0.1, 0.45, 0.3, 0.15)),
+}
+
+
+@pytest.mark.parametrize("returns", SKEWED)
+@pytest.mark.parametrize("num_games", [2, 10, 30])
+def test_mean_intervals_of_few_games_cover_skewed_returns(returns, num_games):
+    """2,000 intervals of 95%: at least 93% hold the mean of returns that are seldom large, between -2 and 2. Mean +-
+    1.96 standard errors hold it in as few as 6% for 2 games, since most samples show no variance at all."""
+    values, shares = SKEWED[returns]
+    mean = sum(value * share for value, share in zip(values, shares, strict=True))
+    rng = np.random.default_rng(num_games)
+    held = 0
+    for _ in range(2000):
+        _, low, high = mean_interval(rng.choice(values, num_games, p=shares), -2.0, 2.0)
+        held += low <= mean <= high
+    assert held / 2000 >= 0.93
+
+
+def test_no_variance_is_no_certainty():
+    """One game, and 20 of 20 that were won, leave an interval of some width; of returns whose bounds are not known, too."""
+    for deals in ([1.0], [1.0] * 20):
+        _, low, high = mean_interval(deals, -1.0, 1.0)
+        assert low < 0.85
+        assert high == 1.0
+    assert plausible_range([1.0, 1.0]) == (0.0, 2.0)
+    assert plausible_range([1.0, 1.0], -1.0) == (-1.0, 1.0)
+    assert plausible_range([0.0], 0.0) == (0.0, 1.0)
+    assert plausible_range([-3.0, 0.5], -1.0, 1.0) == (-3.0, 1.0)
+    with pytest.raises(ValueError, match="no room"):
+        mean_interval([1.0], 1.0, 1.0)
+
+
 def test_mean_intervals_cover_and_know_that_equal_deals_prove_little():
     """Chips won in a poker: 95% intervals of 50 deals; and 20 equal deals leave an interval of some width."""
     rng = np.random.default_rng(4)
@@ -81,7 +118,6 @@ def test_mean_intervals_cover_and_know_that_equal_deals_prove_little():
     assert 0.93 <= np.mean(covered) <= 0.98
     mean, low, high = mean_interval([1.0] * 20, -2, 2)
     assert (mean, high - low > 0.3) == (1.0, True)
-    assert mean_interval([3.0, 3.0], 3, 3) == (3.0, 3.0, 3.0)
 
 
 # Strengths

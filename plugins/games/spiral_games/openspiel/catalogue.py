@@ -7,6 +7,7 @@ import difflib
 import functools
 import importlib
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,28 @@ from spiral_games.similar_names import similar_names
 
 BROKEN: dict[str, str] = {"crossword": "OpenSpiel does not list its actions"}
 """Games that keep to every rule below and still cannot be played, each with what OpenSpiel 2.0 does."""
+
+HISTORY_COUNTS = {
+    "2048",
+    "amazons",
+    "antichess",
+    "banqi",
+    "checkers",
+    "chess",
+    "chinese_checkers",
+    "crazyhouse",
+    "cursor_go",
+    "einstein_wurfelt_nicht",
+    "go",
+    "lines_of_action",
+    "morpion_solitaire",
+    "oware",
+    "shogi",
+    "xiangqi",
+}
+"""Games of perfect information whose text does not tell what may follow: positions that may not or must not come back
+(go, chess, oware), moves since the last capture (checkers), lines drawn (morpion_solitaire), the piece just taken up
+(amazons), the die (einstein_wurfelt_nicht), what was paid (2048), or the length of the match so far."""
 
 
 def pyspiel() -> Any:
@@ -40,7 +63,8 @@ class Loaded:
     turned: bool
     """Whether players choose at once in turn, and what the others have just chosen is all that is hidden."""
     sight: str
-    """What a player sees: OpenSpiel's `information` state, its `observation`, or a `transcript` of observations."""
+    """What a player sees: OpenSpiel's `information` state, its `observation`, the observation with the `history` of the
+    match, or a `transcript` of observations."""
 
     @property
     def num_players(self) -> int:
@@ -117,10 +141,13 @@ def _loaded(name: str, params: str, game: Any, turned: bool) -> Loaded:
     kind = game.get_type()
     alone = turned and game.num_players() == 1  # no other player chooses, so nothing is hidden, though the type says so
     # The information state remembers all that a player saw and did, so it is preferred; with perfect information it is
-    # a history of moves, and the observation is the position, which is shorter and shows all.
+    # a history of moves, and the observation is the position, which is shorter and shows all; or nearly all, and then
+    # the history goes with it, since a text that does not determine the future is not perfect information.
     perfect = alone or kind.information == pyspiel().GameType.Information.PERFECT_INFORMATION
     if perfect or (turned and not kind.provides_information_state_string):
         sight = "observation" if kind.provides_observation_string else "information"
+        if HISTORY_COUNTS.intersection(re.findall(r"\w+", str(game))):  # the game itself, or one inside it
+            sight = "history"
     else:
         sight = "information" if kind.provides_information_state_string else "transcript"
     return Loaded(name, params, game, perfect, turned, sight)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from spiral import IllegalMove, SpiralError
 from spiral_games.openspiel import chance
 from spiral_games.openspiel.catalogue import Loaded, load, reload
-from spiral_games.openspiel.observations import SHORT, changes, words
+from spiral_games.openspiel.observations import SHORT, changes, history, words
 from spiral_games.openspiel.resampling import Unresampled, resampler
 
 Style = Literal["full", "short"]
@@ -38,6 +38,7 @@ class OpenSpielGame:
         self._deal: chance.Deal | None = None
         self._seen: list[tuple[str, ...]] = []  # for each player, its last observation's lines
         self._transcripts: list[str] = []  # for each player, the transcript
+        self._made: tuple[str, ...] = ()  # what players and chance did
         self._actions: dict[str, int] | None = None
 
     def reset(self, rng: random.Random) -> None:
@@ -48,12 +49,15 @@ class OpenSpielGame:
         return None if self.state.is_terminal() else int(self.state.current_player())
 
     def observe(self, player: int) -> str:
-        """OpenSpiel's text with the player before it, and the number of the move in games that can go in circles."""
+        """OpenSpiel's text with the player before it; the number of the move in games that can go in circles, and all
+        that was done in games whose text does not tell what may follow."""
         if self.loaded.sight == "transcript":
             return f"p{player} {self._transcripts[player]}"
         if self.loaded.sight == "information":
             text = str(self.state.information_state_string(player))
             return f"p{player} {SHORT[self.loaded.name](text) if self.style == 'short' else text}"
+        if self.loaded.sight == "history":
+            return f"p{player} {self.state.observation_string(player).rstrip()}\n{', '.join(self._made) or '-'}"
         number = f"{self.state.move_number()} " if self._counted else ""
         return f"p{player} {number}{self.state.observation_string(player)}"
 
@@ -66,6 +70,7 @@ class OpenSpielGame:
             raise IllegalMove(_why_not(move, list(legal)))
         player = self.state.current_player()
         self.state.apply_action(legal[move])
+        self._made += (move,)
         if self.loaded.sight == "transcript":
             self._transcripts[player] += f"> {move}\n"
         self._settle()
@@ -91,18 +96,24 @@ class OpenSpielGame:
     def show(self, state: Any) -> None:
         """Put another state of the same game in the place of the present one, as a walk through all states does."""
         self.state, self._actions = state, None
+        if self.loaded.sight == "history":
+            self._made = history(self.loaded.game, state)
 
     def _begin(self, rng: random.Random | None, deal: chance.Deal | None) -> None:
         self._chance, self._deal = rng, deal
         self.state = self.loaded.game.new_initial_state()
         self._seen, self._transcripts = [()] * self.num_players, [""] * self.num_players
+        self._made = ()
         self._settle()
 
     def _settle(self) -> None:
         """Play the chance nodes up to the next decision, then record what each player sees of it."""
         self._actions = None  # the cached moves of the position before
         while self.state.is_chance_node():
-            self.state.apply_action(self._draw())
+            action = self._draw()
+            if self.loaded.sight == "history":
+                self._made += tuple(words(self.state, self.state.current_player(), [action]))
+            self.state.apply_action(action)
         if self.loaded.sight == "transcript":
             for player in range(self.num_players):
                 text = self.state.observation_string(player)

@@ -22,6 +22,18 @@ def words(state: Any, player: int, actions: Sequence[int]) -> list[str]:
     ]
 
 
+def history(game: Any, state: Any) -> tuple[str, ...]:
+    """What players and chance did in the match of `state`, as `words` says it; a player's moves apart from the others
+    that were legal."""
+    at, made = game.new_initial_state(), []
+    for action in state.history():
+        player = at.current_player()
+        legal = [action] if at.is_chance_node() else at.legal_actions()
+        made.append(dict(zip(legal, words(at, player, legal), strict=True))[action])
+        at.apply_action(action)
+    return tuple(made)
+
+
 def leduc(text: str) -> str:
     """Leduc's information state in a dozen characters: own card, moves, and the public card with its moves.
 

@@ -43,7 +43,7 @@ class TextArenaGame:
     def __init__(
         self,
         env: str,
-        style: Style = "transcript",
+        style: Style = "messages",
         max_turns: int | None = None,
         players: int | None = None,
         env_args: dict[str, Any] | None = None,
@@ -58,7 +58,7 @@ class TextArenaGame:
         if max_turns is not None and max_turns < 1:
             raise SpiralError(f"max_turns={max_turns} leaves no turn to play; it must be at least 1.")
         self.max_turns = row.max_turns * self.num_players // row.num_players if max_turns is None else max_turns
-        self.perfect_information = row.perfect_information and style == "transcript"
+        self.perfect_information = row.perfect_information and style != "board"
         self.worst_return = row.worst_return
         self._row = row
         self._style = style

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import random
 
 import click
 
-from spiral import Game, IllegalMove, SpiralError
+from spiral import Game, SpiralError, ask_person, printable, wrapped
 
 
 class Human:
@@ -27,19 +26,13 @@ class Human:
         self._match = game
         if game.rules and game.rules not in self._shown_rules:
             self._shown_rules.add(game.rules)
-            print("\n" + printable(game.rules), flush=True)
-        print(f"\nyou are player {player}\n{printable(game.observe(player))}", flush=True)
-        if moves := game.legal_moves():
-            print(f"moves: {printable(', '.join(moves))}", flush=True)
-        while True:
-            move = _typed_move()
-            try:
-                # On a copy: the match itself is changed only by the move that is returned.
-                copy.deepcopy(game).play(move)
-            except IllegalMove as reason:
-                print(f"not legal: {printable(str(reason))}", flush=True)
-            else:
-                return move
+            _show(f"\n{wrapped(game.rules)}")
+        _show(f"\nyou are player {player}")
+        return ask_person(game, player, _show, _typed_move)
+
+
+def _show(text: str) -> None:
+    print(printable(text), flush=True)
 
 
 def _typed_move() -> str:
@@ -50,8 +43,3 @@ def _typed_move() -> str:
         raise SpiralError(
             "bot human: the input ended before the match was over; run it at a terminal, or choose another bot"
         ) from None
-
-
-def printable(text: str) -> str:
-    """Text without what would steer a terminal: other players may have written parts of it."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)

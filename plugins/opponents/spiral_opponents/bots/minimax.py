@@ -4,7 +4,12 @@ import copy
 import random
 from typing import NamedTuple
 
-from spiral import Game, SpiralError, has_perfect_information, is_zero_sum
+from spiral import Enumerable, Game, SpiralError, has_perfect_information, is_zero_sum
+
+NUM_TRIED = 3
+"""Random matches by which a game is tried for chance during play."""
+MAX_TRIED_MOVES = 50
+"""Moves of each; dice of any kind are thrown long before."""
 
 
 class _Solved(NamedTuple):
@@ -12,6 +17,8 @@ class _Solved(NamedTuple):
 
     value: float
     moves: tuple[str, ...]
+    legal: frozenset[str]
+    """Every move, to notice a game whose text does not tell them."""
 
 
 _Key = tuple[type, str, int, str]
@@ -32,33 +39,39 @@ class PerfectBot:
         self._solved: dict[_Key, _Solved] = {}
 
     def choose(self, game: Game, player: int, rng: random.Random) -> str:
-        solved = self._solved.get(_key(game, player))
-        if solved is None:
+        if _key(game, player) not in self._solved:
             # The checks cost a call of each member, and a position that was solved comes from a game that passed them.
             _require_solvable(game)
-            try:
-                solved = self._solve(game, player)
-            except RecursionError as error:
-                name = type(game).__name__
-                raise SpiralError(
-                    f"The bot perfect cannot play {name}: its matches are too long; choose another bot."
-                ) from error
+        try:
+            solved = self._solve(game, player)
+        except RecursionError as error:
+            name = type(game).__name__
+            raise SpiralError(
+                f"The bot perfect cannot play {name}: its matches are too long; choose another bot."
+            ) from error
         return rng.choice(solved.moves)
 
     def _solve(self, game: Game, player: int) -> _Solved:
         key = _key(game, player)
+        moves = game.legal_moves() or []
+        legal = frozenset(moves)
         solved = self._solved.get(key)
-        if solved is not None:
+        if solved is not None and solved.legal == legal:
             return solved
+        if solved is not None:
+            raise SpiralError(
+                f"The bot perfect cannot play {type(game).__name__}: it declares perfect_information, and other moves "
+                "are legal after another match that shows the same; run spiral check, or choose another bot."
+            )
         if len(self._solved) >= self.max_positions:
             raise SpiralError(
                 f"The bot perfect gave up on {type(game).__name__} after {self.max_positions} positions; "
                 "raise max_positions or choose another bot."
             )
-        values = {move: self._value_after(game, move) for move in game.legal_moves() or []}
+        values = {move: self._value_after(game, move) for move in moves}
         # Values are player 0's returns, so player 1 looks for the smallest.
         best = max(values.values()) if player == 0 else min(values.values())
-        solved = _Solved(best, tuple(move for move, value in values.items() if value == best))
+        solved = _Solved(best, tuple(move for move, value in values.items() if value == best), legal)
         self._solved[key] = solved
         return solved
 
@@ -73,6 +86,37 @@ def _key(game: Game, player: int) -> _Key:
     return type(game), game.rules, player, game.observe(player)
 
 
+def _is_deterministic(game: Game) -> bool:
+    """Whether no chance comes during play: what lists its deals promises that; of other games, a few random matches
+    must go alike from every seed."""
+    if isinstance(game, Enumerable):
+        return True
+    return all(_go_alike([_restarted(game, seed) for seed in range(2)], random.Random(n)) for n in range(NUM_TRIED))
+
+
+def _restarted(game: Game, seed: int) -> Game:
+    match = copy.deepcopy(game)
+    match.reset(random.Random(seed))
+    return match
+
+
+def _go_alike(matches: list[Game], rng: random.Random) -> bool:
+    """Whether the same random moves show the same in all matches."""
+    for _ in range(MAX_TRIED_MOVES):
+        players = {match.current_player() for match in matches}
+        if len(players) > 1:
+            return False
+        (player,) = players
+        if player is None:
+            return len({tuple(match.returns()) for match in matches}) == 1
+        if len({(match.observe(player), *(match.legal_moves() or [])) for match in matches}) > 1:
+            return False
+        move = rng.choice(matches[0].legal_moves() or [])
+        for match in matches:
+            match.play(move)
+    return True
+
+
 def _require_solvable(game: Game) -> None:
     """Raise SpiralError naming what the search needs and the game lacks."""
     lacks = ""
@@ -84,8 +128,8 @@ def _require_solvable(game: Game) -> None:
         lacks = "it does not declare perfect_information"
     elif game.legal_moves() is None:
         lacks = "it does not list its legal moves"
-    elif any(isinstance(value, random.Random) for value in getattr(game, "__dict__", {}).values()):
+    elif not _is_deterministic(game):
         # A copy of the game would copy the generator too, and the search would foresee the dice.
-        lacks = "it keeps a random generator, so chance may come during play"
+        lacks = "matches from two seeds go two ways, so chance may come during play"
     if lacks:
         raise SpiralError(f"The bot perfect cannot play {type(game).__name__}: {lacks}; choose another bot.")

@@ -7,10 +7,10 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from spiral import SpiralError
 from spiral_opponents.openai_chat.http import CallFailed
@@ -19,6 +19,10 @@ try:
     import fcntl
 except ImportError:  # Windows: there only the threads of one process share a budget
     fcntl = None  # type: ignore[assignment]
+
+
+POLL_S = 0.05
+"""Between two looks at the calls of other processes, where a budget depends on what they come to."""
 
 
 @dataclass
@@ -43,6 +47,8 @@ class Account:
         self._settled = threading.Condition()  # its lock may be taken again by the thread that holds it
         self._num_in_flight = 0
         self._path: Path | None = None
+        self._busy = ExitStack()
+        """Holds a shared lock while a call is in flight; the system lets go of it if the process is killed."""
         self._state: dict[str, Any] = {
             "calls": 0,
             "prompt_tokens": 0,
@@ -107,7 +113,7 @@ class Account:
     def _reserve(self, bound: float) -> None:
         with self._settled:
             while not self._try_reserve(bound):
-                self._settled.wait()
+                self._settled.wait(None if self._num_in_flight else POLL_S)
 
     def _try_reserve(self, bound: float) -> bool:
         """Whether a call may be sent now; if not, one in flight has to settle first."""
@@ -116,11 +122,14 @@ class Account:
                 raise self._spent(f"{self._max_calls} calls", "max_calls")
             used = state["cost"] + state["reserved"]
             if self._max_cost is not None and used + bound > self._max_cost:
-                # A call in flight may settle below what it reserved; with none in flight waiting is of no use.
-                if not self._num_in_flight:
+                # A call in flight may settle below what it reserved; with none in flight waiting is of no use: what is
+                # reserved then is that of processes that were killed.
+                if not self._num_in_flight and not self._others_call():
                     more = f"{self._max_cost:g} ({used:.6g} spent, and a call may cost {bound:.3g})"
                     raise self._spent(more, "max_cost")
                 return False
+            if self._path is not None and not self._num_in_flight:
+                _try_lock(self._busy.enter_context(_busy_file(self._path)), exclusive=False)
             state["calls"] += 1
             state["reserved"] += bound
             self._num_in_flight += 1
@@ -129,6 +138,8 @@ class Account:
     def _settle(self, bound: float, usage: tuple[int, int] | None, charged: bool) -> None:
         with self._counts() as state:
             self._num_in_flight -= 1
+            if not self._num_in_flight:
+                self._busy.close()
             state["reserved"] = max(0.0, round(state["reserved"] - bound, 15))  # sums of floats would leave a rest
             if usage is not None:
                 state["prompt_tokens"] += usage[0]
@@ -137,6 +148,13 @@ class Account:
             elif charged:
                 state["cost"] += bound
             self._settled.notify_all()
+
+    def _others_call(self) -> bool:
+        """Whether a process that counts in the same file has a call in flight."""
+        if self._path is None:
+            return False
+        with _busy_file(self._path) as file:
+            return not _try_lock(file, exclusive=True)
 
     def _failed(self, cause: str) -> None:
         with self._counts() as state:
@@ -149,6 +167,21 @@ class Account:
         return SpiralError(
             f"{self._name} has used its budget of {budget}; raise {argument}, or take it out of the opponents"
         )
+
+
+def _busy_file(path: Path) -> IO[str]:
+    return path.with_suffix(".busy").open("w")
+
+
+def _try_lock(file: IO[str], exclusive: bool) -> bool:
+    """Whether the lock of a file was to be had; it is held until the file is closed."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

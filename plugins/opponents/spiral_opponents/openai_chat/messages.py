@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from spiral import last_boxed
+from spiral import last_boxed, printable
 from spiral_opponents.openai_chat.http import CallFailed, NotProtocol
 
 Style = Literal["boxed", "direct"]
@@ -108,7 +108,7 @@ def seen(content_type: str | None, body: bytes, secret: str) -> str:
 def _line(text: str, secret: str, limit: int) -> str:
     """The beginning of a text on one line, without the `secret` that it may repeat."""
     line = " ".join((text.replace(secret, "***") if secret else text).split())
-    return "".join(c for c in line if c.isprintable())[:limit]
+    return printable(line)[:limit]
 
 
 def move_in(text: str, moves: Sequence[str] | None) -> str:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from spiral import printable
 from spiral_opponents.openai_chat.http import CallFailed
 
 logger = logging.getLogger(__name__)
@@ -68,5 +69,5 @@ class Patience:
                 silent_s = self._said - self._since
                 start = time.strftime("%H:%M:%S", time.localtime(time.time() - silent_s))
                 last = f"the last call failed: {self._cause}" if self._cause else "its calls are still open"
-                logger.warning("%s: no answer for %.0f s, since %s; %s", self._name, silent_s, start, last)
+                logger.warning(printable(f"{self._name}: no answer for {silent_s:.0f} s, since {start}; {last}"))
             self._watched = False

@@ -6,13 +6,8 @@
 const SVG = "http://www.w3.org/2000/svg";
 const height = (spec) => (spec.lead ? 240 : spec.small ? 148 : 178);
 
-// Characters that would hide or reorder text are shown by name: the reply is what was sampled, not what it looks like.
-function visible(text) {
-  return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffc\ufffe\uffff\ud800-\udfff]/gu,
-    (mark) => `[U+${mark.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}]`);
-}
-
-// Strings become text nodes, never markup: everything here may come from a game or a model.
+// Strings become text nodes, never markup: everything here may come from a game or a model. What would hide or reorder
+// text was written as escapes before.
 function put(node, attributes, children) {
   for (const [key, value] of Object.entries(attributes || {})) {
     if (value === null || value === undefined || value === false) continue;
@@ -20,7 +15,7 @@ function put(node, attributes, children) {
     else node.setAttribute(key, value === true ? "" : String(value));
   }
   const present = children.flat(3).filter((child) => child !== null && child !== undefined);
-  node.append(...present.map((child) => (typeof child === "string" ? visible(child) : child)));
+  node.append(...present);
   return node;
 }
 const el = (tag, attributes, ...children) => put(document.createElement(tag), attributes, children);

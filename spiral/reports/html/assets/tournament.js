@@ -155,9 +155,9 @@ function ratings() {
       return [named(n), line(p, aim, ends, false), ...(graded ? [interval(p, "worth", worth, small)] : []), interval(p, "elo", points, points), `${p.mu.toFixed(1)}, ${p.sigma.toFixed(1)}`];
     })),
     el("h3", null, "How they played"),
-    table("bars", [["Player"], ["Games", "num"], ["Mean score", "num"], ["Illegal", "num"], ["Cut", "num"], ["Voided", "num"]], order.map((n) => {
+    table("bars", [["Player"], ["Games", "num"], ["Mean score", "num"], ["Forfeited", "num"], ["Cut", "num"], ["Voided", "num"]], order.map((n) => {
       const p = players[n];
-      return [named(n), String(p.games), score(p.score), `${(100 * p.illegal).toFixed(1)}%`, `${(100 * p.cut).toFixed(1)}%`, Object.entries(p.voided).map(([cause, times]) => `${times} ${cause}`).join(", ") || "0"];
+      return [named(n), String(p.games), score(p.score), [`${(100 * p.illegal).toFixed(1)}%`, ...Object.entries(p.faults).map(([fault, times]) => `${times} ${fault}`)].join(", "), `${(100 * p.cut).toFixed(1)}%`, Object.entries(p.voided).map(([cause, times]) => `${times} ${cause}`).join(", ") || "0"];
     })));
 }
 

@@ -9,6 +9,7 @@ import random
 import re
 import shutil
 import subprocess
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from safetensors.torch import save_file
 from spiral import IllegalMove, hookimpl
 from spiral.api.errors import SpiralError
 from spiral.api.policies import Unavailable
+from spiral.api.text import printable
 from spiral.commands.main import main
 from spiral.config import loading as config
 from spiral.evaluation.tournament import crosstable
@@ -114,6 +116,18 @@ class Flaky:
         return "5"
 
 
+class Broken:
+    """Breaks a promise in most of its moves: each in its own way, its first one too."""
+
+    def choose(self, game, player, rng):
+        does = rng.randrange(5)
+        if does == 1:
+            game.bids.append(9)
+        if does == 2:
+            raise KeyError("my plan")
+        return {0: None, 3: "ten"}.get(does, "5")
+
+
 class RockPaperScissors(Bids):
     def legal_moves(self):
         return list("rps") if len(self.bids) < 2 else []
@@ -137,6 +151,7 @@ class Local:
     def register_bots(self, register):
         register("bidder", Bidder)
         register("flaky", Flaky)
+        register("broken", Broken)
 
 
 @pytest.fixture(autouse=True)
@@ -447,6 +462,27 @@ def test_a_player_who_never_answers_is_withdrawn_and_the_others_play_on():
     assert "tournament" in tournament_page({**record, "command": "", "versions": {}, "times": {}})
 
 
+class Person:
+    """Thinks for longer than a game may take."""
+
+    external = True
+
+    def choose(self, game, player, rng):
+        time.sleep(0.25)
+        return "5"
+
+
+def test_a_person_who_thinks_long_is_not_the_games_fault(plugins):
+    """The time limit is for games and programs: `external` reaches the rollouts of a tournament."""
+    plugins.add(type("Door", (), {"register_bots": hookimpl(lambda self, register: register("person", Person))})(), "p")
+    tournament = start(["person", bidder(4)], "bids", games=4)
+    config = tournament.participants.config
+    rules = replace(config, rollout=replace(config.rollout, turn_deadline_s=0.1))
+    tournament.matches._participants = replace(tournament.participants, config=rules)
+    tournament.play(quiet)
+    assert (tournament.num_games, tournament.matches.voided, tournament.stopped) == (4, [], None)
+
+
 def test_a_game_that_misbehaves_is_replaced_and_reported():
     """A player who makes the board raise in one game of ten: replaced, with the deal and moves to see it again."""
     record = played([bidder("crash|1|2|3|4|5|6|7|8|9"), bidder(5)], "bids", games=40)
@@ -454,6 +490,21 @@ def test_a_game_that_misbehaves_is_replaced_and_reported():
     assert record["num_voided"] > 0
     assert "the board broke" in record["voided"][0]["reason"]
     assert player(record, bidder(5))["voided"] == {}
+
+
+def test_a_bot_that_breaks_its_promises_forfeits_and_the_tournament_goes_on():
+    """Nothing is voided: the table says who forfeited how often and for what, and the note says that it is the bot."""
+    record = played([bidder(4), bidder(5), "broken"], "bids", games=40)
+    assert (record["stopped"], record["num_voided"], record["games"]) == (None, 0, 120)
+    assert all(player(record, name)["faults"] == {} for name in (bidder(4), bidder(5)))
+    broken = player(record, "broken")
+    assert set(broken["faults"]) == {"no text", "illegal move", "exception", "changed game"}
+    assert sum(broken["faults"].values()) == round(broken["illegal"] * broken["games"])
+    assert any(note.startswith("broken is a bot that breaks its contract") for note in record["notes"])
+    buffer = io.StringIO()
+    print_record(record, Console(file=buffer, width=200))
+    assert f"{broken['faults']['changed game']} changed game" in buffer.getvalue()
+    assert "changed game" in tournament_page({**record, "command": "", "versions": {}, "times": {}})
 
 
 def test_a_game_that_always_misbehaves_ends_the_tournament_with_what_there_is():
@@ -628,7 +679,7 @@ def test_the_page_is_safe_and_complete():
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
     data = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1]
-    assert json.loads(data)["players"][0]["name"] == HOSTILE
+    assert json.loads(data)["players"][0]["name"] == printable(HOSTILE)
 
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -652,7 +703,30 @@ def test_a_browser_draws_the_page(game, tmp_path):
     assert drawn.count('<td class="cell') == len(record["cells"])
     assert drawn.count("--side: var(--win)") + drawn.count("--side: var(--lose)") == len(record["cells"])
     assert "<img" not in drawn
-    assert "[U+202E]" in drawn
+    assert r"\u202e" in drawn
+
+
+FRAME = """<iframe id=f src=page.html style="width:390px;height:3000px;border:0"></iframe><script>setTimeout(() => {
+const page = document.getElementById("f").contentDocument;
+page.querySelectorAll("details").forEach((part) => { part.open = true; });
+const { scrollWidth, clientWidth } = page.documentElement;
+document.body.append(`sections ${page.querySelectorAll("section").length}, beyond ${scrollWidth - clientWidth}`);
+}, 300)</script>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium to draw the page in")
+def test_the_page_does_not_scroll_sideways_on_a_phone(tmp_path):
+    """390 pixels, names of 80 letters without a place to break, every part unfolded: tables scroll in themselves."""
+    record = played([bidder("r"), bidder("p"), bidder("s")], "rps", games=20)
+    for number, player in enumerate(record["players"]):
+        player["name"] = f"{number}" * 80
+    page = tournament_page({**record, "command": "x" * 200, "versions": {}, "times": {}})
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    (tmp_path / "frame.html").write_text(FRAME, encoding="utf-8")
+    quiet = (*QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--allow-file-access-from-files")
+    command = [BROWSER, *quiet, "--virtual-time-budget=2000", "--dump-dom", (tmp_path / "frame.html").as_uri()]
+    drawn = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "sections 6, beyond 0" in drawn.rpartition("</script>")[2]
 
 
 def test_the_terminal_shows_names_as_text():

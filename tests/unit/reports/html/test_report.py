@@ -14,6 +14,7 @@ import time
 import pytest
 
 from spiral.api.errors import RunError
+from spiral.api.text import printable
 from spiral.reports.html.curves import MAX_POINTS, downsample
 from spiral.reports.html.document import SCRIPTS, asset, embed, render, write_report
 from spiral.reports.html.records import (
@@ -257,13 +258,16 @@ def test_a_failure_leaves_the_old_page_and_no_half_of_a_new_one(run, monkeypatch
 
 
 def test_hostile_text_stays_text(tmp_path):
-    """A name, an observation, a reply, a reason or a config cannot end the script that holds it."""
+    """A page loads nothing and runs no script but its own, whatever the files of a run say.
+
+    A name, an observation, a reply, a reason or a config cannot end the script that holds it.
+    """
     run = hostile_run(tmp_path / "a&<b>{{style}}")
     page = written(run)
     assert [tag for tag, _ in page.tags].count("script") == 2
     assert "img" not in [tag for tag, _ in page.tags]
-    assert page.data["episodes"][0]["turns"][0]["reply"] == HOSTILE
-    assert page.data["config"] == HOSTILE
+    assert page.data["episodes"][0]["turns"][0]["reply"] == printable(HOSTILE)
+    assert page.data["config"] == printable(HOSTILE)
     assert page.data["run"] == "a&<b>{{style}}"
     assert "alert" not in page.scripts[1]
 
@@ -273,7 +277,7 @@ def test_embedded_json_is_ascii_without_a_tag_and_parses_back(text):
     inside = embed({text: [text]})
     assert inside.isascii()
     assert not set("<>&") & set(inside)
-    assert json.loads(inside) == {text: [text]}
+    assert json.loads(inside) == {printable(text): [printable(text)]}
 
 
 def hostile_run(path):
@@ -417,7 +421,7 @@ def test_an_empty_directory_makes_a_page(tmp_path):
 def test_a_directory_whose_name_is_no_text_makes_a_page(tmp_path):
     run = tmp_path / os.fsdecode(b"run-\xff")
     run.mkdir()
-    assert "<title>run-? · spiral</title>" in write_report(run).read_text(encoding="utf-8")
+    assert r"<title>run-\udcff · spiral</title>" in write_report(run).read_text(encoding="utf-8")
 
 
 def test_voided_games_are_counted_by_cause_and_the_last_ones_kept(tmp_path):

@@ -1,0 +1,56 @@
+"""What is counted of matches: who lost by an illegal move, and what was voided beside the figures."""
+
+from spiral_games.native.kuhn_poker import KuhnPoker
+
+from spiral.api.records import LEARNER
+from spiral.commands.evaluate import _voided
+from spiral.config.schema import RolloutConfig
+from spiral.evaluation.matches import MatchRunner
+from spiral.plugins.registry import Plugins
+from spiral.policies.completer import Completer
+from spiral.policies.pool import Pool
+from spiral.testing.fakes import ScriptedEngine
+
+STOP = 0
+
+
+class Errs:
+    """Answers `move` in a tenth of its turns, else what is legal."""
+
+    def __init__(self, move, external):
+        self.move, self.external = move, external
+
+    def choose(self, game, player, rng):
+        return self.move if rng.random() < 0.1 else rng.choice(game.legal_moves())
+
+
+def results(bot):
+    def read(prompter, ids):
+        return {1: "check", 2: "call"}[ids[0]]
+
+    def encode(prompter, rules, observation):
+        return (2 if observation.endswith("bet") else 1,)
+
+    prompter = type("Prompter", (), {"encode": encode, "read": read, "stop_ids": (STOP,)})()
+    pool = Pool(Plugins(), Completer.of(ScriptedEngine(lambda request: [request.prompt[0], STOP]), prompter, 4))
+    pool.add_bot("bot:mine", bot)
+    runner = MatchRunner({"kuhn": KuhnPoker}, pool, RolloutConfig(deadline_s=5.0, max_voided=50))
+    return runner.against("kuhn", LEARNER, "bot:mine", 60, (0, "test"))
+
+
+def test_a_bots_faults_stand_beside_the_figures_and_not_in_them():
+    """The games were replaced, and the row says how many and whose fault it was."""
+    for tally in results(Errs("?", external=False)):
+        assert tally.games == 60
+        assert (tally.illegal, tally.opponents_illegal) == (0, 0)
+        assert tally.voided["bot:mine: illegal move"] > 0
+        assert "; voided and replaced: " in _voided({"voided": tally.voided})
+        assert "by bot:mine: illegal move" in _voided({"voided": tally.voided})
+
+
+def test_games_won_by_the_illegal_move_of_a_remote_player_are_counted_as_such():
+    """A win by no merit of one's own: counted by player."""
+    for tally in results(Errs("?", external=True)):
+        assert (tally.games, tally.illegal, tally.voided) == (60, 0, {})
+        assert 0 < tally.opponents_illegal < 60
+    assert _voided({"voided": {}}) == ""
