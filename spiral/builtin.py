@@ -19,14 +19,17 @@ def torch_engine(model: Any, tokenizer: Any, max_rows: int = 256, prefill_tokens
     return TorchEngine(model, tokenizer, max_rows, prefill_tokens)
 
 
-def vllm_engine(model: Any, tokenizer: Any, capacity: int = 2, **options: Any) -> Any:
+def vllm_engine(
+    model: Any, tokenizer: Any, capacity: int = 2, restart: int = 0, deadline_s: float = 600.0, **options: Any
+) -> Any:
     """vLLM in this process: continuous batching with shared prefixes, for large models and GPUs.
 
-    capacity: policies with weights of their own at once. options: arguments of vLLM's engine, by name.
+    capacity: policies with weights of their own at once. restart: times that it is made anew after a fault.
+    deadline_s: the longest wait for one call of it. options: arguments of vLLM's engine, by name.
     """
     from spiral.engines.vllm.engine import VllmEngine
 
-    return VllmEngine(model, capacity, **options)
+    return VllmEngine(model, capacity, restart, deadline_s, **options)
 
 
 def tensorboard(run_dir: Path) -> Any:

@@ -1,62 +1,75 @@
-"""One vLLM engine in this process: how it is made, asked, and given weights."""
+"""One vLLM engine and the version of the weights that it serves: its faults are named, and it can be made anew.
+
+What is replayed after a fault gives the same replies, up to rounding, since every request brings its own seed.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import os
-import random
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, cast
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from spiral.api.errors import RunError, SpiralError
-from spiral.api.records import Completion, Request, Sampling
+from spiral.api.records import Completion, Finish, Request, Sampling
+from spiral.api.text import printable_logger
+from spiral.engines.vllm.watched_thread import WatchedThread
 
-Named = Iterable[tuple[str, Tensor]]
+log = printable_logger(__name__)
 
-ON_CPU = {
-    # The smallest that its attention takes on a CPU: only full blocks of a prefix are shared, and prompts are short.
-    "block_size": 32,
-    # Compiling takes minutes at every start and gains little there.
-    "enforce_eager": True,
-    # The share of memory that is compared with what is free, although the cache's size is VLLM_CPU_KVCACHE_SPACE.
-    "gpu_memory_utilization": 0.3,
-}
-OWN = ("model", "load_format", "skip_tokenizer_init", "max_model_len", "logprobs_mode", "weight_transfer_config")
-"""Arguments of vLLM that follow from what the engine is for."""
+FINISHES = ("stop", "length")
 
 
 @dataclass(frozen=True)
-class ModelForm:
-    """A model as vLLM knows it: a configuration of an architecture that it has, and weights by that one's names."""
+class Finished:
+    """A request that is over."""
 
-    config: Any
-    renamed: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
-    dtype: torch.dtype
+    key: str
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    """One for each id."""
+    reason: str
+    """As vLLM names it: `stop`, `length`, or that of a fault."""
 
-    @classmethod
-    def of(cls, model: Any) -> ModelForm:
-        """`model` itself, or what its optional members `standard_config()` and `standard_weights(weights)` make it."""
-        if hasattr(model, "standard_config"):
-            return cls(model.standard_config(), model.standard_weights, model.dtype)
-        return cls(model.config, lambda weights: weights, model.dtype)
+
+class Backend(Protocol):
+    """What is asked of vLLM; any exception is a fault of its."""
+
+    def add(self, key: str, prompt: Sequence[int], salt: str, sampling: Sampling, seed: int) -> None:
+        """Queue a request. Prompts of different salts share nothing."""
+
+    def step(self) -> list[Finished]:
+        """One step; the requests that it ended."""
+
+    def load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Replace the weights, and forget what the old ones computed."""
+
+    def sleep(self) -> None:
+        """Give the device's memory away, weights kept elsewhere."""
+
+    def wake(self) -> None:
+        """Take it back."""
+
+    def close(self) -> None:
+        """Free everything."""
 
 
 class Instance:
-    """A vLLM engine and the version of the weights it serves."""
+    """See `spiral.engines.vllm.engine`; requests are queued in vLLM, weights are loaded when none is in flight."""
 
-    def __init__(self, form: ModelForm, context: int, options: Mapping[str, Any]) -> None:
-        """Raises SpiralError if vLLM is not installed, or refuses the model or an option."""
-        self._engine = _made(form, context, options)
+    def __init__(self, make: Callable[[], Backend], restart: int, deadline_s: float) -> None:
+        """`restart`: how often the engine is made anew after a fault; weights are then kept in main memory too.
+        Raises SpiralError if vLLM is not installed, or refuses the model or an option."""
+        self._make, self._restarts_left, self._deadline_s = make, restart, deadline_s
+        self._requests: dict[str, Request] = {}
+        self._finished: deque[Finished] = deque()
+        """Filled by the thread, so that a step whose wait was interrupted loses nothing."""
         self._version: int | None = None
         """That of the weights; None before the first load and during one."""
-        self._requests: dict[str, Request] = {}
+        self._kept: dict[str, Tensor] = {}
+        self._start()
 
     @property
     def busy(self) -> bool:
@@ -64,103 +77,102 @@ class Instance:
         return bool(self._requests)
 
     def submit(self, request: Request) -> None:
-        """Queue a request that fits the context."""
+        """Queue a request that fits the context. Raises RunError if the weights are half loaded, or vLLM refuses it."""
         if self._version is None:
             raise RunError(f"vLLM holds no whole weights of '{request.policy}', since their last load failed")
-        key = str(request.id)
-        # The salt keeps what one version computed from being read by the next, should a reset ever be missed.
-        prompt = {"prompt_token_ids": list(request.prompt), "cache_salt": f"{request.policy}@{self._version}"}
-        self._engine.add_request(key, prompt, _params(request.sampling, request.seed))
-        self._requests[key] = request
+        try:
+            self._add(request)
+        except SpiralError:
+            raise
+        except Exception as error:  # of this request alone: others go on
+            raise RunError(
+                f"vLLM refused a request of '{request.policy}' with a prompt of {len(request.prompt)} tokens and "
+                f"{request.sampling.max_new_tokens} to sample: {told(error)}"
+            ) from error
+        self._requests[str(request.id)] = request
 
     def step(self) -> list[Completion]:
         """One step of vLLM; the replies that it ended."""
-        return [self._completion(output) for output in self._engine.step() if output.finished]
+        try:
+            self._call("a step", self._step)
+            return [self._completion(self._finished.popleft()) for _ in range(len(self._finished))]
+        except Exception as error:
+            self._restart(error, f"with {len(self._requests)} requests in flight")
+            return []
 
     def load(self, weights: Mapping[str, Tensor], version: int) -> None:
         """Replace the weights, tensor by tensor. Raises RunError if vLLM did not take each of them."""
-        engine = self._engine
         self._version = None  # a load that fails half way leaves a model that nothing may ask
-        engine.collective_rpc("start_weight_update")
-        engine.collective_rpc("update_weights", args=({"tensors": iter(weights.items())},))
-        engine.collective_rpc("finish_weight_update")
-        # Blocks of the old weights would answer for the new ones.
-        if not engine.reset_prefix_cache():
-            raise RunError("vLLM did not forget the prefixes that the old weights computed; its own log says why")
+        if self._restarts_left:
+            # Copies: the learner goes on to change its own, and a snapshot's are needed as they were.
+            self._kept = {name: tensor.detach().to("cpu", copy=True) for name, tensor in weights.items()}
+        try:
+            self._call("a load of weights", self._backend.load, weights.items())
+        except Exception as error:
+            self._restart(error, f"as version {version} of the weights was loaded")
         self._version = version
 
-    def _completion(self, output: Any) -> Completion:
-        request = self._requests.pop(output.request_id)
-        reply = output.outputs[0]
-        ids = tuple(reply.token_ids)
-        logprobs = tuple(float(step[token].logprob) for step, token in zip(reply.logprobs, ids, strict=True))
-        finish = "stop" if reply.finish_reason == "stop" else "length"
-        assert self._version is not None
-        return Completion(request.id, ids, logprobs, finish, self._version)
+    def sleep(self) -> None:
+        """Give the device's memory away. Raises SpiralError while a request is in flight, which would be lost."""
+        if self.busy:
+            raise SpiralError("vLLM was sent to sleep while requests were in flight; finish them first")
+        self._call("going to sleep", self._backend.sleep)
 
+    def wake(self) -> None:
+        """Take it back."""
+        self._call("waking", self._backend.wake)
 
-@functools.lru_cache(maxsize=64)
-def _shared_params(sampling: Sampling) -> Any:
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
+    def _start(self) -> None:
+        self._thread = WatchedThread("vllm")
+        self._backend = self._call("its start", self._make)
 
-    return SamplingParams(
-        temperature=sampling.temperature,
-        max_tokens=sampling.max_new_tokens,
-        stop_token_ids=list(sampling.stop_ids),
-        ignore_eos=True,  # the stop ids are the request's, whatever the model's configuration says
-        logprobs=0,  # those of the sampled ids alone
-        detokenize=False,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
+    def _restart(self, fault: Exception, when: str) -> None:
+        """Make the engine anew with its weights and requests. Raises RunError if no restart is left, or it fails."""
+        while self._restarts_left:
+            self._restarts_left -= 1
+            log.warning("vLLM failed %s (%s); it is made anew, %d more times", when, told(fault), self._restarts_left)
+            try:
+                self._finished.clear()
+                self._thread.close()
+                self._start()
+                self._call("a load of weights", self._backend.load, self._kept.items())
+                for request in self._requests.values():
+                    self._add(request)
+                return
+            except SpiralError as refused:
+                fault = refused
+            except Exception as again:
+                fault = again
+        if isinstance(fault, SpiralError):
+            raise fault
+        raise RunError(
+            f"vLLM failed {when} ({told(fault)}); see its log, give it less at once (engine.args.max_num_seqs), or let "
+            "it be made anew with engine.args.restart=1"
+        ) from fault
 
-
-def _params(sampling: Sampling, seed: int) -> Any:
-    params = _shared_params(sampling).clone()
-    params.seed = seed & ((1 << 63) - 1)
-    return params
-
-
-def _made(form: ModelForm, context: int, options: Mapping[str, Any]) -> Any:
-    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # in this process, where weights cross by reference
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-    try:
-        from vllm import EngineArgs
-        from vllm.platforms import current_platform
-        from vllm.v1.engine.llm_engine import LLMEngine
-    except ImportError as error:
-        raise SpiralError(
-            f"engine vllm was asked for and vLLM cannot be imported ({error}); install spiral-selfplay[vllm] on a "
-            "machine with a GPU, or run `make vllm` for the CPU build"
-        ) from error
-    from spiral.engines.vllm.weight_transfer import config_of_transfer
-
-    taken = {**(ON_CPU if current_platform.is_cpu() else {}), "dtype": str(form.dtype).removeprefix("torch."), **options}
-    with _generators_kept(), tempfile.TemporaryDirectory() as folder:
-        form.config.save_pretrained(folder)
-        args = EngineArgs(
-            model=folder,
-            load_format="dummy",  # the weights are the learner's, by the first load
-            skip_tokenizer_init=True,
-            max_model_len=min(context, options.get("max_model_len", context)),
-            logprobs_mode="processed_logprobs",  # of the distribution that was sampled from
-            weight_transfer_config=config_of_transfer(),
-            generation_config="vllm",  # nothing of a model folder's own sampling
-            enable_prefix_caching=True,
-            disable_log_stats=True,
-            **taken,
+    def _add(self, request: Request) -> None:
+        # The salt keeps what one version computed from being read by the next, should a reset ever be missed.
+        salt = f"{request.policy}@{self._version}"
+        self._call(
+            "taking a request", self._backend.add, str(request.id), request.prompt, salt, request.sampling, request.seed
         )
-        engine = LLMEngine.from_engine_args(args)
-    return engine
+
+    def _step(self) -> None:
+        self._finished.extend(self._backend.step())
+
+    def _completion(self, finished: Finished) -> Completion:
+        if finished.reason not in FINISHES:
+            raise RunError(f"vLLM ended a reply with '{finished.reason}', neither at a stop id nor at its length")
+        request = self._requests.pop(finished.key)
+        assert self._version is not None
+        finish = cast(Finish, finished.reason)
+        return Completion(request.id, finished.ids, finished.logprobs, finish, self._version)
+
+    def _call(self, doing: str, function: Callable[..., Any], *args: Any) -> Any:
+        return self._thread.call(self._deadline_s, doing, function, *args)
 
 
-@contextlib.contextmanager
-def _generators_kept() -> Iterator[None]:
-    """vLLM seeds the global generators as it starts; the run's own draws go on as if it had not."""
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.set_rng_state(before[2])
+def told(error: BaseException) -> str:
+    """An exception in one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:400]}" if text else type(error).__name__

@@ -19,6 +19,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 
 from spiral_models.byte.attention import RotaryTable, Rotation, attend, rotate
 from spiral_models.byte.config import ByteConfig
+from spiral_models.byte.llama_export import llama_config, llama_weights
 
 
 class ByteLayer(nn.Module):
@@ -196,14 +197,10 @@ class ByteForCausalLM(BytePreTrainedModel, GenerationMixin):  # type: ignore[no-
 
     def standard_config(self) -> PreTrainedConfig:
         """The configuration of the Llama that this model is, for engines that know no byte models."""
-        from spiral_models.byte.llama_export import llama_config
-
         return llama_config(self.config)
 
     def standard_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights by this model's names under those of the Llama; views, not copies."""
-        from spiral_models.byte.llama_export import llama_weights
-
         return llama_weights(weights, self.config)
 
     def forward(
