@@ -9,6 +9,7 @@ import gc
 import os
 import random
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,11 +70,8 @@ class VllmBackend:
         """Replace the weights, and forget what the old ones computed."""
         engine = self._engine
         engine.collective_rpc("start_weight_update")
-        try:
-            engine.collective_rpc("update_weights", args=({"tensors": iter(weights)},))
-        finally:
-            # After a failure too: what one load left half done would be counted as part of the next.
-            engine.collective_rpc("finish_weight_update")
+        engine.collective_rpc("update_weights", args=({"tensors": iter(weights)},))
+        engine.collective_rpc("finish_weight_update")
         # Blocks of the old weights would answer for the new ones.
         if not engine.reset_prefix_cache():
             raise RunError("vLLM did not forget the prefixes that the old weights computed; its own log says why")
@@ -121,6 +119,7 @@ def _made(form: ModelForm, context: int, options: Mapping[str, Any]) -> Any:
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     # Every load of weights warns of layers that need none and of a tied head, which is seen to here.
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")  # of its own calls to torch
     try:
         from vllm import EngineArgs
         from vllm.platforms import current_platform

@@ -46,6 +46,7 @@ class VllmEngine:
             )
         check_given(options)
         self.context = context_length(model)
+        self._vocabulary = int(model.config.get_text_config().vocab_size)
         form, self._parameters = ModelForm.of(model), parameters(model)
         self.dtype: torch.dtype = getattr(torch, str(options.get("dtype", "")), form.dtype)
         """In which log-probabilities are computed."""
@@ -65,6 +66,12 @@ class VllmEngine:
             raise SpiralError(f"the engine has no weights for '{request.policy}' (it has: {known}); load_weights first")
         if not request.prompt:
             raise PromptTooLong("a prompt of 0 tokens has nothing that a reply could follow; encode at least one")
+        if max(request.prompt) >= self._vocabulary or min(request.prompt) < 0:
+            # Without a tokenizer vLLM does not look, and would read past its embedding.
+            raise SpiralError(
+                f"a prompt of '{request.policy}' holds the id {max(request.prompt, key=abs)}, and the model's ids are "
+                f"0 to {self._vocabulary - 1}; use the model's own tokenizer"
+            )
         check_room(self, len(request.prompt), request.sampling.max_new_tokens)
         instance.submit(request)
 

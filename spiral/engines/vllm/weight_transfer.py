@@ -49,7 +49,12 @@ class InProcessTransfer(WeightTransferEngine[NoInit, NamedTensors]):  # type: ig
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
         """Load what comes; without the wait for an accelerator, which the tensors' own streams order."""
-        self.model.load_weights(self.parse_update_info(update_info).tensors)
+        try:
+            self.model.load_weights(self.parse_update_info(update_info).tensors)
+        except BaseException:
+            # What one load left half read would be counted as part of the next, which would then end too early.
+            finalize_layerwise_reload(self.model, self.model_config)
+            raise
 
     def receive_weights(self, update_info: NamedTensors) -> None:
         """Not called: `update_weights` does it."""

@@ -236,6 +236,10 @@ def test_requests_that_cannot_be_answered_are_refused():
         PromptTooLong, match="a prompt of 63 tokens leaves room for a reply of 1 in the model's context "
     ):
         engine.submit(_request(0, prompt=[1] * 63))
+    with pytest.raises(
+        SpiralError, match="a prompt of 'learner' holds the id 272, and the model's ids are 0 to 271; use"
+    ):
+        engine.submit(_request(0, prompt=[1, 272]))
     assert "add" not in fake.calls
 
 
@@ -331,10 +335,16 @@ def test_own_arguments_out_of_range_are_refused(args):
 def test_an_engine_sleeps_around_an_update_where_it_was_asked_to():
     """Each vLLM engine gives its memory away before the block and takes it back after it, also when the block fails."""
     engine, fake = _engine(enable_sleep_mode=True)
-    with pytest.raises(KeyError), asleep(engine):
-        assert fake.calls[-1] == "sleep"
-        raise KeyError
-    assert fake.calls[-1] == "wake"
+    during = []
+
+    def update():
+        with asleep(engine):
+            during.append(fake.calls[-1])
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        update()
+    assert [*during, fake.calls[-1]] == ["sleep", "wake"]
 
     engine, fake = _engine()
     with asleep(engine):
