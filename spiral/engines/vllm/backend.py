@@ -33,6 +33,15 @@ ON_CPU = {
 }
 
 
+PART_BYTES = 1 << 28
+"""Of weights that are sent to vLLM's worker processes in one message."""
+IN_WORKERS = {
+    "distributed_executor_backend": "mp",
+    "worker_extension_cls": "spiral.engines.vllm.weight_transfer.WorkerExtension",
+}
+"""Arguments of an engine whose model is split over worker processes."""
+
+
 @dataclass(frozen=True)
 class ModelForm:
     """A model as vLLM knows it: a configuration of an architecture that it has, and weights by that one's names."""
@@ -55,6 +64,7 @@ class VllmBackend:
     def __init__(self, form: ModelForm, context: int, options: Mapping[str, Any]) -> None:
         """Raises SpiralError if vLLM is not installed, or refuses the model or an option."""
         self._engine = _made(form, context, options)
+        self._in_workers = _num_workers(options) > 1
 
     def add(self, key: str, prompt: Sequence[int], salt: str, sampling: Sampling, seed: int) -> None:
         """Queue a request."""
@@ -70,7 +80,8 @@ class VllmBackend:
         """Replace the weights, and forget what the old ones computed."""
         engine = self._engine
         engine.collective_rpc("start_weight_update")
-        engine.collective_rpc("update_weights", args=({"tensors": iter(weights)},))
+        for part in _parts(weights) if self._in_workers else [iter(weights)]:
+            engine.collective_rpc("update_weights", args=({"tensors": part},))
         engine.collective_rpc("finish_weight_update")
         # Blocks of the old weights would answer for the new ones.
         if not engine.reset_prefix_cache():
@@ -89,6 +100,24 @@ class VllmBackend:
         self._engine.engine_core.shutdown()
         del self._engine
         gc.collect()
+
+
+def _num_workers(options: Mapping[str, Any]) -> int:
+    return int(options.get("tensor_parallel_size", 1))
+
+
+def _parts(weights: Iterable[tuple[str, Tensor]]) -> Iterator[list[tuple[str, Tensor]]]:
+    """Lists of tensors in main memory, of about PART_BYTES each: what crosses to vLLM's worker processes at once."""
+    part: list[tuple[str, Tensor]] = []
+    size = 0
+    for name, tensor in weights:
+        part.append((name, tensor.detach().to("cpu").contiguous().clone()))  # a view would take all that it is of
+        size += tensor.numel() * tensor.element_size()
+        if size >= PART_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 @functools.lru_cache(maxsize=64)
@@ -117,6 +146,7 @@ def _finished(output: Any) -> Finished:
 def _made(form: ModelForm, context: int, options: Mapping[str, Any]) -> Any:
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # in this process, where weights cross by reference
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    os.environ["VLLM_NO_USAGE_STATS"] = "1"  # what is trained here is told to nobody
     # Every load of weights warns of layers that need none and of a tied head, which is seen to here.
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")  # of its own calls to torch
@@ -132,7 +162,8 @@ def _made(form: ModelForm, context: int, options: Mapping[str, Any]) -> Any:
     from spiral.engines.vllm.weight_transfer import config_of_transfer
 
     check_names(options, {field.name for field in dataclasses.fields(EngineArgs)})
-    defaults = {**(ON_CPU if current_platform.is_cpu() else {}), "dtype": str(form.dtype).removeprefix("torch.")}
+    defaults = {**(ON_CPU if current_platform.is_cpu() else {}), **(IN_WORKERS if _num_workers(options) > 1 else {})}
+    defaults |= {"dtype": str(form.dtype).removeprefix("torch.")}
     with _generators_kept(), tempfile.TemporaryDirectory() as folder:
         form.config.save_pretrained(folder)
         try:

@@ -174,5 +174,5 @@ class Instance:
 
 def told(error: BaseException) -> str:
     """An exception in one line."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).partition(" [type=")[0]  # pydantic adds the input and an address
     return f"{type(error).__name__}: {text[:400]}" if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""How the learner's weights reach a vLLM engine of this process: a backend of vLLM's own interface for it.
+"""How the learner's weights reach a vLLM engine: a backend of vLLM's own interface that loads the tensors it is given.
 
 vLLM packs weights as it loads them, so they cannot be copied into place: each layer is loaded anew and packed again.
 """
@@ -19,12 +19,12 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
-BACKEND = "spiral_in_process"
+BACKEND = "spiral_given"
 
 
 @dataclass
 class NoInit(WeightTransferInitInfo):  # type: ignore[misc]
-    """Nothing has to be arranged within one process."""
+    """Nothing has to be arranged."""
 
 
 @dataclass
@@ -34,8 +34,8 @@ class NamedTensors(WeightTransferUpdateInfo):  # type: ignore[misc]
     tensors: Iterable[tuple[str, Tensor]]
 
 
-class InProcessTransfer(WeightTransferEngine[NoInit, NamedTensors]):  # type: ignore[misc]
-    """Takes tensors by reference, one at a time, and packs each layer as soon as it is whole."""
+class GivenTensors(WeightTransferEngine[NoInit, NamedTensors]):  # type: ignore[misc]
+    """Packs each layer as soon as it is whole. Within one process tensors come by reference, one at a time."""
 
     init_info_cls = NoInit
     update_info_cls = NamedTensors
@@ -75,8 +75,15 @@ def _pack_tied_head(model: nn.Module) -> None:
         head.quant_method.process_weights_after_loading(head)
 
 
+class WorkerExtension:
+    """Named to vLLM's worker processes, which import this module for it, and so know the backend too."""
+
+
+# On import, since a worker process of vLLM's runs no other code of ours.
+if BACKEND not in WeightTransferEngineFactory._registry:
+    WeightTransferEngineFactory.register_engine(BACKEND, GivenTensors)
+
+
 def config_of_transfer() -> WeightTransferConfig:
     """What a vLLM engine is made with."""
-    if BACKEND not in WeightTransferEngineFactory._registry:
-        WeightTransferEngineFactory.register_engine(BACKEND, InProcessTransfer)
     return WeightTransferConfig(backend=BACKEND)

@@ -307,7 +307,7 @@ def test_an_option_names_no_address_file_or_code(option):
 
 
 def test_code_beside_a_model_is_never_run_by_vllm():
-    """`trust_remote_code` is refused, whatever its value."""
+    """To vLLM, `trust_remote_code` is refused, whatever its value."""
     with pytest.raises(
         SpiralError, match="trust_remote_code=True, which is not the config's to say: code beside a mod"
     ):

@@ -254,6 +254,13 @@ def test_a_load_that_breaks_off_is_never_served_and_leaves_no_trace(engine, mode
     assert _gap(now, requests, _run(engine, requests)) < TOLERANCE
 
 
+def test_vllm_tells_nobody_that_it_is_used(engine):
+    """vLLM sends no usage statistics. They are off before it is loaded."""
+    from vllm.usage.usage_lib import is_usage_stats_enabled
+
+    assert not is_usage_stats_enabled()
+
+
 # Replies
 
 
@@ -362,6 +369,22 @@ def test_vllms_own_refusal_is_one_sentence(model):
     assert "\n" not in str(told.value)
     with pytest.raises(SpiralError, match="has no argument 'max_num_seq', .* did you mean max_num_seqs"):
         VllmEngine(model, max_num_seq=8)
+
+
+@pytest.mark.slow
+def test_a_model_that_is_split_over_workers_is_exact_after_loads(model, monkeypatch):
+    """`tensor_parallel_size=2`: weights reach both worker processes, also in parts of a few tensors."""
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "0|1")  # one memory node, which vLLM would not share by itself
+    monkeypatch.setattr("spiral.engines.vllm.backend.PART_BYTES", 100_000)
+    torch.manual_seed(0)
+    wide = MODELS["byte-1m"](context=CONTEXT)[0].eval().requires_grad_(False)
+    engine = VllmEngine(wide, capacity=1, tensor_parallel_size=2)
+    for version in range(3):
+        now = _moved(wide, version)
+        engine.load_weights(LEARNER, parameters(now), version)
+        requests = _mixed()
+        for _ in range(2):
+            assert _gap(now, requests, _run(engine, requests)) < 1e-4
 
 
 @pytest.mark.slow
