@@ -102,6 +102,13 @@ class VllmBackend:
         gc.collect()
 
 
+def _freed() -> None:
+    """What an engine that ended held is free again."""
+    gc.collect()
+    if torch.accelerator.is_available():
+        torch.accelerator.empty_cache()
+
+
 def _num_workers(options: Mapping[str, Any]) -> int:
     return int(options.get("tensor_parallel_size", 1))
 
@@ -153,6 +160,7 @@ def _made(form: ModelForm, context: int, options: Mapping[str, Any]) -> Any:
     try:
         from vllm import EngineArgs
         from vllm.platforms import current_platform
+        from vllm.v1.engine import core
         from vllm.v1.engine.llm_engine import LLMEngine
     except ImportError as error:
         raise SpiralError(
@@ -161,6 +169,8 @@ def _made(form: ModelForm, context: int, options: Mapping[str, Any]) -> Any:
         ) from error
     from spiral.engines.vllm.weight_transfer import config_of_transfer
 
+    # One engine's end would take the process groups from the others, and from a run of several processes its own.
+    core.cleanup_dist_env_and_memory = _freed
     check_names(options, {field.name for field in dataclasses.fields(EngineArgs)})
     defaults = {**(ON_CPU if current_platform.is_cpu() else {}), **(IN_WORKERS if _num_workers(options) > 1 else {})}
     defaults |= {"dtype": str(form.dtype).removeprefix("torch.")}

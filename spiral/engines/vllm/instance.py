@@ -15,7 +15,7 @@ from torch import Tensor
 from spiral.api.errors import RunError, SpiralError
 from spiral.api.records import Completion, Finish, Request, Sampling
 from spiral.api.text import printable_logger
-from spiral.engines.vllm.watched_thread import WatchedThread
+from spiral.engines.vllm.watched_thread import Hung, WatchedThread
 
 log = printable_logger(__name__)
 
@@ -122,6 +122,15 @@ class Instance:
         """Take it back."""
         self._call("waking", self._backend.wake)
 
+    def _end(self, fault: Exception) -> None:
+        """Free what the engine holds, so that the next one has room; what hangs cannot be asked to."""
+        if not isinstance(fault, Hung):
+            try:
+                self._call("its end", self._backend.close)
+            except Exception as error:
+                log.warning("vLLM did not end cleanly (%s)", told(error))
+        self._thread.close()
+
     def _start(self) -> None:
         self._thread = WatchedThread("vllm")
         self._backend = self._call("its start", self._make)
@@ -133,7 +142,7 @@ class Instance:
             log.warning("vLLM failed %s (%s); it is made anew, %d more times", when, told(fault), self._restarts_left)
             try:
                 self._finished.clear()
-                self._thread.close()
+                self._end(fault)
                 self._start()
                 self._call("a load of weights", self._backend.load, self._kept.items())
                 for request in self._requests.values():

@@ -340,8 +340,9 @@ def test_two_policies_answer_with_their_own_weights(loaded, model):
     loaded.drop("snapshot:1")
 
 
-def test_an_engine_that_died_is_made_anew_with_its_weights(model, monkeypatch):
-    """The step fails once: the new engine answers what was in flight as the old one would have."""
+def test_an_engine_that_died_is_made_anew_with_its_weights(loaded, model, monkeypatch):
+    """The step fails once: the new engine answers what was in flight as the old one would have, and another engine of
+    the process goes on, with the process group that they share."""
     engine = VllmEngine(model, capacity=1, restart=1)
     now = _moved(model, 11)
     engine.load_weights(LEARNER, parameters(now), 2)
@@ -358,6 +359,8 @@ def test_an_engine_that_died_is_made_anew_with_its_weights(model, monkeypatch):
     done = _run(engine, requests)
     assert {n: c.ids for n, c in done.items()} == expected
     assert _gap(now, requests, done) < TOLERANCE
+    assert torch.distributed.is_initialized()
+    assert _gap(model, requests, _run(loaded, requests)) < TOLERANCE
 
 
 def test_vllms_own_refusal_is_one_sentence(model):
