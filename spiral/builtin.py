@@ -19,6 +19,19 @@ def torch_engine(model: Any, tokenizer: Any, max_rows: int = 256, prefill_tokens
     return TorchEngine(model, tokenizer, max_rows, prefill_tokens)
 
 
+def vllm_engine(
+    model: Any, tokenizer: Any, capacity: int = 2, restart: int = 0, deadline_s: float = 600.0, **options: Any
+) -> Any:
+    """vLLM in this process: continuous batching with shared prefixes, for large models and GPUs.
+
+    capacity: policies with weights of their own at once. restart: times that it is made anew after a fault.
+    deadline_s: the longest wait for one call of it. options: arguments of vLLM's engine, by name.
+    """
+    from spiral.engines.vllm.engine import VllmEngine
+
+    return VllmEngine(model, capacity, restart, deadline_s, **options)
+
+
 def tensorboard(run_dir: Path) -> Any:
     """Every metric of every step as a TensorBoard scalar, in RUN/tensorboard."""
     from spiral.reports.tensorboard import TensorBoard
@@ -41,6 +54,7 @@ def tracker(name: str) -> Callable[..., Any]:
 @hookimpl
 def register_engines(register: Register) -> None:
     register("torch", torch_engine)
+    register("vllm", vllm_engine)
 
 
 @hookimpl

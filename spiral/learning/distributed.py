@@ -120,10 +120,9 @@ class Processes:
         """Continue when all processes are here."""
         self._accelerator.wait_for_everyone()
 
-    @staticmethod
-    def close() -> None:
-        """Leave the group of processes."""
-        if torch.distributed.is_initialized():
+    def close(self) -> None:
+        """Leave the group of processes, where the run has one: a process alone may hold another's, as an engine's."""
+        if self.world > 1 and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
 

@@ -75,9 +75,8 @@ def parameters(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
-def load_parameters(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Copy what `parameters` gave into a model. Raises RunError for weights of another model."""
-    own = parameters(model)
+def check_same_model(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    """Raise RunError for weights that are not, by name and shape, those of the model of which `own` are."""
     wrong = [name for name in own.keys() | weights.keys() if _shape(own, name) != _shape(weights, name)]
     if wrong:
         name = min(wrong)
@@ -85,6 +84,12 @@ def load_parameters(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
             f"these weights belong to another model: {name} is {_shape(weights, name)}, and this model needs "
             f"{_shape(own, name)}; use the configuration that they were trained with"
         )
+
+
+def load_parameters(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy what `parameters` gave into a model. Raises RunError for weights of another model."""
+    own = parameters(model)
+    check_same_model(own, weights)
     for name, parameter in own.items():
         parameter.copy_(weights[name])
 

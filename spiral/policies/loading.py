@@ -129,13 +129,14 @@ def make_completer(model: Any, tokenizer: Any, config: Config, plugins: Plugins)
     """
     from accelerate import PartialState
 
+    from spiral.engines.probe import ProbedEngine
     from spiral.models.own_forward import check_own_forward
 
     model.to(PartialState().device).eval()
     check_own_forward(model)
     engine = plugins.make("engine", config.engine.name, model, tokenizer, **config.engine.args)
     prompter = Prompter(plugins.make("prompt", config.prompt.name, tokenizer, **config.prompt.args))
-    return Completer.of(engine, prompter, config.rollout.max_new_tokens)
+    return Completer.of(ProbedEngine(engine, model), prompter, config.rollout.max_new_tokens)
 
 
 def pretrained_plugin(path: Path, plugins: Plugins) -> PluginConfig:

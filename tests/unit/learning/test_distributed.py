@@ -75,3 +75,16 @@ def test_what_another_process_raises_is_raised_here(monkeypatch):
     with pytest.raises(RunError), processes.together():
         raise RunError("mine")
     assert [type(one) for one in told] == [type(None), RunError]
+
+
+def test_a_run_leaves_only_a_group_that_it_made(monkeypatch):
+    """A process alone may hold the group of an engine, which needs it until it is shut down itself."""
+    left = []
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: left.append(1))
+    processes = Processes(Accelerator(cpu=True), StopSignals())
+    processes.close()
+    assert not left
+    monkeypatch.setattr(Processes, "world", 2)
+    processes.close()
+    assert left == [1]

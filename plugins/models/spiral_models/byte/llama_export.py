@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from spiral_models.byte.config import ByteConfig
-from spiral_models.byte.model import ByteForCausalLM
 
 
 def llama_config(config: ByteConfig) -> LlamaConfig:
@@ -54,8 +53,8 @@ def llama_weights(weights: Mapping[str, Tensor], config: ByteConfig) -> dict[str
     return renamed
 
 
-def to_llama(model: ByteForCausalLM) -> LlamaForCausalLM:
-    """A Llama with a copy of the model's weights and the same logits, on the same device, in the same dtype.
+def to_llama(model: Any) -> LlamaForCausalLM:
+    """A Llama with a copy of a `ByteForCausalLM`'s weights and the same logits, on the same device, in the same dtype.
 
     Save it with `to_llama(model).save_pretrained(path)`, the tokenizer beside it.
     """

@@ -5,12 +5,13 @@ biases, so `llama_export` turns it into a stock Llama by renaming weights.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.masking_utils import create_causal_mask
@@ -18,6 +19,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 
 from spiral_models.byte.attention import RotaryTable, Rotation, attend, rotate
 from spiral_models.byte.config import ByteConfig
+from spiral_models.byte.llama_export import llama_config, llama_weights
 
 
 class ByteLayer(nn.Module):
@@ -192,6 +194,14 @@ class ByteForCausalLM(BytePreTrainedModel, GenerationMixin):  # type: ignore[no-
         self.model = ByteModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()  # type: ignore[no-untyped-call]
+
+    def standard_config(self) -> PreTrainedConfig:
+        """The configuration of the Llama that this model is, for engines that know no byte models."""
+        return llama_config(self.config)
+
+    def standard_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights by this model's names under those of the Llama; views, not copies."""
+        return llama_weights(weights, self.config)
 
     def forward(
         self,

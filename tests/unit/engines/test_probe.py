@@ -1,0 +1,199 @@
+"""After a load an engine is probed: whatever it computes with, and however it samples, must be what it was asked for."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from spiral_models import MODELS
+
+from spiral.api.errors import RunError
+from spiral.api.records import LEARNER, Request, Sampling
+from spiral.engines.probe import EVERY, PROMPT_TOKENS, ProbedEngine
+from spiral.engines.sleeping import asleep
+from spiral.engines.torch.engine import TorchEngine
+from spiral.models.logits import parameters
+
+torch.set_num_threads(1)
+
+
+def _model(seed=0, context=256):
+    torch.manual_seed(seed)
+    return MODELS["byte-0.1m"](context=context)[0].eval().requires_grad_(False)
+
+
+def _moved(model, by=0.3):
+    other = copy.deepcopy(model)
+    for parameter in other.parameters():
+        parameter.add_(by * torch.randn_like(parameter))
+    return parameters(other)
+
+
+class Faulty(TorchEngine):
+    """An engine with the fault that a test gives it."""
+
+    def submit(self, request):
+        super().submit(self.changed(request))
+
+    def changed(self, request):
+        return request
+
+
+def _run(engine, requests):
+    for request in requests:
+        engine.submit(request)
+    done = []
+    while len(done) < len(requests):
+        done += engine.step()
+    return done
+
+
+def test_an_engine_that_loads_what_it_is_given_passes():
+    """Every policy and version; the requests of others are answered as without a probe, bit for bit."""
+    model = _model()
+    probed, plain = ProbedEngine(TorchEngine(model, None), model), TorchEngine(model, None)
+    requests = [Request(n, LEARNER, (7, 8, 9), Sampling(6, (261,)), 1000 + n) for n in range(5)]
+    for version in range(2 * EVERY + 1):
+        weights = _moved(model, 0.02 * version)
+        for engine in (probed, plain):
+            engine.load_weights(LEARNER, weights, version)
+        if version % EVERY in (0, 1):
+            assert _run(probed, requests) == _run(plain, requests)
+
+
+def test_a_load_that_changes_nothing_is_found():
+    """The number, the version, and that it answers as before."""
+    model = _model()
+    engine = TorchEngine(model, None)
+    probed = ProbedEngine(engine, model)
+    probed.load_weights(LEARNER, parameters(model), 0)
+    lane = engine._lanes[LEARNER]
+    lane.load = lambda weights, version: None
+    with pytest.raises(
+        RunError, match=rf"after version {EVERY} of 'learner' was loaded, .* it answers as it did before"
+    ):
+        probed.load_weights(LEARNER, _moved(model), EVERY)
+
+
+def test_a_load_that_reaches_some_layers_is_found():
+    """One matrix of the old weights is enough."""
+    model = _model()
+    engine = TorchEngine(model, None)
+    probed = ProbedEngine(engine, model)
+    load = engine.load_weights
+    old = parameters(copy.deepcopy(model))
+    engine.load_weights = lambda policy, weights, version: load(
+        policy, {**weights, "model.layers.1.down_proj.weight": old["model.layers.1.down_proj.weight"]}, version
+    )
+    probed.load_weights(LEARNER, old, 0)
+    with pytest.raises(
+        RunError, match=r"nats away from the model's own .at most 0.001.; likely a load that reached onl"
+    ):
+        probed.load_weights(LEARNER, _moved(model), EVERY)
+
+
+def test_another_temperature_is_found():
+    """One that the engine does not apply, told as such."""
+
+    class Cold(Faulty):
+        def changed(self, request):
+            return replace(request, sampling=replace(request.sampling, temperature=1.0))
+
+    model = _model()
+    with pytest.raises(RunError, match="it does not sample at the temperature asked for; leave engine.args to its def"):
+        ProbedEngine(Cold(model, None), model).load_weights(LEARNER, parameters(model), 0)
+
+
+def test_stop_ids_that_are_not_honoured_are_found():
+    class Endless(Faulty):
+        def changed(self, request):
+            return replace(request, sampling=replace(request.sampling, stop_ids=()))
+
+    model = _model()
+    with pytest.raises(RunError, match="the engine does not end replies as it is asked to: a probe with stop ids"):
+        ProbedEngine(Endless(model, None), model).load_weights(LEARNER, parameters(model), 0)
+
+
+def test_a_log_probability_that_is_no_number_is_found():
+    model = _model()
+    weights = {name: torch.full_like(tensor, float("nan")) for name, tensor in parameters(model).items()}
+    engine = TorchEngine(model, None)
+    load = engine.load_weights
+    engine.load_weights = lambda policy, given, version: load(policy, parameters(model), version)
+    with pytest.raises(RunError, match="inf nats away"):
+        ProbedEngine(engine, model).load_weights(LEARNER, weights, 0)
+
+
+@pytest.mark.parametrize("context", [4, PROMPT_TOKENS])
+def test_a_short_context_is_probed_in_what_it_has(context):
+    model = _model(context=context)
+    engine = TorchEngine(model, None)
+    probed = ProbedEngine(engine, model)
+    probed.load_weights(LEARNER, parameters(model), 0)
+    engine._lanes[LEARNER].load = lambda weights, version: None
+    with pytest.raises(RunError, match="it answers as it did before"):
+        probed.load_weights(LEARNER, _moved(model), EVERY)
+
+
+def test_replies_to_others_that_come_meanwhile_are_kept():
+    """A probe of one policy while another's request is in flight: that one's reply is given at the next step."""
+    model = _model()
+    probed = ProbedEngine(TorchEngine(model, None), model)
+    probed.load_weights(LEARNER, parameters(model), 0)
+    probed.submit(Request(5, LEARNER, (1, 2), Sampling(2, ()), 3))
+    probed.load_weights("snapshot:1", _moved(model), 1)
+    assert [c.request_id for c in probed.step()] == [5]
+
+
+class Sleepy(TorchEngine):
+    """Forgets its weights as it sleeps, if `forgets`."""
+
+    forgets = False
+
+    def sleep(self):
+        return True
+
+    def wake(self):
+        if self.forgets:
+            for lane in self._lanes.values():
+                for parameter in lane._lm.model.parameters():
+                    parameter.zero_()
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_weights_that_are_lost_in_sleep_are_found(forgets):
+    """Also those of a policy that nothing loads again, such as a snapshot."""
+    model = _model()
+    engine = Sleepy(model, None)
+    engine.forgets = forgets
+    probed = ProbedEngine(engine, model)
+    probed.load_weights("snapshot:1", parameters(model), 1)
+    if not forgets:
+        with asleep(probed):
+            pass
+        return
+    with pytest.raises(RunError, match="lost the weights of 'snapshot:1' as it slept"), asleep(probed):
+        pass
+
+
+def test_a_large_model_is_probed_at_every_load(monkeypatch):
+    """A small one at every EVERY-th version and at a policy's first load."""
+    model, checked = _model(), []
+    for limit in (10**9, 0):
+        monkeypatch.setattr("spiral.engines.probe.SMALL", limit)
+        probed = ProbedEngine(TorchEngine(model, None), model)
+        monkeypatch.setattr(probed, "_check", lambda policy, weights, version: checked.append(version))
+        probed._last[LEARNER] = []
+        for version in range(2 * EVERY):
+            probed.load_weights(LEARNER, parameters(model), version)
+    assert checked == [0, EVERY, *range(2 * EVERY)]
+
+
+def test_a_tied_embedding_is_scored_as_it_is_loaded():
+    """The head is the embedding again: weights name it once."""
+    model = _model()
+    assert not any("lm_head" in name for name in parameters(model))
+    probed = ProbedEngine(TorchEngine(model, None), model)
+    weights = _moved(model)
+    probed.load_weights(LEARNER, weights, 0)
+    assert max(scored.gap for scored in probed._last[LEARNER]) < 1e-4

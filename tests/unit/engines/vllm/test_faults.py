@@ -1,0 +1,360 @@
+"""The vLLM engine over a fake vLLM: its options, its faults and what is replayed after them, sleep, capacity."""
+
+import threading
+
+import pytest
+import torch
+from spiral_models import MODELS
+
+from spiral.api.errors import PromptTooLong, RunError, SpiralError
+from spiral.api.records import LEARNER, Request, Sampling
+from spiral.engines.sleeping import asleep
+from spiral.engines.vllm.engine import VllmEngine
+from spiral.engines.vllm.instance import Finished
+from spiral.engines.vllm.options import OWN, check_names
+from spiral.models.logits import parameters
+
+MODEL = MODELS["byte-0.1m"](context=64)[0].eval()
+
+
+class FakeVllm:
+    """Answers each request one step after it came, by its seed and one number of the weights; fails as it is told to.
+
+    `faults`: what to do at the n-th call of a method, over all that were made: `{("step", 1): error}`.
+    """
+
+    def __init__(self, faults=()):
+        self.faults, self.made, self.calls, self.counts = dict(faults), [], [], {}
+        self.queue, self.weight = [], None
+
+    def make(self, form, context, options):
+        """Stands for vLLM's own start."""
+        self.meet("make")
+        fake = FakeVllm.__new__(FakeVllm)
+        fake.__dict__ |= self.__dict__ | {"queue": [], "weight": None}
+        self.made.append((fake, dict(options)))
+        return fake
+
+    def meet(self, method):
+        self.calls.append(method)
+        self.counts[method] = self.counts.get(method, 0) + 1
+        fault = self.faults.get((method, self.counts[method]))
+        if isinstance(fault, threading.Event):
+            fault.wait(20)
+        elif fault is not None:
+            raise fault
+
+    def add(self, key, prompt, salt, sampling, seed):
+        self.meet("add")
+        self.queue.append((key, seed, salt))
+
+    def step(self):
+        self.meet("step")
+        done, self.queue = self.queue, []
+        return [Finished(key, (seed % 100, round(self.weight)), (-1.0, -2.0), "length") for key, seed, _ in done]
+
+    def load(self, weights):
+        first = float(next(iter(weights))[1].flatten()[0])
+        self.meet("load")
+        self.weight = first
+
+    def sleep(self):
+        self.meet("sleep")
+
+    def wake(self):
+        self.meet("wake")
+
+    def close(self):
+        self.meet("close")
+
+
+def _weights(value):
+    return {name: torch.full_like(tensor, value) for name, tensor in parameters(MODEL).items()}
+
+
+def _engine(faults=(), value=5.0, **args):
+    fake = FakeVllm(faults)
+    engine = VllmEngine(MODEL, make=fake.make, **args)
+    if value is not None:
+        engine.load_weights(LEARNER, _weights(value), version=3)
+    return engine, fake
+
+
+def _request(number, policy=LEARNER, prompt=(1, 2, 3), tokens=2):
+    return Request(number, policy, tuple(prompt), Sampling(tokens, ()), seed=number * 11 + 1)
+
+
+def _replies(engine, numbers, policy=LEARNER):
+    for number in numbers:
+        engine.submit(_request(number, policy))
+    done = {}
+    for _ in range(20):
+        done |= {c.request_id: c for c in engine.step()}
+    return done
+
+
+# Faults
+
+
+def test_a_step_that_fails_stops_the_run_and_says_why():
+    """One sentence: what failed, with how many requests, and the settings that help."""
+    engine, _ = _engine({("step", 1): MemoryError("no blocks left")})
+    engine.submit(_request(0))
+    with pytest.raises(RunError, match="vLLM failed with 1 requests in flight .MemoryError: no blocks left.; see its "):
+        engine.step()
+
+
+def test_a_step_that_hangs_is_named_within_the_deadline():
+    """The wait ends although vLLM does not return; so a run can stop and be resumed."""
+    stuck = threading.Event()
+    engine, _ = _engine({("step", 1): stuck}, deadline_s=0.3)
+    engine.submit(_request(0))
+    with pytest.raises(RunError, match="vLLM has been at a step for 0.3 s; see its log, or raise engine.args.deadline"):
+        engine.step()
+    stuck.set()
+
+
+def test_a_start_that_hangs_is_named():
+    stuck = threading.Event()
+    with pytest.raises(RunError, match="vLLM has been at its start for 0.2 s"):
+        _engine({("make", 1): stuck}, deadline_s=0.2)
+    stuck.set()
+
+
+def test_a_refused_request_is_named_and_the_others_go_on():
+    """What vLLM says of one request is no fault of the engine: nothing is made anew, and the others are answered."""
+    engine, fake = _engine({("add", 2): ValueError("token 999 is\nno token")}, restart=3)
+    engine.submit(_request(0))
+    with pytest.raises(
+        RunError, match="refused a request of 'learner' with a prompt of 3 tokens and 2 to sample: ValueE.* is no token"
+    ):
+        engine.submit(_request(1))
+    assert {*_replies(engine, [2])} == {0, 2}
+    assert len(fake.made) == 1
+
+
+def test_a_reply_that_was_given_up_is_not_taken_for_a_short_one(monkeypatch):
+    """A request that vLLM aborted stops the run: as a reply cut at its length it would be trained on."""
+    engine, _ = _engine()
+    monkeypatch.setattr(FakeVllm, "step", lambda self: [Finished("0", (1,), (-1.0,), "abort")])
+    engine.submit(_request(0))
+    with pytest.raises(RunError, match="vLLM ended a reply with 'abort', neither at a stop id nor at its length"):
+        engine.step()
+
+
+def test_a_load_that_fails_serves_nothing():
+    """After half a load every request is refused, until a whole one was taken."""
+    engine, _ = _engine({("load", 2): OSError("lost")})
+    with pytest.raises(RunError, match="vLLM failed as version 4 of the weights was loaded .OSError: lost."):
+        engine.load_weights(LEARNER, _weights(6.0), version=4)
+    with pytest.raises(RunError, match="vLLM holds no whole weights of 'learner', since their last load failed"):
+        engine.submit(_request(0))
+    engine.load_weights(LEARNER, _weights(7.0), version=5)
+    assert [(c.ids, c.version) for c in _replies(engine, [0]).values()] == [((1, 7), 5)]
+
+
+def test_an_engine_that_is_made_anew_replays_what_was_lost():
+    """Same seeds and the weights of the time, though the learner has changed its own since: the same replies."""
+    expected = _replies(_engine()[0], range(4))
+    engine, fake = _engine({("step", 1): RuntimeError("died"), ("step", 2): RuntimeError("again")}, None, restart=2)
+    weights = _weights(5.0)
+    engine.load_weights(LEARNER, weights, version=3)
+    for tensor in weights.values():
+        tensor.fill_(9.0)
+    assert _replies(engine, range(4)) == expected
+    assert len(fake.made) == 3
+
+
+def test_an_engine_that_hangs_is_made_anew():
+    stuck = threading.Event()
+    engine, fake = _engine({("step", 1): stuck}, restart=1, deadline_s=0.3)
+    assert _replies(engine, range(3)) == _replies(_engine()[0], range(3))
+    assert len(fake.made) == 2
+    stuck.set()
+
+
+def test_restarts_end():
+    """After as many as were asked for the fault stops the run; also where the new engine does not start."""
+    faults = {("step", 1): RuntimeError("died"), ("make", 2): RuntimeError("no memory")}
+    engine, _ = _engine(faults, restart=1)
+    engine.submit(_request(0))
+    with pytest.raises(RunError, match="vLLM failed with 1 requests in flight .RuntimeError: no memory."):
+        engine.step()
+
+
+def test_a_load_that_fails_is_done_again_by_a_new_engine():
+    engine, _ = _engine({("load", 2): OSError("lost")}, restart=1)
+    engine.load_weights(LEARNER, _weights(6.0), version=4)
+    assert [(c.ids, c.version) for c in _replies(engine, [0]).values()] == [((1, 6), 4)]
+
+
+def test_an_interrupted_wait_loses_no_reply(monkeypatch):
+    """A signal that ends the wait for a step leaves its replies to the next one."""
+    engine, _ = _engine()
+    engine.submit(_request(0))
+    [instance] = engine._instances.values()
+    call = instance._thread.call
+
+    def interrupted(*args):
+        call(*args)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(instance._thread, "call", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.step()
+    assert [c.request_id for c in engine.step()] == [0]
+
+
+# Policies
+
+
+def test_capacity_is_refused_with_the_way_out():
+    """A vLLM engine each, made when it is needed; one that was dropped is used again."""
+    engine, fake = _engine(capacity=2)
+    engine.load_weights("snapshot:1", _weights(7.0), version=1)
+    assert len(fake.made) == 2
+    with pytest.raises(
+        SpiralError, match=r"holds 2 policies .*learner, snapshot:1. and was given 'averaged'; set engine.args.capaci"
+    ):
+        engine.load_weights("averaged", _weights(8.0), version=1)
+    engine.drop("snapshot:1")
+    engine.load_weights("averaged", _weights(8.0), version=1)
+    assert len(fake.made) == 2
+    assert _replies(engine, [0], "averaged")[0].ids == (1, 8)
+    assert _replies(engine, [1])[1].ids == (12, 5)
+
+
+def test_requests_that_cannot_be_answered_are_refused():
+    """No weights, no prompt, no room: each before vLLM hears of it."""
+    engine, fake = _engine()
+    with pytest.raises(SpiralError, match="no weights for 'snapshot:7' .it has: learner."):
+        engine.submit(_request(0, "snapshot:7"))
+    with pytest.raises(PromptTooLong, match="a prompt of 0 tokens"):
+        engine.submit(_request(0, prompt=()))
+    with pytest.raises(
+        PromptTooLong, match="a prompt of 63 tokens leaves room for a reply of 1 in the model's context "
+    ):
+        engine.submit(_request(0, prompt=[1] * 63))
+    with pytest.raises(
+        SpiralError, match="a prompt of 'learner' holds the id 272, and the model's ids are 0 to 271; use"
+    ):
+        engine.submit(_request(0, prompt=[1, 272]))
+    assert "add" not in fake.calls
+
+
+def test_weights_of_another_model_are_refused():
+    """vLLM would pass over a name that it does not know, and keep what it has."""
+    engine, _ = _engine()
+    weights = _weights(1.0)
+    weights["model.other"] = weights.pop("model.embed_tokens.weight")
+    with pytest.raises(RunError, match="these weights belong to another model"):
+        engine.load_weights(LEARNER, weights, version=4)
+
+
+def test_weights_are_not_loaded_under_a_request():
+    engine, _ = _engine()
+    engine.submit(_request(0))
+    with pytest.raises(SpiralError, match="'learner' were loaded while its requests were in flight"):
+        engine.load_weights(LEARNER, _weights(6.0), version=4)
+
+
+def test_prompts_of_different_versions_share_no_prefix():
+    """The salt of a request names its policy and the version of its weights."""
+    engine, fake = _engine()
+    engine.submit(_request(0))
+    engine.step()
+    engine.load_weights(LEARNER, _weights(6.0), version=4)
+    salts = []
+    [(vllm, _)] = fake.made
+    vllm.add = lambda key, prompt, salt, sampling, seed: salts.append(salt)
+    engine.submit(_request(1))
+    assert salts == ["learner@4"]
+
+
+# Options
+
+
+def test_options_reach_vllm():
+    _, fake = _engine(tensor_parallel_size=2, gpu_memory_utilization=0.5, dtype="bfloat16")
+    assert fake.made[0][1] == {"tensor_parallel_size": 2, "gpu_memory_utilization": 0.5, "dtype": "bfloat16"}
+
+
+@pytest.mark.parametrize("name", [*OWN, "data_parallel_size", "spec_model"])
+def test_what_spiral_sets_itself_is_refused_with_the_reason(name):
+    with pytest.raises(
+        SpiralError, match=f"engine vllm was given {name}=1, which is not the config's to say: .{{13,}}"
+    ):
+        _engine(**{name: 1})
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"download_dir": "/tmp/x"},
+        {"speculative_config": {"model": "other"}},
+        {"worker_cls": "mine.Worker"},
+        {"kv_transfer_config": {"kv_ip": "10.0.0.1"}},
+        {"logits_processors": ["mine:Code"]},
+        {"otlp_traces_endpoint": "http://elsewhere"},
+    ],
+)
+def test_an_option_names_no_address_file_or_code(option):
+    """An argument of vLLM's that a config gives is a number, a truth value or one of a few listed names: none names an
+    address, a file or code."""
+    with pytest.raises(SpiralError, match="is a number or true or false here, and a text only for dtype, "):
+        _engine(**option)
+
+
+def test_code_beside_a_model_is_never_run_by_vllm():
+    """To vLLM, `trust_remote_code` is refused, whatever its value."""
+    with pytest.raises(
+        SpiralError, match="trust_remote_code=True, which is not the config's to say: code beside a mod"
+    ):
+        _engine(trust_remote_code=True)
+
+
+def test_an_unknown_option_is_told_with_near_ones():
+    known = {"max_num_seqs", "dtype", "enforce_eager"}
+    check_names({"max_num_seqs": 4}, known)
+    with pytest.raises(SpiralError, match="has no argument 'max_num_seq', .* did you mean max_num_seqs"):
+        check_names({"max_num_seq": 4}, known)
+    with pytest.raises(SpiralError, match="did you mean capacity"):
+        check_names({"capacty": 4}, known)
+
+
+@pytest.mark.parametrize("args", [{"capacity": 0}, {"restart": -1}, {"deadline_s": 0.0}])
+def test_own_arguments_out_of_range_are_refused(args):
+    with pytest.raises(SpiralError, match="capacity must be 1 or more, restart 0 or more, and deadline_s above 0"):
+        _engine(**args)
+
+
+# Sleep
+
+
+def test_an_engine_sleeps_around_an_update_where_it_was_asked_to():
+    """Each vLLM engine gives its memory away before the block and takes it back after it, also when the block fails."""
+    engine, fake = _engine(enable_sleep_mode=True)
+    during = []
+
+    def update():
+        with asleep(engine):
+            during.append(fake.calls[-1])
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        update()
+    assert [*during, fake.calls[-1]] == ["sleep", "wake"]
+
+    engine, fake = _engine()
+    with asleep(engine):
+        pass
+    assert not {"sleep", "wake"} & {*fake.calls}
+
+
+def test_an_engine_with_requests_in_flight_does_not_sleep():
+    """vLLM would abort them."""
+    engine, _ = _engine(enable_sleep_mode=True)
+    engine.submit(_request(0))
+    with pytest.raises(SpiralError, match="sent to sleep while requests were in flight"):
+        engine.sleep()
