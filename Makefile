@@ -47,7 +47,7 @@ $(MINIMUM)/.ready: $(MANIFESTS) constraints-minimum.txt
 vllm: export OMP_NUM_THREADS := 2
 vllm: export OMP_WAIT_POLICY := PASSIVE
 vllm: $(VLLM)/.ready  ## vLLM's CPU build: the tests of its engine, and a short run of self-play on it
-	$(VLLM)/bin/python -m pytest tests/unit/engines
+	$(VLLM)/bin/python -m pytest -m "slow or not slow" tests/unit/engines tests/faults/test_vllm_run.py
 	rm -rf $(VLLM)/run
 	$(VLLM)/bin/spiral train engine=vllm steps=4 rollout.episodes=64 warm_start.max_steps=50 evaluate.every=2 \
 		checkpoint.every=2 --run-dir $(VLLM)/run

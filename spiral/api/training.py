@@ -99,10 +99,11 @@ class PromptFormat(Protocol):
 class Engine(Protocol):
     """Continuous batching: requests come and go at any time. Policies it has no weights for are refused.
 
-    Optional members: `context: int`, the ids that a prompt and its reply may have together; any number without it.
-    `sleep() -> bool` and `wake()`, called around an update: the first gives the device's memory to the learner, and
-    says whether it did; after the second every policy has the weights that it had. `dtype`: the torch dtype in which
-    log-probabilities are computed, where it is not the model's.
+    Optional members: `capacity: int`, the policies that it can have weights of at once; any number without it.
+    `context: int`, the ids that a prompt and its reply may have together; any number without it. `dtype`: the torch
+    dtype in which log-probabilities are computed, where it is not the model's. `sleep() -> bool` and `wake()`, called
+    around an update: the first gives the device's memory to the learner, and says whether it did; after the second
+    every policy has the weights that it had.
     """
 
     def submit(self, request: Request) -> None:

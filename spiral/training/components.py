@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from spiral.api.errors import RunError
 from spiral.api.training import Engine, needs_joint_state
 from spiral.config.schema import Config
 from spiral.evaluation.evaluator import Evaluator
@@ -65,6 +66,19 @@ class Components:
         return {game: result.theory for game, result in exact.items()}
 
 
+def check_capacity(config: Config, engine: Engine) -> None:
+    """Raise RunError if an engine holds fewer policies with weights of their own than a run has of its model."""
+    snapshots = config.pool.size if config.pool.every else 0
+    average = int(config.evaluate.every > 0)
+    capacity, wanted = getattr(engine, "capacity", None), 1 + average + snapshots
+    if capacity is not None and wanted > capacity:
+        raise RunError(
+            f"engine '{config.engine.name}' holds {capacity} policies with weights of their own, and this run has "
+            f"{wanted}: the learner, {average} average of it for evaluation, {snapshots} snapshots; set "
+            f"engine.args.capacity={wanted} where memory allows, or lower pool.size"
+        )
+
+
 def make_components(
     config: Config, plugins: Plugins, progress: Progress, fresh: bool, stop: StopSignals | None = None
 ) -> Components:
@@ -76,6 +90,7 @@ def make_components(
     processes = Processes(accelerator, stop or StopSignals())
     play = make_play_setup(config, plugins)
     training = make_training_setup(config, plugins)
+    check_capacity(config, play.completer.engine)
     add_members(config, play)
     opponents = load_opponents(config, play)
     if fresh:

@@ -51,9 +51,10 @@ def take_snapshot(components: Components, run: RunDir, step: int) -> None:
     # On disk before the pool names it: a checkpoint never asks for a snapshot that is not there.
     if c.processes.is_main:
         snapshots.write(run.snapshots, step, c.learner.weights())
-    c.engine.load_weights(snapshot_id(step), c.learner.weights(), version=step)
+    # Those that leave make room for it.
     for policy in c.pool.add_snapshot(step, c.config.pool.size, c.config.pool.keep):
         c.engine.drop(policy)
+    c.engine.load_weights(snapshot_id(step), c.learner.weights(), version=step)
 
 
 def evaluate(components: Components, run: RunDir, step: int) -> dict[str, float]:

@@ -50,7 +50,7 @@ class VllmEngine:
         form, self._parameters = ModelForm.of(model), parameters(model)
         self.dtype: torch.dtype = getattr(torch, str(options.get("dtype", "")), form.dtype)
         """In which log-probabilities are computed."""
-        self._renamed, self._capacity = form.renamed, capacity
+        self._renamed, self.capacity = form.renamed, capacity
         self._sleeps = bool(options.get("enable_sleep_mode"))
         self._make = lambda: make(form, self.context, options)
         self._restart, self._deadline_s = restart, deadline_s
@@ -112,11 +112,11 @@ class VllmEngine:
     def _unused(self, policy: PolicyId) -> Instance:
         if self._free:
             return self._free.pop()
-        if len(self._instances) >= self._capacity:
+        if len(self._instances) >= self.capacity:
             raise SpiralError(
-                f"engine vllm holds {self._capacity} policies with weights of their own "
+                f"engine vllm holds {self.capacity} policies with weights of their own "
                 f"({', '.join(sorted(self._instances))}) and was given '{policy}'; set engine.args.capacity="
-                f"{self._capacity + 1} where memory allows one more model, or keep fewer snapshots (pool.size)"
+                f"{self.capacity + 1} where memory allows one more model, or keep fewer snapshots (pool.size)"
             )
         return self._new_instance()
 
