@@ -91,6 +91,9 @@ def test_lines_are_broken_between_words(monkeypatch):
     assert {word for line in lines[2:-1] for word in line.split()} == {"seven"}
 
 
+FRESH = {"stop_ids": (STOP,), "lists_moves": False, "has_history": False, "drops_turns": False}
+
+
 def opponent(*replies, retries):
     """A policy that writes these replies one after the other."""
     left = iter(replies)
@@ -98,7 +101,7 @@ def opponent(*replies, retries):
     def read(prompter, ids):
         return next(left)
 
-    prompter = type("Prompter", (), {"encode": lambda *_: (1,), "read": read, "stop_ids": (STOP,)})()
+    prompter = type("Prompter", (), {**FRESH, "encode": lambda *_: (1,), "read": read})()
     engine = ScriptedEngine(lambda request: [7, STOP], policies=["averaged"])
     tokenizer = type("Tokenizer", (), {"decode": lambda self, ids: str(ids)})()
     completer = Completer.of(engine, prompter, 4)

@@ -86,7 +86,7 @@ def test_a_batch_counts_what_it_holds():
     [micro] = batch.micro_batches
     # Distinct: (1 2 | 9) and (1 2 3 | 4 5), 8 tokens, of which 2 are shared: 6 <= 0.8 * 8, so a tree.
     assert batch.num_computed_tokens == micro.ids.numel() == 6
-    assert micro.targets.tolist() == [9, 4, 5]
+    assert micro.targets.tolist() == [4, 5, 9]
     assert micro.positive.tolist() == [2.0, 2.0, 2.0]
     assert micro.count.tolist() == [1.0, 2.0, 2.0]
 

@@ -60,7 +60,7 @@ def _chance(players, policy, text="p0 J"):
     """The policy's chance to bet with the lowest card, by 400 games of the first turn."""
     completer = players.pool.completer_of(policy)
     for n in range(400):
-        completer.engine.submit(completer.request(n, policy, "", text, n))
+        completer.engine.submit(completer.request(n, policy, completer.prompt("", text), n))
     done = completions(completer.engine, 400, Deadline(60, ""))
     return sum(completer.read(c) == "bet" for c in done) / 400
 
