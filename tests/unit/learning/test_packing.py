@@ -88,7 +88,7 @@ def test_a_batch_counts_what_it_holds():
     assert batch.num_computed_tokens == micro.ids.numel() == 6
     assert micro.targets.tolist() == [4, 5, 9]
     assert micro.positive.tolist() == [2.0, 2.0, 2.0]
-    assert micro.count.tolist() == [1.0, 2.0, 2.0]
+    assert micro.count.tolist() == [2.0, 2.0, 1.0]
 
 
 def test_a_tree_by_hand():
