@@ -142,7 +142,9 @@ def test_the_papers_frames():
     assert tokenizer.decode(made.encode("", "o")).endswith("\nAssistant: <think>\n")
     assert made.read(tokenizer.encode("\\boxed{a}", add_special_tokens=False)) is None
     assert made.read(tokenizer.encode("\\boxed{a}</think>\\boxed{b}", add_special_tokens=False)) == "b"
-    assert "<|start_header_id|>assistant<|end_header_id|>" in tokenizer.decode(llama_instruct(tokenizer).encode("", "o"))
+    assert "<|start_header_id|>assistant<|end_header_id|>" in tokenizer.decode(
+        llama_instruct(tokenizer).encode("", "o")
+    )
 
 
 # Traps of tokenizers and templates
@@ -315,7 +317,10 @@ def test_a_reply_that_was_cut_gets_the_end_that_it_lacks():
 
 def test_thoughts_stay_or_leave_the_history():
     """Kept, every prompt begins with the last reply; left out, as many templates do it, the answer's own ids stay."""
-    tokenizer, said = chatml(THINKING), {"replies": ["<think>hm</think>\n\nb<|im_end|>", ""], "observations": ["o", "p"]}
+    tokenizer, said = (
+        chatml(THINKING),
+        {"replies": ["<think>hm</think>\n\nb<|im_end|>", ""], "observations": ["o", "p"]},
+    )
     kept = told(tokenizer, **said)
     assert "assistant\n<think>hm</think>\n\nb<|im_end|>" in tokenizer.decode(kept[1].prompt)
     left = told(tokenizer, **said, keep_thoughts=False)
@@ -357,6 +362,8 @@ def test_a_real_chat_tokenizer_keeps_the_promises(history):
     tokenizer = AutoTokenizer.from_pretrained(MODEL_FOLDER, local_files_only=True)
     made = chat(tokenizer, history=history, answer="plain")
     assert check_prompt_format(lambda t: chat(t, history=history, answer="plain"), {"real": tokenizer}) == []
-    message = [{"role": "user", "content": tokenizer.decode(made.encode("", "o")).split("user\n")[1].split("<|im_end|>")[0]}]
+    message = [
+        {"role": "user", "content": tokenizer.decode(made.encode("", "o")).split("user\n")[1].split("<|im_end|>")[0]}
+    ]
     whole = tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=True)["input_ids"]
     assert made.encode("", "o") == whole
