@@ -122,8 +122,8 @@ def _check_history(factory: PromptFactory, name: str, tokenizer: Any) -> Iterato
             ids = tuple(made.encode("", observation, None, turns))
         if turns and ids[: len(turns[-1].prompt + turns[-1].reply)] != turns[-1].prompt + turns[-1].reply:
             yield (
-                f"after {number} turns a prompt does not begin with the last one and the reply to it, with the tokenizer "
-                f"{name}; put the ids of `turns` into it as they are"
+                f"after {number} turns a prompt does not begin with the last one and the reply to it, with the "
+                f"tokenizer {name}; put the ids of `turns` into it as they are"
             )
             return
         said = [rng.randrange(len(tokenizer)) for _ in range(5)]

@@ -3,6 +3,7 @@
 Each trap has a tokenizer here that has it. The text of the prompts is compared through `decode`, the ids by themselves.
 """
 
+import itertools
 import os
 
 import pytest
@@ -294,7 +295,7 @@ def test_a_transcript_by_hand():
     prompt and the ids of its reply."""
     tokenizer = chatml()
     turns = told(tokenizer, replies=["b<|im_end|>"] * 3, observations=["o", "o, b", "other"], answer="plain")
-    for a, b in zip(turns, turns[1:], strict=False):
+    for a, b in itertools.pairwise(turns):
         assert b.prompt[: len(a.prompt + a.reply)] == a.prompt + a.reply
     assert tokenizer.decode(turns[-1].prompt, skip_special_tokens=False) == (
         "<|im_start|>user\nR\n\no\n\nAnswer with your move alone, exactly as the game writes moves.<|im_end|>\n"
