@@ -39,6 +39,16 @@ class Forgetting(PlainFormat):
         return super().encode(rules, observation[:2])
 
 
+class Rewriting(PlainFormat):
+    """Encodes the moves of its history anew."""
+
+    has_history = True
+
+    def encode(self, rules, observation, moves=None, turns=()):
+        said = "".join(f"{t.observation}{self._tokenizer.decode(t.reply, skip_special_tokens=True)}" for t in turns)
+        return super().encode(rules, said + observation)
+
+
 class Unfinished(PlainFormat):
     def reply(self, move):
         return super().reply(move)[:-1]
@@ -66,6 +76,7 @@ class Listing(PlainFormat):
         (Careless, "a player who writes .* makes a special token of it"),
         (Lowering, "read.reply.'Bet'.. is 'bet' with the tokenizer byte; make the two agree"),
         (Forgetting, "two observations have one prompt"),
+        (Rewriting, "after 1 turns a prompt does not begin with the last one"),
         (Unfinished, "end it with one of stop_ids"),
         (Sometimes, "None for all moves or for none"),
         (Raising, "raised ValueError"),
