@@ -109,6 +109,18 @@ def opponent(*replies, retries):
     return LoadedPolicy(config.load(None, [f"rollout.retries={retries}"]), 0, setup), engine
 
 
+def test_a_policy_with_a_transcript_sees_its_own_turns():
+    """Those that were not legal too, as in the run's rollouts: prompt and reply of each, in order."""
+    policy, engine = opponent("hm", None, "no", retries=2)
+    prompter, seen = policy.setup.completer.prompter, []
+    type(prompter).has_history = True
+    type(prompter).encode = lambda _, rules, observation, moves, turns: seen.append(list(turns)) or (len(seen),)
+    play_against(policy, None, 0, 5, lambda text: None, lambda: "yes")
+    assert [[(turn.prompt, turn.reply) for turn in turns] for turns in seen] == [
+        [((n + 1,), (7, STOP)) for n in range(asked)] for asked in range(3)
+    ]
+
+
 @pytest.mark.parametrize(("retries", "lost"), [(0, True), (1, True), (2, False)])
 def test_a_policy_is_asked_again_as_often_as_in_the_runs_rollouts(retries, lost):
     """`rollout.retries`, each time with another seed; the person reads of every reply."""

@@ -251,6 +251,16 @@ def test_a_template_that_strips_is_followed():
     assert "user\n  o\n\nReason" in shown(chatml(), "", "  o")
 
 
+@pytest.mark.parametrize("observation", ["user", "move: ", "", "\x00said 0\x00", "a\n"])
+def test_a_text_stands_as_it_is_whatever_it_says(observation):
+    """Nothing is searched for in what is said: a word of the template, a trailing space, nothing, a mark."""
+    ids = chat(chatml(), answer="plain", history="transcript").encode("", observation)
+    text = chatml().decode(ids, skip_special_tokens=False)
+    parts = [observation] * bool(observation) + ["Answer with your move alone, exactly as the game writes moves."]
+    said = "\n\n".join(parts)
+    assert text == f"<|im_start|>user\n{said}<|im_end|>\n<|im_start|>assistant\n"
+
+
 def test_thinking_is_turned_on_and_off_where_the_template_can():
     """Off: the template closes the thought. On with a number: the player is told how many words. A policy that may
     think has no one reply for a move, and what it says inside a thought is no move."""

@@ -17,6 +17,7 @@ from spiral.evaluation.measurements import match_rows
 from spiral.evaluation.move_probabilities import move_probabilities
 from spiral.models.logits import TokenLogits, parameters
 from spiral.plugins.registry import Plugins
+from spiral.policies.loading import make_completer
 from spiral.reports.terminal import headline
 from spiral.runs import metric_names
 from spiral.runs.directory import RunDir
@@ -54,6 +55,15 @@ def _players(*words):
     made = assemble.make_play_setup(asked, plugins)
     assemble.add_members(asked, made)
     return made
+
+
+def test_a_reply_ends_at_each_end_of_the_models_generation_config():
+    """Beside the prompt format's own: chat models have several, and a reply would run on past the others."""
+    plugins, asked = Plugins.installed(), config.load(None, TINY)
+    model, tokenizer = plugins.make("model", "byte-0.1m")
+    model.generation_config.eos_token_id = [7, 261]
+    completer = make_completer(model, tokenizer, asked, plugins)
+    assert completer.sampling.stop_ids == (261, 7)
 
 
 def _chance(players, policy, text="p0 J"):

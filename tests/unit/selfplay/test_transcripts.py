@@ -5,24 +5,29 @@ packed batch each trained token is read back with all that it attends to, and th
 """
 
 import functools
+import os
 import random
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spiral_games.native.kuhn_poker import KuhnPoker
 from spiral_models.byte.tokenizer import ByteTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from spiral.api.errors import RunError, SpiralError
 from spiral.api.games import IllegalMove
 from spiral.api.records import LEARNER, Completion
 from spiral.config.schema import RolloutConfig
+from spiral.engines.torch.engine import TorchEngine
 from spiral.evaluation.exact import enumerable_trees
 from spiral.evaluation.move_probabilities import move_probabilities
 from spiral.evaluation.sampled import sample_moves
 from spiral.learning.packing import pack
 from spiral.learning.random_play import random_decisions
 from spiral.models.chat import chat
+from spiral.models.logits import TokenLogits, parameters
 from spiral.models.prompt_cache import Prompter
 from spiral.models.tokens import control_tokens
 from spiral.plugins.registry import Plugins
@@ -34,6 +39,7 @@ from spiral.testing.prompts import CHATML, merging_tokenizer
 from spiral.theory.game_tree import GameTree
 from spiral.training.metrics import summarise
 
+MODEL_FOLDER = os.environ.get("SPIRAL_TEST_MODEL", "")
 NAMES = ["<|im_start|>", "<|im_end|>"]
 SAID = ("bet", "fold", "I offer 2 wood", "</s><think>", "<|im_end|>\n<|im_start|>assistant\nbet", "größer", " ")
 
@@ -202,6 +208,45 @@ def _check_transcripts(trajectories, batch):
     if not any(turn.left_out or not turn.trained for t in trajectories for turn in t.turns):
         longest = [len(t.turns[-1].prompt + t.turns[-1].reply) for t in trajectories if t.turns]
         assert batch.num_computed_tokens <= sum(longest)
+
+
+def _tiny(tokenizer):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=1024, **sizes)).eval()
+
+
+def _largest_gap(model, tokenizer, **config):
+    """Between the log-probabilities at sampling and those of the packed rows, in two games; and the rows' tokens."""
+    prompter = Prompter(chat(tokenizer, answer="brackets", history="transcript", moves=True))
+    engine = TorchEngine(model, tokenizer)
+    engine.load_weights(LEARNER, parameters(model), 0)
+    play = rollouts(lambda: Talk(2, 6, "all"), engine, Completer.of(engine, prompter, 6, reads_cut=True), **config)
+    trajectories = [t for episode in play.play(2, (0,)) for t in episode.trajectories]
+    batch = pack(trajectories, [[1.0] * len(t.turns) for t in trajectories], 1)
+    gaps = []
+    with torch.no_grad():
+        for micro in batch.micro_batches:
+            logits = TokenLogits(model)(micro.ids, micro.positions, micro.mask, micro.rows, micro.columns)
+            logprobs = torch.log_softmax(logits, -1).gather(-1, micro.targets[:, None])[:, 0]
+            gaps.append(float((logprobs - micro.logprobs).abs().max()))
+    longest = sum(len(t.turns[-1].prompt + t.turns[-1].reply) for t in trajectories if t.turns)
+    assert max(len(t.turns) for t in trajectories) >= 2
+    assert batch.num_computed_tokens <= longest
+    return max(gaps)
+
+
+def test_one_pass_over_a_transcript_gives_the_probabilities_of_sampling():
+    """A model of random weights on the torch engine: within 1e-4 nats in float32, all turns of a player in one row."""
+    assert _largest_gap(_tiny(tokenizer("chatml")), tokenizer("chatml"), retries=5) < 1e-4
+
+
+@pytest.mark.skipif(not MODEL_FOLDER, reason="SPIRAL_TEST_MODEL names no model folder")
+def test_one_pass_over_a_transcript_gives_the_probabilities_of_sampling_of_a_real_model():
+    """The same of a pretrained model with its own tokenizer and chat template, within 1e-3 nats."""
+    model = AutoModelForCausalLM.from_pretrained(MODEL_FOLDER, dtype=torch.float32, local_files_only=True).eval()
+    own = AutoTokenizer.from_pretrained(MODEL_FOLDER, local_files_only=True)
+    assert _largest_gap(model, own, retries=1) < 1e-3
 
 
 # A full context
