@@ -183,12 +183,10 @@ def chat(
     its oldest turns leave a full context, or the game is voided. `template`: false for plain text whatever the
     tokenizer has. `date`: what a template that writes today's date is told.
     """
-    if answer not in _FORMS:
-        raise SpiralError(f"prompt chat was asked for answer={answer!r}; it has: {', '.join(_FORMS)}")
-    if history not in ("fresh", "transcript") or when_full not in ("drop", "void"):
+    if history == "fresh" and not (keep_thoughts and when_full == "drop"):
         raise SpiralError(
-            f"prompt chat was asked for history={history!r} and when_full={when_full!r}; history is fresh or "
-            "transcript, when_full is drop or void"
+            "prompt chat was asked what to do with earlier turns (keep_thoughts, when_full), and shows none; set "
+            "history=transcript, or leave those out"
         )
     reasons = answer != "plain" if reason is None else reason
     if reasons and answer == "plain":

@@ -107,9 +107,8 @@ def test_a_special_token_inside_an_answer_does_not_vanish():
 @pytest.mark.parametrize(
     ("args", "found"),
     [
-        ({"answer": "loud"}, "it has: boxed, brackets, tags, plain"),
-        ({"history": "all"}, "history is fresh or transcript"),
-        ({"when_full": "cut"}, "when_full is drop or void"),
+        ({"when_full": "void"}, "set history=transcript"),
+        ({"keep_thoughts": False}, "set history=transcript"),
         ({"answer": "plain", "reason": True}, "cannot tell reasoning from a plain answer"),
         ({"thinking": 0}, "give 1 or more"),
         ({"thinking": True}, "no switch for it"),
