@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, cast
 
-from spiral.api.records import Completion, PolicyId, Request
+from spiral.api.records import Completion, PolicyId, Request, Turn
 from spiral.api.training import Engine, PromptFormat
 from spiral.models.prompt_cache import Prompter
 from spiral.models.prompts import PlainFormat
@@ -80,7 +80,9 @@ class Salted(Prompter):
         super().__init__(cast(PromptFormat, PlainFormat(tokenizer)))
         self._num = 0
 
-    def encode(self, rules: str, observation: str) -> Ids:
+    def encode(
+        self, rules: str, observation: str, moves: Sequence[str] | None = None, turns: Sequence[Turn] = ()
+    ) -> Ids:
         ids = super().encode(rules, observation)
         self._num += 1
         mixed = self._num * 40_503 % (1 << 18)  # odd, so 2**18 prompts pass before one comes again
@@ -97,7 +99,9 @@ class FreeText:
         self._plain = PlainFormat(tokenizer)
         self.stop_ids: tuple[int, ...] = (*self._plain.stop_ids, *range(10))
 
-    def encode(self, rules: str, observation: str) -> list[int]:
+    def encode(
+        self, rules: str, observation: str, moves: Sequence[str] | None = None, turns: Sequence[Turn] = ()
+    ) -> list[int]:
         return self._plain.encode(rules, observation)
 
     def reply(self, move: str) -> None:

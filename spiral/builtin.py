@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from spiral.api.hooks import Register, hookimpl
-from spiral.models.prompts import BoxedFormat, PlainFormat
+from spiral.models.chat import chat
+from spiral.models.paper_prompts import llama_instruct, octothinker, qwen3, r1_distill
+from spiral.models.prompts import PlainFormat
 from spiral.reports.trackers import TRACKERS
 from spiral.selfplay.curriculum import Weighted
 
@@ -60,7 +62,11 @@ def register_engines(register: Register) -> None:
 @hookimpl
 def register_prompts(register: Register) -> None:
     register("plain", PlainFormat)
-    register("boxed", BoxedFormat)
+    register("chat", chat)
+    register("qwen3", qwen3)
+    register("octothinker", octothinker)
+    register("r1-distill", r1_distill)
+    register("llama-instruct", llama_instruct)
 
 
 @hookimpl

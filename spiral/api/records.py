@@ -77,6 +77,12 @@ class Turn:
     in a prompt. Empty unless the estimator asks for it."""
     legal_replies: tuple[tuple[int, ...], ...] | None = None
     """The reply ids of every legal move; None unless the objective asks for them and each move has one reply."""
+    legal_moves: tuple[str, ...] | None = None
+    """The legal moves that `prompt` names; None where it names none."""
+    left_out: int = 0
+    """The player's oldest turns that `prompt` leaves out, since they had no room in the model's context."""
+    trained: bool = True
+    """Whether the loss takes the reply: not one that was cut off, with `rollout.cut_replies: mask`."""
 
 
 @dataclass(frozen=True, slots=True)

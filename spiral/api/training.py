@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from spiral.api.errors import PromptTooLong
-from spiral.api.records import Completion, Episode, PolicyId, Request, Trajectory
+from spiral.api.records import Completion, Episode, PolicyId, Request, Trajectory, Turn
 
 Weights = Mapping[str, Any]
 """torch tensors by name; typed loosely, since the contracts load no model library."""
@@ -81,19 +81,45 @@ class PromptFormat(Protocol):
 
     Text from players is encoded as plain text, never as special tokens. Where `reply` names the one reply that says a
     move, play takes that reply alone for it, however many others `read` reads as the move: exact figures score one.
+
+    Optional members: `lists_moves: bool = False`, whether prompts name the legal moves; `has_history: bool = False`,
+    whether a prompt holds the player's earlier turns; `drops_turns: bool = False`, whether the oldest of them may leave
+    when the context is full, which voids the game otherwise.
     """
 
     stop_ids: tuple[int, ...]
     """Ids that end a reply."""
 
-    def encode(self, rules: str, observation: str) -> list[int]:
-        """Prompt ids for a decision."""
+    def encode(
+        self, rules: str, observation: str, moves: Sequence[str] | None = None, turns: Sequence[Turn] = ()
+    ) -> list[int]:
+        """Prompt ids for a decision.
+
+        `moves`: the legal ones, None without `lists_moves` and where moves are free text. `turns`: the player's own of
+        this game so far, () without `has_history`. Their reply ids stand in the prompt as they were sampled: the prompt
+        begins with the last turn's prompt and reply, but for what the format says that it leaves out.
+        """
 
     def reply(self, move: str) -> list[int] | None:
         """The one reply that says `move`, its stop id included; None if many replies say it (free thinking)."""
 
     def read(self, reply: Sequence[int]) -> str | None:
         """The move in a finished reply, or None if there is none."""
+
+
+def lists_moves(prompt_format: object) -> bool:
+    """Whether a prompt format declares that its prompts name the legal moves."""
+    return bool(getattr(prompt_format, "lists_moves", False))
+
+
+def has_history(prompt_format: object) -> bool:
+    """Whether a prompt format declares that a prompt holds the player's earlier turns."""
+    return bool(getattr(prompt_format, "has_history", False))
+
+
+def drops_turns(prompt_format: object) -> bool:
+    """Whether a prompt format declares that the oldest turns may leave a prompt that has no room for them."""
+    return bool(getattr(prompt_format, "drops_turns", False))
 
 
 class Engine(Protocol):

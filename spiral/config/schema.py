@@ -72,6 +72,9 @@ class RolloutConfig:
     """What an illegal move costs: `forfeit`, the game's worst return, the others share the opposite; or `penalty`."""
     penalty: tuple[float, float] = (-1.5, 0.5)
     """With `illegal: penalty`, the returns of the offender and of each other player (SPIRAL's numbers)."""
+    cut_replies: Literal["illegal", "mask", "train"] = "illegal"
+    """A reply that is cut at `max_new_tokens`: `illegal`, whatever it says, and trained as such; `mask`, illegal too,
+    but its tokens are left out of the loss; or `train`, read, played and trained like any other."""
     retries: int = 0
     """Illegal replies of a turn that are asked again before the move counts as illegal."""
     turn_deadline_s: float = 60.0

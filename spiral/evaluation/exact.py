@@ -52,17 +52,14 @@ def exploitability(lm: TokenLogits, completer: Completer, rules: str, tree: Game
 def enumerable_trees(
     games: Mapping[str, Callable[[], Game]], completer: Completer, max_nodes: int
 ) -> dict[str, GameTree]:
-    """The trees of the games with at most `max_nodes` nodes whose moves each have one reply; no other game has an exact
-    value."""
+    """The trees of the games with at most `max_nodes` nodes whose moves can be scored; others have no exact value."""
     trees = {}
     for name, make in games.items():
         try:
             tree = GameTree.of(make(), max_nodes)
         except SpiralError:
             continue
-        if all(
-            completer.prompter.reply(move) is not None for decision in tree.decisions[:1] for move in decision.moves
-        ):
+        if all(completer.prompter.is_scored(decision.moves) for decision in tree.decisions[:1]):
             trees[name] = tree
     return trees
 

@@ -11,7 +11,7 @@ import torch
 
 from spiral.api.errors import SpiralError
 from spiral.api.games import Game
-from spiral.api.records import PolicyId
+from spiral.api.records import PolicyId, Turn
 from spiral.config.loading import parse_plugin
 from spiral.config.schema import Config
 from spiral.engines.waiting import Deadline, completions
@@ -91,27 +91,38 @@ class LoadedPolicy:
             )
         return self.players
 
-    def move(self, match: Game, player: int, seed: int) -> tuple[str | None, str]:
-        """Its move for `player`, None if it wrote none, and all that it wrote. Raises SpiralError."""
+    def turn(self, match: Game, player: int, seed: int, turns: Sequence[Turn] = ()) -> tuple[Turn, str]:
+        """Its turn as `player` after its own `turns` of the match, as yet not known to be legal, and all that it wrote.
+
+        Raises SpiralError.
+        """
+        observation = match.observe(player)
         bot = self.players.pool.bot_of(self.policy)
         if bot is not None:
             try:
                 move = choose(bot, match, player, random.Random(seed))
             except BotFault as fault:
                 raise SpiralError(f"{self.policy} {fault}; mend the bot, which spiral check tests") from fault
-            return move, move
+            return Turn(observation, (), (), (), move, False, "stop", 0), move
         completer, deadline = self.setup.completer, Deadline(self.config.rollout.deadline_s, "raise rollout.deadline_s")
-        completer.engine.submit(completer.request(0, self.policy, match.rules, match.observe(player), seed))
-        (completion,) = completions(completer.engine, 1, deadline)
-        return completer.read(completion), str(self.setup.tokenizer.decode(list(completion.ids)))
+        moves = match.legal_moves() if completer.prompter.lists_moves else None
+        prompt, left_out = completer.fitting(match.rules, observation, moves, turns)
+        completer.engine.submit(completer.request(0, self.policy, prompt, seed))
+        (reply,) = completions(completer.engine, 1, deadline)
+        turn = Turn(
+            observation, prompt, reply.ids, reply.logprobs, completer.read(reply), False, reply.finish, reply.version,
+            legal_moves=None if moves is None else tuple(moves), left_out=left_out,
+        )  # fmt: skip
+        return turn, str(self.setup.tokenizer.decode(list(reply.ids)))
 
     def game(self, name: str | None) -> str:
         """The label of one of its games, by its label or plain name. Raises SpiralError."""
         return game_label(list(self.players.games), name)
 
     def has_unique_replies(self, tree: GameTree) -> bool:
-        """Whether each move has one reply, so that its probability can be scored."""
-        return all(self.setup.completer.prompter.reply(move) is not None for move in tree.decisions[0].moves)
+        """Whether each move has one reply, in a prompt that the observation alone decides, so that its probability can
+        be scored."""
+        return self.setup.completer.prompter.is_scored(tree.decisions[0].moves)
 
 
 def game_label(labels: Sequence[str], name: str | None) -> str:

@@ -13,6 +13,7 @@ from spiral.config.schema import MemberConfig
 from spiral.evaluation.exact import exploitability
 from spiral.evaluation.loaded_policy import LoadedPolicy
 from spiral.evaluation.matches import MatchRunner, Tally
+from spiral.evaluation.move_probabilities import TRANSCRIPT
 from spiral.evaluation.sampled import estimate, sample_moves
 from spiral.models.logits import TokenLogits
 from spiral.policies.reference import PolicyRef, short_name, trained_on_others
@@ -95,6 +96,8 @@ def exact_row(
     name = loaded.game(game)
     made = setup.games[name]()
     tree = tree or GameTree.of(made)
+    if setup.completer.prompter.has_history:
+        raise SpiralError(TRANSCRIPT)
     if not loaded.has_unique_replies(tree):
         raise SpiralError(
             "in this run's prompt format many replies say one move, so no move's probability can be scored; estimate "

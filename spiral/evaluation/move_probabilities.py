@@ -13,6 +13,10 @@ from spiral.models.logits import TokenLogits, context_length
 from spiral.policies.completer import Completer
 from spiral.theory.game_tree import Decision
 
+TRANSCRIPT = (
+    "this prompt format holds a player's earlier turns, so what it does depends on the way to a decision and has no "
+    "probability there; set prompt.args.history=fresh, or measure by matches (spiral eval, spiral best-response)"
+)
 Probabilities = dict[str, dict[str, float]]
 """observation -> {legal move: probability}"""
 
@@ -30,9 +34,12 @@ def move_probabilities(
     no other reply for it. Raises SpiralError for a prompt format in which many replies say one move, and for a reply
     that `completer` would cut.
     """
+    if completer.prompter.has_history:
+        raise SpiralError(TRANSCRIPT)
     samples: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[str, str]] = {}
     for decision in decisions:
-        prompt = completer.prompter.encode(rules, decision.observation)
+        moves = decision.moves if completer.prompter.lists_moves else None
+        prompt = completer.prompter.encode(rules, decision.observation, moves)
         for move in decision.moves:
             reply = completer.prompter.reply(move)
             if reply is None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from spiral.api.errors import SpiralError
 from spiral.api.records import PolicyId
 from spiral.engines.waiting import Deadline, completions
-from spiral.evaluation.move_probabilities import Probabilities
+from spiral.evaluation.move_probabilities import TRANSCRIPT, Probabilities
 from spiral.policies.completer import Completer
 from spiral.seeds import child, derive
 from spiral.theory.best_response import NashConv, PolicyTable, nash_conv, respond, table_rows
@@ -107,15 +107,18 @@ def sample_moves(
     """Ask every observation `num_samples` times, all at once; the answers are a function of `seed` and the weights.
 
     A move counts as legal if it is one of the decision's moves, as `Game.legal_moves` promises. Raises RunError if the
-    engine finishes no reply for `deadline_s` seconds.
+    engine finishes no reply for `deadline_s` seconds, SpiralError for prompts that hold earlier turns.
     """
+    if completer.prompter.has_history:
+        raise SpiralError(TRANSCRIPT)
     moves = {decision.observation: decision.moves for decision in decisions}
     places: list[tuple[str, int]] = []
     for observation in moves:
         place = derive(*seed, observation)
+        listed = moves[observation] if completer.prompter.lists_moves else None
+        prompt = completer.prompt(rules, observation, listed)
         for index in range(num_samples):
-            request = completer.request(len(places), policy, rules, observation, child(place, index))
-            completer.engine.submit(request)
+            completer.engine.submit(completer.request(len(places), policy, prompt, child(place, index)))
             places.append((observation, index))
     answers: dict[str, list[str | None]] = {observation: [None] * num_samples for observation in moves}
     deadline = Deadline(deadline_s, "raise rollout.deadline_s or ask for fewer --samples")

@@ -1,9 +1,10 @@
 """Packs trajectories and advantages into the tensors of an update.
 
-Two savings, both exact. Equal (prompt, reply) pairs become one sample whose advantages are added, positive and
-negative ones apart so that a clipped objective stays the same. Sequences that share a beginning become branches of a
-tree in one row, where each token attends to its own ancestors only, so a shared prompt is paid once; where sharing
-would save little, plain rows padded on the right need no mask and are faster.
+Three savings, all exact. Equal (prompt, reply) pairs become one sample whose advantages are added, positive and
+negative ones apart so that a clipped objective stays the same. Turns of a transcript, each of which goes on where the
+last one ended, are one sequence, which costs its own length and trains every reply in it. Sequences that share a
+beginning become branches of a tree in one row, where each token attends to its own ancestors only, so a shared prompt
+is paid once; where sharing would save little, plain rows padded on the right need no mask and are faster.
 
 B rows, T tokens a row, N trained tokens.
 """
@@ -102,13 +103,15 @@ class Batch:
 
 
 def merge(trajectories: Sequence[Trajectory], advantages: Sequence[Sequence[float]]) -> list[Sample]:
-    """Distinct samples, in the order of their ids, so that nothing depends on the order of episodes.
+    """Distinct samples that are trained, in the order of their ids, so that nothing depends on the order of episodes.
 
     `advantages[i][k]` belongs to turn k of trajectory i. Raises ValueError when the shapes differ.
     """
     samples: dict[tuple[Any, ...], Sample] = {}
     for trajectory, row in zip(trajectories, advantages, strict=True):
         for turn, advantage in zip(trajectory.turns, row, strict=True):
+            if not turn.trained or not turn.reply:  # a bot's turn has no reply
+                continue
             # With the legal replies, which a game may let depend on more than the player was shown.
             key = (turn.prompt, turn.reply, turn.legal_replies or ())
             sample = samples.get(key)
@@ -121,8 +124,9 @@ def merge(trajectories: Sequence[Trajectory], advantages: Sequence[Sequence[floa
                 sample.positive += advantage
             else:
                 sample.negative += advantage
-    # Sorted, so that equal beginnings are neighbours, and float sums do not depend on the order of the episodes.
-    return [samples[key] for key in sorted(samples)]
+    # Sorted, so that equal beginnings are neighbours, and float sums do not depend on the order of the episodes. By the
+    # whole sequence, so that the turns of a transcript follow each other.
+    return [samples[key] for key in sorted(samples, key=lambda key: (key[0] + key[1], len(key[0]), key[2]))]
 
 
 def pack(
@@ -133,9 +137,10 @@ def pack(
     world: int = 1,
 ) -> Batch:
     """The batch of one update, or the `rank`-th of `world` parts of it."""
-    # Every process merges all samples and takes every world-th: what one sample sums up is never split over processes.
-    samples = [s for s in merge(trajectories, advantages) if s.reply]  # a bot's turn has no reply
-    micro_batches = pack_samples(samples[rank::world], micro_batch_tokens)
+    # Every process merges all samples and takes every world-th sequence: what one sums up is never split.
+    samples = merge(trajectories, advantages)
+    own = [s for chain in _chains(samples)[rank::world] for s in chain]
+    micro_batches = pack_samples(own, micro_batch_tokens)
     return Batch(
         micro_batches,
         num_turns=sum(s.count for s in samples),
@@ -170,8 +175,11 @@ class _Row:
         ids = sample.prompt + sample.reply
         start = len(self.ids)
         path = self._path[:shared]
-        if shared < len(ids):
-            self.segments.append((start, start + len(ids) - shared, path[-1] if path else -1))
+        end = start + len(ids) - shared
+        if path and path[-1] == start - 1:  # goes on where the last one ended, as a later turn of a transcript does
+            self.segments[-1] = (self.segments[-1][0], end, self.segments[-1][2])
+        elif shared < len(ids):
+            self.segments.append((start, end, path[-1] if path else -1))
         path += range(start, start + len(ids) - shared)
         self.ids += ids[shared:]
         self.positions += range(shared, len(ids))
@@ -202,19 +210,39 @@ class _Row:
         return len(self.segments) == 1
 
 
+def _chains(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """Samples, sorted by ids, in groups in which each sequence goes on where the one before it ended."""
+    chains: list[list[Sample]] = []
+    last: tuple[int, ...] = ()
+    for sample in samples:
+        ids = sample.prompt + sample.reply
+        if chains and ids[: len(last)] == last:
+            chains[-1].append(sample)
+        else:
+            chains.append([sample])
+        last = ids
+    return chains
+
+
 def _rows(samples: Sequence[Sample]) -> list[_Row]:
     """Samples, sorted by ids, as plain rows or as trees, whichever costs fewer tokens."""
-    sequences = [sample.prompt + sample.reply for sample in samples]
-    shared = [0, *(_common(a, b) for a, b in pairwise(sequences))][: len(sequences)]
-    total = sum(map(len, sequences))
+    chains = _chains(samples)
+    # The last sample of a chain holds all the others.
+    longest = [chain[-1].prompt + chain[-1].reply for chain in chains]
+    shared = [0, *(_common(a, b) for a, b in pairwise(longest))][: len(chains)]
+    total = sum(map(len, longest))
     rows: list[_Row] = []
     # Trees need a mask of (T, T) a row and attention without the fast causal kernel: not for a saving of a few tokens.
     share = total - sum(shared) <= WORTH_SHARING * total
-    for number, (sample, sequence, common) in enumerate(zip(samples, sequences, shared, strict=True)):
+    number = 0
+    for chain, sequence, common in zip(chains, longest, shared, strict=True):
         if not share or not rows or len(rows[-1].ids) + len(sequence) - common > max(ROW_TOKENS, len(sequence)):
             rows.append(_Row())
             common = 0
-        rows[-1].add(number, sample, common)
+        for sample in chain:
+            length = len(sample.prompt) + len(sample.reply)
+            rows[-1].add(number, sample, min(common, length))
+            common, number = length, number + 1
     return rows
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from spiral.api.errors import PromptTooLong, RunError, SpiralError
 from spiral.api.games import Game, random_legal_move, try_move
+from spiral.api.records import Turn
 from spiral.policies.completer import Completer
 from spiral.selfplay.time_limit import limited
 
@@ -72,6 +73,7 @@ def _match(
 ) -> Iterator[tuple[tuple[int, ...], str, Game] | str]:
     """The (prompt, move, game) of each decision of one match; at its end the reason, if the game misbehaved or its text
     became too long."""
+    prompter, turns = completer.prompter, dict[int, list[Turn]]()
     try:
         with limited(GAME_DEADLINE_S):
             game = make()
@@ -83,7 +85,13 @@ def _match(
             with limited(GAME_DEADLINE_S):
                 move, observation, copy = random_legal_move(game, rng), game.observe(player), deepcopy(game)
             # Outside the time limit: the caller may train on the decision before it asks for the next.
-            yield completer.prompt(game.rules, observation), move, copy
+            moves = copy.legal_moves() if prompter.lists_moves else None
+            prompt, left_out = completer.fitting(game.rules, observation, moves, turns.setdefault(player, []))
+            yield prompt, move, copy
+            if prompter.has_history:
+                reply, named = prompter.reply(move) or (), None if moves is None else tuple(moves)
+                turn = Turn(observation, prompt, reply, (), move, True, "stop", 0, legal_moves=named, left_out=left_out)
+                turns[player].append(turn)
             with limited(GAME_DEADLINE_S):
                 game.play(move)
                 player = game.current_player()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spiral.api.training import PromptFormat
+from spiral.api.records import Turn
+from spiral.api.training import PromptFormat, drops_turns, has_history, lists_moves
 
 _MAX_CACHED_TOKENS = 4_000_000
 """Tokens of prompts, of replies read and of legal replies that are remembered: about 40 bytes each."""
@@ -13,26 +14,38 @@ _MAX_CACHED_TOKENS = 4_000_000
 class Prompter:
     """A prompt format that remembers what it encoded and read."""
 
-    def __init__(self, prompt_format: PromptFormat) -> None:
+    def __init__(self, prompt_format: PromptFormat, stop_ids: Sequence[int] = ()) -> None:
+        """`stop_ids`: those that end a reply of the model, whatever the format says of it."""
         self._format = prompt_format
-        self.stop_ids = prompt_format.stop_ids
-        self._prompts: dict[tuple[str, str], tuple[int, ...]] = {}
+        self.stop_ids = tuple(dict.fromkeys((*prompt_format.stop_ids, *stop_ids)))
+        self.lists_moves, self.has_history = lists_moves(prompt_format), has_history(prompt_format)
+        self.drops_turns = drops_turns(prompt_format)
+        self._prompts: dict[tuple[str, str, tuple[str, ...] | None], tuple[int, ...]] = {}
         self._moves: dict[tuple[int, ...], str | None] = {}
         self._legal: dict[tuple[str, ...], tuple[tuple[int, ...], ...] | None] = {}
         self._prompt_tokens = self._reply_tokens = self._legal_tokens = 0
 
-    def encode(self, rules: str, observation: str) -> tuple[int, ...]:
-        """Prompt ids for a decision."""
-        key = (rules, observation)
+    def encode(
+        self, rules: str, observation: str, moves: Sequence[str] | None = None, turns: Sequence[Turn] = ()
+    ) -> tuple[int, ...]:
+        """Prompt ids for a decision; see `PromptFormat.encode`."""
+        if self.has_history and turns:  # a transcript hardly comes twice
+            return tuple(self._format.encode(rules, observation, moves, turns))
+        key = (rules, observation, None if moves is None else tuple(moves))
         ids = self._prompts.get(key)
         if ids is None:
-            ids = tuple(self._format.encode(rules, observation))
+            ids = tuple(self._format.encode(rules, observation, moves, ()))
             self._prompt_tokens += len(ids)
             if self._prompt_tokens > _MAX_CACHED_TOKENS:
                 self._prompts.clear()
                 self._prompt_tokens = len(ids)
             self._prompts[key] = ids
         return ids
+
+    def is_scored(self, moves: Sequence[str]) -> bool:
+        """Whether the probability of each of `moves` can be scored: it has one reply, and its prompt is a function of
+        the observation alone, not of the way there."""
+        return not self.has_history and all(self.reply(move) is not None for move in moves)
 
     def read(self, reply: tuple[int, ...]) -> str | None:
         """The move in a finished reply, or None; where one reply says a move, no other one is read as it."""

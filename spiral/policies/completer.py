@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from spiral.api.errors import SpiralError
-from spiral.api.records import Completion, PolicyId, Request, Sampling
+from spiral.api.errors import PromptTooLong, SpiralError
+from spiral.api.records import Completion, PolicyId, Request, Sampling, Turn
 from spiral.api.training import Engine, check_room
 from spiral.models.prompt_cache import Prompter
 
@@ -17,22 +18,42 @@ class Completer:
     engine: Engine
     prompter: Prompter
     sampling: Sampling
+    reads_cut: bool = False
+    """Whether a move is read from a reply that was cut off at its limit; it is no move otherwise."""
 
     @classmethod
-    def of(cls, engine: Engine, prompter: Prompter, max_new_tokens: int) -> Completer:
+    def of(cls, engine: Engine, prompter: Prompter, max_new_tokens: int, reads_cut: bool = False) -> Completer:
         """Training's sampling, temperature 1 over the full distribution, with the prompt format's stop ids."""
-        return cls(engine, prompter, Sampling(max_new_tokens, prompter.stop_ids))
+        return cls(engine, prompter, Sampling(max_new_tokens, prompter.stop_ids), reads_cut)
 
     @property
     def max_new_tokens(self) -> int:
         """The longest reply."""
         return self.sampling.max_new_tokens
 
-    def prompt(self, rules: str, observation: str) -> tuple[int, ...]:
-        """Prompt ids for a decision. Raises PromptTooLong if the longest reply has no room behind them."""
-        ids = self.prompter.encode(rules, observation)
-        check_room(self.engine, len(ids), self.max_new_tokens)
-        return ids
+    def prompt(self, rules: str, observation: str, moves: Sequence[str] | None = None) -> tuple[int, ...]:
+        """Prompt ids for a player's first decision, or any where prompts hold no earlier turns. Raises PromptTooLong if
+        the longest reply has no room behind them."""
+        return self.fitting(rules, observation, moves, ())[0]
+
+    def fitting(
+        self, rules: str, observation: str, moves: Sequence[str] | None, turns: Sequence[Turn]
+    ) -> tuple[tuple[int, ...], int]:
+        """Prompt ids for a decision after the player's own `turns`, and how many of those, the oldest, were left out
+        for want of room. Raises PromptTooLong where the prompt format lets none leave, or all are too few."""
+        turns = turns if self.prompter.has_history else ()
+        # What left once does not come back, or the next prompt would not begin with this one.
+        left_out = turns[-1].left_out if turns else 0
+        while True:
+            ids = self.prompter.encode(rules, observation, moves, turns[left_out:])
+            try:
+                check_room(self.engine, len(ids), self.max_new_tokens)
+            except PromptTooLong:
+                if left_out == len(turns) or not self.prompter.drops_turns:
+                    raise
+                left_out += 1
+            else:
+                return ids, left_out
 
     def check_reply(self, move: str) -> None:
         """Raise SpiralError for a move whose one reply is cut before its end, so that it could never be made."""
@@ -43,10 +64,10 @@ class Completer:
                 f"{self.max_new_tokens}; set rollout.max_new_tokens={len(reply)} or more"
             )
 
-    def request(self, number: int, policy: PolicyId, rules: str, observation: str, seed: int) -> Request:
-        """The request `number` for one decision of `policy`; `seed` has 64 bits. Raises PromptTooLong as `prompt`."""
-        return Request(number, policy, self.prompt(rules, observation), self.sampling, seed)
+    def request(self, number: int, policy: PolicyId, prompt: tuple[int, ...], seed: int) -> Request:
+        """The request `number` for one decision of `policy`; `seed` has 64 bits."""
+        return Request(number, policy, prompt, self.sampling, seed)
 
     def read(self, completion: Completion) -> str | None:
-        """The move in a reply, or None for one that was cut off or holds no move."""
-        return self.prompter.read(completion.ids) if completion.finish == "stop" else None
+        """The move in a reply, or None for one that holds no move, or was cut off."""
+        return self.prompter.read(completion.ids) if completion.finish == "stop" or self.reads_cut else None

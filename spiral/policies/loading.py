@@ -14,6 +14,7 @@ from spiral.api.records import PolicyId
 from spiral.config.loading import references, resolved
 from spiral.config.schema import Config, PluginConfig
 from spiral.models.prompt_cache import Prompter
+from spiral.models.tokens import generation_stop_ids
 from spiral.plugins.registry import Plugins, Registration
 from spiral.policies.completer import Completer
 from spiral.policies.pool import Pool
@@ -32,12 +33,14 @@ class Asked:
     """Fingerprints of what the model's plug-in read, by path: a folder may hold another tokenizer by now."""
     prompt: PluginConfig
     max_new_tokens: int
+    reads_cut: bool
+    """See `Completer`."""
 
     @classmethod
     def by(cls, config: Config, read_from: Mapping[str, str]) -> Asked:
         """`read_from`: of the run, of which some may be its pool's."""
         own = {path: read_from[path] for path in map(str, resolved(config.model.args).values()) if path in read_from}
-        return cls(config.model, own, config.prompt, config.rollout.max_new_tokens)
+        return cls(config.model, own, config.prompt, config.rollout.max_new_tokens, _reads_cut(config))
 
 
 class PolicyLoader:
@@ -135,8 +138,13 @@ def make_completer(model: Any, tokenizer: Any, config: Config, plugins: Plugins)
     model.to(PartialState().device).eval()
     check_own_forward(model)
     engine = plugins.make("engine", config.engine.name, model, tokenizer, **config.engine.args)
-    prompter = Prompter(plugins.make("prompt", config.prompt.name, tokenizer, **config.prompt.args))
-    return Completer.of(ProbedEngine(engine, model), prompter, config.rollout.max_new_tokens)
+    made = plugins.make("prompt", config.prompt.name, tokenizer, **config.prompt.args)
+    prompter = Prompter(made, generation_stop_ids(model))
+    return Completer.of(ProbedEngine(engine, model), prompter, config.rollout.max_new_tokens, _reads_cut(config))
+
+
+def _reads_cut(config: Config) -> bool:
+    return config.rollout.cut_replies == "train"
 
 
 def pretrained_plugin(path: Path, plugins: Plugins) -> PluginConfig:

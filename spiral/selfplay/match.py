@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 
 from spiral.api.games import Game, IllegalMove, cut_returns, joint_state, try_move, worst_return
@@ -65,13 +65,17 @@ class Match:
     has_time_limit: bool = True
     """False where a person or another process decides at once, such as a person at the terminal."""
     record: TurnRecord = NO_RECORD
+    shown_moves: Container[PolicyId] = ()
+    """The policies whose prompts name the legal moves."""
     rules: str = ""
     player: int = 0
     observation: str = ""
     joint_state: str = ""
     legal_moves: list[str] | None = None
-    """Where `record` asks for them."""
+    """Where `record` or the prompt of the policy to move asks for them."""
     prompt: tuple[int, ...] = ()
+    left_out: int = 0
+    """The player's oldest turns that `prompt` leaves out."""
     legal_replies: tuple[tuple[int, ...], ...] | None = None
     move: str | None = None
     """The move that is being played."""
@@ -103,9 +107,12 @@ class Match:
     def _reply_turn(self, reply: Completion) -> Turn:
         legal = self.move is not None and try_move(self.game, self.move)
         ids, logprobs, finish = reply.ids, reply.logprobs, reply.finish
+        named = self.legal_moves if self.policies[self.player] in self.shown_moves else None
         return Turn(
             self.observation, self.prompt, ids, logprobs, self.move, legal, finish, reply.version,
             joint_state=self.joint_state, legal_replies=self.legal_replies,
+            legal_moves=None if named is None else tuple(named), left_out=self.left_out,
+            trained=finish == "stop" or self.config.cut_replies != "mask",
         )  # fmt: skip
 
     def _bot_turn(self, move: str) -> Turn:
@@ -161,12 +168,13 @@ class Match:
         return self._episode([float(r) for r in game.returns()], "finished")
 
     def _keep_record(self) -> None:
-        """What the learner's turn is to keep of the state before it; nothing for other policies."""
-        is_learner = self.policies[self.player] == LEARNER
+        """What the turn is to keep of the state before it, or its prompt to name."""
+        policy = self.policies[self.player]
+        is_learner = policy == LEARNER
         if self.record.joint_state:
             self.joint_state = joint_state(self.game, self.player, self.observation) if is_learner else ""
-        if self.record.legal_moves:
-            self.legal_moves = self.game.legal_moves() if is_learner else None
+        asked = (self.record.legal_moves and is_learner) or policy in self.shown_moves
+        self.legal_moves = self.game.legal_moves() if asked else None
 
     def _cut(self) -> Episode:
         if self.config.cut == "void":

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from spiral.api.errors import PluginError, PromptTooLong, RunError, SpiralError
 from spiral.api.games import Game
 from spiral.api.policies import OpponentSampler, Unavailable, is_external
-from spiral.api.records import Completion, Episode, PolicyId, Turn, VoidedGame
+from spiral.api.records import LEARNER, Completion, Episode, PolicyId, Turn, VoidedGame
 from spiral.api.training import GameSampler
 from spiral.config.schema import RolloutConfig
 from spiral.engines.waiting import Deadline
@@ -111,6 +111,7 @@ class Rollouts:
         bots = {policy: bot for policy in policies if (bot := self._pool.bot_of(policy)) is not None}
         # A person at the terminal moves inside the game's own code, and may think for longer than a game may loop.
         has_time_limit = not (bots and any(map(is_external, bots.values())))
+        shown = [p for p in {*policies} - bots.keys() if self._pool.completer_of(p).prompter.lists_moves]
         for index in range(self._config.group_size):
             game = self._games[name]() if index else game
             seed = child(place, index)
@@ -118,7 +119,7 @@ class Rollouts:
             turns: list[list[Turn]] = [[] for _ in policies]
             yield Match(
                 group, group.attempt, index, game, name, policies, deal, seed, self._config, bots, bots_rng,
-                has_time_limit, self._record, turns=turns,
+                has_time_limit, self._record, shown, turns=turns,
             )  # fmt: skip
 
     def _chosen_game(self, rng: random.Random) -> str:
@@ -173,11 +174,12 @@ class Rollouts:
         completer, number = self._pool.completer_of(policy), next(self._numbers)
         # A reply's seed depends on its place in the match alone, so the order of answers changes nothing.
         seed = child(match.seed, match.num_asked)
-        request = completer.request(number, policy, match.rules, match.observation, seed)
-        match.prompt = request.prompt
-        legal_moves = match.legal_moves
-        match.legal_replies = None if legal_moves is None else completer.prompter.legal_replies(legal_moves)
-        completer.engine.submit(request)
+        turns, legal_moves = match.turns[match.player], match.legal_moves
+        match.prompt, match.left_out = completer.fitting(match.rules, match.observation, legal_moves, turns)
+        match.legal_replies = None
+        if legal_moves is not None and self._record.legal_moves and policy == LEARNER:
+            match.legal_replies = completer.prompter.legal_replies(legal_moves)
+        completer.engine.submit(completer.request(number, policy, match.prompt, seed))
         scheduler.asked[number] = match
         match.num_asked += 1
 

@@ -27,6 +27,8 @@ class _Shown:
     rules: str = ""
     longest: str | None = None
     """The longest text that was to be answered."""
+    moves: list[str] | None = None
+    """What was legal there."""
     lengths: dict[str, int] = field(default_factory=dict)
     """Tokens of each move that was drawn or listed; empty where a move has many replies."""
     listed: bool = False
@@ -46,7 +48,7 @@ def check_room_in_games(
         said = f"game {name}{f', {policy}' if policy else ''}: "
         try:
             if shown.longest is not None:
-                completer.prompt(shown.rules, shown.longest)
+                completer.prompt(shown.rules, shown.longest, shown.moves if completer.prompter.lists_moves else None)
         except PromptTooLong as error:
             raise PromptTooLong(f"{said}{error}") from error
         most, cut = completer.max_new_tokens, [n for n in shown.lengths.values() if n > completer.max_new_tokens]
@@ -69,8 +71,9 @@ def _play_randomly(make: Callable[[], Game], prompter: Prompter, max_turns: int)
                 player = game.current_player()
                 if player is None:
                     break
-                shown.longest = max(shown.longest or "", game.observe(player), key=_num_bytes)
-                moves = game.legal_moves()
+                observation, moves = game.observe(player), game.legal_moves()
+                if shown.longest is None or _num_bytes(observation) > _num_bytes(shown.longest):
+                    shown.longest, shown.moves = observation, moves
                 shown.listed = moves is not None
                 move = random_legal_move(game, rng)
                 for said in {*(moves or [move])} - shown.lengths.keys():

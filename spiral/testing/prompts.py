@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from spiral.api.training import PromptFormat
+from spiral.api.records import Turn
+from spiral.api.training import PromptFormat, has_history
+from spiral.models.tokens import control_tokens
 from spiral.testing.violations import Violation, doing, run_checks, short
 
 PromptFactory = Callable[[Any], PromptFormat]
@@ -19,11 +21,22 @@ MERGED = ("be", "bet", "fo", "fold", "ol", "wo", "wood", "go", "gold", "of", "fe
 """Words of moves and parts of them, so that one text has many spellings."""
 
 
-def merging_tokenizer() -> Any:
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""A chat template that many models have; its special tokens are `<|im_start|>` and `<|im_end|>`."""
+
+
+def merging_tokenizer(template: str | None = None, special: Sequence[str] = (), added: Sequence[str] = ()) -> Any:
     """A byte-level tokenizer with pieces of several letters, which spells most moves in more than one way, and the
-    special tokens `<s>` and `</s>`."""
+    special tokens `<s>` and `</s>`.
+
+    `template`: of chats. `special`: more special tokens; `added`: tokens that are not special, as `<think>` of some
+    models. Example: `merging_tokenizer(CHATML, ["<|im_start|>", "<|im_end|>"])`
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
+    from transformers import AddedToken, PreTrainedTokenizerFast
 
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -34,7 +47,10 @@ def merging_tokenizer() -> Any:
     )
     inner.train_from_iterator([*MERGED, *MOVES] * 3, trainer)
     make: Any = PreTrainedTokenizerFast
-    return make(tokenizer_object=inner, bos_token="<s>", eos_token="</s>")
+    made = make(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", chat_template=template)
+    made.add_tokens([AddedToken(name, special=True, normalized=False) for name in special], special_tokens=True)
+    made.add_tokens([AddedToken(name, special=False, normalized=False) for name in added])
+    return made
 
 
 def check_prompt_format(factory: PromptFactory, tokenizers: Mapping[str, Any]) -> list[str]:
@@ -44,6 +60,7 @@ def check_prompt_format(factory: PromptFactory, tokenizers: Mapping[str, Any]) -
 
     - `encode` gives ids, equal for equal texts and different for different observations; what a player writes makes no
       special token.
+    - With `has_history` a prompt begins with the ids of the turn before it, prompt and reply, ended or cut.
     - `reply(move)` ends with a stop id and holds none before, and `read` gives the move back; or it is None for every
       move.
     - `read` takes any ids and gives a text or None.
@@ -54,7 +71,7 @@ def check_prompt_format(factory: PromptFactory, tokenizers: Mapping[str, Any]) -
         *[
             [partial(check, factory, name, tokenizer) for check in checks]
             for name, tokenizer in tokenizers.items()
-            for checks in ([_check_encode], [_check_replies, _check_any_ids])
+            for checks in ([_check_encode, _check_history], [_check_replies, _check_any_ids])
         ]
     )
 
@@ -81,15 +98,37 @@ def _check_encode(factory: PromptFactory, name: str, tokenizer: Any) -> Iterator
         prompts.setdefault(tuple(ids), text)
     if len(prompts) < len(TEXTS):
         yield "two observations have one prompt; put the whole observation into it"
-    special = {*tokenizer.all_special_ids}
+    # Some tokens that mean something are not special: `split_special_tokens` makes `<think>` of a player's text.
+    tokens = control_tokens(tokenizer)
+    special = {*tokenizer.all_special_ids, *tokens.values()}
     bare = [i for i in made.encode("", "ab") if i in special]
-    for token in tokenizer.all_special_tokens:
+    for token in dict.fromkeys([*tokenizer.all_special_tokens, *tokens]):
         written = [i for i in made.encode("", f"a{token}b") if i in special]
         if written != bare:
             yield (
                 f"a player who writes {token!r} makes a special token of it, with the tokenizer {name}; encode text "
-                "from games with split_special_tokens=True"
+                "from games with split_special_tokens=True, and cut the names of other tokens"
             )
+
+
+def _check_history(factory: PromptFactory, name: str, tokenizer: Any) -> Iterator[str]:
+    made = _made(factory, name, tokenizer)
+    if not has_history(made):
+        return
+    rng, turns = random.Random(0), list[Turn]()
+    for number in range(4):
+        observation = " ".join(map(str, range(number + 1)))
+        with doing(f"encode({observation!r}) after {number} turns with the tokenizer {name}"):
+            ids = tuple(made.encode("", observation, None, turns))
+        if turns and ids[: len(turns[-1].prompt + turns[-1].reply)] != turns[-1].prompt + turns[-1].reply:
+            yield (
+                f"after {number} turns a prompt does not begin with the last one and the reply to it, with the "
+                f"tokenizer {name}; put the ids of `turns` into it as they are"
+            )
+            return
+        said = [rng.randrange(len(tokenizer)) for _ in range(5)]
+        reply = tuple(i for i in said if i not in made.stop_ids) + made.stop_ids[:1] * (number % 2)
+        turns.append(Turn(observation, ids, reply, (0.0,) * len(reply), None, False, "stop", 0))
 
 
 def _check_replies(factory: PromptFactory, name: str, tokenizer: Any) -> Iterator[str]:

@@ -91,6 +91,9 @@ def test_lines_are_broken_between_words(monkeypatch):
     assert {word for line in lines[2:-1] for word in line.split()} == {"seven"}
 
 
+FRESH = {"stop_ids": (STOP,), "lists_moves": False, "has_history": False, "drops_turns": False}
+
+
 def opponent(*replies, retries):
     """A policy that writes these replies one after the other."""
     left = iter(replies)
@@ -98,12 +101,24 @@ def opponent(*replies, retries):
     def read(prompter, ids):
         return next(left)
 
-    prompter = type("Prompter", (), {"encode": lambda *_: (1,), "read": read, "stop_ids": (STOP,)})()
+    prompter = type("Prompter", (), {**FRESH, "encode": lambda *_: (1,), "read": read})()
     engine = ScriptedEngine(lambda request: [7, STOP], policies=["averaged"])
     tokenizer = type("Tokenizer", (), {"decode": lambda self, ids: str(ids)})()
     completer = Completer.of(engine, prompter, 4)
     setup = PlaySetup({"says": Says}, Pool(Plugins(), completer), None, 10, None, {}, tokenizer, completer)
     return LoadedPolicy(config.load(None, [f"rollout.retries={retries}"]), 0, setup), engine
+
+
+def test_a_policy_with_a_transcript_sees_its_own_turns():
+    """Those that were not legal too, as in the run's rollouts: prompt and reply of each, in order."""
+    policy, engine = opponent("hm", None, "no", retries=2)
+    prompter, seen = policy.setup.completer.prompter, []
+    type(prompter).has_history = True
+    type(prompter).encode = lambda _, rules, observation, moves, turns: seen.append(list(turns)) or (len(seen),)
+    play_against(policy, None, 0, 5, lambda text: None, lambda: "yes")
+    assert [[(turn.prompt, turn.reply) for turn in turns] for turns in seen] == [
+        [((n + 1,), (7, STOP)) for n in range(asked)] for asked in range(3)
+    ]
 
 
 @pytest.mark.parametrize(("retries", "lost"), [(0, True), (1, True), (2, False)])

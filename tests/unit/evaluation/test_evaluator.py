@@ -17,9 +17,10 @@ from spiral.evaluation.evaluator import Evaluator
 from spiral.evaluation.exact import exact_metrics, exploitability
 from spiral.evaluation.matches import MatchRunner, tally
 from spiral.evaluation.move_probabilities import move_probabilities
+from spiral.models.chat import chat
 from spiral.models.logits import TokenLogits, parameters
 from spiral.models.prompt_cache import Prompter
-from spiral.models.prompts import BoxedFormat, PlainFormat
+from spiral.models.prompts import PlainFormat
 from spiral.plugins.registry import Plugins
 from spiral.policies.completer import Completer
 from spiral.policies.pool import AVERAGED, Pool
@@ -215,7 +216,7 @@ def test_free_thinking_has_no_table(kuhn):
     """Many replies say one move: refused in one sentence that names the way out."""
     model, tokenizer, _, tree = kuhn
     with pytest.raises(SpiralError, match="prompt=plain"):
-        move_probabilities(TokenLogits(model), _completer(Prompter(BoxedFormat(tokenizer))), "", tree.decisions)
+        move_probabilities(TokenLogits(model), _completer(Prompter(chat(tokenizer))), "", tree.decisions)
 
 
 def test_exploitability_is_nash_conv_of_the_table(kuhn):

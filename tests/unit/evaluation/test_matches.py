@@ -28,10 +28,11 @@ def results(bot):
     def read(prompter, ids):
         return {1: "check", 2: "call"}[ids[0]]
 
-    def encode(prompter, rules, observation):
+    def encode(prompter, rules, observation, moves, turns):
         return (2 if observation.endswith("bet") else 1,)
 
-    prompter = type("Prompter", (), {"encode": encode, "read": read, "stop_ids": (STOP,)})()
+    fresh = {"lists_moves": False, "has_history": False, "drops_turns": False}
+    prompter = type("Prompter", (), {"encode": encode, "read": read, "stop_ids": (STOP,), **fresh})()
     pool = Pool(Plugins(), Completer.of(ScriptedEngine(lambda request: [request.prompt[0], STOP]), prompter, 4))
     pool.add_bot("bot:mine", bot)
     runner = MatchRunner({"kuhn": KuhnPoker}, pool, RolloutConfig(deadline_s=5.0, max_voided=50))

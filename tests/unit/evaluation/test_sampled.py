@@ -13,9 +13,10 @@ from spiral.api.errors import RunError, SpiralError
 from spiral.engines.torch.engine import TorchEngine
 from spiral.evaluation.move_probabilities import move_probabilities
 from spiral.evaluation.sampled import Responses, Sampled, estimate, sample_moves
+from spiral.models.chat import chat
 from spiral.models.logits import TokenLogits, parameters
 from spiral.models.prompt_cache import Prompter
-from spiral.models.prompts import BoxedFormat, PlainFormat
+from spiral.models.prompts import PlainFormat
 from spiral.policies.completer import Completer
 from spiral.policies.pool import AVERAGED
 from spiral.testing import ScriptedEngine
@@ -96,7 +97,7 @@ def tokenizer():
 
 def thinking(tokenizer, say, **options):
     """An engine whose replies are `say(request)`, and the free-thinking format around it."""
-    prompter = Prompter(BoxedFormat(tokenizer))
+    prompter = Prompter(chat(tokenizer))
 
     def reply(request):
         text, stopped = say(request)

@@ -1,5 +1,6 @@
 """What is trained is exactly what was sampled: merging, trees and padding change the cost of a batch and nothing else."""
 
+import dataclasses
 import random
 
 import pytest
@@ -86,9 +87,46 @@ def test_a_batch_counts_what_it_holds():
     [micro] = batch.micro_batches
     # Distinct: (1 2 | 9) and (1 2 3 | 4 5), 8 tokens, of which 2 are shared: 6 <= 0.8 * 8, so a tree.
     assert batch.num_computed_tokens == micro.ids.numel() == 6
-    assert micro.targets.tolist() == [9, 4, 5]
+    assert micro.targets.tolist() == [4, 5, 9]
     assert micro.positive.tolist() == [2.0, 2.0, 2.0]
-    assert micro.count.tolist() == [1.0, 2.0, 2.0]
+    assert micro.count.tolist() == [2.0, 2.0, 1.0]
+
+
+def test_a_transcript_costs_its_length_once():
+    """Three turns, each of which goes on from the last: (1 2 | 3), (1 2 3 4 | 5 6), (1 2 3 4 5 6 7 | 8) are one plain
+    row of 8 tokens, without a mask, in which the four replied tokens are trained at their places."""
+    turns = turn((1, 2), (3,)), turn((1, 2, 3, 4), (5, 6)), turn((1, 2, 3, 4, 5, 6, 7), (8,), logprob=-2.0)
+    batch = pack([trajectory(*turns)], [[1.0, 2.0, 3.0]], 100)
+    assert (batch.num_computed_tokens, batch.num_sequence_tokens, batch.num_turns) == (8, 17, 3)
+    [micro] = batch.micro_batches
+    assert micro.mask is None
+    assert micro.ids.tolist() == [[1, 2, 3, 4, 5, 6, 7, 8]]
+    assert micro.columns.tolist() == [1, 3, 4, 6]
+    assert micro.targets.tolist() == [3, 5, 6, 8]
+    assert micro.positive.tolist() == [1.0, 2.0, 2.0, 3.0]
+    assert micro.logprobs.tolist() == [-1.0, -1.0, -1.0, -2.0]
+
+
+def test_transcripts_with_one_beginning_cost_it_once_and_stay_whole_on_a_process():
+    """Two games of 3 turns that begin alike: each turn's own tokens once, the first prompt once; over two processes
+    neither game is cut in two."""
+
+    def game(first):
+        a = turn((1,) * 20, (first,))
+        b = turn((*a.prompt, *a.reply, 7), (8,))
+        return trajectory(a, b, turn((*b.prompt, *b.reply, 7), (9,)))
+
+    games = [game(2), game(3)]
+    assert pack(games, [[1.0] * 3] * 2, 100).num_computed_tokens == 20 + 2 * 5
+    for rank in range(2):
+        assert pack(games, [[1.0] * 3] * 2, 100, rank, 2).num_computed_tokens == 25
+
+
+def test_a_reply_that_is_not_trained_is_left_out():
+    """A reply that was cut, where the config masks those: no token, no count."""
+    masked = dataclasses.replace(turn((1, 2), (3,)), trained=False)
+    batch = pack([trajectory(masked, turn((1, 2), (4,)))], [[5.0, 1.0]], 100)
+    assert (batch.num_turns, batch.num_reply_tokens, batch.micro_batches[0].targets.tolist()) == (1, 1, [4])
 
 
 def test_a_tree_by_hand():

@@ -18,9 +18,10 @@ from spiral.learning import warm_start
 from spiral.learning.supervised import dropout_rate
 from spiral.learning.warm_start import WarmStart
 from spiral.learning.warm_start_cache import cached_warm_start
+from spiral.models.chat import chat
 from spiral.models.logits import TokenLogits, parameters
 from spiral.models.prompt_cache import Prompter
-from spiral.models.prompts import BoxedFormat, PlainFormat
+from spiral.models.prompts import PlainFormat
 from spiral.policies.completer import Completer
 from spiral.testing import ScriptedEngine
 from spiral.theory.game_tree import GameTree
@@ -193,7 +194,7 @@ def test_the_seed_is_the_start():
 def test_a_format_without_one_reply_a_move_is_refused():
     """Thinking aloud cannot be cloned from move lists: one sentence with the way out."""
     with pytest.raises(SpiralError, match=r"prompt=plain.*warm_start.max_steps=0"):
-        _warm(MODELS["byte-0.1m"](context=256), form=lambda t: BoxedFormat(t, rules=False), max_steps=1)
+        _warm(MODELS["byte-0.1m"](context=256), form=lambda t: chat(t, rules=False), max_steps=1)
 
 
 class Talk(Long):

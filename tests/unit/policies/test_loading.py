@@ -17,6 +17,7 @@ from spiral.evaluation.measurements import match_rows
 from spiral.evaluation.move_probabilities import move_probabilities
 from spiral.models.logits import TokenLogits, parameters
 from spiral.plugins.registry import Plugins
+from spiral.policies.loading import make_completer
 from spiral.reports.terminal import headline
 from spiral.runs import metric_names
 from spiral.runs.directory import RunDir
@@ -56,11 +57,20 @@ def _players(*words):
     return made
 
 
+def test_a_reply_ends_at_each_end_of_the_models_generation_config():
+    """Beside the prompt format's own: chat models have several, and a reply would run on past the others."""
+    plugins, asked = Plugins.installed(), config.load(None, TINY)
+    model, tokenizer = plugins.make("model", "byte-0.1m")
+    model.generation_config.eos_token_id = [7, 261]
+    completer = make_completer(model, tokenizer, asked, plugins)
+    assert completer.sampling.stop_ids == (261, 7)
+
+
 def _chance(players, policy, text="p0 J"):
     """The policy's chance to bet with the lowest card, by 400 games of the first turn."""
     completer = players.pool.completer_of(policy)
     for n in range(400):
-        completer.engine.submit(completer.request(n, policy, "", text, n))
+        completer.engine.submit(completer.request(n, policy, completer.prompt("", text), n))
     done = completions(completer.engine, 400, Deadline(60, ""))
     return sum(completer.read(c) == "bet" for c in done) / 400
 

@@ -8,9 +8,10 @@ from spiral_models import MODELS
 
 from spiral.api.errors import PromptTooLong, SpiralError
 from spiral.config.schema import RolloutConfig
+from spiral.models.chat import chat
 from spiral.models.logits import context_length
 from spiral.models.prompt_cache import Prompter
-from spiral.models.prompts import BoxedFormat, PlainFormat
+from spiral.models.prompts import PlainFormat
 from spiral.policies.completer import Completer
 from spiral.selfplay.room import check_room_in_games
 from spiral.testing import ScriptedEngine
@@ -83,7 +84,7 @@ def test_free_text_may_be_shorter_so_half_of_it_is_enough():
 
 
 def test_a_format_that_thinks_before_it_moves_has_no_length_of_a_move():
-    check(lambda: Talk(("b" * 20,), turns=1), form=lambda t: BoxedFormat(t, rules=False))
+    check(lambda: Talk(("b" * 20,), turns=1), form=lambda t: chat(t, rules=False))
 
 
 def test_a_game_that_misbehaves_is_left_to_play_which_voids_it():

@@ -8,14 +8,15 @@ from spiral_models import MODELS
 from spiral_models.byte.tokenizer import ByteTokenizer
 from transformers import MistralConfig, MistralForCausalLM
 
-from spiral.models.prompts import BoxedFormat, PlainFormat
+from spiral.models.chat import chat
+from spiral.models.prompts import PlainFormat
 from spiral.testing.models import check_model
 from spiral.testing.prompts import check_prompt_format, merging_tokenizer
 
 TOKENIZERS = {"byte": ByteTokenizer(), "merging": merging_tokenizer()}
 
 
-@pytest.mark.parametrize("make", [PlainFormat, BoxedFormat])
+@pytest.mark.parametrize("make", [PlainFormat, chat])
 def test_the_core_formats_keep_their_promises(make):
     assert check_prompt_format(make, TOKENIZERS) == []
 
@@ -23,7 +24,7 @@ def test_the_core_formats_keep_their_promises(make):
 class Careless(PlainFormat):
     """Encodes a player's text with its special tokens."""
 
-    def encode(self, rules, observation):
+    def encode(self, rules, observation, *_):
         return self._tokenizer.encode(observation, add_special_tokens=False) or [1]
 
 
@@ -34,8 +35,18 @@ class Lowering(PlainFormat):
 
 
 class Forgetting(PlainFormat):
-    def encode(self, rules, observation):
+    def encode(self, rules, observation, *_):
         return super().encode(rules, observation[:2])
+
+
+class Rewriting(PlainFormat):
+    """Encodes the moves of its history anew."""
+
+    has_history = True
+
+    def encode(self, rules, observation, moves=None, turns=()):
+        said = "".join(f"{t.observation}{self._tokenizer.decode(t.reply, skip_special_tokens=True)}" for t in turns)
+        return super().encode(rules, said + observation)
 
 
 class Unfinished(PlainFormat):
@@ -65,6 +76,7 @@ class Listing(PlainFormat):
         (Careless, "a player who writes .* makes a special token of it"),
         (Lowering, "read.reply.'Bet'.. is 'bet' with the tokenizer byte; make the two agree"),
         (Forgetting, "two observations have one prompt"),
+        (Rewriting, "after 1 turns a prompt does not begin with the last one"),
         (Unfinished, "end it with one of stop_ids"),
         (Sometimes, "None for all moves or for none"),
         (Raising, "raised ValueError"),
@@ -78,7 +90,7 @@ def test_a_broken_promise_is_named(make, found):
 
 
 def test_a_byte_model_keeps_its_promises():
-    assert check_model(MODELS["byte-0.1m"], {"plain": PlainFormat, "boxed": BoxedFormat}) == []
+    assert check_model(MODELS["byte-0.1m"], {"plain": PlainFormat, "chat": chat}) == []
 
 
 def _narrow():

@@ -1,0 +1,218 @@
+"""Prompts for language models: what a player is told, how its answer is read, and what of its past it sees."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from spiral.api.answers import THOUGHT_END, last_boxed, last_bracketed, last_tagged, without_thought
+from spiral.api.errors import SpiralError
+from spiral.api.records import Turn
+from spiral.models.frames import Frame, Template, check_pieces, plain_frame
+from spiral.models.tokens import PlainText, control_tokens, stop_id
+
+Form = Literal["boxed", "brackets", "tags", "plain"]
+History = Literal["fresh", "transcript"]
+WhenFull = Literal["drop", "void"]
+
+_MAX_CACHED_TEXTS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class _AnswerForm:
+    told: str
+    """How it is asked for."""
+    write: str
+    """With `MOVE` where the move stands."""
+    read: Callable[[str], str | None]
+
+
+_FORMS: dict[str, _AnswerForm] = {
+    "boxed": _AnswerForm(r"within \boxed{}", r"\boxed{MOVE}", last_boxed),
+    "brackets": _AnswerForm("within square brackets, like [move]", "[MOVE]", last_bracketed),
+    "tags": _AnswerForm("between <answer> and </answer>", "<answer>MOVE</answer>", last_tagged),
+    "plain": _AnswerForm("", "MOVE", lambda text: text or None),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """What stands around the observation, a paragraph each."""
+
+    opening: str = ""
+    """Before everything."""
+    observation: str = ""
+    """Directly before the rules and the observation."""
+    closing: str = ""
+    """After everything: how to answer."""
+    gap: str = "\n\n"
+    """Between paragraphs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a conversation is held."""
+
+    wording: Wording
+    form: Form = "boxed"
+    exact: bool = False
+    """Whether nothing but the answer may be said, so that a move has one reply."""
+    rules: bool = True
+    moves: bool = False
+    history: History = "fresh"
+    keep_thoughts: bool = True
+    when_full: WhenFull = "drop"
+
+
+class ChatFormat:
+    """A conversation of the game, as the user, with the player, as the assistant.
+
+    In a transcript each prompt is the last one, the reply to it as it was sampled, and what is new. Of an observation
+    that goes on where the last one ended only the new part is told.
+    """
+
+    def __init__(self, tokenizer: Any, frame: Frame, style: Style) -> None:
+        """Raises SpiralError where the tokenizer's pieces do not make the text."""
+        self._tokenizer, self._style, self._strips = tokenizer, style, frame.strips
+        plain, tokens, end = PlainText(tokenizer), control_tokens(tokenizer), stop_id(tokenizer)
+        check_pieces(tokenizer, frame, plain)
+        self._text_ids = functools.lru_cache(_MAX_CACHED_TEXTS)(plain.ids)
+        encode = functools.partial(tokenizer.encode, add_special_tokens=False)
+        self._start, self._answer, self._again = map(encode, (frame.start, frame.answer, frame.again))
+        self._answered = encode(frame.answered)
+        self._opens_thought = frame.opens_thought
+        self._end = tokens.get(frame.end, end)
+        self._after_end = self._again[1:] if self._again[:1] == [self._end] else self._again
+        self._control_ids = frozenset(tokens.values())
+        self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys((self._end, end)))
+        self.lists_moves = style.moves
+        self.has_history = style.history == "transcript"
+        self.drops_turns = self.has_history and style.when_full == "drop"
+
+    def encode(
+        self, rules: str, observation: str, moves: Sequence[str] | None = None, turns: Sequence[Turn] = ()
+    ) -> list[int]:
+        """Start, then a text of the user and a reply for each of `turns`, then the text that is to be answered."""
+        ids, before = [*self._start], None
+        for turn in turns:
+            ids += self._text_ids(self._told(rules, turn.observation, turn.legal_moves, before))
+            ids += self._past(turn.reply)
+            before = turn.observation
+        ids += self._text_ids(self._told(rules, observation, moves, before))
+        return [*ids, *self._answer]
+
+    def reply(self, move: str) -> list[int] | None:
+        """The answer and its end, where nothing else may be said; None for a move that would be read as another."""
+        if not self._style.exact:
+            return None
+        ids = [*self._text_ids(_FORMS[self._style.form].write.replace("MOVE", move)), self._end]
+        return ids if self.read(ids) == move else None
+
+    def read(self, reply: Sequence[int]) -> str | None:
+        """The answer behind any thought, in the form that was asked for."""
+        # Whichever special token ended it: a model may have several.
+        body = list(reply[:-1] if reply and reply[-1] in self._ends else reply)
+        # Special tokens inside stay text: without them `be<|eot|>t` would be read as `bet`.
+        text = self._tokenizer.decode(body, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        answer = without_thought(str(text), self._opens_thought)
+        if answer is None:
+            return None
+        return _FORMS[self._style.form].read(answer if self._style.exact else answer.strip())
+
+    @property
+    def _ends(self) -> frozenset[int]:
+        return self._control_ids.union(self.stop_ids)
+
+    def _told(self, rules: str, observation: str, moves: Sequence[str] | None, before: str | None) -> str:
+        """The text of the user for one decision; `before`: the player's last observation, None for the first."""
+        wording = self._style.wording
+        new = observation
+        if before is not None and observation.startswith(before):
+            # All that was seen before stands in the transcript; a decision that is asked again is told again.
+            new = observation[len(before) :] or observation
+        shown = f"{rules}\n\n{new}" if self._style.rules and rules and before is None else new
+        listed = "Legal moves, one a line:\n" + "\n".join(moves) if moves else ""
+        first = before is None
+        parts = [wording.opening if first else "", f"{wording.observation}{shown}", listed]
+        text = wording.gap.join(part for part in (*parts, wording.closing if first else "") if part)
+        return text.strip() if self._strips else text
+
+    def _past(self, reply: tuple[int, ...]) -> list[int]:
+        """A reply that stands in the history, and what leads from it to the next text of the user."""
+        if self._style.keep_thoughts:
+            before, kept = self._answer, reply
+        else:
+            before, kept = self._answered, reply[self._thought_length(reply) :]
+        # The end that was sampled is the end; one that was not, since the reply was cut, is written.
+        return [*before, *kept, *(self._after_end if kept[-1:] == (self._end,) else self._again)]
+
+    def _thought_length(self, reply: tuple[int, ...]) -> int:
+        """How many ids come before the answer; 0 without a thought."""
+        decode = functools.partial(self._tokenizer.decode, skip_special_tokens=False)
+        num = str(decode(list(reply))).count(THOUGHT_END)
+        low, high = 0, len(reply) if num else 0
+        while low < high:
+            middle = (low + high) // 2
+            enough = str(decode(list(reply[:middle]))).count(THOUGHT_END) >= num
+            low, high = (low, middle) if enough else (middle + 1, high)
+        return low
+
+
+def chat(
+    tokenizer: Any,
+    system: str | None = None,
+    rules: bool = True,
+    moves: bool = False,
+    answer: Form = "boxed",
+    reason: bool | None = None,
+    thinking: bool | int | None = None,
+    history: History = "fresh",
+    keep_thoughts: bool = True,
+    when_full: WhenFull = "drop",
+    template: bool = True,
+    date: str = "2025-01-01",
+) -> ChatFormat:
+    """The tokenizer's chat template around rules, observation and how to answer; plain User and Assistant without one.
+
+    `system`: a text of your own, else the template's. `rules`, `moves`: tell the game's rules, list the legal moves.
+    `answer`: the form of the move; `reason`: ask for reasoning before it, by default unless `answer` is plain.
+    `thinking`: turn the template's thoughts on or off, or on with a number of words to keep to. `history`: each
+    decision by itself, or the player's whole transcript, with its thoughts or without (`keep_thoughts`); `when_full`:
+    its oldest turns leave a full context, or the game is voided. `template`: false for plain text whatever the
+    tokenizer has. `date`: what a template that writes today's date is told.
+    """
+    if history == "fresh" and not (keep_thoughts and when_full == "drop"):
+        raise SpiralError(
+            "prompt chat was asked what to do with earlier turns (keep_thoughts, when_full), and shows none; set "
+            "history=transcript, or leave those out"
+        )
+    reasons = answer != "plain" if reason is None else reason
+    if reasons and answer == "plain":
+        raise SpiralError("prompt chat cannot tell reasoning from a plain answer; set answer=boxed, or reason=false")
+    limit = thinking if type(thinking) is int else None
+    if limit is not None and limit < 1:
+        raise SpiralError(f"prompt chat was asked for thinking={limit}, a number of words; give 1 or more, or false")
+    switch = None if thinking is None else bool(thinking)
+    has_template = template and getattr(tokenizer, "chat_template", None) is not None
+    if has_template:
+        made = Template(tokenizer, system, switch, date)
+        frame, may_think = made.frame(history == "transcript"), made.can_think and switch is not False
+    elif switch is not None:
+        raise SpiralError("prompt chat cannot turn thinking on or off without a chat template; leave thinking out")
+    else:
+        frame, may_think = plain_frame(tokenizer, system), False
+    exact = not (reasons or may_think or frame.opens_thought)
+    wording = Wording(closing=_how(answer, reasons, limit))
+    return ChatFormat(tokenizer, frame, Style(wording, answer, exact, rules, moves, history, keep_thoughts, when_full))
+
+
+def _how(form: Form, reasons: bool, limit: int | None) -> str:
+    if reasons:
+        text = f"Reason step by step, then give your final move {_FORMS[form].told}, exactly as the game writes moves."
+    elif form == "plain":
+        text = "Answer with your move alone, exactly as the game writes moves."
+    else:
+        text = f"Answer with your move {_FORMS[form].told}, exactly as the game writes moves, and nothing else."
+    return text if limit is None else f"{text} Think in {limit} words at most."
