@@ -187,6 +187,7 @@ def test_files_are_written_in_one_place():
         "runs/snapshots.py",
         "learning/full_learner.py",
         "learning/warm_start_cache.py",
+        "models/gguf/folder.py",
     }
     assert found == {"runs/files.py"} | with_tensors
 
