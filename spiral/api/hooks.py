@@ -55,7 +55,10 @@ def register_advantages(register: Register) -> None:
 
 @hookspec
 def register_models(register: Register) -> None:
-    """factory(**args) -> (model, tokenizer), both Hugging Face objects."""
+    """factory(**args) -> (model, tokenizer), both Hugging Face objects.
+
+    The factory's optional member `num_pretrained(**args) -> int | None`: the parameters of a model that was trained on
+    text, whose defaults then hold."""
 
 
 @hookspec

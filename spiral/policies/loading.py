@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from spiral.api.records import PolicyId
 from spiral.config.loading import references, resolved
 from spiral.config.schema import Config, PluginConfig
 from spiral.models.prompt_cache import Prompter
-from spiral.plugins.registry import Plugins, Registration
+from spiral.plugins.pretrained import folder_reader, takes_path
+from spiral.plugins.registry import Plugins
 from spiral.policies.completer import Completer
 from spiral.policies.pool import Pool
 from spiral.policies.reference import PolicyRef
@@ -140,10 +140,10 @@ def make_completer(model: Any, tokenizer: Any, config: Config, plugins: Plugins)
 
 def pretrained_plugin(path: Path, plugins: Plugins) -> PluginConfig:
     """The installed model plug-in that takes a path, with `path` as its argument. Raises RunError without one."""
-    for registration in plugins.registrations():
-        if registration.kind == "model" and _takes_path(registration):
-            return PluginConfig(registration.name, {"path": str(path)})
-    raise RunError(f"model:{path} cannot be loaded: no installed model plug-in takes a path; install one that does")
+    reader = folder_reader(plugins)
+    if reader is None:
+        raise RunError(f"model:{path} cannot be loaded: no installed model plug-in takes a path; install one that does")
+    return PluginConfig(reader.name, {"path": str(path)})
 
 
 def model_of_checkpoint(model: PluginConfig, checkpoint: Path, plugins: Plugins) -> PluginConfig:
@@ -151,18 +151,14 @@ def model_of_checkpoint(model: PluginConfig, checkpoint: Path, plugins: Plugins)
 
     The path in the run's config may be one of another machine, and is not the run's to name on this one.
     """
-    if not _takes_path(plugins.find("model", model.name)):
+    if not takes_path(plugins.find("model", model.name)):
         return model
     return PluginConfig(model.name, {**model.args, "path": str(checkpoint / "model")})
 
 
 def names_path(model: PluginConfig, plugins: Plugins) -> bool:
     """Whether a model's config names a folder to read it from."""
-    return "path" in model.args and _takes_path(plugins.find("model", model.name))
-
-
-def _takes_path(model: Registration) -> bool:
-    return "path" in inspect.signature(model.factory).parameters
+    return "path" in model.args and takes_path(plugins.find("model", model.name))
 
 
 def _load_weights(completer: Completer, ref: PolicyRef, weights: Mapping[str, torch.Tensor], version: int) -> None:

@@ -62,9 +62,10 @@ def resumed_run(run_dir: Path | None, path: Path | None, overrides: Sequence[Ove
 def checked_config(path: Path | None, overrides: Sequence[Override], plugins: Plugins) -> Config:
     """A configuration whose plug-ins were all found and tried. Raises ConfigError with every problem."""
     from spiral.config.loading import read
+    from spiral.plugins.pretrained import find_model
     from spiral.selfplay.validation import check
 
-    config, problems = read(path, overrides)
+    config, problems = read(path, overrides, find_model(plugins))
     check(config, plugins, problems)
     return config
 

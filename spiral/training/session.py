@@ -47,7 +47,8 @@ class Policy:
         if game is None:
             raise SpiralError(f"no game is named, and {word} is no run that tells which; give --game")
         plugin = parse_plugin(game)
-        return cls(ref, configure(games=[{"name": plugin.name, "args": plugin.args}]))
+        asked = {"model": str(ref.path)} if ref.kind == "model" else {}  # by the defaults that follow that model
+        return cls(ref, configure(asked, games=[{"name": plugin.name, "args": plugin.args}]))
 
     def __repr__(self) -> str:
         return f"<spiral.Policy {self.ref}>"
@@ -219,7 +220,7 @@ def load(path: str | Path, **overrides: Any) -> Run | Policy:
     """
     text = str(path)
     if (Path(text) / "config.json").is_file():
-        return Policy(PolicyRef("model", path=Path(text)), configure(**overrides))
+        return Policy(PolicyRef("model", path=Path(text)), configure({"model": text}, **overrides))
     if overrides:
         raise SpiralError(f"{text} is no saved model, and a run keeps its own config; omit {', '.join(overrides)}")
     if (Path(text) / "config.yaml").is_file():
