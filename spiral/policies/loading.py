@@ -76,7 +76,7 @@ class PolicyLoader:
         return is_external(self._pool.bot_of(self.load_ref(ref)))
 
     def _load_run(self, ref: PolicyRef) -> PolicyId:
-        from spiral.runs.checkpoints import averaged_weights
+        from spiral.runs.checkpoints import evaluated_weights
         from spiral.runs.directory import RunDir
 
         if ref.policy not in self._pool:
@@ -84,7 +84,7 @@ class PolicyLoader:
             check_reads_nothing(config, ref.path)
             completer = self._completer_of(config, run.read_from(), ref.checkpoint())
             assert ref.step is not None
-            _load_weights(completer, ref, averaged_weights(ref.checkpoint()), ref.step)
+            _load_weights(completer, ref, evaluated_weights(ref.checkpoint()), ref.step)
             self._pool.add_weights(ref.policy, completer)
         return ref.policy
 

@@ -60,8 +60,8 @@ class Components:
         return self.play.pool
 
     def nash_conv(self) -> dict[str, NashConv]:
-        """Exact NashConv of the averaged weights, for each game that can be enumerated."""
-        exact = self.evaluator.exact(TokenLogits(self.learner.averaged_model))
+        """Exact NashConv of the evaluated weights, for each game that can be enumerated."""
+        exact = self.evaluator.exact(TokenLogits(self.learner.evaluated_model))
         return {game: result.theory for game, result in exact.items()}
 
 
@@ -98,5 +98,6 @@ def make_components(
     )
     runner = MatchRunner(play.games, play.pool, config.rollout)
     evaluator = Evaluator(play.games, opponents, runner, play.completer, config.evaluate)
-    play.pool.add_weights(AVERAGED)
+    if learner.averaged() is not None:
+        play.pool.add_weights(AVERAGED)
     return Components(config, play, training, processes, learner, rollouts, evaluator)

@@ -70,6 +70,25 @@ def checked_config(path: Path | None, overrides: Sequence[Override], plugins: Pl
     return config
 
 
+def shown_config(path: Path | None, overrides: Sequence[Override], run_dir: Path | None, resume: bool) -> str:
+    """The config that `launch` would train with, as YAML, each value with where it comes from. Raises SpiralError."""
+    from spiral.config.loading import read_layers
+    from spiral.config.provenance import with_sources
+    from spiral.plugins.pretrained import find_model
+    from spiral.plugins.registry import Plugins
+    from spiral.selfplay.validation import check
+
+    plugins = Plugins.installed()
+    if resume:
+        run, config = resumed_run(run_dir, path, overrides)
+        check(config, plugins)
+        path = run.path / "config.yaml"
+    else:
+        config = checked_config(path, overrides, plugins)
+    layers, _ = read_layers(path, overrides, find_model(plugins))
+    return with_sources(config, layers)
+
+
 def launch(
     path: Path | None,
     overrides: Sequence[Override],
