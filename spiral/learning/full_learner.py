@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from spiral.api.errors import RunError
+from spiral.api.progress import Phase, Progress, no_progress
 from spiral.config.schema import LearnerConfig
 from spiral.learning.averaging import ModelAverage, Reference
 from spiral.learning.loss import LossTerms, Objective, loss_terms
@@ -31,8 +32,16 @@ MAX_REFUSED = 5
 class FullLearner:
     """Updates `model` in place. `num_steps` fixes the learning-rate schedule."""
 
-    def __init__(self, model: Any, config: LearnerConfig, num_steps: int, accelerator: Accelerator) -> None:
+    def __init__(
+        self,
+        model: Any,
+        config: LearnerConfig,
+        num_steps: int,
+        accelerator: Accelerator,
+        progress: Progress = no_progress,
+    ) -> None:
         self._config, self._num_steps, self._accelerator = config, num_steps, accelerator
+        self._progress, self._num_computed = progress, 0
         self.model = model.to(accelerator.device).eval()
         if accelerator.num_processes > 1:
             for parameter in self.model.parameters():  # a warm start may round differently on each device
@@ -76,6 +85,9 @@ class FullLearner:
         does a fresh batch whose log-probabilities differ from those at sampling.
         """
         stats: dict[str, float] = {}
+        self._num_computed = 0
+        total = batch.num_computed_tokens * self._config.epochs
+        self._progress(Phase("learning", total, "tokens", lambda: self._num_computed))
         rate, weights = self.learning_rate(step), self.objective(step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -176,6 +188,7 @@ class FullLearner:
             (-terms.objective / num_games).backward()  # type: ignore[no-untyped-call]
             total[:-1] += torch.stack([getattr(terms, name).detach() for name in names])
             total[-1] = torch.maximum(total[-1], terms.gap)
+            self._num_computed += micro_batch.ids.numel()
         if self._accelerator.num_processes > 1:
             for parameter in self._parameters:
                 gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)

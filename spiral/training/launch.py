@@ -140,6 +140,7 @@ def _train(
 ) -> None:
     from rich.console import Console
 
+    from spiral.api.progress import Phase
     from spiral.learning.stop_signals import StopSignals
     from spiral.reports.terminal import Terminal
     from spiral.runs.directory import step_of
@@ -150,9 +151,10 @@ def _train(
     plugins.observe_with(terminal)
     try:
         with StopSignals((lambda seconds: None) if quiet else _announce_stop) as stop:
+            terminal.progress(Phase("starting"))  # what is imported next takes seconds by itself
             from spiral.training.loop import train
 
-            train(config, run, plugins, terminal.warm_start, resume, stop)
+            train(config, run, plugins, terminal.progress, resume, stop)
     except SpiralError as error:
         if not resume and rank() == 0 and not run.metrics():
             run.discard()  # or the corrected command would find its directory taken

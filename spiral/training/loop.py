@@ -12,6 +12,7 @@ from typing import cast
 
 from spiral.api.errors import RunError
 from spiral.api.games import has_perfect_information
+from spiral.api.progress import Progress
 from spiral.api.records import LEARNER
 from spiral.api.text import printable_logger
 from spiral.api.training import Stateful
@@ -21,7 +22,6 @@ from spiral.learning.credit import advantages_of
 from spiral.learning.distributed import Processes
 from spiral.learning.packing import pack
 from spiral.learning.stop_signals import StopRequested, StopSignals
-from spiral.learning.warm_start import Progress
 from spiral.plugins.registry import Plugins
 from spiral.policies.identity import check_same_models
 from spiral.reports.html.document import write_report

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spiral.api.errors import RunError
+from spiral.api.progress import Phase
 from spiral.api.records import LEARNER
 from spiral.api.text import printable_logger
 from spiral.policies.pool import snapshot_id
@@ -57,6 +58,7 @@ class Recovery:
 
     def _save(self, step: int) -> None:
         c, run, start = self._components, self._run, time.monotonic()
+        c.progress(Phase("saving a checkpoint"))
         healthy = self._monitor.last_healthy(step)
         spare = max((s for s in map(step_of, run.checkpoint_paths()) if s <= healthy), default=None)
         path = checkpoints.save(run, step, c.learner, c.play.tokenizer, self._stateful)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spiral.api.errors import RunError, SpiralError
+from spiral.api.progress import no_progress
 from spiral.api.text import printable
 from spiral.plugins.registry import Plugins
 from spiral.policies.reference import PolicyRef
@@ -188,7 +189,7 @@ def build(config: Config) -> Components:
         raise SpiralError(f"build takes what spiral.configure returns, not a {type(config).__name__}")
     plugins = Plugins.installed()
     check(config, plugins)
-    return make_components(config, plugins, lambda update, max_updates, legal: None, fresh=True)
+    return make_components(config, plugins, no_progress, fresh=True)
 
 
 def train(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from spiral.api.errors import RunError
+from spiral.api.progress import Phase
 from spiral.api.records import LEARNER, Episode
 from spiral.api.training import RecordsEpisodes
 from spiral.evaluation.exact import exact_metrics, policy_record
@@ -60,6 +61,7 @@ def evaluate(components: Components, run: RunDir, step: int) -> dict[str, float]
     """What the averaged weights are worth, and beside them the live ones; without an average the live ones alone. The
     exact policy goes to policy.json."""
     c, averaged = components, components.learner.averaged()
+    c.progress(Phase("evaluating"))
     policy = LEARNER if averaged is None else AVERAGED
     with c.processes.together():
         exact = c.evaluator.exact(TokenLogits(c.learner.evaluated_model))
