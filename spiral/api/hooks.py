@@ -57,8 +57,9 @@ def register_advantages(register: Register) -> None:
 def register_models(register: Register) -> None:
     """factory(**args) -> (model, tokenizer), both Hugging Face objects.
 
-    The factory's optional member `num_pretrained(**args) -> int | None`: the parameters of a model that was trained on
-    text, whose defaults then hold."""
+    Optional members of a factory: `num_pretrained(**args) -> int | None`, the parameters of a model that was trained on
+    text, whose defaults then hold; `to_stock(model, tokenizer) -> (model, tokenizer)`, both in classes of transformers
+    itself, for `spiral export`."""
 
 
 @hookspec

@@ -188,6 +188,7 @@ def test_files_are_written_in_one_place():
         "learning/full_learner.py",
         "learning/warm_start_cache.py",
         "models/gguf/folder.py",
+        "training/export.py",
     }
     assert found == {"runs/files.py"} | with_tensors
 

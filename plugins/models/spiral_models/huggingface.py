@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spiral import SpiralError
+from spiral_models.byte.stock import to_stock
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -60,7 +61,20 @@ def hf(path: str, context: int | None = None) -> tuple[PreTrainedModel, PreTrain
     if context is not None and not 1 <= context <= most:
         raise SpiralError(f"model 'hf' was asked for a context of {context}; the model in {path!r} takes 1 to {most}")
     model.context = context
+    _make_savable(model)
     return model, tokenizer
+
+
+def _make_savable(model: Any) -> None:
+    """Mend generation settings that transformers loads with a warning and refuses to save, at a run's first checkpoint:
+    some models ship a temperature without sampling."""
+    settings: Any = model.generation_config
+    for changed in ({"do_sample": True}, {"temperature": None, "top_p": None, "top_k": None, "min_p": None}):
+        try:
+            settings.validate(strict=True)
+            return
+        except ValueError:
+            settings.update(**changed)
 
 
 def num_pretrained(path: str, context: int | None = None) -> int | None:
@@ -88,4 +102,6 @@ def _num_weights(file: Path) -> int:
     return sum(math.prod(entry["shape"]) for name, entry in head.items() if name != "__metadata__")
 
 
-hf.num_pretrained = num_pretrained  # type: ignore[attr-defined]  # an optional member of a model's factory
+# Optional members of a model's factory.
+hf.num_pretrained = num_pretrained  # type: ignore[attr-defined]
+hf.to_stock = to_stock  # type: ignore[attr-defined]
