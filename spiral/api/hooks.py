@@ -55,11 +55,8 @@ def register_advantages(register: Register) -> None:
 
 @hookspec
 def register_models(register: Register) -> None:
-    """factory(**args) -> (model, tokenizer), both Hugging Face objects.
-
-    Optional members of a factory: `num_pretrained(**args) -> int | None`, the parameters of a model that was trained on
-    text, whose defaults then hold; `to_stock(model, tokenizer) -> (model, tokenizer)`, both in classes of transformers
-    itself, for `spiral export`."""
+    """factory(**args) -> (model, tokenizer), both Hugging Face objects. Optional: factory.num_pretrained(**args) -> the
+    parameters of one trained on text, or None; factory.to_stock(model, tokenizer) -> both in transformers' classes."""
 
 
 @hookspec
