@@ -84,7 +84,15 @@ class Rollouts:
         scheduler.ready.extend(match for group in groups for match in self._matches(group, scheduler.root))
         deadline = Deadline(self._config.deadline_s, "raise rollout.deadline_s")
         num_here = len(groups) * self._config.group_size
-        self._progress(Phase("playing", num_here, "games", lambda: sum(len(group.episodes) for group in groups)))
+        self._progress(
+            Phase(
+                "playing",
+                num_here,
+                "games",
+                lambda: sum(len(group.episodes) for group in groups),
+                lambda: f"{len(scheduler.asked)} replies awaited",
+            )
+        )
         scheduler.time_limit.start()
         try:
             while scheduler.ready or scheduler.num_waiting:
