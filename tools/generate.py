@@ -14,6 +14,7 @@ from spiral.api import hooks as hookspecs
 from spiral.commands.main import main
 from spiral.config import schema
 from spiral.config.loading import DEFAULTS
+from spiral.config.pretrained import PRETRAINED
 from spiral.plugins.kinds import KINDS
 from spiral.plugins.registry import Plugins, Registration
 
@@ -38,8 +39,9 @@ GROUPS = {
 
 CONFIG_INTRO = """# Configuration
 
-A run is configured by three layers, each over the one before: the defaults (the Kuhn poker demo), a YAML file, and
-`key=value` words on the command line. A file holds only what differs:
+A run is configured by layers, each over the one before: the defaults (the Kuhn poker demo), those of a
+[pretrained model](../guides/models.md#a-pretrained-model) where the run names one, a YAML file, and `key=value` words
+on the command line. A file holds only what differs:
 
 ```yaml
 games: [{name: kuhn_poker, weight: 2}, tic_tac_toe]
@@ -52,6 +54,10 @@ replaced as a whole; `games.0.weight=2` changes one entry. The arguments of a pl
 [plug-ins](plugins.md) has the names and arguments of the first-party ones. All errors are reported together, before a
 model loads, with exit code 2.
 
+`spiral train --show ...` prints the config that these words would train with, and behind each value where it comes
+from: `defaults`, `pretrained defaults`, `the model's size`, the file's name or `command line`. What it prints is a
+config file.
+
 `${oc.env:KEY}` in an argument of a plug-in, or in the text that names a policy, is given to the plug-in as the
 environment has it, and stays a reference in all that a run writes: config.yaml, the report, trackers, names in metrics.
 A resumed run reads the environment again. Elsewhere, as in `steps`, it is read once, and the run keeps the value.
@@ -60,6 +66,11 @@ The demo's defaults:
 
 ```yaml
 DEFAULTS```
+
+Over them, where the model is a pretrained one:
+
+```yaml
+PRETRAINED```
 """
 
 HOOKS_INTRO = """# Hooks
@@ -114,7 +125,8 @@ def config_page() -> str:
     """docs/reference/config.md, from the fields of the schema and their docstrings."""
     tree = ast.parse(Path(schema.__file__).read_text(encoding="utf-8"))
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    parts = [NOTICE, CONFIG_INTRO.replace("DEFAULTS", DEFAULTS.read_text(encoding="utf-8"))]
+    demo, pretrained = (path.read_text(encoding="utf-8") for path in (DEFAULTS, PRETRAINED))
+    parts = [NOTICE, CONFIG_INTRO.replace("DEFAULTS", demo).replace("PRETRAINED", pretrained)]
     for name, title in GROUPS.items():
         node = classes[name]
         parts.append(

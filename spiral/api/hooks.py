@@ -55,7 +55,8 @@ def register_advantages(register: Register) -> None:
 
 @hookspec
 def register_models(register: Register) -> None:
-    """factory(**args) -> (model, tokenizer), both Hugging Face objects."""
+    """factory(**args) -> (model, tokenizer), both Hugging Face objects. Optional: factory.num_pretrained(**args) -> the
+    parameters of one trained on text, or None; factory.to_stock(model, tokenizer) -> both in transformers' classes."""
 
 
 @hookspec

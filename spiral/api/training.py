@@ -169,15 +169,16 @@ class Learner(Protocol):
     def weights(self) -> Weights:
         """The live weights by name; not a copy."""
 
-    def averaged(self) -> Weights:
-        """The averaged weights by name, which evaluation uses; not a copy."""
+    def averaged(self) -> Weights | None:
+        """The averaged weights by name, which evaluation uses; not a copy. None where no average is kept: evaluation
+        uses the live ones."""
 
     def state(self) -> dict[str, Any]:
-        """All that an update depends on: groups of tensors by name under `tensors`, the optimiser's own under
-        `optimizer`, plain JSON values under `values`."""
+        """All that an update depends on: groups of tensors by name under `tensors`, `live` and where there is one
+        `averaged` among them, the optimiser's own under `optimizer`, plain JSON values under `values`."""
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state` gave. Raises KeyError or RunError for the state of another learner."""
 
     def save_model(self, path: Path) -> None:
-        """Write the averaged model as transformers saves it."""
+        """Write the model with the averaged weights, or else the live ones, as transformers saves it."""

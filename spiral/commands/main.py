@@ -18,6 +18,8 @@ from spiral.commands.check import check
 from spiral.commands.compare import compare
 from spiral.commands.evaluate import evaluate
 from spiral.commands.exploitability import exploitability
+from spiral.commands.export import export
+from spiral.commands.fetch import fetch
 from spiral.commands.new import new
 from spiral.commands.output import echo, escape_what_cannot_be_encoded
 from spiral.commands.play import play
@@ -43,7 +45,20 @@ class _Group(click.Group):
 
 @click.group(
     cls=_Group,
-    commands=[train, evaluate, exploitability, best_response, tournament, compare, play, plugins, check, new],
+    commands=[
+        train,
+        evaluate,
+        exploitability,
+        best_response,
+        tournament,
+        compare,
+        play,
+        plugins,
+        check,
+        new,
+        fetch,
+        export,
+    ],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="spiral-selfplay")

@@ -15,11 +15,18 @@ from spiral.commands.output import echo
 @click.argument("words", nargs=-1, metavar="[CONFIG.yaml] [key=value ...]")
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Where the run is kept.  [default: runs/GAME-TIME]")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --run-dir.")
-def train(words: tuple[str, ...], run_dir: Path | None, resume: bool) -> None:
-    """Train; without a config, a tiny model learns Kuhn poker in a few minutes."""
+@click.option("--show", is_flag=True, help="Print the config with where each value comes from, and train nothing.")
+def train(words: tuple[str, ...], run_dir: Path | None, resume: bool, show: bool) -> None:
+    """Train; without a config, a tiny model learns Kuhn poker in a few minutes.
+
+    model=FOLDER trains a pretrained model, with the defaults that follow it.
+    """
     from spiral.training import launch
 
     path, overrides = _split(words)
+    if show:
+        echo(launch.shown_config(path, overrides, run_dir, resume).rstrip())
+        return
     run = launch.launch(path, overrides, run_dir, resume)
     if launch.rank() == 0:
         echo(f"open {run.path / 'report.html'}")

@@ -1,16 +1,15 @@
 """Reads the configuration of a run; the only file that imports OmegaConf.
 
-Layers, each over the one before: `defaults.yaml` (the demo), the user's file, `key=value` overrides. Every fault of
-every layer is reported at once, before a plug-in is made or a model loads.
+Layers, each over the one before: `defaults.yaml` (the demo), the defaults of a pretrained model where the config names
+one, the user's file, `key=value` overrides. Every fault of every layer is reported at once, before a plug-in is made or
+a model loads.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 import re
-import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from spiral.api.errors import ConfigError
+from spiral.config.layers import Layer, entry_of, is_entry, key_of, long_form, merge, merged, named, types_of
+from spiral.config.pretrained import PRETRAINED, FindModel, by_size, find_nothing
 from spiral.config.schema import Config, PluginConfig
 from spiral.config.validation import validate
 
@@ -35,25 +36,25 @@ Override = str | Mapping[str, Any]
 """`key=value` as the command line writes it, or keys and values, nested or dotted."""
 
 
-def load(path: Path | None = None, overrides: Sequence[Override] = ()) -> Config:
-    """Read a run's configuration. Raises ConfigError with every problem found."""
-    config, problems = read(path, overrides)
+def load(path: Path | None = None, overrides: Sequence[Override] = (), find_model: FindModel = find_nothing) -> Config:
+    """Read a run's configuration, see `read`. Raises ConfigError with every problem found."""
+    config, problems = read(path, overrides, find_model)
     if problems:
         raise ConfigError("\n".join(problems))
     return config
 
 
-def read(path: Path | None = None, overrides: Sequence[Override] = ()) -> tuple[Config, list[str]]:
-    """A run's configuration and every problem found, a sentence each; what is faulty keeps its default."""
-    problems: list[str] = []
-    tree = _read(DEFAULTS, problems)
+def read(
+    path: Path | None = None, overrides: Sequence[Override] = (), find_model: FindModel = find_nothing
+) -> tuple[Config, list[str]]:
+    """A run's configuration and every problem found, a sentence each; what is faulty keeps its default.
+
+    `find_model`: tells what the model is, whose defaults follow it; without it those of the demo hold.
+    """
+    layers, problems = read_layers(path, overrides, find_model)
     node = OmegaConf.structured(Config)
-    _fill(node, Config, tree, "", problems)
-    if path is not None:
-        tree = _merge(tree, _read(path, problems))
-    for override in overrides:
-        tree = _merge(tree, _override(override, problems))
-    _fill(node, Config, tree, "", problems)
+    _fill(node, Config, layers[0].tree, "", problems)
+    _fill(node, Config, merged(layers), "", problems)
     try:
         config = OmegaConf.to_object(node)
     except OmegaConfBaseException as error:  # a reference to a key that is not there, or that does not fit
@@ -61,6 +62,38 @@ def read(path: Path | None = None, overrides: Sequence[Override] = ()) -> tuple[
         return read(overrides=[])[0], problems
     assert isinstance(config, Config)
     return config, problems + validate(config)
+
+
+def read_layers(
+    path: Path | None, overrides: Sequence[Override], find_model: FindModel
+) -> tuple[list[Layer], list[str]]:
+    """What a configuration is made of, the defaults first, and what cannot be read of it."""
+    problems: list[str] = []
+    layers = [Layer("defaults", _read(DEFAULTS, problems))]
+    if path is not None:
+        layers.append(Layer(str(path), _read(path, problems)))
+    layers += [Layer("command line", _override(override, problems)) for override in overrides]
+    entry = merged(layers).get("model")
+    found = find_model(entry) if isinstance(entry, Mapping) else None
+    if found is None:
+        return layers, problems
+    assert isinstance(entry, Mapping)
+    if found.name != entry["name"]:  # a folder, in whichever layers it stands
+        layers = [_with_model(layer, entry["name"], found.name, found.args) for layer in layers]
+    if found.num_parameters is not None:
+        sized = by_size(found.num_parameters)
+        layers[1:1] = [Layer("pretrained defaults", _read(PRETRAINED, problems)), Layer("the model's size", sized)]
+    return layers, problems
+
+
+def _with_model(layer: Layer, written: str, name: str, args: Mapping[str, Any]) -> Layer:
+    """A layer in which a model that was named by its folder has the plug-in's name, and the folder as an argument."""
+    model = layer.tree.get("model")
+    if not isinstance(model, Mapping) or model.get("name") != written:
+        return layer
+    return Layer(
+        layer.source, {**layer.tree, "model": {**model, "name": name, "args": {**args, **(model.get("args") or {})}}}
+    )
 
 
 def dump(config: Config) -> str:
@@ -170,7 +203,7 @@ def _read(path: Path, problems: list[str]) -> dict[str, Any]:
     if not isinstance(tree, dict):
         problems.append(f"config {path} holds a {type(tree).__name__}, not keys and values")
         return {}
-    return _long_form({str(k): v for k, v in tree.items()})
+    return long_form({str(k): v for k, v in tree.items()})
 
 
 def _override(override: Override, problems: list[str]) -> dict[str, Any]:
@@ -182,7 +215,7 @@ def _override(override: Override, problems: list[str]) -> dict[str, Any]:
         for part in reversed(str(key).split(".")):
             nested = {part: nested}
         # Written out before it is merged: `advantage.args.k` after `advantage: rae` belongs to that name.
-        tree = _merge(tree, _long_form(nested))
+        tree = merge(tree, long_form(nested))
     return tree
 
 
@@ -197,78 +230,12 @@ def _override_text(text: str, problems: list[str]) -> dict[str, Any]:
         problems.append(f"override '{text}': {str(error).splitlines()[0]}")
         return {}
     assert isinstance(tree, dict)
-    return _long_form({str(k): v for k, v in tree.items()})
-
-
-def _long_form(tree: Mapping[str, Any], schema: type = Config) -> dict[str, Any]:
-    """Short forms written out: a name alone becomes {name: ...}, a single entry of a list becomes a list of one."""
-    long = dict(tree)
-    for key, field_type in _types(schema).items():
-        if key not in long:
-            continue
-        value, entry = long[key], _entry(field_type)
-        if entry is None:
-            nested = dataclasses.is_dataclass(field_type) and isinstance(value, Mapping)
-            long[key] = _long_form(value, field_type) if nested else value
-        elif typing.get_origin(field_type) is list:
-            several = [value] if isinstance(value, str) or _is_entry(value, entry) else value
-            several = list(several) if isinstance(several, tuple) else several
-            long[key] = [_named(item, entry) for item in several] if isinstance(several, list) else several
-        else:
-            long[key] = _named(value, entry)
-    return long
-
-
-def _named(value: Any, entry: type) -> Any:
-    """An entry that is written as its name alone, in full."""
-    return {_key_of(entry): value} if isinstance(value, str) else value
-
-
-def _is_entry(value: Any, entry: type) -> bool:
-    return isinstance(value, Mapping) and _key_of(entry) in value
-
-
-def _key_of(entry: type) -> str:
-    """The key that a name alone stands for: the first one, which has no default."""
-    return dataclasses.fields(entry)[0].name
-
-
-@functools.cache
-def _types(schema: type) -> dict[str, Any]:
-    """Field -> its type."""
-    return typing.get_type_hints(schema)
-
-
-def _entry(field_type: Any) -> type | None:
-    """The dataclass of a field that holds named things, one or a list of them; None for any other field."""
-    inside = [t for t in (field_type, *typing.get_args(field_type)) if dataclasses.is_dataclass(t)]
-    return next((t for t in inside if isinstance(t, type) and _has_no_default(dataclasses.fields(t)[0])), None)
-
-
-def _has_no_default(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def _merge(base: Any, layer: Any) -> Any:
-    """`layer` over `base`: mappings key by key, `list.0` by position, anything else replaced.
-
-    Another plug-in name replaces the whole entry: the arguments of the old one must not reach the new one.
-    """
-    if isinstance(base, list) and isinstance(layer, Mapping) and layer and all(str(k).isdigit() for k in layer):
-        indexed = {int(k): v for k, v in layer.items()}
-        if max(indexed) >= len(base):
-            return layer  # there is no such entry: reported when it is filled in
-        return [_merge(item, indexed[i]) if i in indexed else item for i, item in enumerate(base)]
-    if not isinstance(base, Mapping) or not isinstance(layer, Mapping):
-        return layer
-    if "name" in base and layer.get("name", base["name"]) != base["name"]:
-        return dict(layer)
-    return {**base, **{k: _merge(base[k], v) if k in base else v for k, v in layer.items()}}
+    return long_form({str(k): v for k, v in tree.items()})
 
 
 def _fill(node: Any, schema: type, tree: Mapping[str, Any], prefix: str, problems: list[str]) -> None:
     """Assign leaf by leaf, so that every problem is found and each names its key."""
-    field_types = _types(schema)
+    field_types = types_of(schema)
     for key, value in tree.items():
         path = f"{prefix}{key}"
         if key not in field_types:
@@ -276,7 +243,7 @@ def _fill(node: Any, schema: type, tree: Mapping[str, Any], prefix: str, problem
             hint = f"; did you mean '{prefix}{near[0]}'?" if near else f"; known keys: {', '.join(sorted(field_types))}"
             problems.append(f"unknown key '{path}'{hint}")
             continue
-        entry = _entry(field_types[key])
+        entry = entry_of(field_types[key])
         if entry is None and dataclasses.is_dataclass(field_types[key]):
             if isinstance(value, Mapping):
                 _fill(node[key], field_types[key], value, f"{path}.", problems)
@@ -298,7 +265,7 @@ def _entries(value: Any, entry: type) -> Any:
     schema = OmegaConf.structured(entry)
     if not isinstance(value, list):
         return OmegaConf.merge(schema, _kept(_checked(value, entry)))
-    return [OmegaConf.merge(schema, _kept(_checked(_named(item, entry), entry))) for item in value]
+    return [OmegaConf.merge(schema, _kept(_checked(named(item, entry), entry))) for item in value]
 
 
 def _kept(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -307,6 +274,6 @@ def _kept(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(item: Any, entry: type) -> Any:
-    if not _is_entry(item, entry) or not item[_key_of(entry)]:
-        raise ValueError(f"write a name, or a mapping with a {_key_of(entry)}")
+    if not is_entry(item, entry) or not item[key_of(entry)]:
+        raise ValueError(f"write a name, or a mapping with a {key_of(entry)}")
     return item

@@ -121,7 +121,7 @@ class LearnerConfig:
     reference_ema: float = 0.95
     """Decay of that average; a longer one lags, and a reference that lags makes self-play circle."""
     ema: float = 0.995
-    """Decay of the averaged weights, which evaluation uses."""
+    """Decay of the averaged weights, which evaluation uses; 0 keeps none, and evaluates the live ones."""
     ema_power: float = 4.0
     """Until that decay is the longer memory, step t weighs about t^ema_power in the average, whose mean age is then the
     steps so far / (ema_power + 2); 0 is a plain mean."""

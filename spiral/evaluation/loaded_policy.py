@@ -20,7 +20,7 @@ from spiral.plugins.registry import Plugins, label
 from spiral.policies.loading import PolicyLoader, check_reads_nothing, pretrained_plugin
 from spiral.policies.pool import AVERAGED, Pool
 from spiral.policies.reference import PolicyRef, short_name
-from spiral.runs.checkpoints import averaged_weights
+from spiral.runs.checkpoints import evaluated_weights
 from spiral.runs.directory import RunDir, step_of
 from spiral.selfplay.bot_faults import BotFault, choose
 from spiral.selfplay.setup import Players, PlaySetup, make_games, make_play_setup
@@ -52,7 +52,7 @@ class LoadedPolicy:
         check_reads_nothing(config, path)
         check_to_play(config, plugins)
         checkpoint = run.checkpoint(step)
-        weights = averaged_weights(checkpoint)
+        weights = evaluated_weights(checkpoint)
         setup = make_play_setup(config, plugins, checkpoint)
         with torch.no_grad():
             load_parameters(setup.model, weights)

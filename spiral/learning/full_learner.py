@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from spiral.api.errors import RunError
+from spiral.api.progress import Phase, Progress, no_progress
 from spiral.config.schema import LearnerConfig
 from spiral.learning.averaging import ModelAverage, Reference
 from spiral.learning.loss import LossTerms, Objective, loss_terms
@@ -31,8 +32,16 @@ MAX_REFUSED = 5
 class FullLearner:
     """Updates `model` in place. `num_steps` fixes the learning-rate schedule."""
 
-    def __init__(self, model: Any, config: LearnerConfig, num_steps: int, accelerator: Accelerator) -> None:
+    def __init__(
+        self,
+        model: Any,
+        config: LearnerConfig,
+        num_steps: int,
+        accelerator: Accelerator,
+        progress: Progress = no_progress,
+    ) -> None:
         self._config, self._num_steps, self._accelerator = config, num_steps, accelerator
+        self._progress, self._num_computed = progress, 0
         self.model = model.to(accelerator.device).eval()
         if accelerator.num_processes > 1:
             for parameter in self.model.parameters():  # a warm start may round differently on each device
@@ -48,24 +57,25 @@ class FullLearner:
                 foreach=True,
             )
         )
-        self._average = ModelAverage(self.model, config.ema, config.ema_power)
+        self._average = ModelAverage(self.model, config.ema, config.ema_power) if config.ema else None
         self._reference = Reference(self.model, config.reference_ema, config.reference_every) if config.kl else None
         needs_initial = config.anchor and config.anchor_to == "initial"
         self._initial = TokenLogits(copy.deepcopy(self.model).requires_grad_(False)) if needs_initial else None
-        self._num_refused = 0
+        self._num_updates = self._num_refused = 0
 
     @property
-    def averaged_model(self) -> Any:
-        """The model with the averaged weights, which evaluation scores."""
-        return self._average.model
+    def evaluated_model(self) -> Any:
+        """The model that evaluation scores and checkpoints publish: the averaged one, or without an average the live
+        one itself."""
+        return self.model if self._average is None else self._average.model
 
     def weights(self) -> Weights:
         """The live weights by name, a tied one once; not a copy."""
         return parameters(self.model)
 
-    def averaged(self) -> Weights:
-        """The exponential moving average of the weights, which evaluation uses; not a copy."""
-        return parameters(self._average.model)
+    def averaged(self) -> Weights | None:
+        """The exponential moving average of the weights, which evaluation uses; not a copy. None without `ema`."""
+        return None if self._average is None else parameters(self._average.model)
 
     def update(self, batch: Batch, step: int, num_games: int) -> dict[str, float]:
         """One pass per epoch over `batch`, an optimiser step each; the metrics of the update.
@@ -75,6 +85,9 @@ class FullLearner:
         does a fresh batch whose log-probabilities differ from those at sampling.
         """
         stats: dict[str, float] = {}
+        self._num_computed = 0
+        total = batch.num_computed_tokens * self._config.epochs
+        self._progress(Phase("learning", total, "tokens", lambda: self._num_computed))
         rate, weights = self.learning_rate(step), self.objective(step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -101,7 +114,9 @@ class FullLearner:
             self._optimizer.load_state_dict(before[1])
         self._count_refused(refused, step)
         # After a refused step too: the averages' decay and the reference's schedule count steps, not accepted updates.
-        self._average.update(self.model)
+        self._num_updates += 1
+        if self._average is not None:
+            self._average.update(self.model)
         if self._reference is not None:
             self._reference.update(self.model, step)
         weighed = {"learner/kl_weight": weights.kl, "learner/anchor_weight": weights.anchor}
@@ -123,22 +138,30 @@ class FullLearner:
 
     def state(self) -> dict[str, Any]:
         """All that an update depends on; `load_state` takes it back."""
-        frozen = {} if self._reference is None else self._reference.tensors()
+        tensors = {"live": self.weights()}
+        if (averaged := self.averaged()) is not None:
+            tensors["averaged"] = averaged
+        if self._reference is not None:
+            tensors |= self._reference.tensors()
         if self._initial is not None:
-            frozen["initial"] = parameters(self._initial.model)
+            tensors["initial"] = parameters(self._initial.model)
         return {
-            "tensors": {"live": self.weights(), "averaged": self.averaged(), **frozen},
+            "tensors": tensors,
             "optimizer": self._optimizer.state_dict(),
-            "values": {"num_averaged": self._average.num_updates, "num_refused": self._num_refused},
+            "values": {"num_updates": self._num_updates, "num_refused": self._num_refused},
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` gave; a reference that it lacks starts from the averaged weights."""
+        """Continue from what `state` gave; a reference that it lacks starts from the averaged weights, or without them
+        from the live ones, and so does an average."""
         tensors, values = state["tensors"], state["values"]
+        evaluated = tensors.get("averaged", tensors["live"])
+        self._num_updates = values["num_updates"]
         load_parameters(self.model, tensors["live"])
-        self._average.load(tensors["averaged"], values["num_averaged"])
+        if self._average is not None:
+            self._average.load(evaluated, self._num_updates if "averaged" in tensors else 0)
         if self._reference is not None:
-            self._reference.load(tensors, tensors["averaged"], values["num_averaged"])
+            self._reference.load(tensors, evaluated, self._num_updates)
         if self._initial is not None:
             if "initial" not in tensors:
                 raise RunError(
@@ -152,8 +175,8 @@ class FullLearner:
         self._num_refused = values["num_refused"]
 
     def save_model(self, path: Path) -> None:
-        """Write the averaged model as transformers saves it."""
-        self.averaged_model.save_pretrained(path)
+        """Write the evaluated model as transformers saves it."""
+        self.evaluated_model.save_pretrained(path)
 
     def _backward(self, batch: Batch, num_games: int, weights: Objective) -> dict[str, float]:
         """Gradients of the whole batch, summed over micro-batches and processes; sums of the loss terms."""
@@ -165,6 +188,7 @@ class FullLearner:
             (-terms.objective / num_games).backward()  # type: ignore[no-untyped-call]
             total[:-1] += torch.stack([getattr(terms, name).detach() for name in names])
             total[-1] = torch.maximum(total[-1], terms.gap)
+            self._num_computed += micro_batch.ids.numel()
         if self._accelerator.num_processes > 1:
             for parameter in self._parameters:
                 gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)

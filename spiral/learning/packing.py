@@ -26,6 +26,10 @@ from spiral.learning.anchor import Target, random_play_targets
 ROW_TOKENS = 128
 """Length that rows of trees are filled to: longer rows pay for attention between branches that never meet."""
 
+PER_SHARED = 3
+"""Tokens that a row may be longer than its sequences for each one that they share: a row with room for one sequence
+alone would pay a long shared beginning, such as a game's rules, again in each."""
+
 WORTH_SHARING = 0.8
 """Trees are built when they need at most this share of the tokens of plain rows."""
 
@@ -152,7 +156,7 @@ def pack(
 
 def pack_samples(samples: Sequence[Sample], micro_batch_tokens: int) -> tuple[MicroBatch, ...]:
     """The tensors of samples that are sorted by ids; `MicroBatch.samples` counts them from 0."""
-    return tuple(_micro_batches(_rows(samples), micro_batch_tokens))
+    return tuple(_micro_batches(_rows(samples, micro_batch_tokens), micro_batch_tokens))
 
 
 class _Row:
@@ -224,8 +228,9 @@ def _chains(samples: Sequence[Sample]) -> list[list[Sample]]:
     return chains
 
 
-def _rows(samples: Sequence[Sample]) -> list[_Row]:
-    """Samples, sorted by ids, as plain rows or as trees, whichever costs fewer tokens."""
+def _rows(samples: Sequence[Sample], max_tokens: int) -> list[_Row]:
+    """Samples, sorted by ids, as plain rows or as trees, whichever costs fewer tokens; no tree of several sequences is
+    longer than `max_tokens` and `ROW_TOKENS`."""
     chains = _chains(samples)
     # The last sample of a chain holds all the others.
     longest = [chain[-1].prompt + chain[-1].reply for chain in chains]
@@ -236,7 +241,8 @@ def _rows(samples: Sequence[Sample]) -> list[_Row]:
     share = total - sum(shared) <= WORTH_SHARING * total
     number = 0
     for chain, sequence, common in zip(chains, longest, shared, strict=True):
-        if not share or not rows or len(rows[-1].ids) + len(sequence) - common > max(ROW_TOKENS, len(sequence)):
+        room = max(ROW_TOKENS, len(sequence), min(len(sequence) + PER_SHARED * common, max_tokens))
+        if not share or not rows or len(rows[-1].ids) + len(sequence) - common > room:
             rows.append(_Row())
             common = 0
         for sample in chain:

@@ -16,17 +16,19 @@ from spiral.seeds import derive
 Example = tuple[tuple[int, ...], tuple[int, ...]]
 """(prompt ids, reply ids, the stop id included)"""
 
-MICRO_BATCH_TOKENS = 1 << 14
 MAX_GRAD_NORM = 1.0
 
 
-def cross_entropy_step(lm: TokenLogits, optimizer: torch.optim.Optimizer, examples: Counter[Example]) -> None:
+def cross_entropy_step(
+    lm: TokenLogits, optimizer: torch.optim.Optimizer, examples: Counter[Example], micro_batch_tokens: int
+) -> None:
     """One optimiser step on the mean over examples of the replies' negative log-likelihood, nats summed over tokens.
 
-    `examples`: how often each one counts; equal ones are computed once.
+    `examples`: how often each one counts; equal ones are computed once. `micro_batch_tokens`: tokens of a forward pass,
+    which bounds memory and changes the result by rounding only.
     """
     samples = [Sample(p, r, (0.0,) * len(r), count=examples[p, r]) for p, r in sorted(examples)]
-    for cpu_batch in pack_samples(samples, MICRO_BATCH_TOKENS):
+    for cpu_batch in pack_samples(samples, micro_batch_tokens):
         micro = cpu_batch.to(lm.model.device)
         logits = lm(micro.ids, micro.positions, micro.mask, micro.rows, micro.columns)
         nll = torch.nn.functional.cross_entropy(logits.float(), micro.targets, reduction="none")

@@ -17,8 +17,9 @@ import torch
 
 from spiral.api.errors import SpiralError
 from spiral.api.games import Game
+from spiral.api.progress import Phase, Progress, no_progress
 from spiral.api.records import LEARNER, Request
-from spiral.config.schema import RolloutConfig, WarmStartConfig
+from spiral.config.schema import LearnerConfig, RolloutConfig, WarmStartConfig
 from spiral.engines.waiting import Deadline, completions
 from spiral.learning.random_play import RandomDecision, random_decisions
 from spiral.learning.supervised import Example, check_dropout, cross_entropy_step, set_dropout
@@ -36,9 +37,6 @@ MAX_CUT = 1000
 
 DEADLINE_S = 600.0
 """Longest wait for an engine that finishes no reply."""
-
-Progress = Callable[[int, int, float], None]
-"""progress(update, max_updates, share of legal games when last measured)"""
 
 
 @dataclass(frozen=True)
@@ -62,13 +60,16 @@ class WarmStart:
         completer: Completer,
         config: WarmStartConfig,
         seed: int,
-        progress: Progress = lambda update, max_updates, legal: None,
+        progress: Progress = no_progress,
         max_turns: int = RolloutConfig.max_turns,
+        micro_batch_tokens: int = LearnerConfig.micro_batch_tokens,
     ) -> None:
-        """`weights`: how often each game is played, relative to the others. `max_turns`: turns of a game, at most."""
+        """`weights`: how often each game is played, relative to the others. `max_turns`: turns of a game, at most.
+        `micro_batch_tokens`: tokens of a forward pass; see `LearnerConfig`."""
         self.model, self.config = model, config
         self._games, self._weights, self._completer = games, weights, completer
         self._seed, self._progress, self._max_turns = seed, progress, max_turns
+        self._micro_batch_tokens = micro_batch_tokens
 
     def train(self) -> WarmStarted:
         """Train until `config.legal` of the games would end legally, or for `config.max_steps` updates.
@@ -83,10 +84,19 @@ class WarmStart:
             model.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0, foreach=True
         )
         examples, fresh = self._examples(), self._matches("check")
+        update, legal = 0, 0.0
+        self._progress(
+            Phase(
+                "warm start",
+                config.max_steps,
+                "updates",
+                lambda: update,
+                lambda: f"{legal:.0%} of games would end legally",
+            )
+        )
         for update in range(config.max_steps + 1):
             if update % config.check_every == 0 or update == config.max_steps:
                 legal = self._share_of_legal_games(fresh, update)
-                self._progress(update, config.max_steps, legal)
                 if legal >= config.legal or update == config.max_steps:
                     break
             fraction = update / config.max_steps
@@ -94,7 +104,7 @@ class WarmStart:
             batch = Counter(next(examples) for _ in range(config.batch))
             for group in optimizer.param_groups:
                 group["lr"] = config.lr * (1 - fraction)
-            cross_entropy_step(lm, optimizer, batch)
+            cross_entropy_step(lm, optimizer, batch, self._micro_batch_tokens)
             model.eval()
         if config.dropout:
             model.set_dropout(0.0)

@@ -15,7 +15,7 @@ from transformers import DynamicCache
 from spiral.api.errors import SpiralError
 from spiral.models.logits import TokenLogits, context_length
 
-PROBE_TOKENS = 256
+PROBE_TOKENS = 64
 """Longest text that is compared, as every command that loads a model waits for it; an attention that is narrower only
 beyond is read from the configuration, where transformers names each kind of it."""
 TOLERANCE = 1e-3

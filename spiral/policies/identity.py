@@ -32,5 +32,5 @@ def _members(config: Config) -> dict[str, str]:
         if ref.kind == "model":
             found[str(ref)] = fingerprint(ref.saved_model())
         elif ref.kind == "run":
-            found[str(ref)] = fingerprint(ref.checkpoint() / "averaged.safetensors")
+            found[str(ref)] = fingerprint(ref.checkpoint() / "model")
     return found

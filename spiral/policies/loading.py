@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,8 @@ from spiral.config.loading import references, resolved
 from spiral.config.schema import Config, PluginConfig
 from spiral.models.prompt_cache import Prompter
 from spiral.models.tokens import generation_stop_ids
-from spiral.plugins.registry import Plugins, Registration
+from spiral.plugins.pretrained import folder_reader, takes_path
+from spiral.plugins.registry import Plugins
 from spiral.policies.completer import Completer
 from spiral.policies.pool import Pool
 from spiral.policies.reference import PolicyRef
@@ -79,7 +79,7 @@ class PolicyLoader:
         return is_external(self._pool.bot_of(self.load_ref(ref)))
 
     def _load_run(self, ref: PolicyRef) -> PolicyId:
-        from spiral.runs.checkpoints import averaged_weights
+        from spiral.runs.checkpoints import evaluated_weights
         from spiral.runs.directory import RunDir
 
         if ref.policy not in self._pool:
@@ -87,7 +87,7 @@ class PolicyLoader:
             check_reads_nothing(config, ref.path)
             completer = self._completer_of(config, run.read_from(), ref.checkpoint())
             assert ref.step is not None
-            _load_weights(completer, ref, averaged_weights(ref.checkpoint()), ref.step)
+            _load_weights(completer, ref, evaluated_weights(ref.checkpoint()), ref.step)
             self._pool.add_weights(ref.policy, completer)
         return ref.policy
 
@@ -149,10 +149,10 @@ def _reads_cut(config: Config) -> bool:
 
 def pretrained_plugin(path: Path, plugins: Plugins) -> PluginConfig:
     """The installed model plug-in that takes a path, with `path` as its argument. Raises RunError without one."""
-    for registration in plugins.registrations():
-        if registration.kind == "model" and _takes_path(registration):
-            return PluginConfig(registration.name, {"path": str(path)})
-    raise RunError(f"model:{path} cannot be loaded: no installed model plug-in takes a path; install one that does")
+    reader = folder_reader(plugins)
+    if reader is None:
+        raise RunError(f"model:{path} cannot be loaded: no installed model plug-in takes a path; install one that does")
+    return PluginConfig(reader.name, {"path": str(path)})
 
 
 def model_of_checkpoint(model: PluginConfig, checkpoint: Path, plugins: Plugins) -> PluginConfig:
@@ -160,18 +160,14 @@ def model_of_checkpoint(model: PluginConfig, checkpoint: Path, plugins: Plugins)
 
     The path in the run's config may be one of another machine, and is not the run's to name on this one.
     """
-    if not _takes_path(plugins.find("model", model.name)):
+    if not takes_path(plugins.find("model", model.name)):
         return model
     return PluginConfig(model.name, {**model.args, "path": str(checkpoint / "model")})
 
 
 def names_path(model: PluginConfig, plugins: Plugins) -> bool:
     """Whether a model's config names a folder to read it from."""
-    return "path" in model.args and _takes_path(plugins.find("model", model.name))
-
-
-def _takes_path(model: Registration) -> bool:
-    return "path" in inspect.signature(model.factory).parameters
+    return "path" in model.args and takes_path(plugins.find("model", model.name))
 
 
 def _load_weights(completer: Completer, ref: PolicyRef, weights: Mapping[str, torch.Tensor], version: int) -> None:

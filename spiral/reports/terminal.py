@@ -2,50 +2,86 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from spiral.api.hooks import hookimpl
+from spiral.api.progress import Phase
 from spiral.api.text import printable
 from spiral.runs import metric_names
 from spiral.runs.metric_names import MetricName
 
 DONE = {"note": "(noted)", "stop": "(stopping)", "rollback": "(going back to the last healthy checkpoint)"}
 """Action on a health event -> how the terminal names it."""
-PLAIN_EVERY_S = 10.0
-"""Seconds between plain lines; evaluations always get one."""
+PLAIN_EVERY_S = 8.0
+"""Seconds between plain lines of steps; evaluations always get one."""
+SILENT_S = 9.0
+"""Seconds without a plain line after which one tells what is going on: no run is silent for ten."""
+BEAT_S = 0.5
+"""Seconds between two looks at how long it has been silent."""
+PHASE_S = 2.0
+"""Seconds that a piece of work lasts before the live display shows it: quick ones would flicker."""
 
 
 class Terminal:
-    """Observes a run and shows the figures it is judged by (`headline`), illegal moves, and the time left."""
+    """Observes a run and shows the figures it is judged by (`headline`), illegal moves, and the time left.
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+    What the run is doing meanwhile it is told as a `Phase`. A thread looks at that phase, so that a single call that
+    takes minutes, such as the loading of a model, is shown too.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._clock = console, clock
+        self._table_now: Table | None = None
+        self._phase: tuple[Phase, float] | None = None
+        """What is going on, and since when."""
+        self._closed, self._thread = threading.Event(), threading.Thread(target=self._watch, daemon=True)
         self._steps = self._last_step = 0
         self._first_step: int | None = None
-        self._started = self._last_line = 0.0
+        self._started, self._last_line = 0.0, clock()
+        self._last_text = clock()
         self._latest: dict[str, float] = {}
         self._first_headline: dict[str, tuple[float, ...]] = {}
+        # Last, since it looks at the picture at once.
+        live = console.is_terminal and not console.quiet
+        self._live = Live(console=console, refresh_per_second=4, get_renderable=self._picture) if live else None
 
-    def warm_start(self, update: int, max_updates: int, legal: float) -> None:
-        """Progress of the warm start; see `spiral.learning.warm_start.Progress`."""
-        text = f"warm start: update {update} of at most {max_updates}, {legal:.0%} of games would end legally"
-        if self._live is None:
-            self._print(text)
-            return
-        # The bar is filled by what ends the warm start first: legal games or updates.
-        done = max(legal, update / max(1, max_updates))
-        self._live.start()
-        self._live.update(Group(text, ProgressBar(total=1.0, completed=done, width=60)))
+    def progress(self, phase: Phase) -> None:
+        """The run goes on with this; see `spiral.api.progress`."""
+        self._phase = (phase, self._clock())
+        if self._live is not None:
+            self._live.start()
+        elif not self._console.quiet and self._thread.ident is None:
+            self._thread.start()
+
+    def beat(self) -> None:
+        """Say what is going on, if nothing was said for `SILENT_S`."""
+        phase = self._phase
+        if phase is not None and self._clock() - self._last_text >= SILENT_S:
+            self._print(_told(*phase, self._clock()))
+
+    def _watch(self) -> None:
+        while not self._closed.wait(BEAT_S):
+            self.beat()
+
+    def _picture(self) -> Group:
+        """What stands on a terminal now: the table of the last step, and a bar of what takes long."""
+        parts: list[RenderableType] = [] if self._table_now is None else [self._table_now]
+        phase, now = self._phase, self._clock()
+        if phase is not None and now - phase[1] >= PHASE_S:
+            parts.append(escape(printable(_told(*phase, now))))
+            if phase[0].total:
+                parts.append(ProgressBar(total=phase[0].total, completed=phase[0].done(), width=60))
+        return Group(*parts)
 
     @hookimpl
     def run_started(self, config: Mapping[str, Any], run_dir: Path) -> None:
@@ -56,22 +92,22 @@ class Terminal:
             f"{config['model']['name']} learns {games}: {config['opponents']['name']} opponents, "
             f"{config['advantage']['name']}, {config['rollout']['episodes']} games a step, run {run_dir}"
         )
-        self._started = time.monotonic()
+        self._started = self._clock()
         if self._live is not None:
             self._live.start()
 
     @hookimpl
     def step_finished(self, step: int, metrics: Mapping[str, float]) -> None:
         if self._first_step is None:
-            self._first_step, self._started = step, time.monotonic()
+            self._first_step, self._started = step, self._clock()
         self._latest.update(metrics)
         news = headline(metrics)
         for name, values in news.items():
             self._first_headline.setdefault(name, values)
         if self._live is not None:
-            self._live.update(self._table(step))
-        elif news or step == self._last_step or time.monotonic() - self._last_line > PLAIN_EVERY_S:
-            self._last_line = time.monotonic()
+            self._table_now = self._table(step)
+        elif news or step == self._last_step or self._clock() - self._last_line > PLAIN_EVERY_S:
+            self._last_line = self._clock()
             self._print(self._line(step))
 
     @hookimpl
@@ -85,10 +121,15 @@ class Terminal:
 
     def close(self) -> None:
         """Leave the terminal as it was."""
+        self._phase = None
+        self._closed.set()
+        if self._thread.ident is not None:
+            self._thread.join()
         if self._live is not None:
             self._live.stop()
 
     def _print(self, text: str) -> None:
+        self._last_text = self._clock()
         self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
     def _line(self, step: int) -> str:
@@ -117,8 +158,18 @@ class Terminal:
         done = step - (self._first_step or 0)
         if done < 1:
             return "?"
-        seconds = (time.monotonic() - self._started) / done * (self._steps - step)
+        seconds = (self._clock() - self._started) / done * (self._steps - step)
         return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+
+
+def _told(phase: Phase, since: float, now: float) -> str:
+    """A phase as a line: how much of how much, how fast, for how long."""
+    elapsed, done = now - since, phase.done()
+    parts = [f"{phase.name}: {done:,.0f} of {phase.total:,.0f} {phase.unit}"] if phase.total else [phase.name]
+    if phase.total and done:
+        parts.append(f"{_figure(done / max(elapsed, 1e-9))} {phase.unit}/s")
+    parts += [f"{elapsed:.0f} s", phase.note()]
+    return ", ".join(filter(None, parts))
 
 
 def headline(metrics: Mapping[str, float]) -> dict[str, tuple[float, ...]]:

@@ -1,7 +1,7 @@
 """Checkpoints: written beside and renamed into place, so that each one that has its name is whole.
 
-step-000100/model/            the averaged weights, config and tokenizer, as transformers saves them
-step-000100/NAME.safetensors  each group of tensors in the learner's state, such as live and averaged
+step-000100/model/            the averaged weights, or else the live ones, config and tokenizer, as transformers saves
+step-000100/NAME.safetensors  each other group of tensors in the learner's state, such as live: nothing lies there twice
 step-000100/optimizer.pt  state.json
 """
 
@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging as transformers_logging
 
@@ -34,15 +34,24 @@ def save(run: RunDir, step: int, learner: Learner, tokenizer: Any, plugins: Mapp
         with _no_progress_bar():
             learner.save_model(folder / "model")
             tokenizer.save_pretrained(folder / "model")
-        for name, weights in state["tensors"].items():
-            save_file(weights, folder / f"{name}.safetensors")
+        groups, evaluated = state["tensors"], _evaluated(state["tensors"])
+        in_model = evaluated if _holds(folder / "model", groups[evaluated]) else None
+        for name, weights in groups.items():
+            if name != in_model:
+                save_file(weights, folder / f"{name}.safetensors")
         with (folder / "optimizer.pt").open("wb") as file:  # of a file that it opens itself, torch hides the error
             torch.save(state["optimizer"], file)
         states = {name: plugin.state for name, plugin in plugins.items() if isinstance(plugin, Stateful)}
-        record = {"step": step, "learner": state["values"], "tensors": [*state["tensors"]], "plugins": states}
+        record = {
+            "step": step,
+            "learner": state["values"],
+            "tensors": [*groups],
+            "in_model": in_model,
+            "plugins": states,
+        }
         (folder / "state.json").write_text(json.dumps(record), encoding="utf-8")
 
-    replace_directory(path, write, num_bytes([state, learner.averaged()]))  # the model's weights are the averaged ones
+    replace_directory(path, write, num_bytes(state))
     return path
 
 
@@ -73,7 +82,7 @@ def restore(path: Path, learner: Learner, plugins: Mapping[str, object]) -> int:
         record = json.loads((path / "state.json").read_text(encoding="utf-8"))
         learner.load_state(
             {
-                "tensors": {name: load_file(path / f"{name}.safetensors") for name in record["tensors"]},
+                "tensors": {name: _group(path, name, record["in_model"]) for name in record["tensors"]},
                 "optimizer": torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True),
                 "values": record["learner"],
             }
@@ -95,12 +104,41 @@ def restore(path: Path, learner: Learner, plugins: Mapping[str, object]) -> int:
         raise _damaged(path, error) from error
 
 
-def averaged_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The averaged weights of a checkpoint, by name."""
+def evaluated_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The weights that a checkpoint's policy plays with, by name: the averaged ones, or else the live ones."""
     try:
-        return load_file(path / "averaged.safetensors")
-    except (OSError, SafetensorError) as error:
+        record = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        return _group(path, _evaluated(record["tensors"]), record["in_model"])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, error) from error
+
+
+def _evaluated(groups: Collection[str]) -> str:
+    """The group of tensors that evaluation uses, and that the learner saves as a model."""
+    return "averaged" if "averaged" in groups else "live"
+
+
+def _holds(model: Path, weights: Mapping[str, torch.Tensor]) -> bool:
+    """Whether a saved model is these weights bit for bit, by the same names: transformers stores some models by other
+    names, or in other shapes, than they have in memory."""
+    saved = [*model.glob("*.safetensors")]
+    names: set[str] = set()
+    for file in saved:
+        with safe_open(file, framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118 - no mapping
+                own = weights.get(name)
+                if own is None or not torch.equal(own.detach().cpu(), opened.get_tensor(name)):
+                    return False
+                names.add(name)
+    return names == weights.keys()
+
+
+def _group(path: Path, name: str, in_model: str | None) -> dict[str, torch.Tensor]:
+    """A group of tensors of a checkpoint."""
+    files = sorted((path / "model").glob("*.safetensors")) if name == in_model else [path / f"{name}.safetensors"]
+    if not files:
+        raise FileNotFoundError(f"{path / 'model'} holds no weights")
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
 
 
 @contextlib.contextmanager

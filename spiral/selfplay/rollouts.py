@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from spiral.api.errors import PluginError, PromptTooLong, RunError, SpiralError
 from spiral.api.games import Game
 from spiral.api.policies import OpponentSampler, Unavailable, is_external
+from spiral.api.progress import Phase, Progress, no_progress
 from spiral.api.records import LEARNER, Completion, Episode, PolicyId, Turn, VoidedGame
 from spiral.api.training import GameSampler
 from spiral.config.schema import RolloutConfig
@@ -61,12 +62,13 @@ class Rollouts:
         record: TurnRecord = NO_RECORD,
         forfeit: bool = False,
         names: tuple[str, str] = ("the curriculum", "the opponent sampler"),
+        progress: Progress = no_progress,
     ) -> None:
         """`forfeit`: a bot's fault loses it the match, as in a tournament, instead of voiding it. `names`: how errors
         call the curriculum and the opponent sampler."""
         self._games, self._curriculum, self._opponents = games, curriculum, opponents
         self._pool, self._config, self._on_failure, self._record = pool, config, on_failure, record
-        self._forfeit, self._names = forfeit, names
+        self._forfeit, self._names, self._progress = forfeit, names, progress
         self.voided: list[VoidedGame] = []
 
     def play(self, num_games: int, seed: Sequence[int | str], rank: int = 0, world: int = 1) -> list[Episode]:
@@ -81,6 +83,16 @@ class Rollouts:
         scheduler = Scheduler(derive(*seed), TimeLimit(self._config.turn_deadline_s), self._pool.engines())
         scheduler.ready.extend(match for group in groups for match in self._matches(group, scheduler.root))
         deadline = Deadline(self._config.deadline_s, "raise rollout.deadline_s")
+        num_here = len(groups) * self._config.group_size
+        self._progress(
+            Phase(
+                "playing",
+                num_here,
+                "games",
+                lambda: sum(len(group.episodes) for group in groups),
+                lambda: f"{len(scheduler.asked)} replies awaited",
+            )
+        )
         scheduler.time_limit.start()
         try:
             while scheduler.ready or scheduler.num_waiting:

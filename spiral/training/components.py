@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spiral.api.errors import RunError
+from spiral.api.progress import Phase, Progress
 from spiral.api.training import Engine, needs_joint_state
 from spiral.config.schema import Config
 from spiral.evaluation.evaluator import Evaluator
@@ -12,9 +13,8 @@ from spiral.evaluation.matches import MatchRunner
 from spiral.learning.distributed import Processes, make_accelerator
 from spiral.learning.full_learner import FullLearner
 from spiral.learning.stop_signals import StopSignals
-from spiral.learning.warm_start import Progress
 from spiral.models.logits import TokenLogits
-from spiral.plugins.registry import Plugins
+from spiral.plugins.registry import Plugins, label
 from spiral.policies.pool import AVERAGED, Pool
 from spiral.selfplay.match import TurnRecord
 from spiral.selfplay.rollouts import Rollouts
@@ -49,6 +49,8 @@ class Components:
     """Plays the games of a step."""
     evaluator: Evaluator
     """Measures weights as the config's `evaluate` asks."""
+    progress: Progress
+    """Is told of every piece of work that may take long."""
 
     @property
     def engine(self) -> Engine:
@@ -61,8 +63,8 @@ class Components:
         return self.play.pool
 
     def nash_conv(self) -> dict[str, NashConv]:
-        """Exact NashConv of the averaged weights, for each game that can be enumerated."""
-        exact = self.evaluator.exact(TokenLogits(self.learner.averaged_model))
+        """Exact NashConv of the evaluated weights, for each game that can be enumerated."""
+        exact = self.evaluator.exact(TokenLogits(self.learner.evaluated_model))
         return {game: result.theory for game, result in exact.items()}
 
 
@@ -88,6 +90,7 @@ def make_components(
     """
     accelerator = make_accelerator()
     processes = Processes(accelerator, stop or StopSignals())
+    progress(Phase(f"loading {label(config.model.name, config.model.args)}"))
     play = make_play_setup(config, plugins)
     training = make_training_setup(config, plugins)
     check_capacity(config, play.completer.engine)
@@ -97,7 +100,7 @@ def make_components(
         with processes.together():
             warm_start_weights(config, play, plugins, progress)
     # After the warm start: the learner copies the weights into its average and its reference.
-    learner = FullLearner(play.model, config.learner, config.steps, accelerator)
+    learner = FullLearner(play.model, config.learner, config.steps, accelerator, progress)
     record = TurnRecord(
         joint_state=needs_joint_state(training.advantage),
         legal_moves=config.learner.anchor > 0 and config.learner.anchor_to == "legal",
@@ -110,8 +113,10 @@ def make_components(
         config.rollout,
         record=record,
         names=(curriculum_name(config), " or ".join(sampler_names(config))),
+        progress=progress,
     )
     runner = MatchRunner(play.games, play.pool, config.rollout)
     evaluator = Evaluator(play.games, opponents, runner, play.completer, config.evaluate)
-    play.pool.add_weights(AVERAGED)
-    return Components(config, play, training, processes, learner, rollouts, evaluator)
+    if learner.averaged() is not None:
+        play.pool.add_weights(AVERAGED)
+    return Components(config, play, training, processes, learner, rollouts, evaluator, progress)

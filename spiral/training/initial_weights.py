@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from spiral.api.progress import Progress
 from spiral.config.loading import resolved
 from spiral.config.schema import Config
-from spiral.learning.warm_start import Progress, WarmStart
+from spiral.learning.warm_start import WarmStart
 from spiral.learning.warm_start_cache import cached_warm_start
 from spiral.models.fingerprint import read_from
 from spiral.plugins.registry import Plugins
@@ -30,6 +31,7 @@ def warm_start_weights(config: Config, setup: PlaySetup, plugins: Plugins, progr
         config.seed,
         progress,
         config.rollout.max_turns,
+        config.learner.micro_batch_tokens,
     )
     if not config.warm_start.cache:
         warm_start.train()
@@ -39,6 +41,7 @@ def warm_start_weights(config: Config, setup: PlaySetup, plugins: Plugins, progr
     identity |= {
         "tokens": config.rollout.max_new_tokens,
         "turns": config.rollout.max_turns,
+        "micro_batch_tokens": config.learner.micro_batch_tokens,
         "versions": dict(plugins.distributions),
         "device": setup.model.device.type,
         "read_from": setup.read_from | read_from(config.engine.args) | read_from(config.prompt.args),

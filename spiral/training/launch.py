@@ -62,11 +62,31 @@ def resumed_run(run_dir: Path | None, path: Path | None, overrides: Sequence[Ove
 def checked_config(path: Path | None, overrides: Sequence[Override], plugins: Plugins) -> Config:
     """A configuration whose plug-ins were all found and tried. Raises ConfigError with every problem."""
     from spiral.config.loading import read
+    from spiral.plugins.pretrained import find_model
     from spiral.selfplay.validation import check
 
-    config, problems = read(path, overrides)
+    config, problems = read(path, overrides, find_model(plugins))
     check(config, plugins, problems)
     return config
+
+
+def shown_config(path: Path | None, overrides: Sequence[Override], run_dir: Path | None, resume: bool) -> str:
+    """The config that `launch` would train with, as YAML, each value with where it comes from. Raises SpiralError."""
+    from spiral.config.loading import read_layers
+    from spiral.config.provenance import with_sources
+    from spiral.plugins.pretrained import find_model
+    from spiral.plugins.registry import Plugins
+    from spiral.selfplay.validation import check
+
+    plugins = Plugins.installed()
+    if resume:
+        run, config = resumed_run(run_dir, path, overrides)
+        check(config, plugins)
+        path = run.path / "config.yaml"
+    else:
+        config = checked_config(path, overrides, plugins)
+    layers, _ = read_layers(path, overrides, find_model(plugins))
+    return with_sources(config, layers)
 
 
 def launch(
@@ -120,6 +140,7 @@ def _train(
 ) -> None:
     from rich.console import Console
 
+    from spiral.api.progress import Phase
     from spiral.learning.stop_signals import StopSignals
     from spiral.reports.terminal import Terminal
     from spiral.runs.directory import step_of
@@ -130,9 +151,10 @@ def _train(
     plugins.observe_with(terminal)
     try:
         with StopSignals((lambda seconds: None) if quiet else _announce_stop) as stop:
+            terminal.progress(Phase("starting"))  # what is imported next takes seconds by itself
             from spiral.training.loop import train
 
-            train(config, run, plugins, terminal.warm_start, resume, stop)
+            train(config, run, plugins, terminal.progress, resume, stop)
     except SpiralError as error:
         if not resume and rank() == 0 and not run.metrics():
             run.discard()  # or the corrected command would find its directory taken

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 from spiral.api.errors import RunError
 from spiral.api.games import has_perfect_information
+from spiral.api.progress import Progress
 from spiral.api.records import LEARNER
 from spiral.api.text import printable_logger
 from spiral.api.training import Stateful
@@ -21,13 +23,13 @@ from spiral.engines.sleeping import asleep
 from spiral.learning.credit import advantages_of
 from spiral.learning.packing import pack
 from spiral.learning.stop_signals import StopRequested, StopSignals
-from spiral.learning.warm_start import Progress
 from spiral.plugins.registry import Plugins
 from spiral.policies.identity import check_same_models
 from spiral.reports.html.document import write_report
 from spiral.runs import checkpoints
 from spiral.runs.directory import RunDir
 from spiral.training.components import make_components
+from spiral.training.health.first_steps import FirstSteps
 from spiral.training.health.indicators import vital_signs
 from spiral.training.health.monitor import HealthMonitor
 from spiral.training.metrics import summarise
@@ -51,8 +53,10 @@ class Training:
         setup.pool.keep_in(run.bots)
         open_games = [name for name, make in setup.games.items() if has_perfect_information(make())]
         self.monitor = HealthMonitor(config.health, config.evaluate.matches, open_games)
-        self.recovery = Recovery(self.components, run, self.monitor, plugins.hook)
-        self.recorder = Recorder(config, run, setup.tokenizer, plugins.hook, self.components.processes.is_main)
+        show = partial(setup.tokenizer.decode, skip_special_tokens=False)
+        self.first_steps = FirstSteps(config, show)
+        self.recovery = Recovery(self.components, run, self.monitor, self.first_steps, plugins.hook)
+        self.recorder = Recorder(config, run, show, plugins.hook, self.components.processes.is_main)
         self.watch = Stopwatch()
 
     def loop(self, start: int) -> None:
@@ -85,6 +89,7 @@ class Training:
             self._stop.takes_s = watch.seconds("learner") + self.recovery.save_s
             metrics |= watch.metrics(len(episodes), batch.num_reply_tokens, batch.num_sequence_tokens)
             self.recorder.step(step, metrics, episodes, c.rollouts.voided, trajectories, advantages)
+            self.recovery.note(self.first_steps.look(step, trajectories, advantages))
             if self.recovery.must_roll_back(step, metrics):
                 step = self.recovery.roll_back(step)
                 continue

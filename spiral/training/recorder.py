@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -20,10 +19,12 @@ from spiral.runs.episode_log import episode_record
 class Recorder:
     """What a step leaves behind."""
 
-    def __init__(self, config: Config, run: RunDir, tokenizer: Any, hooks: Any, active: bool) -> None:
-        """`active`: whether this is the main process; the others write nothing."""
+    def __init__(
+        self, config: Config, run: RunDir, show: Callable[[Sequence[int]], str], hooks: Any, active: bool
+    ) -> None:
+        """`show`: ids -> text. `active`: whether this is the main process; the others write nothing."""
         self._config, self._run, self._hooks, self._active = config, run, hooks, active
-        self._show = functools.partial(tokenizer.decode, skip_special_tokens=False)
+        self._show = show
 
     def step(
         self,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spiral.api.errors import RunError
+from spiral.api.progress import Phase
 from spiral.api.records import LEARNER
 from spiral.api.text import printable_logger
 from spiral.policies.pool import snapshot_id
@@ -16,6 +17,8 @@ from spiral.reports.html.document import write_report
 from spiral.runs import checkpoints, snapshots
 from spiral.runs.directory import RunDir, step_of
 from spiral.training.components import Components
+from spiral.training.health.detector import Collapse
+from spiral.training.health.first_steps import FirstSteps
 from spiral.training.health.monitor import HealthMonitor
 
 log = printable_logger(__name__)
@@ -24,13 +27,15 @@ log = printable_logger(__name__)
 class Recovery:
     """Saves and restores a run. `state` is what a checkpoint keeps of it: the number of rollbacks so far."""
 
-    def __init__(self, components: Components, run: RunDir, monitor: HealthMonitor, hooks: Any) -> None:
+    def __init__(
+        self, components: Components, run: RunDir, monitor: HealthMonitor, first_steps: FirstSteps, hooks: Any
+    ) -> None:
         self._components, self._run, self._monitor, self._hooks = components, run, monitor, hooks
         self._num_rollbacks = 0
         self._named: set[Path] = set()
         self.save_s = 0.0
         """How long the last checkpoint took."""
-        named = {"pool": components.pool, "health": monitor, "recovery": self}
+        named = {"pool": components.pool, "health": monitor, "first_steps": first_steps, "recovery": self}
         self._stateful: dict[str, object] = {**named, **components.training.stateful()}
 
     @property
@@ -57,6 +62,7 @@ class Recovery:
 
     def _save(self, step: int) -> None:
         c, run, start = self._components, self._run, time.monotonic()
+        c.progress(Phase("saving a checkpoint"))
         healthy = self._monitor.last_healthy(step)
         spare = max((s for s in map(step_of, run.checkpoint_paths()) if s <= healthy), default=None)
         path = checkpoints.save(run, step, c.learner, c.play.tokenizer, self._stateful)
@@ -91,13 +97,21 @@ class Recovery:
         event = self._monitor.check(step, metrics, self._num_rollbacks)
         if event is None:
             return False
-        if self._components.processes.is_main:
-            self._run.write_events(self._monitor.events)
-            self._hooks.health_event(event=event)
+        self._tell(event)
         if event["action"] == "stop":
             self.save(step + 1)
             raise RunError(f"stopped at step {step}, as health.action asks: {event['sentence']}")
         return bool(event["action"] == "rollback")
+
+    def note(self, finding: Collapse | None) -> None:
+        """Keep and tell what was found apart from the monitor, if something was."""
+        if finding is not None:
+            self._tell(self._monitor.note(finding))
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        if self._components.processes.is_main:
+            self._run.write_events(self._monitor.events)
+            self._hooks.health_event(event=event)
 
     def roll_back(self, step: int) -> int:
         """Go back to the newest checkpoint before the collapse, with the fallback sampler; the step to go on with."""

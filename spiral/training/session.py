@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spiral.api.errors import RunError, SpiralError
+from spiral.api.progress import no_progress
 from spiral.api.text import printable
 from spiral.plugins.registry import Plugins
 from spiral.policies.reference import PolicyRef
@@ -47,7 +48,8 @@ class Policy:
         if game is None:
             raise SpiralError(f"no game is named, and {word} is no run that tells which; give --game")
         plugin = parse_plugin(game)
-        return cls(ref, configure(games=[{"name": plugin.name, "args": plugin.args}]))
+        asked = {"model": str(ref.path)} if ref.kind == "model" else {}  # by the defaults that follow that model
+        return cls(ref, configure(asked, games=[{"name": plugin.name, "args": plugin.args}]))
 
     def __repr__(self) -> str:
         return f"<spiral.Policy {self.ref}>"
@@ -187,7 +189,7 @@ def build(config: Config) -> Components:
         raise SpiralError(f"build takes what spiral.configure returns, not a {type(config).__name__}")
     plugins = Plugins.installed()
     check(config, plugins)
-    return make_components(config, plugins, lambda update, max_updates, legal: None, fresh=True)
+    return make_components(config, plugins, no_progress, fresh=True)
 
 
 def train(
@@ -219,7 +221,7 @@ def load(path: str | Path, **overrides: Any) -> Run | Policy:
     """
     text = str(path)
     if (Path(text) / "config.json").is_file():
-        return Policy(PolicyRef("model", path=Path(text)), configure(**overrides))
+        return Policy(PolicyRef("model", path=Path(text)), configure({"model": text}, **overrides))
     if overrides:
         raise SpiralError(f"{text} is no saved model, and a run keeps its own config; omit {', '.join(overrides)}")
     if (Path(text) / "config.yaml").is_file():

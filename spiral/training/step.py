@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from spiral.api.errors import RunError
+from spiral.api.progress import Phase
 from spiral.api.records import LEARNER, Episode
 from spiral.api.training import RecordsEpisodes
 from spiral.evaluation.exact import exact_metrics, policy_record
@@ -58,14 +59,19 @@ def take_snapshot(components: Components, run: RunDir, step: int) -> None:
 
 
 def evaluate(components: Components, run: RunDir, step: int) -> dict[str, float]:
-    """What the averaged weights are worth, and beside them the live ones; the exact policy goes to policy.json."""
-    c = components
+    """What the averaged weights are worth, and beside them the live ones; without an average the live ones alone. The
+    exact policy goes to policy.json."""
+    c, averaged = components, components.learner.averaged()
+    c.progress(Phase("evaluating"))
+    policy = LEARNER if averaged is None else AVERAGED
     with c.processes.together():
-        exact = c.evaluator.exact(TokenLogits(c.learner.averaged_model))
-        metrics = exact_metrics(exact) | exact_metrics(c.evaluator.exact(TokenLogits(c.learner.model)), "_live")
-        c.engine.load_weights(AVERAGED, c.learner.averaged(), version=step)
+        exact = c.evaluator.exact(TokenLogits(c.learner.evaluated_model))
+        metrics = exact_metrics(exact)
+        if averaged is not None:
+            metrics |= exact_metrics(c.evaluator.exact(TokenLogits(c.learner.model)), "_live")
+            c.engine.load_weights(policy, averaged, version=step)
         if c.processes.is_main:  # all would play the same matches, and pay for the calls of a remote opponent each
-            metrics |= c.evaluator.matches(AVERAGED, (c.config.seed, "evaluate", step))
+            metrics |= c.evaluator.matches(policy, (c.config.seed, "evaluate", step))
     if c.processes.is_main:
         run.write("policy.json", json.dumps(policy_record(step, exact)))
     return c.processes.same_metrics(metrics)

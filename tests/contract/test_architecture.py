@@ -187,6 +187,8 @@ def test_files_are_written_in_one_place():
         "runs/snapshots.py",
         "learning/full_learner.py",
         "learning/warm_start_cache.py",
+        "models/gguf/folder.py",
+        "training/export.py",
     }
     temporary = {"engines/vllm/backend.py"}  # vLLM reads a configuration from a folder
     assert found == {"runs/files.py"} | with_tensors | temporary

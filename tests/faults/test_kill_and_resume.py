@@ -25,6 +25,7 @@ CONFIG = [
 ]  # fmt: skip
 POOLED = [
     *CONFIG, "opponents={name: pfsp, args: {mirror: 0.3}}", "pool={every: 2, size: 3, members: [random, equilibrium]}",
+    "learner.ema=0",
 ]  # fmt: skip
 MIXED = [
     *CONFIG, "rollout.episodes=200", "games=[kuhn_poker,tic_tac_toe]", "engine.args.max_rows=24",

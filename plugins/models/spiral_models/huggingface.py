@@ -5,13 +5,20 @@ Heavy imports happen inside the factory, so that listing the name costs nothing.
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spiral import SpiralError
+from spiral_models.byte.stock import to_stock
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+BYTE_MODEL = "spiral-byte"
+"""`model_type` of a saved byte model; not imported from its config, which would load transformers."""
 
 
 def hf(path: str, context: int | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -54,4 +61,47 @@ def hf(path: str, context: int | None = None) -> tuple[PreTrainedModel, PreTrain
     if context is not None and not 1 <= context <= most:
         raise SpiralError(f"model 'hf' was asked for a context of {context}; the model in {path!r} takes 1 to {most}")
     model.context = context
+    _make_savable(model)
     return model, tokenizer
+
+
+def _make_savable(model: Any) -> None:
+    """Mend generation settings that transformers loads with a warning and refuses to save, at a run's first checkpoint:
+    some models ship a temperature without sampling."""
+    settings: Any = model.generation_config
+    for changed in ({"do_sample": True}, {"temperature": None, "top_p": None, "top_k": None, "min_p": None}):
+        try:
+            settings.validate(strict=True)
+            return
+        except ValueError:
+            settings.update(**changed)
+
+
+def num_pretrained(path: str, context: int | None = None) -> int | None:
+    """The number of parameters of the language model in a folder, read from the heads of its files.
+
+    None for a byte model, which was trained on games and nothing else, and for a folder that cannot be loaded.
+    """
+    folder = Path(path)
+    try:
+        if json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type") == BYTE_MODEL:
+            return None
+        index = folder / "model.safetensors.index.json"
+        names = {"model.safetensors"}
+        if index.is_file():
+            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        return sum(_num_weights(folder / name) for name in names)
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None
+
+
+def _num_weights(file: Path) -> int:
+    """Of a safetensors file: its head is a length of 8 bytes and that much JSON, name -> shape."""
+    with file.open("rb") as opened:
+        head = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+    return sum(math.prod(entry["shape"]) for name, entry in head.items() if name != "__metadata__")
+
+
+# Optional members of a model's factory.
+hf.num_pretrained = num_pretrained  # type: ignore[attr-defined]
+hf.to_stock = to_stock  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ from spiral.api.games import Game
 from spiral.api.records import PolicyId
 from spiral.config.loading import load, parse_plugin
 from spiral.config.schema import Config, PluginConfig
+from spiral.plugins.pretrained import find_model
 from spiral.plugins.registry import Plugins, label
 from spiral.policies.loading import PolicyLoader, check_reads_nothing
 from spiral.policies.pool import Pool
@@ -99,7 +100,8 @@ def load_participants(entrants: Sequence[Entrant], game: PluginConfig, plugins: 
     make = plugins.bound("game", game.name, game.args)
     started = _started(name, make)
     pool = Pool(plugins)
-    config = configs[0] if configs else load()
+    models = [{"model": str(one.ref.path)} for one in entrants if one.ref.kind == "model"]
+    config = configs[0] if configs else load(overrides=models[:1], find_model=find_model(plugins))
     loader = PolicyLoader(config, plugins, pool)
     policies: dict[str, PolicyId] = {}
     for one in sorted(entrants, key=lambda one: one.kind != "bot"):  # bots first: a mistake shows before a model loads

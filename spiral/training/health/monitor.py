@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from spiral.config.schema import HealthConfig
-from spiral.training.health.detector import Detector
+from spiral.training.health.detector import Collapse, Detector
 
 
 class HealthMonitor:
@@ -24,9 +24,16 @@ class HealthMonitor:
         collapse = self._detector.observe(step, metrics)
         if collapse is None:
             return None
-        action = self._config.action if collapse.severity == "collapse" else "note"
+        action: str = self._config.action if collapse.severity == "collapse" else "note"
         if action == "rollback" and num_rollbacks >= self._config.max_rollbacks:
             action = "note"
+        return self._kept(collapse, action)
+
+    def note(self, collapse: Collapse) -> dict[str, Any]:
+        """The event of something that was found elsewhere; nothing is done about it."""
+        return self._kept(collapse, "note")
+
+    def _kept(self, collapse: Collapse, action: str) -> dict[str, Any]:
         event = {**asdict(collapse), "action": action}
         self.events.append(event)
         return event

@@ -192,6 +192,14 @@ def test_what_is_not_asked_for_costs_no_model():
     assert "initial" in _learner(anchor=0.1, anchor_to="initial").state()["tensors"]
 
 
+def test_without_an_average_there_is_one_model():
+    """`ema` 0: evaluation's model is the live one itself, and the learner holds no second copy of the weights."""
+    learner = _learner(ema=0.0)
+    assert learner.averaged() is None
+    assert learner.evaluated_model is learner.model
+    assert set(learner.state()["tensors"]) == {"live"}
+
+
 @pytest.mark.parametrize(("anchor_end", "last"), [(1.0, 0.05), (0.1, 0.005), (0.0, 0.0)])
 def test_the_anchor_falls_to_its_end(anchor_end, last):
     """anchor 0.05 over 5 steps: linear from 0.05 to anchor_end of it."""
@@ -363,7 +371,7 @@ def test_dropout_is_off():
     learner = _learner(model)
     learner.update(pack(*_played(), 300), 0, NUM_GAMES)
     assert not learner.model.training
-    assert not learner.averaged_model.training
+    assert not learner.evaluated_model.training
 
 
 def test_the_learning_rate_by_hand():
@@ -540,7 +548,7 @@ def _trained(learner, steps):
     for step in steps:
         learner.update(pack(*_played(seed=10 + step, num=8), 300), step, NUM_GAMES)
         live.append(_weights(learner.model).clone())
-        averages.append(_weights(learner.averaged_model).clone())
+        averages.append(_weights(learner.evaluated_model).clone())
     return live, averages
 
 

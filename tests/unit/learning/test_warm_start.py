@@ -1,6 +1,8 @@
 """The warm start: from noise to legal moves, the same bits from the cache, and dropout only where it is asked for."""
 
 import collections
+import copy
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -15,7 +17,7 @@ from spiral.config.schema import WarmStartConfig
 from spiral.engines.torch.engine import TorchEngine
 from spiral.evaluation.move_probabilities import move_probabilities
 from spiral.learning import warm_start
-from spiral.learning.supervised import dropout_rate
+from spiral.learning.supervised import cross_entropy_step, dropout_rate
 from spiral.learning.warm_start import WarmStart
 from spiral.learning.warm_start_cache import cached_warm_start
 from spiral.models.chat import chat
@@ -52,9 +54,9 @@ def _bits(model):
 
 @pytest.fixture(scope="module")
 def warmed():
-    """Kuhn until 95% of the replies are legal, with what progress said on the way."""
+    """Kuhn until 95% of the replies are legal, with the phase that it told."""
     heard = []
-    model, prompter, result = _warm(progress=lambda *row: heard.append(row), max_steps=400, legal=0.95)
+    model, prompter, result = _warm(progress=heard.append, max_steps=400, legal=0.95)
     return model, prompter, result, heard
 
 
@@ -71,10 +73,10 @@ def test_it_reaches_the_legal_share(warmed):
         TokenLogits(model), Completer.of(None, prompter, 16), "", GameTree.of(KuhnPoker()).decisions
     )
     assert sum(illegal.values()) / len(illegal) < 0.12
-    assert heard[0][:2] == (0, 400)
-    assert heard[0][2] < 0.05
-    assert [h[0] for h in heard] == list(range(0, result.updates + 1, 25))
-    assert heard[-1][2] == result.legal
+    (phase,) = heard
+    assert (phase.name, phase.total, phase.unit) == ("warm start", 400, "updates")
+    assert phase.done() == result.updates
+    assert phase.note() == f"{result.legal:.0%} of games would end legally"
 
 
 class Long:
@@ -148,10 +150,17 @@ def test_it_teaches_no_preference(warmed):
     assert all(0.25 < p < 0.75 for row in table.values() for p in row.values())
 
 
-def test_it_stops_at_max_steps():
+def test_it_stops_at_max_steps(monkeypatch):
     """An aim out of reach ends after max_steps updates, measured once more at the end."""
     heard = []
-    _, _, result = _warm(progress=lambda *row: heard.append(row[0]), max_steps=7, check_every=5, legal=1.0)
+    measure = warm_start.WarmStart._share_of_legal_games
+
+    def measured(self, fresh, update):
+        heard.append(update)
+        return measure(self, fresh, update)
+
+    monkeypatch.setattr(warm_start.WarmStart, "_share_of_legal_games", measured)
+    _, _, result = _warm(max_steps=7, check_every=5, legal=1.0)
     assert result.updates == 7
     assert heard == [0, 5, 7]
 
@@ -216,13 +225,40 @@ class Talk(Long):
 def test_text_that_is_longer_than_a_reply_is_not_taught(monkeypatch):
     """Replies have 12 tokens: what would be cut, and so illegal, is no example; a game of nothing else is refused."""
     taught = []
-    monkeypatch.setattr(warm_start, "cross_entropy_step", lambda lm, optimizer, examples: taught.extend(examples))
+    monkeypatch.setattr(
+        warm_start, "cross_entropy_step", lambda lm, optimizer, examples, tokens: taught.extend(examples)
+    )
     _warm(games={"talk": Talk}, max_steps=2, legal=1.0)
     assert {reply for _, reply in taught} == {(ord("1"), MODELS["byte-0.1m"](context=8)[1].eos_token_id)}
     with pytest.raises(
         SpiralError, match=r"game talk: 1001 moves .* the 12 tokens .* the last one 19; .*max_new_tokens=19"
     ):
         _warm(games={"talk": type("Long", (Talk,), {"texts": Talk.texts[1:]})}, max_steps=2, legal=1.0)
+
+
+def test_micro_batches_bound_memory_and_not_the_result():
+    """One update in forward passes of at most 64 tokens is the update in one pass, up to rounding."""
+    model, _ = _model()
+    whole, cut = _one_update(model, 1 << 14), _one_update(model, 64)
+    assert torch.allclose(whole[0], cut[0], rtol=0, atol=1e-6)
+    assert max(whole[1]) > 64 >= max(cut[1])
+
+
+def _one_update(model, micro_batch_tokens):
+    """The gradient's step of plain descent on 12 examples, and the tokens of each forward pass."""
+    model = copy.deepcopy(model)
+    tokens = []
+
+    class Counting(TokenLogits):
+        def forward(self, ids, *args, **kwargs):
+            tokens.append(ids.numel())
+            return super().forward(ids, *args, **kwargs)
+
+    lm = Counting(model)
+    tokens.clear()
+    examples = Counter({((257, 65 + n, 66, 67 + n % 3, 260), (70 + n, 261)): 1 + n % 2 for n in range(12)})
+    cross_entropy_step(lm, torch.optim.SGD(model.parameters(), lr=0.1), examples, micro_batch_tokens)
+    return _bits(model), tokens
 
 
 class Growing(TicTacToe):
@@ -266,16 +302,22 @@ def test_dropout_is_constant_outside_its_points():
     assert dropout_rate(((0.3, 0.25),), 0.9) == 0.25
 
 
-def test_dropout_is_on_only_in_updates():
+def test_dropout_is_on_only_in_updates(monkeypatch):
     """Rates follow the schedule update by update, checks sample without, and it is off at the end."""
     model, tokenizer = _model()
     rates = []
     set_dropout = model.set_dropout
     model.set_dropout = lambda rate: (rates.append(rate), set_dropout(rate))
     training = []
+    measure = warm_start.WarmStart._share_of_legal_games
+
+    def measured(self, fresh, update):
+        training.append(model.training)
+        return measure(self, fresh, update)
+
+    monkeypatch.setattr(warm_start.WarmStart, "_share_of_legal_games", measured)
     _warm(
         (model, tokenizer),
-        progress=lambda *_: training.append(model.training),
         max_steps=4,
         check_every=1,
         legal=1.0,

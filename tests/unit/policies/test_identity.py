@@ -98,7 +98,7 @@ def test_a_run_is_not_resumed_with_a_changed_member(folder, tmp_path):
     replace_weights(folder)
     with pytest.raises(RunError, match=rf"^model:{folder} is not what"):
         run(tmp_path / "run", *words, "steps=2", resume=True)
-    weights = other.checkpoint(1) / "averaged.safetensors"
+    weights = other.checkpoint(1) / "model" / "model.safetensors"
     save_file({name: weight + 1 for name, weight in load_file(weights).items()}, weights)
     with pytest.raises(RunError, match=rf"^model:{folder}, run:{other.path}@1 is not what"):
         run(tmp_path / "run", *words, "steps=2", resume=True)

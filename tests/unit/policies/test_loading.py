@@ -82,7 +82,7 @@ def test_a_run_of_the_same_model_shares_the_engine(runs):
     policy = f"run:{a}@1"
     assert made.pool.members("kuhn_poker") == [policy]
     assert made.pool.completer_of(policy) is made.completer
-    weights = load_file(a / "checkpoints" / "step-000001" / "averaged.safetensors")
+    weights = load_file(a / "checkpoints" / "step-000001" / "model" / "model.safetensors")
     with torch.no_grad():
         for name, tensor in parameters(made.model).items():
             tensor.copy_(weights[name])
@@ -249,7 +249,7 @@ def test_a_damaged_checkpoint_is_one_sentence(runs, tmp_path):
 
     a, _ = runs
     shutil.copytree(a, tmp_path / "cut")
-    file = tmp_path / "cut" / "checkpoints" / "step-000002" / "averaged.safetensors"
+    file = tmp_path / "cut" / "checkpoints" / "step-000002" / "model" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(RunError, match="cannot be read"):
         _players(f"pool.members=['run:{tmp_path / 'cut'}@2']")

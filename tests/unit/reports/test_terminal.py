@@ -1,11 +1,13 @@
 """What a person reads while a run trains, and what `spiral plugins` tells."""
 
 import io
+import itertools
 from dataclasses import asdict
 
 from click.testing import CliRunner
 from rich.console import Console
 
+from spiral.api.progress import Phase
 from spiral.commands.main import main
 from spiral.config import loading as config
 from spiral.reports.terminal import Terminal, alone, headline
@@ -71,3 +73,89 @@ def test_plugins_are_listed_a_line_each_and_one_by_name_with_its_arguments():
     missing = run(main, ["plugins", "nosuch"])
     assert missing.exit_code == 2
     assert "nothing installed is called nosuch" in missing.output
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def _plain(clock):
+    out = io.StringIO()
+    shown = Terminal(Console(file=out, width=40), clock)
+    shown._closed.set()  # its own thread would look too, in time of its own
+    return shown, out
+
+
+def test_no_phase_is_silent_for_ten_seconds():
+    """Asked every half second for three minutes of one call that says nothing: never ten seconds without a line."""
+    clock = Clock()
+    shown, out = _plain(clock)
+    shown.progress(Phase("loading hf(path=models/m)"))
+    spoken = [0.0]
+    while clock.now < 180:
+        clock.now += 0.5
+        before = len(out.getvalue())
+        shown.beat()
+        spoken += [clock.now] if len(out.getvalue()) > before else []
+    shown.close()
+    assert max(b - a for a, b in itertools.pairwise(spoken)) < 10
+    assert clock.now - spoken[-1] < 10
+    assert out.getvalue().splitlines()[1] == "loading hf(path=models/m), 18 s"
+
+
+def test_a_phase_tells_how_much_is_done_how_fast_and_what_else_is_known():
+    """Counted when it is shown, from the phase's own beginning."""
+    clock = Clock()
+    shown, out = _plain(clock)
+    clock.now = 100.0
+    done = 0.0
+    shown.progress(Phase("warm start", 1000, "updates", lambda: done, lambda: "90% of games would end legally"))
+    clock.now, done = 120.0, 50.0
+    shown.beat()
+    shown.close()
+    line = "warm start: 50 of 1,000 updates, 2.5 updates/s, 20 s, 90% of games would end legally"
+    assert out.getvalue().splitlines() == [line]
+
+
+def test_steps_that_are_shown_leave_nothing_to_say():
+    """Quick steps have their own lines: the phases between them are silent."""
+    clock = Clock()
+    shown, out = _plain(clock)
+    shown.run_started(asdict(config.load(None, ["steps=300"])), "runs/a")
+    for step in range(100):
+        shown.progress(Phase("playing", 512, "games"))
+        clock.now += 0.5
+        shown.beat()
+        shown.step_finished(step, {"play/illegal_rate": 0.0})
+    shown.close()
+    assert not [line for line in out.getvalue().splitlines() if line.startswith("playing")]
+    assert len([line for line in out.getvalue().splitlines() if line.startswith("step")]) >= 5
+
+
+def test_a_terminal_shows_a_bar_for_what_takes_long_only():
+    """Under the table; a phase of less than two seconds is not drawn."""
+    clock = Clock()
+    out = io.StringIO()
+    console = Console(file=out, width=80, force_terminal=True, color_system=None)
+    shown = Terminal(console, clock)
+    shown.progress(Phase("playing", 32, "games", lambda: 8))
+    clock.now = 1.0
+    assert shown._picture().renderables == []
+    clock.now = 4.0
+    text, bar = shown._picture().renderables
+    assert text == "playing: 8 of 32 games, 2 games/s, 4 s"
+    assert (bar.total, bar.completed) == (32, 8)
+    shown.close()
+
+
+def test_a_quiet_run_says_nothing_and_starts_no_thread():
+    out = io.StringIO()
+    shown = Terminal(Console(file=out, quiet=True))
+    shown.progress(Phase("loading"))
+    assert shown._thread.ident is None
+    shown.close()
+    assert out.getvalue() == ""

@@ -97,7 +97,7 @@ def test_everything_comes_back(trained):
     assert _equal(other.averaged(), learner.averaged())
 
 
-def test_the_averaged_model_is_an_ordinary_model(trained):
+def test_the_evaluated_model_is_an_ordinary_model(trained):
     """`model/` loads with transformers alone: the averaged weights and their tokenizer."""
     learner, path = trained
     model = AutoModelForCausalLM.from_pretrained(path / "model", local_files_only=True)
@@ -109,7 +109,75 @@ def test_the_averaged_model_is_an_ordinary_model(trained):
 def test_averaged_weights_alone(trained):
     """What evaluation of a run needs, by the names that load_weights takes."""
     learner, path = trained
-    assert _equal(checkpoint.averaged_weights(path), learner.averaged())
+    assert _equal(checkpoint.evaluated_weights(path), learner.averaged())
+
+
+def test_nothing_lies_there_twice(trained):
+    """The averaged weights are those of `model/`; of the other groups each has its file, and the tokenizer is small."""
+    _, path = trained
+    found = sorted(str(file.relative_to(path)) for file in path.rglob("*.safetensors"))
+    assert found == [
+        "live.safetensors",
+        "model/model.safetensors",
+        "reference.safetensors",
+        "reference_next.safetensors",
+    ]
+
+
+def _without_average(**settings):
+    learner, tokenizer = _learner()
+    config = LearnerConfig(ratio_tolerance=1e9, ema=0.0, **settings)
+    return FullLearner(learner.model, config, 100, Accelerator(cpu=True)), tokenizer
+
+
+def test_without_an_average_a_checkpoint_holds_the_weights_once(tmp_path):
+    """`model/` with the live weights, and the optimiser's two moments: three times the weights, and a resume is bit-equal."""
+    learner, tokenizer = _without_average()
+    _update(learner, 0)
+    assert learner.averaged() is None
+    path = checkpoint.save(RunDir(tmp_path), 1, learner, tokenizer, {})
+    assert [str(f.relative_to(path)) for f in path.rglob("*.safetensors")] == ["model/model.safetensors"]
+    weights = sum(w.nbytes for w in learner.weights().values())
+    total = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    assert 3 * weights < total < 3 * weights + 200_000
+    assert _equal(checkpoint.evaluated_weights(path), learner.weights())
+    other, _ = _without_average()
+    checkpoint.restore(path, other, {})
+    for step in (1, 2):
+        _update(learner, step)
+        _update(other, step)
+    assert _equal(other.weights(), learner.weights())
+
+
+def test_an_average_that_is_asked_for_on_a_resume_starts_from_the_live_weights(tmp_path):
+    """And one that is no longer asked for is left: neither is an error."""
+    learner, tokenizer = _without_average()
+    _update(learner, 0)
+    path = checkpoint.save(RunDir(tmp_path), 1, learner, tokenizer, {})
+    averaging, _ = _learner()
+    checkpoint.restore(path, averaging, {})
+    assert _equal(averaging.averaged(), learner.weights())
+    _update(averaging, 1)
+    path = checkpoint.save(RunDir(tmp_path), 2, averaging, tokenizer, {})
+    checkpoint.restore(path, learner, {})
+    assert _equal(learner.weights(), averaging.weights())
+
+
+def test_weights_that_are_saved_by_other_names_have_a_file_of_their_own(tmp_path, monkeypatch):
+    """What transformers writes is read back only where it is what the model holds, bit for bit."""
+    learner, tokenizer = _without_average()
+    save = type(learner.model).save_pretrained
+
+    def rounded(model, path):
+        other = copy.deepcopy(model)
+        with torch.no_grad():
+            next(other.parameters()).add_(1e-3)
+        save(other, path)
+
+    monkeypatch.setattr(type(learner.model), "save_pretrained", rounded)
+    path = checkpoint.save(RunDir(tmp_path), 1, learner, tokenizer, {})
+    assert (path / "live.safetensors").is_file()
+    assert _equal(checkpoint.evaluated_weights(path), learner.weights())
 
 
 def test_a_plugin_that_was_not_there_keeps_its_own_state(trained):
@@ -202,7 +270,7 @@ def _restore(path, learner=None):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["live.safetensors", "averaged.safetensors", "optimizer.pt", "state.json"])
+@pytest.mark.parametrize("name", ["live.safetensors", "model/model.safetensors", "optimizer.pt", "state.json"])
 @pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "missing"])
 def test_a_damaged_file_is_one_sentence(damaged, name, damage):
     """Half a file, noise, nothing, or no file: RunError with the checkpoint and what to do; no traceback of a library."""
@@ -242,7 +310,7 @@ def test_a_kill_between_the_two_renames_loses_no_checkpoint(trained, tmp_path, m
     monkeypatch.undo()
     assert sorted(path.name for path in run.checkpoints.iterdir()) == [".step-000003.old", ".step-000003.tmp"]
     assert step_of(run.checkpoint()) == 3
-    assert checkpoint.averaged_weights(run.checkpoint(3)).keys() == learner.averaged().keys()
+    assert checkpoint.evaluated_weights(run.checkpoint(3)).keys() == learner.averaged().keys()
     checkpoint.recover(run)
     assert [path.name for path in run.checkpoints.iterdir()] == ["step-000003"]
     assert checkpoint.restore(run.checkpoint(), learner, {}) == 3
@@ -250,9 +318,9 @@ def test_a_kill_between_the_two_renames_loses_no_checkpoint(trained, tmp_path, m
 
 def test_damaged_averages_are_one_sentence(damaged):
     """The same for the commands that only evaluate."""
-    (damaged / "averaged.safetensors").write_bytes(b"noise")
+    (damaged / "model" / "model.safetensors").write_bytes(b"noise")
     with pytest.raises(RunError, match="cannot be read"):
-        checkpoint.averaged_weights(damaged)
+        checkpoint.evaluated_weights(damaged)
 
 
 def test_a_checkpoint_of_another_model_is_one_sentence(trained):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from spiral import SpiralError
+from spiral_models.byte.stock import to_stock
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -81,4 +82,5 @@ def byte_factory(name: str) -> Callable[..., Pair]:
         model = ByteForCausalLM(byte_config(name, context, init_scale))
         return model, ByteTokenizer(model_max_length=context)
 
+    make.to_stock = to_stock  # type: ignore[attr-defined]  # an optional member of a model's factory
     return make

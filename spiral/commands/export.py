@@ -1,0 +1,24 @@
+"""`spiral export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from spiral.commands.output import echo
+
+
+@click.command(short_help="Write a run's model for transformers and other tools.")
+@click.argument("run", metavar="RUN[@STEP]")
+@click.argument("out", type=click.Path(path_type=Path))
+def export(run: str, out: Path) -> None:
+    """Write a run's model as a folder that transformers loads without spiral, with a model card.
+
+    The weights are those that the run is evaluated by, of its newest checkpoint or of that of STEP. A byte model is
+    written as a Llama, its tokenizer as one of bytes.
+    """
+    from spiral.training.export import export as write
+
+    step = write(run, out)
+    echo(f"wrote the model of step {step} to {out}; {out / 'README.md'} says how it is asked")

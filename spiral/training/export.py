@@ -1,0 +1,62 @@
+"""Writes the policy of a run as a folder that transformers, and what is built on it, loads without this package."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+from spiral.api.errors import SpiralError
+from spiral.evaluation.loaded_policy import LoadedPolicy
+from spiral.plugins.registry import Plugins
+from spiral.policies.reference import PolicyRef
+from spiral.reports.model_card import model_card
+from spiral.runs.directory import RunDir
+from spiral.runs.files import make_directory, replace_directory
+
+
+def export(word: str, out: Path) -> int:
+    """Write the weights that a run is evaluated by, `RUN` or `RUN@STEP`, with tokenizer and model card; the step.
+
+    A model whose plug-in has a member `to_stock(model, tokenizer)` is written as what that gives, since its own classes
+    are not transformers'.
+    Raises SpiralError for what is no run, and for a folder that holds something.
+    """
+    ref = PolicyRef.of_command_line(word)
+    if ref.kind == "bot":  # says why it is no run
+        ref = PolicyRef.run(word)
+    if ref.kind != "run":
+        raise SpiralError(f"{word} is a saved model already; spiral export takes a run, RUN or RUN@STEP")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise SpiralError(f"{out} exists and is not an empty folder; give another, or remove it")
+    run, _ = RunDir.open(ref.path)
+    loaded = LoadedPolicy.of_run(ref.path, ref.step)
+    setup = loaded.setup
+    model, tokenizer = setup.model, setup.tokenizer
+    factory = Plugins.installed().find("model", loaded.config.model.name).factory
+    if to_stock := getattr(factory, "to_stock", None):
+        model, tokenizer = to_stock(model, tokenizer)
+    card = model_card(run, loaded.config, loaded.step, out.resolve().name, _first_prompt(loaded))
+
+    def write(folder: Path) -> None:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+
+    make_directory(out.parent)
+    replace_directory(out, write, _num_bytes(model))
+    return loaded.step
+
+
+def _first_prompt(loaded: LoadedPolicy) -> str:
+    game = next(iter(loaded.players.games.values()))()
+    game.reset(random.Random(0))
+    player = game.current_player()
+    if player is None:
+        return ""
+    ids = loaded.setup.completer.prompt(game.rules, game.observe(player))
+    return str(loaded.setup.tokenizer.decode(list(ids), skip_special_tokens=False))
+
+
+def _num_bytes(model: Any) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
