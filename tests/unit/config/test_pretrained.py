@@ -44,7 +44,7 @@ def test_a_folder_is_a_model(folder):
 def test_a_pretrained_model_has_its_own_defaults(folder):
     """Told the rules, no warm start, no second model of any kind, a learning rate of its size, steps that fit."""
     config = _load(f"model={folder}")
-    assert config.prompt.args["rules"] is True
+    assert config.prompt.name == "chat"
     assert config.prompt.name != "plain"
     assert config.warm_start.max_steps == 0
     assert (config.learner.kl, config.learner.anchor, config.learner.ema) == (0, 0, 0)
