@@ -6,6 +6,8 @@ MINIMUM := .venv-minimum
 VLLM := .venv-vllm
 PLUGINS := -e "plugins/games[textarena,openspiel]" -e plugins/opponents -e plugins/advantages -e plugins/models
 MANIFESTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
+# A file stays in one process, since its tests share what is slow to make.
+TWO_PROCESSES := -n 2 --dist loadfile
 export HF_HUB_OFFLINE := 1
 export OMP_NUM_THREADS ?= 1
 
@@ -23,8 +25,8 @@ $(VENV)/.ready: $(MANIFESTS) constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt -e ".[dev]" $(PLUGINS)
 	touch $@
 
-test: setup  ## the default tests, a few minutes
-	$(BIN)/python -m pytest
+test: setup  ## the default tests, on two cores
+	$(BIN)/python -m pytest $(TWO_PROCESSES)
 
 slow: setup  ## the tests that take longer than a minute each
 	$(BIN)/python -m pytest -m slow
@@ -35,7 +37,7 @@ conformance: setup  ## the kit over everything installed: each plug-in, each lis
 
 # With Python 3.11: the lowest releases have no wheels for a newer one.
 test-minimum: $(MINIMUM)/.ready  ## the default tests on the lowest releases that the distributions admit
-	$(MINIMUM)/bin/python -m pytest
+	$(MINIMUM)/bin/python -m pytest $(TWO_PROCESSES)
 
 $(MINIMUM)/.ready: $(MANIFESTS) constraints-minimum.txt
 	$(PYTHON) -m venv $(MINIMUM)
