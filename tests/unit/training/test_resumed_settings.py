@@ -25,7 +25,7 @@ SMALL = [
 SEEN_IN_THE_PARTS = {
     "engine": "engine={name: torch, args: {max_rows: 7}}",
     "rollout.episodes": "16", "rollout.group_size": "2", "rollout.max_concurrent": "7", "rollout.max_new_tokens": "9",
-    "rollout.max_turns": "31", "rollout.cut": "void", "rollout.max_voided": "3", "rollout.illegal": "penalty",
+    "rollout.max_turns": "31", "rollout.cut": "void", "rollout.cut_replies": "mask", "rollout.max_voided": "3", "rollout.illegal": "penalty",
     "rollout.penalty": "[-2.0,1.0]", "rollout.retries": "2", "rollout.turn_deadline_s": "33.0",
     "rollout.deadline_s": "44.0",
     "learner.lr": "0.002", "learner.lr_end": "0.5", "learner.warmup_steps": "3", "learner.weight_decay": "0.25",
