@@ -14,6 +14,7 @@ from spiral import IllegalMove
 from spiral.api.errors import PluginError, RunError
 from spiral.api.records import LEARNER
 from spiral.config.schema import RolloutConfig
+from spiral.models.prompt_cache import Prompter
 from spiral.plugins.registry import Plugins
 from spiral.policies.completer import Completer
 from spiral.policies.pool import Pool
@@ -92,7 +93,8 @@ class Broken:
 
 
 def rollouts(bot, game=Words, forfeit=False, **config):
-    prompter = type("Prompter", (), {"encode": lambda *_: (1,), "read": lambda *_: "a", "stop_ids": (STOP,)})()
+    says = {"encode": lambda *_: [1], "read": lambda *_: "a", "reply": lambda *_: None, "stop_ids": (STOP,)}
+    prompter = Prompter(type("Format", (), says)())
     pool = Pool(Plugins(), Completer.of(ScriptedEngine(lambda request: [1, STOP]), prompter, 4))
     pool.add_bot("bot:mine", bot)
     seats = type("Seats", (), {"seat": lambda self, *_: [LEARNER, "bot:mine"]})()
