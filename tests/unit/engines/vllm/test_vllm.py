@@ -377,6 +377,9 @@ def test_vllms_own_refusal_is_one_sentence(model):
 @pytest.mark.slow
 def test_a_model_that_is_split_over_workers_is_exact_after_loads(model, monkeypatch):
     """`tensor_parallel_size=2`: weights reach both worker processes, also in parts of a few tensors."""
+    from vllm import envs
+
+    envs.disable_envs_cache()  # an engine of another test may have begun it
     monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "0|1")  # one memory node, which vLLM would not share by itself
     monkeypatch.setattr("spiral.engines.vllm.backend.PART_BYTES", 100_000)
     torch.manual_seed(0)
