@@ -38,8 +38,7 @@ def move_probabilities(
         raise SpiralError(TRANSCRIPT)
     samples: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[str, str]] = {}
     for decision in decisions:
-        moves = decision.moves if completer.prompter.lists_moves else None
-        prompt = completer.prompter.encode(rules, decision.observation, moves)
+        prompt = completer.prompter.encode(rules, decision.observation, decision.moves)
         for move in decision.moves:
             reply = completer.prompter.reply(move)
             if reply is None:

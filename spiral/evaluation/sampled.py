@@ -115,8 +115,7 @@ def sample_moves(
     places: list[tuple[str, int]] = []
     for observation in moves:
         place = derive(*seed, observation)
-        listed = moves[observation] if completer.prompter.lists_moves else None
-        prompt = completer.prompt(rules, observation, listed)
+        prompt = completer.prompt(rules, observation, moves[observation])
         for index in range(num_samples):
             completer.engine.submit(completer.request(len(places), policy, prompt, child(place, index)))
             places.append((observation, index))

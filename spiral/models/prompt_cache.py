@@ -28,7 +28,9 @@ class Prompter:
     def encode(
         self, rules: str, observation: str, moves: Sequence[str] | None = None, turns: Sequence[Turn] = ()
     ) -> tuple[int, ...]:
-        """Prompt ids for a decision; see `PromptFormat.encode`."""
+        """Prompt ids for a decision; see `PromptFormat.encode`. `moves`: given or not where the format names none."""
+        # Here and not by each caller: some have the moves for another reason, and the prompt must not depend on that.
+        moves = moves if self.lists_moves else None
         if self.has_history and turns:  # a transcript hardly comes twice
             return tuple(self._format.encode(rules, observation, moves, turns))
         key = (rules, observation, None if moves is None else tuple(moves))

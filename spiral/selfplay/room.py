@@ -48,7 +48,7 @@ def check_room_in_games(
         said = f"game {name}{f', {policy}' if policy else ''}: "
         try:
             if shown.longest is not None:
-                completer.prompt(shown.rules, shown.longest, shown.moves if completer.prompter.lists_moves else None)
+                completer.prompt(shown.rules, shown.longest, shown.moves)
         except PromptTooLong as error:
             raise PromptTooLong(f"{said}{error}") from error
         most, cut = completer.max_new_tokens, [n for n in shown.lengths.values() if n > completer.max_new_tokens]

@@ -64,6 +64,13 @@ def test_rules_and_moves_are_told_if_asked():
     assert chat(chatml(), moves=True).lists_moves
 
 
+def test_a_prompt_does_not_depend_on_who_has_the_moves_at_hand():
+    """Training has them for the anchor, exact figures for their table: a format that lists none shows none to either."""
+    silent, telling = Prompter(chat(chatml())), Prompter(chat(chatml(), moves=True))
+    assert silent.encode("r", "p0 K", ["bet", "check"]) == silent.encode("r", "p0 K")
+    assert telling.encode("r", "p0 K", ["bet", "check"]) != telling.encode("r", "p0 K")
+
+
 @pytest.mark.parametrize(
     ("answer", "wrote", "told"),
     [
