@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from spiral.api.errors import PromptTooLong
+from spiral.api.errors import PromptTooLong, SpiralError
 from spiral.api.records import Completion, Episode, PolicyId, Request, Trajectory, Turn
 
 Weights = Mapping[str, Any]
@@ -145,6 +145,17 @@ class Engine(Protocol):
     def drop(self, policy: PolicyId) -> None:
         """Forget a policy and free its memory; nothing if it is not known. Only when none of its requests is in
         flight."""
+
+
+def check_request(engine: object, request: Request, policies: Collection[PolicyId]) -> None:
+    """What every engine refuses in `submit`. Raises SpiralError for a policy that is not among `policies`, those it has
+    weights of, and PromptTooLong for an empty prompt or one without room for the reply."""
+    if request.policy not in policies:
+        known = ", ".join(sorted(policies)) or "none"
+        raise SpiralError(f"the engine has no weights for '{request.policy}' (it has: {known}); load_weights first")
+    if not request.prompt:
+        raise PromptTooLong("a prompt of 0 tokens has nothing that a reply could follow; encode at least one")
+    check_room(engine, len(request.prompt), request.sampling.max_new_tokens)
 
 
 def check_room(engine: object, num_prompt_tokens: int, num_reply_tokens: int) -> None:

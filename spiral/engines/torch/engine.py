@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spiral.api.errors import PromptTooLong, SpiralError
+from spiral.api.errors import SpiralError
 from spiral.api.records import Completion, PolicyId, Request
-from spiral.api.training import check_room
+from spiral.api.training import check_request
 from spiral.engines.torch.kv_cache import KeyValues, PrefixCache
 from spiral.engines.torch.slots import Slots, draw
 from spiral.models.logits import TokenLogits, context_length, load_parameters
@@ -47,14 +47,8 @@ class TorchEngine:
 
     def submit(self, request: Request) -> None:
         """Queue one request. Raises SpiralError for a policy without weights, PromptTooLong as `Engine` says."""
-        lane = self._lanes.get(request.policy)
-        if lane is None:
-            known = ", ".join(sorted(self._lanes)) or "none"
-            raise SpiralError(f"the engine has no weights for '{request.policy}' (it has: {known}); load_weights first")
-        if not request.prompt:
-            raise PromptTooLong("a prompt of 0 tokens has nothing that a reply could follow; encode at least one")
-        check_room(self, len(request.prompt), request.sampling.max_new_tokens)
-        lane.submit(request)
+        check_request(self, request, self._lanes)
+        self._lanes[request.policy].submit(request)
 
     def step(self) -> list[Completion]:
         """One token for every row in flight, after admitting what fits; policies with few rows gather more at first."""

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spiral.api.errors import PromptTooLong, SpiralError
+from spiral.api.errors import SpiralError
 from spiral.api.records import Completion, PolicyId, Request
-from spiral.api.training import check_room
+from spiral.api.training import check_request
 from spiral.engines.vllm.backend import ModelForm, VllmBackend
 from spiral.engines.vllm.instance import Backend, Instance
 from spiral.engines.vllm.options import check_given
@@ -60,20 +60,14 @@ class VllmEngine:
 
     def submit(self, request: Request) -> None:
         """Queue one request. Raises SpiralError for a policy without weights, PromptTooLong as `Engine` says."""
-        instance = self._instances.get(request.policy)
-        if instance is None:
-            known = ", ".join(sorted(self._instances)) or "none"
-            raise SpiralError(f"the engine has no weights for '{request.policy}' (it has: {known}); load_weights first")
-        if not request.prompt:
-            raise PromptTooLong("a prompt of 0 tokens has nothing that a reply could follow; encode at least one")
+        check_request(self, request, self._instances)
         if max(request.prompt) >= self._vocabulary or min(request.prompt) < 0:
             # Without a tokenizer vLLM does not look, and would read past its embedding.
             raise SpiralError(
                 f"a prompt of '{request.policy}' holds the id {max(request.prompt, key=abs)}, and the model's ids are "
                 f"0 to {self._vocabulary - 1}; use the model's own tokenizer"
             )
-        check_room(self, len(request.prompt), request.sampling.max_new_tokens)
-        instance.submit(request)
+        self._instances[request.policy].submit(request)
 
     def step(self) -> list[Completion]:
         """One step of each vLLM engine that has requests."""

@@ -148,8 +148,6 @@ class Instance:
                 for request in self._requests.values():
                     self._add(request)
                 return
-            except SpiralError as refused:
-                fault = refused
             except Exception as again:
                 fault = again
         if isinstance(fault, SpiralError):
