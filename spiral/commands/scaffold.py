@@ -10,7 +10,7 @@ from string import Template
 
 from spiral.api.errors import SpiralError
 from spiral.plugins.registry import Plugins
-from spiral.runs.files import make_directory, write_atomic
+from spiral.runs.files import is_free, make_directory, write_atomic
 
 KINDS = {
     "game": ("A game", "Game"),
@@ -63,7 +63,7 @@ def create(kind: str, name: str, directory: Path) -> Path:
         "class_name": "".join(part[:1].upper() + part[1:] for part in name.split("_")) + suffix,
     }
     root = directory / distribution
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    if not is_free(root):
         raise SpiralError(f"{root} exists and is not an empty folder; choose another name or --dir")
     for folder in (TEMPLATES / SHARED, TEMPLATES / kind):
         for template in sorted(folder.rglob(f"*{SUFFIX}")):

@@ -84,10 +84,7 @@ class Target:
 
 
 def _named_run(text: str) -> PolicyRef:
-    ref = PolicyRef.of_command_line(text)
-    if ref.kind == "model":
-        raise RunError(f"{text} is a saved model; spiral best-response takes games and prompt from a run, so name one")
-    return PolicyRef.run(text) if ref.kind == "bot" else ref  # says why it is no run
+    return PolicyRef.named_run(text, "; spiral best-response takes games and prompt from a run, so name one")
 
 
 def configure(target: Target, game: str | None, overrides: Sequence[str], plugins: Plugins) -> tuple[Config, list[str]]:

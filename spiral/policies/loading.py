@@ -74,7 +74,7 @@ class PolicyLoader:
 
     def _is_external(self, ref: PolicyRef) -> bool:
         factory = self._plugins.find("bot", ref.name).factory
-        if is_external(getattr(factory, "func", factory)):  # of a family's member: what the family declares
+        if is_external(factory):
             return True
         return is_external(self._pool.bot_of(self.load_ref(ref)))
 

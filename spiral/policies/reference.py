@@ -70,6 +70,15 @@ class PolicyRef:
         return cls.parse(word)
 
     @classmethod
+    def named_run(cls, word: str, otherwise: str) -> PolicyRef:
+        """The run that a word of a command line names. Raises RunError for a saved model; `otherwise` ends that
+        sentence, with what is taken instead."""
+        ref = cls.of_command_line(word)
+        if ref.kind == "model":
+            raise RunError(f"{word} is a saved model{otherwise}")
+        return cls.run(word) if ref.kind == "bot" else ref  # which says, once it is opened, why it is no run
+
+    @classmethod
     def found(cls, word: str, plugins: Plugins) -> PolicyRef:
         """The policy that a word of a command line names. Raises SpiralError for one that cannot be loaded."""
         check_name(Path(word))

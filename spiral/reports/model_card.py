@@ -24,7 +24,7 @@ def model_card(run: RunDir, config: Config, step: int, name: str, prompt: str) -
         "---\nlibrary_name: transformers\ntags: [self-play, reinforcement-learning, spiral]\n---",
         f"# {name}",
         f"`{label(config.model.name, config.model.args)}` after {step} of {config.steps} steps of self-play on "
-        f"{games}, trained by [spiral](https://pypi.org/project/spiral-selfplay/) with {config.advantage.name} against "
+        f"{games}, trained by spiral with {config.advantage.name} against "
         f"{config.opponents.name} opponents. It loads with transformers alone.",
         "## How it is asked",
         f"In the prompt format `{label(config.prompt.name, config.prompt.args)}`, at temperature 1, for at most "

@@ -57,6 +57,11 @@ def writing(path: Path, num_bytes: int) -> Iterator[None]:
         ) from error
 
 
+def is_free(path: Path) -> bool:
+    """Whether a new folder can be written there: nothing is, or an empty folder."""
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+
+
 def make_directory(path: Path) -> None:
     """Make a directory and its parents, where they are not there."""
     with writing(path, 0):

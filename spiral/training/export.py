@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Any
 
 from spiral.api.errors import SpiralError
 from spiral.evaluation.loaded_policy import LoadedPolicy
+from spiral.models.logits import parameters
 from spiral.plugins.registry import Plugins
 from spiral.policies.reference import PolicyRef
 from spiral.reports.model_card import model_card
 from spiral.runs.directory import RunDir
-from spiral.runs.files import make_directory, replace_directory
+from spiral.runs.files import is_free, make_directory, num_bytes, replace_directory
 
 
 def export(word: str, out: Path) -> int:
@@ -22,12 +22,8 @@ def export(word: str, out: Path) -> int:
     are not transformers'.
     Raises SpiralError for what is no run, and for a folder that holds something.
     """
-    ref = PolicyRef.of_command_line(word)
-    if ref.kind == "bot":  # says why it is no run
-        ref = PolicyRef.run(word)
-    if ref.kind != "run":
-        raise SpiralError(f"{word} is a saved model already; spiral export takes a run, RUN or RUN@STEP")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    ref = PolicyRef.named_run(word, " already; spiral export takes a run, RUN or RUN@STEP")
+    if not is_free(out):
         raise SpiralError(f"{out} exists and is not an empty folder; give another, or remove it")
     run, _ = RunDir.open(ref.path)
     loaded = LoadedPolicy.of_run(ref.path, ref.step)
@@ -44,7 +40,7 @@ def export(word: str, out: Path) -> int:
         (folder / "README.md").write_text(card, encoding="utf-8")
 
     make_directory(out.parent)
-    replace_directory(out, write, _num_bytes(model))
+    replace_directory(out, write, num_bytes(parameters(model)))
     return loaded.step
 
 
@@ -54,9 +50,5 @@ def _first_prompt(loaded: LoadedPolicy) -> str:
     player = game.current_player()
     if player is None:
         return ""
-    ids = loaded.setup.completer.prompt(game.rules, game.observe(player))
+    ids = loaded.setup.completer.prompt(game.rules, game.observe(player), game.legal_moves())
     return str(loaded.setup.tokenizer.decode(list(ids), skip_special_tokens=False))
-
-
-def _num_bytes(model: Any) -> int:
-    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())

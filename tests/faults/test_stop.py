@@ -33,13 +33,7 @@ SMALL = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def handlers():
-    """As a shell's foreground job has them, whatever pytest was started by; and put back."""
-    before = {number: signal.signal(number, signal.default_int_handler) for number in NUMBERS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("foreground_signals")
 
 
 def _lines(run):

@@ -7,7 +7,7 @@ from pathlib import Path
 from spiral.models.gguf.container import GgufFile
 from spiral.models.gguf.llama import llama_config, llama_weights
 from spiral.models.gguf.tokenizer import fast_tokenizer
-from spiral.runs.files import make_directory, replace_directory
+from spiral.runs.files import make_directory, num_bytes, replace_directory
 
 _ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
 """Keys of tokens that end a reply."""
@@ -39,5 +39,5 @@ def write_folder(source: Path, out: Path) -> int:
         tokenizer.save_pretrained(folder)
 
     make_directory(out.parent)
-    replace_directory(out, write, sum(weight.numel() * weight.element_size() for weight in weights.values()))
+    replace_directory(out, write, num_bytes(weights))
     return sum(weight.numel() for weight in weights.values())

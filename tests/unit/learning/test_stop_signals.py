@@ -9,14 +9,7 @@ import pytest
 
 from spiral.learning.stop_signals import NUMBERS, StopRequested, StopSignals
 
-
-@pytest.fixture(autouse=True)
-def handlers():
-    """As a shell's foreground job has them, whatever pytest was started by; and put back."""
-    before = {number: signal.signal(number, signal.default_int_handler) for number in NUMBERS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("foreground_signals")
 
 
 def send(number):
