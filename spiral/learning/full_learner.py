@@ -54,7 +54,7 @@ class FullLearner:
                 lr=config.lr,
                 betas=(0.9, 0.95),
                 weight_decay=config.weight_decay,
-                foreach=True,
+                fused=True,
             )
         )
         self._average = ModelAverage(self.model, config.ema, config.ema_power) if config.ema else None

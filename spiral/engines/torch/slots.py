@@ -127,11 +127,30 @@ def draw(
     logprobs = torch.log_softmax(logits.float(), -1)
     cumulative = logprobs.exp().cumsum(-1, dtype=torch.float64)
     row = torch.from_numpy(rows).to(logits.device)
-    target = torch.from_numpy(uniforms).to(logits.device) * cumulative[row, -1]
-    alone = len(rows) == len(cumulative) and bool((rows == np.arange(len(rows))).all())
-    sums = cumulative if alone else cumulative[row]  # one request a row: nothing to copy
-    ids = torch.searchsorted(sums, target[:, None], right=True)[:, 0].clamp_(max=logits.shape[-1] - 1)
+    wanted = torch.from_numpy(uniforms).to(logits.device) * cumulative[row, -1]
+    if len(rows) == len(cumulative) and bool((rows == np.arange(len(rows))).all()):  # one request a row
+        ids = _search(cumulative, wanted[:, None])[:, 0]
+    else:
+        # As many columns as requests stand on the fullest row: a copy of its row for each would be a vocabulary each.
+        place = _places(rows)
+        column = torch.from_numpy(place).to(logits.device)
+        targets = wanted.new_zeros(len(cumulative), int(place.max()) + 1).index_put_((row, column), wanted)
+        ids = _search(cumulative, targets)[row, column]
     return ids.cpu().numpy(), logprobs[row, ids].double().cpu().numpy()
+
+
+def _search(cumulative: Tensor, targets: Tensor) -> Tensor:
+    """(R, n) ids: where each of `targets` (R, n) falls in the sums of its row, (R, V)."""
+    return torch.searchsorted(cumulative, targets, right=True).clamp_(max=cumulative.shape[-1] - 1)
+
+
+def _places(rows: np.ndarray) -> np.ndarray:
+    """For each entry how many before it are on the same row."""
+    order = np.argsort(rows, kind="stable")
+    new = np.flatnonzero(np.diff(rows[order], prepend=-1))
+    places = np.empty_like(rows)
+    places[order] = np.arange(len(rows)) - np.repeat(new, np.diff(new, append=len(rows)))
+    return places
 
 
 def _widen(array: np.ndarray, width: int) -> np.ndarray:
