@@ -13,7 +13,7 @@ import click
 
 from spiral.api.errors import Stopped
 from spiral.commands.options import AS_JSON, GAME
-from spiral.commands.output import echo
+from spiral.commands.output import echo, shown_progress
 
 
 @click.command("best-response", short_help="Train a best responder: the NashConv it proves.")
@@ -60,7 +60,8 @@ def best_response(
     if launch.rank() > 0:
         return
     try:
-        record = measure(kept.path, num_games)
+        with shown_progress() as progress:
+            record = measure(kept.path, num_games, progress)
     except KeyboardInterrupt:
         command = f"spiral best-response {run} --run-dir {kept.path} --resume"
         raise Stopped(f"stopped; measure with: {command}", signal.SIGINT) from None

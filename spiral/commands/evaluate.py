@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from spiral.commands.options import AS_JSON, GAME, POLICY
-from spiral.commands.output import echo
+from spiral.commands.output import echo, shown_progress
 
 
 @click.command("eval", short_help="Play matches against other policies, with 95% intervals.")
@@ -32,7 +32,8 @@ def evaluate(policy: str, game: str | None, opponents: tuple[str, ...], num_game
     """
     from spiral.training.session import Policy
 
-    rows = Policy.named(policy, game).evaluate(*opponents, game=game, matches=num_games)
+    with shown_progress() as progress:
+        rows = Policy.named(policy, game, progress).evaluate(*opponents, game=game, matches=num_games)
     if as_json:
         echo(json.dumps(rows, indent=2))
         return

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from spiral.commands.output import echo
+from spiral.api.progress import Phase
+from spiral.commands.output import echo, shown_progress
 
 
 @click.command(short_help="Write a run's model for transformers and other tools.")
@@ -20,5 +21,7 @@ def export(run: str, out: Path) -> None:
     """
     from spiral.training.export import export as write
 
-    step = write(run, out)
+    with shown_progress() as progress:
+        progress(Phase(f"writing {out}"))
+        step = write(run, out)
     echo(f"wrote the model of step {step} to {out}; {out / 'README.md'} says how it is asked")

@@ -7,7 +7,7 @@ import time
 import click
 
 from spiral.commands.options import GAME, POLICY
-from spiral.commands.output import echo
+from spiral.commands.output import echo, shown_progress
 
 
 @click.command(short_help="Play against a policy, here.")
@@ -23,7 +23,8 @@ def play(policy: str, game: str | None, player: int, seed: int | None) -> None:
     from spiral.evaluation.against_person import play_against
     from spiral.training.session import Policy
 
-    loaded = Policy.named(policy, game).loaded
+    with shown_progress() as progress:
+        loaded = Policy.named(policy, game, progress).loaded
     play_against(loaded, game, player, int(time.time()) if seed is None else seed, echo, _ask)
 
 

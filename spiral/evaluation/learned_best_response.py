@@ -17,6 +17,7 @@ import yaml
 
 from spiral.api.errors import RunError, SpiralError
 from spiral.api.games import Game
+from spiral.api.progress import Progress, no_progress
 from spiral.api.records import Ending, Episode
 from spiral.config.loading import read
 from spiral.config.schema import Config
@@ -113,7 +114,7 @@ def configure(target: Target, game: str | None, overrides: Sequence[str], plugin
     return config, problems
 
 
-def measure(run_dir: Path, num_games: int) -> dict[str, Any]:
+def measure(run_dir: Path, num_games: int, progress: Progress = no_progress) -> dict[str, Any]:
     """Play the best response against the frozen policy and write best_response.json; see `LowerBound` for the
     statistics.
 
@@ -126,7 +127,7 @@ def measure(run_dir: Path, num_games: int) -> dict[str, Any]:
     frozen = setup.loader.load(target.policy)
     (game,) = setup.games
     one = setup.games[game]()
-    runner = MatchRunner(setup.games, setup.pool, replace(config.rollout, retries=RETRIES))
+    runner = MatchRunner(setup.games, setup.pool, replace(config.rollout, retries=RETRIES), progress)
     opponents = FrozenOpponents(runner, game, one.num_players, frozen)
     run = RunDir(run_dir)
     steps = {

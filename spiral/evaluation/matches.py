@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from spiral.api.games import Game, is_zero_sum, worst_return
+from spiral.api.progress import Progress, no_progress
 from spiral.api.records import Episode, PolicyId, VoidedGame, outcome
 from spiral.config.schema import RolloutConfig
 from spiral.policies.pool import Pool
@@ -47,8 +48,14 @@ class Tally:
 class MatchRunner:
     """Plays matches between the policies of a pool."""
 
-    def __init__(self, games: Mapping[str, Callable[[], Game]], pool: Pool, config: RolloutConfig) -> None:
-        self._games, self._pool = games, pool
+    def __init__(
+        self,
+        games: Mapping[str, Callable[[], Game]],
+        pool: Pool,
+        config: RolloutConfig,
+        progress: Progress = no_progress,
+    ) -> None:
+        self._games, self._pool, self._progress = games, pool, progress
         self._config = replace(config, group_size=1)
 
     def rollouts(
@@ -60,7 +67,9 @@ class MatchRunner:
     ) -> Rollouts:
         """Rollouts of `game` with one of `policies` a player in every match; `forfeit` as in `Rollouts`."""
         seats = FixedSeats(game, policies)
-        return Rollouts(self._games, seats, seats, self._pool, self._config, on_failure, forfeit=forfeit)
+        return Rollouts(
+            self._games, seats, seats, self._pool, self._config, on_failure, forfeit=forfeit, progress=self._progress
+        )
 
     def play(self, game: str, policies: Sequence[PolicyId], num_games: int, seed: Sequence[int | str]) -> list[Episode]:
         """`num_games` episodes of `game`, one of `policies` a player."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from spiral.api.errors import SpiralError
+from spiral.api.progress import Phase, Progress, no_progress
 from spiral.api.records import PolicyId
 from spiral.api.text import printable_logger
 from spiral.config.schema import MemberConfig
@@ -24,14 +25,18 @@ logger = printable_logger(__name__)
 
 
 def match_rows(
-    loaded: LoadedPolicy, game: str | None, opponents: Sequence[str], num_games: int
+    loaded: LoadedPolicy,
+    game: str | None,
+    opponents: Sequence[str],
+    num_games: int,
+    progress: Progress = no_progress,
 ) -> list[dict[str, Any]]:
     """Results as each player; against the run's own opponents, and in all of its games, unless some are named.
 
     A game for one player has no opponents: one row, with None as the opponent.
     """
     players, policy, seed = loaded.players, loaded.policy, loaded.config.seed
-    runner = MatchRunner(players.games, players.pool, loaded.config.rollout)
+    runner = MatchRunner(players.games, players.pool, loaded.config.rollout, progress)
     members = [MemberConfig(text) for text in opponents] or own_opponents(loaded)
     rows: list[dict[str, Any]] = []
     for name in [loaded.game(game)] if game else list(players.games):
@@ -86,7 +91,7 @@ def _match_row(loaded: LoadedPolicy, game: str, opponent: PolicyId | None, playe
 
 
 def exact_row(
-    loaded: LoadedPolicy, game: str | None, tree: GameTree | None = None
+    loaded: LoadedPolicy, game: str | None, tree: GameTree | None = None, progress: Progress = no_progress
 ) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
     """Exact NashConv of one game and the policy's table; `tree` if the game was unfolded already.
 
@@ -103,6 +108,7 @@ def exact_row(
             "in this run's prompt format many replies say one move, so no move's probability can be scored; estimate "
             "with --samples 200, or bound it from below with: spiral best-response"
         )
+    progress(Phase(f"scoring the moves of {len(tree.decisions):,} decisions"))
     result = exploitability(TokenLogits(setup.model), setup.completer, made.rules, tree)
     row = {
         "game": name,
@@ -118,7 +124,7 @@ def exact_row(
 
 
 def sampled_row(
-    loaded: LoadedPolicy, game: str | None, num_samples: int
+    loaded: LoadedPolicy, game: str | None, num_samples: int, progress: Progress = no_progress
 ) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
     """NashConv of one game with its interval and the policy's table, from `num_samples` replies at each decision.
 
@@ -136,6 +142,7 @@ def sampled_row(
         num_samples,
         (config.seed, "samples", name),
         config.rollout.deadline_s,
+        progress,
     )
     found = estimate(tree, sampled)
     illegal, illegal_low, illegal_high = sampled.mean_illegal_mass()

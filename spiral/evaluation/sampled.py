@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from spiral.api.errors import SpiralError
+from spiral.api.progress import Phase, Progress, no_progress
 from spiral.api.records import PolicyId
 from spiral.engines.waiting import Deadline, completions
 from spiral.evaluation.move_probabilities import TRANSCRIPT, Probabilities
@@ -103,6 +104,7 @@ def sample_moves(
     num_samples: int,
     seed: Sequence[int | str],
     deadline_s: float,
+    progress: Progress = no_progress,
 ) -> Sampled:
     """Ask every observation `num_samples` times, all at once; the answers are a function of `seed` and the weights.
 
@@ -120,10 +122,12 @@ def sample_moves(
             completer.engine.submit(completer.request(len(places), policy, prompt, child(place, index)))
             places.append((observation, index))
     answers: dict[str, list[str | None]] = {observation: [None] * num_samples for observation in moves}
+    num_read = 0
+    progress(Phase("sampling", len(places), "replies", lambda: num_read))
     deadline = Deadline(deadline_s, "raise rollout.deadline_s or ask for fewer --samples")
     for completion in completions(completer.engine, len(places), deadline):
         observation, index = places[completion.request_id]
-        move = completer.read(completion)
+        move, num_read = completer.read(completion), num_read + 1
         answers[observation][index] = move if move in moves[observation] else None
     return Sampled(moves, {observation: tuple(given) for observation, given in answers.items()})
 

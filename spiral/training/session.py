@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spiral.api.errors import RunError, SpiralError
-from spiral.api.progress import no_progress
+from spiral.api.progress import Phase, Progress, no_progress
 from spiral.api.text import printable
 from spiral.plugins.registry import Plugins
 from spiral.policies.reference import PolicyRef
@@ -28,14 +28,15 @@ Json = dict[str, Any]
 class Policy:
     """A policy: a checkpoint of a run, a saved model or a bot. It is loaded when it is first used."""
 
-    def __init__(self, ref: PolicyRef, config: Config | None = None) -> None:
-        """`config`: for a saved model or a bot, the games it plays and how it is asked."""
-        self.ref = ref
+    def __init__(self, ref: PolicyRef, config: Config | None = None, progress: Progress = no_progress) -> None:
+        """`config`: for a saved model or a bot, the games it plays and how it is asked. `progress` is told what takes
+        long."""
+        self.ref, self._progress = ref, progress
         self._config = config
         self._loaded: LoadedPolicy | None = None
 
     @classmethod
-    def named(cls, word: str, game: str | None) -> Policy:
+    def named(cls, word: str, game: str | None, progress: Progress = no_progress) -> Policy:
         """The policy that a word of the command line names: a run or `RUN@STEP`, a saved model, a bot.
 
         `game`: what a saved model or a bot plays, NAME or NAME:key=value; a run knows its games. Raises SpiralError.
@@ -44,12 +45,12 @@ class Policy:
 
         ref = PolicyRef.found(word, Plugins.installed())
         if ref.kind == "run":
-            return cls(ref.resolved())
+            return cls(ref.resolved(), progress=progress)
         if game is None:
             raise SpiralError(f"no game is named, and {word} is no run that tells which; give --game")
         plugin = parse_plugin(game)
         asked = {"model": str(ref.path)} if ref.kind == "model" else {}  # by the defaults that follow that model
-        return cls(ref, configure(asked, games=[{"name": plugin.name, "args": plugin.args}]))
+        return cls(ref, configure(asked, games=[{"name": plugin.name, "args": plugin.args}]), progress)
 
     def __repr__(self) -> str:
         return f"<spiral.Policy {self.ref}>"
@@ -58,6 +59,7 @@ class Policy:
     def loaded(self) -> LoadedPolicy:
         """The policy in an engine. Raises SpiralError if it cannot be loaded."""
         if self._loaded is None:
+            self._progress(Phase(f"loading {self.ref}"))
             from spiral.evaluation.loaded_policy import LoadedPolicy
 
             if self._config is None:
@@ -82,7 +84,7 @@ class Policy:
         if matches < 1:
             raise SpiralError(f"matches is {matches}, and must be at least 1")
         named = [str(PolicyRef.of_command_line(opponent)) for opponent in opponents]
-        rows = match_rows(self.loaded, game, named, matches)
+        rows = match_rows(self.loaded, game, named, matches, self._progress)
         if not rows:
             raise SpiralError(f"there is no opponent for {self.ref}; name some, such as random (--opponent random)")
         return rows
@@ -95,7 +97,10 @@ class Policy:
         """
         from spiral.evaluation.measurements import exact_row, sampled_row
 
-        row, table = exact_row(self.loaded, game) if samples is None else sampled_row(self.loaded, game, samples)
+        if samples is None:
+            row, table = exact_row(self.loaded, game, progress=self._progress)
+        else:
+            row, table = sampled_row(self.loaded, game, samples, self._progress)
         return {**row, "table": table}
 
     def play(self, game: str | None = None, player: int = 0, seed: int | None = None) -> list[float]:

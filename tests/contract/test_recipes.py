@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from spiral.config.loading import load
 from spiral.plugins.registry import Plugins
 from spiral.selfplay.validation import check
+from spiral.testing import merging_tokenizer
+from spiral.testing.prompts import CHATML
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
@@ -21,6 +24,24 @@ RUN = {"seed", "date", "commit", "wall_s", "steps", "values", "curves", "note"}
 RESULTS = {"recipe", "command", "steps", "metrics", "seeds", "summary", "runs", "reference", "also", "note"}
 
 each_recipe = pytest.mark.parametrize("folder", FOLDERS, ids=lambda p: p.name)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with models/smollm2, a tiny model in place of the one that `spiral fetch smollm2` writes."""
+    path = tmp_path_factory.mktemp("workplace")
+    tokenizer = merging_tokenizer(CHATML, ["<|im_start|>", "<|im_end|>"])
+    tokenizer.eos_token = "<|im_end|>"
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=8192, **sizes))
+    for one in (model, tokenizer):
+        one.save_pretrained(path / "models" / "smollm2")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _there(workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
 
 
 @cache
