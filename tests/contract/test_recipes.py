@@ -12,6 +12,7 @@ import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from spiral.config.loading import load
+from spiral.plugins.pretrained import find_model
 from spiral.plugins.registry import Plugins
 from spiral.selfplay.validation import check
 from spiral.testing import merging_tokenizer
@@ -50,6 +51,11 @@ def _tool():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def _config(path):
+    """As the command line reads it, with the defaults that follow its model."""
+    return load(path, find_model=find_model(Plugins.installed()))
 
 
 def _results(folder):
@@ -96,17 +102,17 @@ def test_a_recipe_is_three_files(folder):
 
 @each_recipe
 def test_its_config_is_a_run_that_would_start(folder):
-    check(load(folder / "config.yaml"), Plugins.installed())
+    check(_config(folder / "config.yaml"), Plugins.installed())
 
 
 @each_recipe
 def test_its_config_holds_only_what_differs_from_the_defaults(folder, tmp_path):
     """Any key less is another run."""
     tree = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) or {}
-    whole, shorter = load(folder / "config.yaml"), tmp_path / "shorter.yaml"
+    whole, shorter = _config(folder / "config.yaml"), tmp_path / "shorter.yaml"
     for path in _leaves(tree):
         shorter.write_text(yaml.safe_dump(_without(tree, path)), encoding="utf-8")
-        assert load(shorter) != whole, f"{'.'.join(path)} is the default"
+        assert _config(shorter) != whole, f"{'.'.join(path)} is the default"
 
 
 @each_recipe
@@ -122,7 +128,7 @@ def test_results_have_the_schema(folder):
     results = _results(folder)
     assert results.keys() == RESULTS
     assert results["recipe"] == folder.name
-    assert results["steps"] == load(folder / "config.yaml").steps
+    assert results["steps"] == _config(folder / "config.yaml").steps
     assert results["metrics"], "at least one"
     assert all(
         m.keys() == {"label", "better"} and m["better"] in ("lower", "higher") for m in results["metrics"].values()
