@@ -18,20 +18,21 @@ MODEL = MODELS["byte-0.1m"](context=64)[0].eval()
 
 
 class FakeVllm:
-    """Answers each request one step after it came, by its seed and one number of the weights; fails as it is told to.
+    """Answers each request one step after it came, by its seed and one number of its policy's weights; fails as it is
+    told to.
 
     `faults`: what to do at the n-th call of a method, over all that were made: `{("step", 1): error}`.
     """
 
     def __init__(self, faults=()):
         self.faults, self.made, self.calls, self.counts = dict(faults), [], [], {}
-        self.queue, self.weight = [], None
+        self.queue, self.weights, self.salts = [], {}, []
 
     def make(self, form, context, options):
         """Stands for vLLM's own start."""
         self.meet("make")
         fake = FakeVllm.__new__(FakeVllm)
-        fake.__dict__ |= self.__dict__ | {"queue": [], "weight": None}
+        fake.__dict__ |= self.__dict__ | {"queue": [], "weights": {}, "salts": []}
         self.made.append((fake, dict(options)))
         return fake
 
@@ -44,19 +45,24 @@ class FakeVllm:
         elif fault is not None:
             raise fault
 
-    def add(self, key, prompt, salt, sampling, seed):
+    def add(self, key, policy, prompt, salt, sampling, seed):
         self.meet("add")
-        self.queue.append((key, seed, salt))
+        self.queue.append((key, seed, self.weights[policy]))
+        self.salts.append(salt)
 
     def step(self):
         self.meet("step")
         done, self.queue = self.queue, []
-        return [Finished(key, (seed % 100, round(self.weight)), (-1.0, -2.0), "length") for key, seed, _ in done]
+        return [Finished(key, (seed % 100, round(weight)), (-1.0, -2.0), "length") for key, seed, weight in done]
 
-    def load(self, weights):
+    def load(self, policy, weights):
         first = float(next(iter(weights))[1].flatten()[0])
         self.meet("load")
-        self.weight = first
+        self.weights[policy] = first
+
+    def drop(self, policy):
+        self.meet("drop")
+        del self.weights[policy]
 
     def sleep(self):
         self.meet("sleep")
@@ -192,7 +198,7 @@ def test_an_interrupted_wait_loses_no_reply(monkeypatch):
     """A signal that ends the wait for a step leaves its replies to the next one."""
     engine, _ = _engine()
     engine.submit(_request(0))
-    [instance] = engine._instances.values()
+    [instance] = engine._instances
     call = instance._thread.call
 
     def interrupted(*args):
@@ -265,11 +271,9 @@ def test_prompts_of_different_versions_share_no_prefix():
     engine.submit(_request(0))
     engine.step()
     engine.load_weights(LEARNER, _weights(6.0), version=4)
-    salts = []
-    [(vllm, _)] = fake.made
-    vllm.add = lambda key, prompt, salt, sampling, seed: salts.append(salt)
     engine.submit(_request(1))
-    assert salts == ["learner@4"]
+    [(vllm, _)] = fake.made
+    assert vllm.salts == ["learner@3", "learner@4"]
 
 
 # Options

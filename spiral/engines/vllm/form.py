@@ -1,0 +1,72 @@
+"""A model as vLLM knows it: the folder that its engine is made from, and the names of the weights that it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from spiral.engines.vllm.adapters import Adapter, base_weights
+
+DEFAULT_CAPACITY, DEFAULT_ADAPTERS = 2, 8
+"""Policies with weights of their own: whole models, or adapters over one."""
+
+
+@dataclass(frozen=True)
+class ModelForm:
+    """A configuration of an architecture that vLLM has, and weights by that one's names."""
+
+    config: Any
+    renamed: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+    dtype: torch.dtype
+    capacity: int
+    """Policies with weights of their own, in all vLLM engines together."""
+    adapter: Adapter | None = None
+    base: Callable[[], Mapping[str, Tensor]] = dict
+    """The weights that vLLM is made with, by the names of a checkpoint; none where each policy brings all."""
+
+    @classmethod
+    def of(cls, model: Any, capacity: int | None) -> ModelForm:
+        """`model` itself, or what its optional members `standard_config()` and `standard_weights(weights)` make it.
+        Raises SpiralError for an adapter that vLLM cannot apply."""
+        adapter = Adapter.of(model)
+        if adapter is not None:
+            capacity = DEFAULT_ADAPTERS if capacity is None else capacity
+            return cls(model.config, _same, model.dtype, capacity, adapter, lambda: base_weights(model))
+        capacity = DEFAULT_CAPACITY if capacity is None else capacity
+        if hasattr(model, "standard_config"):
+            return cls(model.standard_config(), model.standard_weights, model.dtype, capacity)
+        return cls(model.config, _same, model.dtype, capacity)
+
+    @property
+    def policies(self) -> int:
+        """Those that one vLLM engine holds: one with all weights its own, or as many as there may be adapters."""
+        return 1 if self.adapter is None else self.capacity
+
+    @property
+    def what(self) -> str:
+        """What one more policy costs."""
+        return "model" if self.adapter is None else "adapter"
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Of vLLM's own, as they follow from the model."""
+        if self.adapter is None:
+            return {"load_format": "dummy"}  # the weights are the learner's, by the first load
+        return {"load_format": "safetensors", **self.adapter.arguments(self.policies)}
+
+    def write(self, folder: str) -> None:
+        """What vLLM reads as it starts."""
+        self.config.save_pretrained(folder)
+        base = {name: tensor.contiguous() for name, tensor in self.base().items()}
+        if base:
+            save_file(base, Path(folder, "model.safetensors"), {"format": "pt"})
+
+
+def _same(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    return weights
