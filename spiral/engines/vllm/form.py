@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from spiral.api.errors import SpiralError
 from spiral.engines.vllm.adapters import Adapter, base_weights
 
 DEFAULT_CAPACITY, DEFAULT_ADAPTERS = 2, 8
@@ -61,11 +63,19 @@ class ModelForm:
         return {"load_format": "safetensors", **self.adapter.arguments(self.policies)}
 
     def write(self, folder: str) -> None:
-        """What vLLM reads as it starts."""
+        """What vLLM reads as it starts. Raises SpiralError where there is no room for it."""
         self.config.save_pretrained(folder)
         base = {name: tensor.contiguous() for name, tensor in self.base().items()}
-        if base:
+        if not base:
+            return
+        try:
             save_file(base, Path(folder, "model.safetensors"), {"format": "pt"})
+        except (OSError, SafetensorError) as error:
+            size = sum(tensor.numel() * tensor.element_size() for tensor in base.values())
+            raise SpiralError(
+                f"the {size / 1e9:.2g} GB of the base model, which vLLM reads as it starts, could not be written to "
+                f"{folder} ({error}); set the environment variable TMPDIR to a folder with room"
+            ) from error
 
 
 def _same(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

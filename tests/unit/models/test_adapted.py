@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from spiral.api.errors import RunError, SpiralError
 from spiral.api.records import LEARNER, Request, Sampling, Trajectory, Turn
 from spiral.config.schema import LearnerConfig
-from spiral.engines.probe import ProbedEngine
+from spiral.engines.probe import EVERY, ProbedEngine
 from spiral.engines.torch.engine import TorchEngine
 from spiral.learning.full_learner import FullLearner
 from spiral.learning.packing import pack
@@ -215,6 +215,23 @@ def test_lanes_share_the_base_and_a_load_moves_only_its_own():
     for place in (lanes[0], lanes[2], dict(model.named_parameters())):
         assert all(torch.equal(place[name], before[name]) for name in own)
     assert all(torch.equal(lanes[1][name], other[name]) for name in own)
+
+
+def test_an_engine_that_serves_the_base_is_found():
+    """The probe stops the run, and says that the adapter was not applied; where it is another adapter, that the load
+    changed nothing."""
+    model = peft.get_peft_model(_base(), peft.LoraConfig(target_modules=["q_proj"]))  # B is zeros: as the base
+    zeros = {name: weight.clone() for name, weight in parameters(model).items()}
+    for first, cause in (
+        (zeros, "as the base model does, so the adapter was not applied; take"),
+        (None, "as it did be"),
+    ):
+        engine = TorchEngine(model, None)
+        probed = ProbedEngine(engine, model)
+        probed.load_weights(LEARNER, first or parameters(_moved(copied(model), 1)), 0)
+        engine._lanes[LEARNER].load = lambda weights, version: None
+        with pytest.raises(RunError, match=rf"\d nats away from the model's own .at most 0.001.; it answers {cause}"):
+            probed.load_weights(LEARNER, parameters(_moved(copied(model), 2)), EVERY)
 
 
 # The learner

@@ -328,8 +328,8 @@ def test_a_policy_more_than_capacity_is_refused_and_a_dropped_one_makes_room(eng
     engine.load_weights("snapshot:2", parameters(held["snapshot:2"]), 1)
     after = _vllm(engine).list_loras()
     assert (len(after), len(after - numbers)) == (3, 1)
-    held[LEARNER] = _moved(model, 41)
-    engine.load_weights(LEARNER, parameters(held[LEARNER]), 1)
+    held["snapshot:2"] = _moved(model, 41)  # vLLM would rather give up the one that was used longest ago
+    engine.load_weights("snapshot:2", parameters(held["snapshot:2"]), 2)
     for n, policy in enumerate((LEARNER, "snapshot:1", "snapshot:2")):
         requests = _requests(policy, first=100 * n)
         assert _gap(held[policy], requests, _run(engine, requests)) < TOLERANCE

@@ -448,6 +448,17 @@ def test_vllm_is_told_the_adapters_shape():
     assert (whole.arguments, dict(whole.base()), whole.policies) == ({"load_format": "dummy"}, {}, 1)
 
 
+def test_a_base_model_that_finds_no_room_is_told(monkeypatch, tmp_path):
+    """vLLM reads it from a temporary folder: one sentence with its size and the setting."""
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("spiral.engines.vllm.form.save_file", full)
+    with pytest.raises(SpiralError, match=r"the \S+ GB of the base model, .*No space left on device.; set .* TMPDIR"):
+        ModelForm.of(_adapted(), 2).write(str(tmp_path))
+
+
 # Options
 
 
