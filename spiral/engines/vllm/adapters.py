@@ -20,6 +20,7 @@ from torch import Tensor
 from spiral.api.errors import SpiralError
 from spiral.api.records import PolicyId
 from spiral.models.adapted import adapter_of, own_names, wrapped
+from spiral.runs.files import num_bytes, writing
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks for which vLLM reserves room."""
@@ -89,10 +90,12 @@ class Adapter:
         }
 
     def write(self, folder: str, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """An adapter as peft saves it."""
-        Path(folder, "adapter_config.json").write_text(json.dumps(self.config), encoding="utf-8")
+        """An adapter as peft saves it. Raises WriteError where there is no room for it."""
         named = {n.replace(f".{self.name}.", "."): t.detach().to("cpu").contiguous() for n, t in weights}
-        save_file(named, Path(folder, "adapter_model.safetensors"))
+        path = Path(folder, "adapter_model.safetensors")
+        with writing(path, num_bytes(named)):
+            path.with_name("adapter_config.json").write_text(json.dumps(self.config), encoding="utf-8")
+            save_file(named, path)
 
 
 def base_weights(model: Any) -> dict[str, Tensor]:

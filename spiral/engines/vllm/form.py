@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from spiral.api.errors import SpiralError
 from spiral.engines.vllm.adapters import Adapter, base_weights
+from spiral.runs.files import WriteError, num_bytes, writing
 
 DEFAULT_CAPACITY, DEFAULT_ADAPTERS = 2, 8
 """Policies with weights of their own: whole models, or adapters over one."""
+
+MODEL_FILE = "model.safetensors"
+"""In the folder that vLLM reads."""
 
 
 @dataclass(frozen=True)
@@ -63,18 +65,17 @@ class ModelForm:
         return {"load_format": "safetensors", **self.adapter.arguments(self.policies)}
 
     def write(self, folder: str) -> None:
-        """What vLLM reads as it starts. Raises SpiralError where there is no room for it."""
+        """What vLLM reads as it starts. Raises WriteError where there is no room for it."""
         self.config.save_pretrained(folder)
-        base = {name: tensor.contiguous() for name, tensor in self.base().items()}
+        base, path = {name: tensor.contiguous() for name, tensor in self.base().items()}, Path(folder, MODEL_FILE)
         if not base:
             return
         try:
-            save_file(base, Path(folder, "model.safetensors"), {"format": "pt"})
-        except (OSError, SafetensorError) as error:
-            size = sum(tensor.numel() * tensor.element_size() for tensor in base.values())
-            raise SpiralError(
-                f"the {size / 1e9:.2g} GB of the base model, which vLLM reads as it starts, could not be written to "
-                f"{folder} ({error}); set the environment variable TMPDIR to a folder with room"
+            with writing(path, num_bytes(base)):
+                save_file(base, path, {"format": "pt"})
+        except WriteError as error:
+            raise WriteError(
+                f"vLLM reads the base model from a temporary folder, and {error}, by the environment variable TMPDIR"
             ) from error
 
 

@@ -197,6 +197,31 @@ def test_the_torch_engine_answers_as_the_adapted_model_after_each_load(kind):
         assert _gap(model, theirs, done) > 0.01
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"use_dora": True},
+        {"modules_to_save": ["norm"]},
+        {"target_modules": ["q_proj", "embed_tokens", "lm_head"]},
+        {"trainable_token_indices": [3, 7]},
+        {"target_modules": "all-linear", "use_rslora": True, "rank_pattern": {"down_proj": 12}},
+    ],
+    ids=lambda config: next(iter(config)),
+)
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
+def test_the_torch_engine_takes_every_form_of_adapter(config):
+    """Also those that vLLM has nothing for: all that training changes is among the weights, and is loaded."""
+    model = _adapted(**config)
+    assert {n for n, p in model.named_parameters() if p.requires_grad} == parameters(model).keys()
+    engine = TorchEngine(model, None)
+    for version in range(2):
+        now = _moved(copied(model), 20 + version)
+        engine.load_weights(LEARNER, parameters(now), version)
+        done = _run(engine, _requests())
+        assert _gap(now.eval(), _requests(), done) < 1e-4
+        assert _gap(model, _requests(), done) > 0.01
+
+
 def test_lanes_share_the_base_and_a_load_moves_only_its_own():
     """A snapshot costs its adapter; the base is in memory once, whoever plays, and the learner's stays trainable."""
     model = _adapted()

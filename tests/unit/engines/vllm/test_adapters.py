@@ -383,6 +383,26 @@ def test_other_adapters_are_exact_too(config):
 
 
 @pytest.mark.slow
+def test_adapters_of_a_model_that_is_split_over_workers_are_exact(model, monkeypatch):
+    """`tensor_parallel_size=2`: each worker process reads base and adapters from their folders on this machine."""
+    from vllm import envs
+
+    envs.disable_envs_cache()  # an engine of another test may have begun it
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "0|1")  # one memory node, which vLLM would not share by itself
+    engine = VllmEngine(model, capacity=2, tensor_parallel_size=2)
+    old = _moved(model, 1)
+    engine.load_weights(SNAPSHOT, parameters(old), 0)
+    for version in range(3):
+        now = _moved(model, 2 + version)
+        engine.load_weights(LEARNER, parameters(now), version)
+        mine, theirs = _requests(), _requests(SNAPSHOT, first=100)
+        for _ in range(2):
+            done = _run(engine, mine + theirs)
+            assert _gap(now, mine, done) < 1e-4
+            assert _gap(old, theirs, done) < 1e-4
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not Path(MODEL_FOLDER, "config.json").is_file(), reason="SPIRAL_TEST_MODEL names no model folder")
 def test_adapters_of_a_pretrained_model_agree_after_loads():
     """SPIRAL_TEST_MODEL: within 2e-4 nats over three loads, two policies in a batch, with cold and warm cache."""

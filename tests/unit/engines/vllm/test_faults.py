@@ -15,6 +15,7 @@ from spiral.engines.vllm.form import ModelForm
 from spiral.engines.vllm.instance import Finished
 from spiral.engines.vllm.options import OWN, check_names
 from spiral.models.logits import parameters
+from spiral.runs.files import WriteError
 
 MODEL = MODELS["byte-0.1m"](context=64)[0].eval()
 LLAMA = LlamaConfig(
@@ -455,7 +456,7 @@ def test_a_base_model_that_finds_no_room_is_told(monkeypatch, tmp_path):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("spiral.engines.vllm.form.save_file", full)
-    with pytest.raises(SpiralError, match=r"the \S+ GB of the base model, .*No space left on device.; set .* TMPDIR"):
+    with pytest.raises(WriteError, match="cannot be written: no space is left on the disk; it needs about .* TMPDIR"):
         ModelForm.of(_adapted(), 2).write(str(tmp_path))
 
 
