@@ -19,7 +19,8 @@ from torch import Tensor
 
 from spiral.api.errors import SpiralError
 from spiral.api.records import PolicyId
-from spiral.models.adapted import adapter_of, own_names, wrapped
+from spiral.models.adapted import adapter_of, wrapped
+from spiral.models.logits import parameters
 from spiral.runs.files import num_bytes, writing
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -62,11 +63,11 @@ class Adapter:
         config = model.peft_config[name].to_dict()
         _check(config, wrapped(model))
         ranks, modules = [int(config["r"])], set()
-        for parameter, shape in ((n, p.shape) for n, p in model.named_parameters() if n in own_names(model)):
+        for parameter, weight in parameters(model).items():
             module, _, kind = parameter.removesuffix(f".{name}.weight").rpartition(".")
             modules.add(module.rpartition(".")[2])
             if kind == "lora_A":
-                ranks.append(int(shape[0]))
+                ranks.append(int(weight.shape[0]))
         if max(ranks) > RANKS[-1]:
             raise SpiralError(
                 f"engine vllm was given an adapter of rank {max(ranks)}, and vLLM's highest is {RANKS[-1]}; lower the "
@@ -91,7 +92,8 @@ class Adapter:
 
     def write(self, folder: str, weights: Iterable[tuple[str, Tensor]]) -> None:
         """An adapter as peft saves it. Raises WriteError where there is no room for it."""
-        named = {n.replace(f".{self.name}.", "."): t.detach().to("cpu").contiguous() for n, t in weights}
+        end = f".{self.name}.weight"
+        named = {n.removesuffix(end) + ".weight": t.detach().to("cpu").contiguous() for n, t in weights}
         path = Path(folder, "adapter_model.safetensors")
         with writing(path, num_bytes(named)):
             path.with_name("adapter_config.json").write_text(json.dumps(self.config), encoding="utf-8")
