@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from spiral.models.adapted import adapter_of, wrapped
 from spiral.models.logits import parameters
 from spiral.runs.files import num_bytes, writing
 
+_INSIDE = "base_model.model."
+"""What peft puts before the names of a model's modules."""
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks for which vLLM reserves room."""
 _UNSUPPORTED = {
@@ -40,63 +42,75 @@ _UNSUPPORTED = {
 """Fields of peft's configuration that vLLM has nothing for -> what an adapter is that sets them."""
 
 
+Renamed = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+"""Weights of a model -> the same, by the names of an architecture that vLLM has, which may have a matrix in parts."""
+
+
 @dataclass(frozen=True)
 class Adapter:
     """A model's low-rank adapter, as vLLM is told of it."""
 
     name: str
     """By which peft's model has it."""
-    config: Mapping[str, Any]
-    """The fields of `adapter_config.json` that vLLM reads."""
+    scales: Mapping[str, float]
+    """Module, by peft's name -> what the product of its two matrices is multiplied with."""
+    renamed: Renamed
+    ranks: tuple[int, ...]
+    """Those that layers have."""
     modules: tuple[str, ...]
-    """Last names of the modules that it changes."""
-    max_rank: int
-    """One of RANKS, as large as that of each layer."""
+    """Last names of the modules that it changes in vLLM."""
 
     @classmethod
-    def of(cls, model: Any) -> Adapter | None:
+    def of(cls, model: Any, renamed: Renamed) -> Adapter | None:
         """That of a model that peft wrapped; None for any other model. Raises SpiralError for one that vLLM cannot
         apply."""
         name = adapter_of(model)
         if name is None:
             return None
-        config = model.peft_config[name].to_dict()
-        _check(config, wrapped(model))
-        ranks, modules = [int(config["r"])], set()
-        for parameter, weight in parameters(model).items():
-            module, _, kind = parameter.removesuffix(f".{name}.weight").rpartition(".")
-            modules.add(module.rpartition(".")[2])
-            if kind == "lora_A":
-                ranks.append(int(weight.shape[0]))
+        _check(model.peft_config[name].to_dict(), wrapped(model))
+        own, end = parameters(model), f".lora_B.{name}.weight"
+        scales = {
+            n.removesuffix(end): model.get_submodule(n.removesuffix(end)).scaling[name] for n in own if n.endswith(end)
+        }
+        ranks = {int(weight.shape[1]) for n, weight in own.items() if n.endswith(end)}
         if max(ranks) > RANKS[-1]:
             raise SpiralError(
                 f"engine vllm was given an adapter of rank {max(ranks)}, and vLLM's highest is {RANKS[-1]}; lower the "
                 "rank, or take engine=torch"
             )
-        read = ("peft_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "bias")
-        return cls(
-            name,
-            {key: getattr(config[key], "value", config[key]) for key in read} | {"target_modules": sorted(modules)},
-            tuple(sorted(modules)),
-            next(rank for rank in RANKS if rank >= max(ranks)),
-        )
+        adapter = cls(name, scales, renamed, tuple(sorted(ranks)), ())
+        modules = {n.split(".")[-3] for n in adapter.as_vllm_reads(own)}
+        return replace(adapter, modules=tuple(sorted(modules)))
 
     def arguments(self, policies: int) -> dict[str, Any]:
         """Those of vLLM's for an engine that holds as many policies, all in one batch."""
         return {
             "enable_lora": True,
             "max_loras": policies,
-            "max_lora_rank": self.max_rank,
+            "max_lora_rank": next(rank for rank in RANKS if rank >= self.ranks[-1]),
             "lora_target_modules": list(self.modules),  # each further module would cost time at every token
         }
 
+    def as_vllm_reads(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights by the names that peft saves, of vLLM's modules, in main memory. What is joined in the model and not
+        in vLLM has the first matrix in common; scales are within the second one, since vLLM knows one for all."""
+        found = {}
+        for module, scale in self.scales.items():
+            first, second = (weights[f"{module}.lora_{letter}.{self.name}.weight"].detach() for letter in "AB")
+            for name, rows in self.renamed({f"{module.removeprefix(_INSIDE)}.weight": second * scale}).items():
+                place = _INSIDE + name.removesuffix(".weight")
+                # Copies: a file holds no two tensors of one memory.
+                found[f"{place}.lora_A.weight"] = first.to("cpu", copy=True).contiguous()
+                found[f"{place}.lora_B.weight"] = rows.to("cpu", copy=True).contiguous()
+        return found
+
     def write(self, folder: str, weights: Iterable[tuple[str, Tensor]]) -> None:
         """An adapter as peft saves it. Raises WriteError where there is no room for it."""
-        end = f".{self.name}.weight"
-        named = {n.removesuffix(end) + ".weight": t.detach().to("cpu").contiguous() for n, t in weights}
+        named, rank = self.as_vllm_reads(dict(weights)), self.ranks[-1]
+        config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": self.modules, "bias": "none"}
         path = Path(folder, "adapter_model.safetensors")
         with writing(path, num_bytes(named)):
-            path.with_name("adapter_config.json").write_text(json.dumps(self.config), encoding="utf-8")
+            path.with_name("adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
             save_file(named, path)
 
 
@@ -160,11 +174,6 @@ def _check(config: Mapping[str, Any], base: Any) -> None:
                 f"engine vllm was given an adapter of the {what}, and vLLM applies them to the linear layers of the "
                 "decoder alone; leave it out of target_modules, or take engine=torch"
             )
-    if hasattr(base, "standard_config"):
-        raise SpiralError(
-            f"engine vllm was given an adapter of {type(base).__name__}, which vLLM knows as another model with "
-            "modules of other names; take engine=torch, or train the model without an adapter"
-        )
 
 
 def _is_adapters(name: str) -> bool:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from spiral.engines.vllm.adapters import Adapter, base_weights
+from spiral.engines.vllm.adapters import Adapter, Renamed, base_weights
 from spiral.runs.files import WriteError, num_bytes, writing
 
 DEFAULT_CAPACITY, DEFAULT_ADAPTERS = 2, 8
@@ -26,7 +26,8 @@ class ModelForm:
     """A configuration of an architecture that vLLM has, and weights by that one's names."""
 
     config: Any
-    renamed: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+    renamed: Renamed
+    """Of what a policy is given."""
     dtype: torch.dtype
     capacity: int
     """Policies with weights of their own, in all vLLM engines together."""
@@ -36,16 +37,16 @@ class ModelForm:
 
     @classmethod
     def of(cls, model: Any, capacity: int | None) -> ModelForm:
-        """`model` itself, or what its optional members `standard_config()` and `standard_weights(weights)` make it.
-        Raises SpiralError for an adapter that vLLM cannot apply."""
-        adapter = Adapter.of(model)
-        if adapter is not None:
-            capacity = DEFAULT_ADAPTERS if capacity is None else capacity
-            return cls(model.config, _same, model.dtype, capacity, adapter, lambda: base_weights(model))
-        capacity = DEFAULT_CAPACITY if capacity is None else capacity
+        """`model` itself, or what its optional members `standard_config()` and `standard_weights(weights)` make it; the
+        second one takes some of a model's weights too. Raises SpiralError for an adapter that vLLM cannot apply."""
+        config, renamed = model.config, _same
         if hasattr(model, "standard_config"):
-            return cls(model.standard_config(), model.standard_weights, model.dtype, capacity)
-        return cls(model.config, _same, model.dtype, capacity)
+            config, renamed = model.standard_config(), model.standard_weights
+        adapter = Adapter.of(model, renamed)
+        if adapter is None:
+            return cls(config, renamed, model.dtype, DEFAULT_CAPACITY if capacity is None else capacity)
+        capacity = DEFAULT_ADAPTERS if capacity is None else capacity
+        return cls(config, _same, model.dtype, capacity, adapter, lambda: renamed(base_weights(model)))
 
     @property
     def policies(self) -> int:

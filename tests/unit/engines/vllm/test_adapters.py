@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from spiral_models import MODELS
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from spiral.api.errors import RunError, SpiralError
@@ -35,7 +36,7 @@ MODEL_FOLDER = os.environ.get("SPIRAL_TEST_MODEL", "")
 SNAPSHOT = "snapshot:0"
 
 
-def _adapted(**config):
+def _adapted(base=None, **config):
     """A small Llama with a tied head. Of the matrices that vLLM joins only some have adapters; ranks and scales differ
     by layer."""
     torch.manual_seed(0)
@@ -59,7 +60,7 @@ def _adapted(**config):
         "lora_dropout": 0.5,
         **config,
     }
-    return peft.get_peft_model(LlamaForCausalLM(llama), peft.LoraConfig(**settings)).eval()
+    return peft.get_peft_model(base or LlamaForCausalLM(llama), peft.LoraConfig(**settings)).eval()
 
 
 @torch.no_grad()
@@ -380,6 +381,25 @@ def test_other_adapters_are_exact_too(config):
         now = _moved(model, version) if version else model
         engine.load_weights(LEARNER, parameters(now), version)
         assert _gap(now, _requests(), _run(engine, _requests())) < TOLERANCE
+
+
+def test_adapters_of_a_byte_model_are_exact():
+    """vLLM knows it as a Llama, whose matrices are parts of the byte model's: over three loads, two policies in a batch,
+    through the probe."""
+    torch.manual_seed(0)
+    modules = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
+    model = _adapted(MODELS["byte-0.1m"](context=256)[0], target_modules=modules, rank_pattern={"o_proj": 9})
+    engine = VllmEngine(model, capacity=2)
+    probed, old = ProbedEngine(engine, model), _moved(model, 1)
+    probed.load_weights(SNAPSHOT, parameters(old), 0)
+    for version in range(3):
+        now = _moved(model, 2 + version)
+        probed.load_weights(LEARNER, parameters(now), version * EVERY)
+        mine, theirs = _requests(), _requests(SNAPSHOT, first=100)
+        for _ in range(2):
+            done = _run(probed, mine + theirs)
+            assert _gap(now, mine, done) < TOLERANCE
+            assert _gap(old, theirs, done) < TOLERANCE
 
 
 @pytest.mark.slow

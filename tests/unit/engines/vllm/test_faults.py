@@ -1,5 +1,6 @@
 """The vLLM engine over a fake vLLM: its options, its faults and what is replayed after them, sleep, capacity, adapters."""
 
+import copy
 import threading
 
 import pytest
@@ -424,12 +425,26 @@ def test_an_adapter_of_another_kind_is_refused():
     assert not fake.made
 
 
-def test_an_adapter_of_a_model_that_vllm_knows_under_other_names_is_refused():
-    """A byte model is a Llama to vLLM, whose modules are others than those that the adapter changes."""
-    with pytest.raises(
-        SpiralError, match="an adapter of ByteForCausalLM, which vLLM knows as another model .* take eng"
-    ):
-        VllmEngine(_adapted(MODELS["byte-0.1m"](context=64)[0], target_modules=["qkv_proj"]), make=FakeVllm().make)
+def test_an_adapter_of_joined_matrices_is_taken_apart():
+    """A byte model is a Llama to vLLM: query, key and value have the first matrix in common, and rows of the second; the
+    scale of each layer is in these, so that each product is what the model adds."""
+    model = _adapted(MODELS["byte-0.1m"](context=64)[0], target_modules=["qkv_proj", "down_proj"], lora_alpha=6)
+    with torch.no_grad():
+        for weight in parameters(model).values():
+            weight.normal_()
+    form = ModelForm.of(model, 2)
+    assert form.arguments["lora_target_modules"] == ["down_proj", "k_proj", "q_proj", "v_proj"]
+    found, whole = form.adapter.as_vllm_reads(parameters(model)), copy.deepcopy(model).merge_and_unload()
+    base, merged = form.base(), MODEL.standard_weights(parameters(whole))
+    assert base.keys() == merged.keys()
+    adapted = {name.removesuffix(".lora_A.weight") for name in found if "lora_A" in name}
+    assert len(adapted) == 4 * MODEL.config.num_hidden_layers
+    for name, weight in merged.items():
+        module = "base_model.model." + name.removesuffix(".weight")
+        added = 0
+        if module in adapted:
+            added = found[f"{module}.lora_B.weight"] @ found[f"{module}.lora_A.weight"]
+        torch.testing.assert_close(base[name] + added, weight, atol=1e-5, rtol=1e-5)
 
 
 def test_vllm_is_told_the_adapters_shape():
