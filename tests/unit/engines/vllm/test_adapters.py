@@ -425,20 +425,27 @@ def test_adapters_of_a_model_that_is_split_over_workers_are_exact(model, monkeyp
 @pytest.mark.slow
 @pytest.mark.skipif(not Path(MODEL_FOLDER, "config.json").is_file(), reason="SPIRAL_TEST_MODEL names no model folder")
 def test_adapters_of_a_pretrained_model_agree_after_loads():
-    """SPIRAL_TEST_MODEL: within 2e-4 nats over three loads, two policies in a batch, with cold and warm cache."""
+    """SPIRAL_TEST_MODEL: within 2e-4 nats over three loads, two policies in a batch, with cold and warm cache.
+
+    Of prompts that are no shorter than a game's: the second token of a text is ill-conditioned in such models, and two
+    forward passes, in float32 and in float64, are 2e-4 apart there too.
+    """
     from transformers import AutoModelForCausalLM
 
     base = AutoModelForCausalLM.from_pretrained(MODEL_FOLDER, dtype=torch.float32).eval()
     base.context = 256
+    torch.manual_seed(0)
     model = peft.get_peft_model(base, peft.LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"])).eval()
     engine = VllmEngine(model)
     assert engine.capacity == 8
     probed, old = ProbedEngine(engine, model), _moved(model, 9, by=0.02)
     probed.load_weights(SNAPSHOT, parameters(old), 0)
+    prompts = [tuple(n + 40 * (i % 30) for i in range(1, 41 + n)) for n in range(4)]
+    mine = [Request(n, LEARNER, prompt, Sampling(12, ()), seed=n) for n, prompt in enumerate(prompts)]
+    theirs = [Request(100 + n, SNAPSHOT, prompt, Sampling(12, ()), seed=n) for n, prompt in enumerate(prompts)]
     for version in range(3):
         now = _moved(model, version, by=0.02)
         probed.load_weights(LEARNER, parameters(now), version)
-        mine, theirs = _requests(num=4), _requests(SNAPSHOT, first=100, num=4)
         for _ in range(2):
             done = _run(probed, mine + theirs)
             assert _gap(now, mine, done) < 2e-4
