@@ -22,12 +22,12 @@ def torch_engine(model: Any, tokenizer: Any, max_rows: int = 256, prefill_tokens
 
 
 def vllm_engine(
-    model: Any, tokenizer: Any, capacity: int = 2, restart: int = 0, deadline_s: float = 600.0, **options: Any
+    model: Any, tokenizer: Any, capacity: int | None = None, restart: int = 0, deadline_s: float = 600.0, **options: Any
 ) -> Any:
     """vLLM in this process: continuous batching with shared prefixes, for large models and GPUs.
 
-    capacity: policies with weights of their own at once. restart: times that it is made anew after a fault.
-    deadline_s: the longest wait for one call of it. options: arguments of vLLM's engine, by name.
+    capacity: policies with weights of their own at once; 2, or 8 adapters of one model. restart: times that it is made
+    anew after a fault. deadline_s: the longest wait for one call of it. options: arguments of vLLM's engine, by name.
     """
     from spiral.engines.vllm.engine import VllmEngine
 

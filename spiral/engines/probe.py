@@ -2,7 +2,8 @@
 model itself gives under those weights.
 
 A load can be accepted and change nothing, or only some layers: a packed copy that stays, prefixes computed before,
-another precision, a sampling setting of a model's folder. All of them give plausible text.
+another precision, a sampling setting of a model's folder, an adapter that requests do not name. All of them give
+plausible text.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from spiral.api.errors import RunError
 from spiral.api.records import Completion, PolicyId, Request, Sampling
 from spiral.api.training import Engine
 from spiral.engines.waiting import Deadline
+from spiral.models.adapted import adapter_of
 from spiral.models.logits import TokenLogits, context_length
 
 BANDS = {torch.float32: 1e-3, torch.float64: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.3}
@@ -129,12 +131,27 @@ class ProbedEngine:
         scored = self._scored(requests, replies, weights)
         gap = max(probe.gap for probe in scored)
         if not gap <= self._band:
+            cause = self._base_answers(requests, replies, weights) or self._cause(policy, scored)
             raise RunError(
                 f"the engine does not answer with the weights that it was given: after version {version} of '{policy}' "
                 f"was loaded, a sampled token's log-probability is {gap:.3g} nats away from the model's own (at most "
-                f"{self._band:g}); {self._cause(policy, scored)}"
+                f"{self._band:g}); {cause}"
             )
         self._last[policy] = scored
+
+    def _base_answers(
+        self, requests: Sequence[Request], replies: Sequence[Completion], weights: Mapping[str, Tensor]
+    ) -> str | None:
+        """What to say where the replies are those of the model without its adapter."""
+        if adapter_of(self._lm.model) is None:
+            return None
+        none = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+        if max(probe.gap for probe in self._scored(requests, replies, none)) > self._band:
+            return None
+        return (
+            "it answers as the base model does, so the adapter was not applied; take engine=torch, and report it with "
+            "the engine's version"
+        )
 
     def _cause(self, policy: PolicyId, scored: Sequence[Scored]) -> str:
         """What is likely, and what to do."""
@@ -147,7 +164,7 @@ class ProbedEngine:
             )
         tempered = scored[1].gap > self._band >= scored[0].gap
         what = "it does not sample at the temperature asked for" if tempered else "likely a load that reached only "
-        what += "" if tempered else "some layers, a prefix cache that stayed warm, or another precision"
+        what += "" if tempered else "some layers or adapters, a prefix cache that stayed warm, or another precision"
         return f"{what}; leave engine.args to its defaults, or take engine=torch"
 
     def _replies(self, requests: Sequence[Request]) -> list[Completion]:

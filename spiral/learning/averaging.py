@@ -5,13 +5,13 @@ Self-play circles around an equilibrium, and the average of the circle is nearer
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from spiral.models.adapted import copied
 from spiral.models.logits import TokenLogits, load_parameters, parameters
 
 Weights = Mapping[str, Tensor]
@@ -25,7 +25,7 @@ class ModelAverage:
     """
 
     def __init__(self, model: nn.Module, decay: float, power: float) -> None:
-        self.model: Any = copy.deepcopy(model).requires_grad_(False)
+        self.model: Any = copied(model).requires_grad_(False)
         self._decay, self._power = decay, power
         self.num_updates = 0
 
@@ -34,7 +34,7 @@ class ModelAverage:
         """Move towards the weights of `model`."""
         self.num_updates += 1
         share = (self._power + 1) / (self.num_updates + self._power)
-        _move(list(self.model.parameters()), model, max(1 - self._decay, share))
+        _move(list(parameters(self.model).values()), model, max(1 - self._decay, share))
 
     def load(self, weights: Mapping[str, Tensor], num_updates: int) -> None:
         """Continue from saved weights."""
@@ -47,7 +47,7 @@ class Reference:
     than the evaluated one has arrived by then."""
 
     def __init__(self, model: nn.Module, decay: float, every: int) -> None:
-        self._logits = TokenLogits(copy.deepcopy(model).requires_grad_(False))
+        self._logits = TokenLogits(copied(model).requires_grad_(False))
         self._next = {name: weight.clone() for name, weight in parameters(model).items()}
         """Where it moves to next."""
         self._decay, self._every, self._num_updates = decay, every, 0

@@ -15,12 +15,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from spiral.api.errors import RunError
+from spiral.api.errors import RunError, SpiralError
 from spiral.api.progress import Phase, Progress, no_progress
 from spiral.config.schema import LearnerConfig
 from spiral.learning.averaging import ModelAverage, Reference
 from spiral.learning.loss import LossTerms, Objective, loss_terms
 from spiral.learning.packing import Batch, MicroBatch
+from spiral.models.adapted import copied
 from spiral.models.logits import TokenLogits, load_parameters, parameters
 
 Weights = dict[str, Tensor]
@@ -47,7 +48,7 @@ class FullLearner:
             for parameter in self.model.parameters():  # a warm start may round differently on each device
                 torch.distributed.broadcast(parameter.data, 0)
         self._lm = TokenLogits(self.model)
-        self._parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self._parameters = _trained(self.model)
         self._optimizer = accelerator.prepare(
             torch.optim.AdamW(
                 self._parameters,
@@ -60,7 +61,7 @@ class FullLearner:
         self._average = ModelAverage(self.model, config.ema, config.ema_power) if config.ema else None
         self._reference = Reference(self.model, config.reference_ema, config.reference_every) if config.kl else None
         needs_initial = config.anchor and config.anchor_to == "initial"
-        self._initial = TokenLogits(copy.deepcopy(self.model).requires_grad_(False)) if needs_initial else None
+        self._initial = TokenLogits(copied(self.model).requires_grad_(False)) if needs_initial else None
         self._num_updates = self._num_refused = 0
 
     @property
@@ -236,3 +237,14 @@ class FullLearner:
             "learner/reply_tokens": float(batch.num_reply_tokens),
             "learner/computed_tokens": float(batch.num_computed_tokens),
         }
+
+
+def _trained(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """The parameters that have gradients. Raises SpiralError for one that would never reach an engine."""
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if lost := trained.keys() - parameters(model).keys():
+        raise SpiralError(
+            f"{min(lost)} would be trained, and only the adapter's own weights reach the engine and the checkpoints; "
+            "freeze it, or train the model without an adapter"
+        )
+    return list(trained.values())

@@ -13,13 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from spiral.api.errors import RunError
+from spiral.models.adapted import check_not_merged, own_names, wrapped
 
 
 class TokenLogits(nn.Module):
     """Wraps `model`; parameters are the model's own."""
 
     def __init__(self, model: Any) -> None:
+        """Raises SpiralError for a model whose adapter is merged into its base."""
         super().__init__()
+        check_not_merged(model)
         self.model = model
         model.eval()
         with torch.inference_mode():
@@ -58,8 +61,9 @@ class TokenLogits(nn.Module):
         if not self._direct:
             logits: Tensor = self.model(**inputs).logits
             return logits[rows, columns]
-        hidden = self.model.base_model(**inputs).last_hidden_state
-        picked: Tensor = self.model.get_output_embeddings()(hidden[rows, columns])
+        model = wrapped(self.model)
+        hidden = model.base_model(**inputs).last_hidden_state
+        picked: Tensor = model.get_output_embeddings()(hidden[rows, columns])
         return picked
 
 
@@ -71,8 +75,9 @@ def context_length(model: Any) -> int:
 
 
 def parameters(model: nn.Module) -> dict[str, Tensor]:
-    """A model's weights by name, a tied one once; not copies."""
-    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+    """A model's weights by name, a tied one once; not copies. Of a model that peft wrapped: its active adapter's."""
+    own = own_names(model)
+    return {name: parameter.detach() for name, parameter in model.named_parameters() if name in own}
 
 
 def check_same_model(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:

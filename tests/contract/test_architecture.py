@@ -190,7 +190,7 @@ def test_files_are_written_in_one_place():
         "models/gguf/folder.py",
         "training/export.py",
     }
-    temporary = {"engines/vllm/backend.py"}  # vLLM reads a configuration from a folder
+    temporary = {"engines/vllm/adapters.py", "engines/vllm/form.py"}  # vLLM reads a model and adapters from folders
     assert found == {"runs/files.py"} | with_tensors | temporary
 
 

@@ -31,7 +31,7 @@ PROJECTS = {
 VERSION = PROJECTS[CORE]["version"]
 PATCHED = {"nltk"}
 """Modules of TextArena's that its adapter reaches into, in whatever release TextArena asks for."""
-FOR_USERS = ("all", "frames", "plots", "textarena", "openspiel")
+FOR_USERS = ("all", "frames", "plots", "lora", "textarena", "openspiel")
 """Extras of who uses spiral; the others are for its developers."""
 
 

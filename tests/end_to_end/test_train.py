@@ -5,7 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
+from safetensors.torch import load_file
+from spiral_models import MODELS
 
 from spiral import hookimpl
 from spiral.commands.main import main
@@ -82,8 +85,20 @@ class Diary:
         self.calls.append(("finished", step))
 
 
+def adapted():
+    """A byte model with an adapter in its layers."""
+    import peft
+
+    model, tokenizer = MODELS["byte-0.1m"](context=128)
+    return peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["qkv_proj", "down_proj"])), tokenizer
+
+
 class Local:
     """The plug-ins above, as a distribution would bring them."""
+
+    @hookimpl
+    def register_models(self, register):
+        register("adapted", adapted)
 
     @hookimpl
     def register_rewards(self, register):
@@ -158,6 +173,23 @@ def test_a_plug_ins_state_goes_on_after_a_resume(tmp_path, plugins):
     state = json.loads((opened.checkpoint() / "state.json").read_text())
     assert state["plugins"]["advantage"]["calls"] == 3
     assert [line["step"] for line in opened.metrics()] == [0, 1, 2, 3]
+
+
+def test_a_model_with_an_adapter_trains_and_goes_on_after_a_resume(tmp_path, plugins):
+    """Two steps, then one more, are three: bit for bit. Checkpoints and snapshots hold the adapter and nothing else."""
+    constant = ["learner.lr_end=1", "learner.anchor_end=1", "learner.kl_end=1"]  # whatever number of steps is asked for
+    words = ["model=adapted", "pool.every=1", "pool.size=2", "opponents=uniform_past", "learner.ema=0.9", *constant]
+    whole = run(tmp_path / "whole", plugins, words)
+    run(tmp_path / "parts", plugins, [*words, "steps=2"])
+    parts = run(tmp_path / "parts", plugins, words, resume=True)
+    for opened in (whole, parts):
+        files = [*opened.checkpoint().glob("*.safetensors"), *(opened.path / "snapshots").glob("*")]
+        assert len(files) > 3
+        assert all(".lora_" in name for file in files for name in load_file(file))
+    for name in ("live", "averaged"):
+        expected, found = (load_file(opened.checkpoint() / f"{name}.safetensors") for opened in (whole, parts))
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(expected[key], found[key]) for key in expected)
 
 
 def test_the_pool_remembers_results(tmp_path, plugins):

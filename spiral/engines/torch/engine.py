@@ -8,7 +8,6 @@ give the same bits, whatever an idle engine did before.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from itertools import chain
@@ -23,6 +22,7 @@ from spiral.api.records import Completion, PolicyId, Request
 from spiral.api.training import check_request
 from spiral.engines.torch.kv_cache import KeyValues, PrefixCache
 from spiral.engines.torch.slots import Slots, draw
+from spiral.models.adapted import copied
 from spiral.models.logits import TokenLogits, context_length, load_parameters
 
 Ids = tuple[int, ...]
@@ -72,10 +72,11 @@ class TorchEngine:
         return sorted(done, key=lambda completion: completion.request_id)
 
     def load_weights(self, policy: PolicyId, weights: Mapping[str, Tensor], version: int) -> None:
-        """Copy `weights` (named as `model.named_parameters()` names them) into the policy's own model."""
+        """Copy `weights` (named as `model.named_parameters()` names them) into the policy's own model. Models of one
+        base with adapters share the base."""
         lane = self._lanes.get(policy)
         if lane is None:
-            lane = self._lanes[policy] = _Lane(copy.deepcopy(self._model), *self._limits)
+            lane = self._lanes[policy] = _Lane(copied(self._model), *self._limits)
         if lane.busy:
             raise SpiralError(f"weights of '{policy}' were loaded while its requests were in flight; finish them first")
         lane.load(weights, version)

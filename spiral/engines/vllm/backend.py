@@ -10,16 +10,17 @@ import os
 import random
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from spiral.api.errors import RunError, SpiralError
-from spiral.api.records import Sampling
+from spiral.api.records import PolicyId, Sampling
+from spiral.engines.vllm.adapters import Adapters
+from spiral.engines.vllm.form import ModelForm
 from spiral.engines.vllm.instance import Finished, told
 from spiral.engines.vllm.options import check_names
 
@@ -42,20 +43,17 @@ IN_WORKERS = {
 """Arguments of an engine whose model is split over worker processes."""
 
 
-@dataclass(frozen=True)
-class ModelForm:
-    """A model as vLLM knows it: a configuration of an architecture that it has, and weights by that one's names."""
+class Loader(Protocol):
+    """How policies get their weights in a vLLM engine; any exception is a fault of its."""
 
-    config: Any
-    renamed: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
-    dtype: torch.dtype
+    def load(self, policy: PolicyId, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Give a policy weights; nothing that others computed answers for them."""
 
-    @classmethod
-    def of(cls, model: Any) -> ModelForm:
-        """`model` itself, or what its optional members `standard_config()` and `standard_weights(weights)` make it."""
-        if hasattr(model, "standard_config"):
-            return cls(model.standard_config(), model.standard_weights, model.dtype)
-        return cls(model.config, lambda weights: weights, model.dtype)
+    def drop(self, policy: PolicyId) -> None:
+        """Forget a policy."""
+
+    def request(self, policy: PolicyId) -> Any:
+        """The adapter that a request of a policy is answered with, as vLLM is told of it; None for the model itself."""
 
 
 class VllmBackend:
@@ -64,28 +62,30 @@ class VllmBackend:
     def __init__(self, form: ModelForm, context: int, options: Mapping[str, Any]) -> None:
         """Raises SpiralError if vLLM is not installed, or refuses the model or an option."""
         self._engine = _made(form, context, options)
-        self._in_workers = _num_workers(options) > 1
+        self._loader: Loader = (
+            WholeModel(self._engine, _num_workers(options) > 1)
+            if form.adapter is None
+            else Adapters(self._engine, form.adapter)
+        )
 
-    def add(self, key: str, prompt: Sequence[int], salt: str, sampling: Sampling, seed: int) -> None:
+    def add(self, key: str, policy: PolicyId, prompt: Sequence[int], salt: str, sampling: Sampling, seed: int) -> None:
         """Queue a request."""
         params = _shared_params(sampling).clone()
         params.seed = seed & ((1 << 63) - 1)
-        self._engine.add_request(key, {"prompt_token_ids": list(prompt), "cache_salt": salt}, params)
+        text = {"prompt_token_ids": list(prompt), "cache_salt": salt}
+        self._engine.add_request(key, text, params, lora_request=self._loader.request(policy))
 
     def step(self) -> list[Finished]:
         """One step; the requests that it ended."""
         return [_finished(output) for output in self._engine.step() if output.finished]
 
-    def load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Replace the weights, and forget what the old ones computed."""
-        engine = self._engine
-        engine.collective_rpc("start_weight_update")
-        for part in _parts(weights) if self._in_workers else [iter(weights)]:
-            engine.collective_rpc("update_weights", args=({"tensors": part},))
-        engine.collective_rpc("finish_weight_update")
-        # Blocks of the old weights would answer for the new ones.
-        if not engine.reset_prefix_cache():
-            raise RunError("vLLM did not forget the prefixes that the old weights computed; its own log says why")
+    def load(self, policy: PolicyId, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Give a policy weights."""
+        self._loader.load(policy, weights)
+
+    def drop(self, policy: PolicyId) -> None:
+        """Forget a policy."""
+        self._loader.drop(policy)
 
     def sleep(self) -> None:
         """Weights go to main memory, and the cache is dropped."""
@@ -98,8 +98,33 @@ class VllmBackend:
     def close(self) -> None:
         """Free everything."""
         self._engine.engine_core.shutdown()
-        del self._engine
+        del self._engine, self._loader
         gc.collect()
+
+
+class WholeModel:
+    """All weights of the one policy that a vLLM engine holds; see `Loader`."""
+
+    def __init__(self, engine: Any, in_workers: bool) -> None:
+        """`in_workers`: whether the model is split over worker processes."""
+        self._engine, self._in_workers = engine, in_workers
+
+    def load(self, policy: PolicyId, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Replace the weights, and forget what the old ones computed."""
+        engine = self._engine
+        engine.collective_rpc("start_weight_update")
+        for part in _parts(weights) if self._in_workers else [iter(weights)]:
+            engine.collective_rpc("update_weights", args=({"tensors": part},))
+        engine.collective_rpc("finish_weight_update")
+        # Blocks of the old weights would answer for the new ones.
+        if not engine.reset_prefix_cache():
+            raise RunError("vLLM did not forget the prefixes that the old weights computed; its own log says why")
+
+    def drop(self, policy: PolicyId) -> None:
+        """The weights stay until the next policy's come."""
+
+    def request(self, policy: PolicyId) -> None:
+        """None: the model itself answers."""
 
 
 def _freed() -> None:
@@ -175,16 +200,16 @@ def _made(form: ModelForm, context: int, options: Mapping[str, Any]) -> Any:
     defaults = {**(ON_CPU if current_platform.is_cpu() else {}), **(IN_WORKERS if _num_workers(options) > 1 else {})}
     defaults |= {"dtype": str(form.dtype).removeprefix("torch.")}
     with _generators_kept(), tempfile.TemporaryDirectory() as folder:
-        form.config.save_pretrained(folder)
+        form.write(folder)
         try:
             args = EngineArgs(
                 model=folder,
-                load_format="dummy",  # the weights are the learner's, by the first load
                 skip_tokenizer_init=True,
                 max_model_len=context,
                 logprobs_mode="processed_logprobs",  # of the distribution that was sampled from
                 weight_transfer_config=config_of_transfer(),
                 generation_config="vllm",  # nothing of a model folder's own sampling
+                **form.arguments,
                 **{"enable_prefix_caching": True, "disable_log_stats": True, **defaults, **options},
             )
             return LLMEngine.from_engine_args(args)

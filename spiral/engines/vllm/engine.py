@@ -1,7 +1,8 @@
 """An engine over vLLM's request-level interface, in this process: ids in, ids out, no tokenizer inside.
 
-Games ask again the moment a reply ends, so requests join and leave vLLM's batch one by one. Every policy with weights
-of its own has a vLLM engine; `capacity` says how many there may be.
+Games ask again the moment a reply ends, so requests join and leave vLLM's batch one by one. A policy whose weights are
+all its own has a vLLM engine to itself; policies that are adapters over one model share one, and its batches.
+`capacity` says how many policies there may be.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from torch import Tensor
 from spiral.api.errors import SpiralError
 from spiral.api.records import Completion, PolicyId, Request
 from spiral.api.training import check_request
-from spiral.engines.vllm.backend import ModelForm, VllmBackend
+from spiral.engines.vllm.backend import VllmBackend
+from spiral.engines.vllm.form import ModelForm
 from spiral.engines.vllm.instance import Backend, Instance
 from spiral.engines.vllm.options import check_given
 from spiral.models.logits import check_same_model, context_length, parameters
@@ -30,16 +32,17 @@ class VllmEngine:
     def __init__(
         self,
         model: Any,
-        capacity: int = 2,
+        capacity: int | None = None,
         restart: int = 0,
         deadline_s: float = 600.0,
         make: MakeBackend = VllmBackend,
         **options: Any,
     ) -> None:
-        """`capacity`: policies with weights of their own at once, a vLLM engine each: the learner, its average for
-        evaluation, and snapshots. `restart`: how often each may be made anew after a fault. `deadline_s`: the longest
-        that it may be at one call, its start included. `options`: of vLLM's `EngineArgs`, by name."""
-        if capacity < 1 or restart < 0 or deadline_s <= 0:
+        """`capacity`: policies with weights of their own at once: the learner, its average for evaluation, and
+        snapshots; 2, a vLLM engine each, or 8 for a model with an adapter, all in one. `restart`: how often each engine
+        may be made anew after a fault. `deadline_s`: the longest that it may be at one call, its start included.
+        `options`: of vLLM's `EngineArgs`, by name."""
+        if (capacity is not None and capacity < 1) or restart < 0 or deadline_s <= 0:
             raise SpiralError(
                 f"engine vllm was given capacity={capacity}, restart={restart} and deadline_s={deadline_s:g}; capacity "
                 "must be 1 or more, restart 0 or more, and deadline_s above 0"
@@ -47,72 +50,71 @@ class VllmEngine:
         check_given(options)
         self.context = context_length(model)
         self._vocabulary = int(model.config.get_text_config().vocab_size)
-        form, self._parameters = ModelForm.of(model), parameters(model)
-        self.dtype: torch.dtype = getattr(torch, str(options.get("dtype", "")), form.dtype)
+        self._form, self._parameters = ModelForm.of(model, capacity), parameters(model)
+        self.dtype: torch.dtype = getattr(torch, str(options.get("dtype", "")), self._form.dtype)
         """In which log-probabilities are computed."""
-        self._renamed, self.capacity = form.renamed, capacity
+        self.capacity = self._form.capacity
         self._sleeps = bool(options.get("enable_sleep_mode"))
-        self._make = lambda: make(form, self.context, options)
+        self._make = lambda: make(self._form, self.context, options)
         self._restart, self._deadline_s = restart, deadline_s
-        self._instances: dict[PolicyId, Instance] = {}
+        self._of: dict[PolicyId, Instance] = {}
         # Made now: what vLLM refuses is then told before a run's first game.
-        self._free = [self._new_instance()]
+        self._instances = [self._new_instance()]
 
     def submit(self, request: Request) -> None:
         """Queue one request. Raises SpiralError for a policy without weights, PromptTooLong as `Engine` says."""
-        check_request(self, request, self._instances)
+        check_request(self, request, self._of)
         if max(request.prompt) >= self._vocabulary or min(request.prompt) < 0:
             # Without a tokenizer vLLM does not look, and would read past its embedding.
             raise SpiralError(
                 f"a prompt of '{request.policy}' holds the id {max(request.prompt, key=abs)}, and the model's ids are "
                 f"0 to {self._vocabulary - 1}; use the model's own tokenizer"
             )
-        self._instances[request.policy].submit(request)
+        self._of[request.policy].submit(request)
 
     def step(self) -> list[Completion]:
         """One step of each vLLM engine that has requests."""
-        done = [completion for instance in self._instances.values() if instance.busy for completion in instance.step()]
+        done = [completion for instance in self._instances if instance.busy for completion in instance.step()]
         return sorted(done, key=lambda completion: completion.request_id)
 
     def load_weights(self, policy: PolicyId, weights: Mapping[str, Tensor], version: int) -> None:
         """Stream `weights` (named as `model.named_parameters()` names them) into the policy's vLLM engine."""
         check_same_model(self._parameters, weights)  # vLLM would pass over names that it does not know
-        instance = self._instances.get(policy)
-        if instance is None:
-            instance = self._instances[policy] = self._unused(policy)
-        if instance.busy:
-            raise SpiralError(f"weights of '{policy}' were loaded while its requests were in flight; finish them first")
-        instance.load(self._renamed(weights), version)
+        if policy not in self._of:
+            self._of[policy] = self._with_room(policy)
+        self._of[policy].load(policy, self._form.renamed(weights), version)
 
     def drop(self, policy: PolicyId) -> None:
-        """Forget a policy; its vLLM engine waits for the next one."""
-        instance = self._instances.pop(policy, None)
-        if instance is not None:
-            self._free.append(instance)
+        """Forget a policy; what it took of its vLLM engine waits for the next one."""
+        if policy in self._of:
+            self._of[policy].drop(policy)
+            del self._of[policy]
 
     def sleep(self) -> bool:
         """Give the device's memory to the learner; whether `enable_sleep_mode` was asked for."""
         if self._sleeps:
-            for instance in (*self._instances.values(), *self._free):
+            for instance in self._instances:
                 instance.sleep()
         return self._sleeps
 
     def wake(self) -> None:
         """Take it back; every policy has the weights that it had."""
         if self._sleeps:
-            for instance in (*self._instances.values(), *self._free):
+            for instance in self._instances:
                 instance.wake()
 
-    def _unused(self, policy: PolicyId) -> Instance:
-        if self._free:
-            return self._free.pop()
-        if len(self._instances) >= self.capacity:
+    def _with_room(self, policy: PolicyId) -> Instance:
+        if len(self._of) >= self.capacity:
             raise SpiralError(
-                f"engine vllm holds {self.capacity} policies with weights of their own "
-                f"({', '.join(sorted(self._instances))}) and was given '{policy}'; set engine.args.capacity="
-                f"{self.capacity + 1} where memory allows one more model, or keep fewer snapshots (pool.size)"
+                f"engine vllm holds {self.capacity} policies with weights of their own ({', '.join(sorted(self._of))}) "
+                f"and was given '{policy}'; set engine.args.capacity={self.capacity + 1} where memory allows one more "
+                f"{self._form.what}, or keep fewer snapshots (pool.size)"
             )
-        return self._new_instance()
+        for instance in self._instances:
+            if instance.num_policies < self._form.policies:
+                return instance
+        self._instances.append(self._new_instance())
+        return self._instances[-1]
 
     def _new_instance(self) -> Instance:
         return Instance(self._make, self._restart, self._deadline_s)

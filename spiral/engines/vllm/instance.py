@@ -1,4 +1,4 @@
-"""One vLLM engine and the version of the weights that it serves: its faults are named, and it can be made anew.
+"""One vLLM engine and the policies that it serves: its faults are named, and it can be made anew.
 
 What is replayed after a fault gives the same replies, up to rounding, since every request brings its own seed.
 """
@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from torch import Tensor
 
 from spiral.api.errors import RunError, SpiralError
-from spiral.api.records import Completion, Finish, Request, Sampling
+from spiral.api.records import Completion, Finish, PolicyId, Request, Sampling
 from spiral.api.text import printable_logger
 from spiral.engines.vllm.watched_thread import Hung, WatchedThread
 
@@ -37,14 +37,18 @@ class Finished:
 class Backend(Protocol):
     """What is asked of vLLM; any exception is a fault of its."""
 
-    def add(self, key: str, prompt: Sequence[int], salt: str, sampling: Sampling, seed: int) -> None:
-        """Queue a request. Prompts of different salts share nothing."""
+    def add(self, key: str, policy: PolicyId, prompt: Sequence[int], salt: str, sampling: Sampling, seed: int) -> None:
+        """Queue a request of a policy that has weights. Prompts of different salts share nothing."""
 
     def step(self) -> list[Finished]:
         """One step; the requests that it ended."""
 
-    def load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Replace the weights, and forget what the old ones computed."""
+    def load(self, policy: PolicyId, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Give a policy weights, its first or in place of those that it had, while it has no request in flight; others
+        may have. Nothing that the old ones computed is used any more."""
+
+    def drop(self, policy: PolicyId) -> None:
+        """Forget a policy that has no request in flight."""
 
     def sleep(self) -> None:
         """Give the device's memory away, weights kept elsewhere."""
@@ -56,8 +60,18 @@ class Backend(Protocol):
         """Free everything."""
 
 
+@dataclass
+class _Loaded:
+    """What a policy was given."""
+
+    version: int | None = None
+    """That of its weights; None before the first load and during one."""
+    kept: dict[str, Tensor] = field(default_factory=dict)
+    """The weights, for an engine that may be made anew."""
+
+
 class Instance:
-    """See `spiral.engines.vllm.engine`; requests are queued in vLLM, weights are loaded when none is in flight."""
+    """See `spiral.engines.vllm.engine`; a policy's weights are loaded when it has no request in flight."""
 
     def __init__(self, make: Callable[[], Backend], restart: int, deadline_s: float) -> None:
         """`restart`: how often the engine is made anew after a fault; weights are then kept in main memory too.
@@ -66,9 +80,7 @@ class Instance:
         self._requests: dict[str, Request] = {}
         self._finished: deque[Finished] = deque()
         """Filled by the thread, so that a step whose wait was interrupted loses nothing."""
-        self._version: int | None = None
-        """That of the weights; None before the first load and during one."""
-        self._kept: dict[str, Tensor] = {}
+        self._loaded: dict[PolicyId, _Loaded] = {}
         self._start()
 
     @property
@@ -76,9 +88,14 @@ class Instance:
         """Whether a request is in flight."""
         return bool(self._requests)
 
+    @property
+    def num_policies(self) -> int:
+        """Those that it was given weights of."""
+        return len(self._loaded)
+
     def submit(self, request: Request) -> None:
         """Queue a request that fits the context. Raises RunError if the weights are half loaded, or vLLM refuses it."""
-        if self._version is None:
+        if (loaded := self._loaded.get(request.policy)) is None or loaded.version is None:
             raise RunError(f"vLLM holds no whole weights of '{request.policy}', since their last load failed")
         try:
             self._add(request)
@@ -100,17 +117,29 @@ class Instance:
             self._restart(error, f"with {len(self._requests)} requests in flight")
             return []
 
-    def load(self, weights: Mapping[str, Tensor], version: int) -> None:
-        """Replace the weights, tensor by tensor. Raises RunError if vLLM did not take each of them."""
-        self._version = None  # a load that fails half way leaves a model that nothing may ask
+    def load(self, policy: PolicyId, weights: Mapping[str, Tensor], version: int) -> None:
+        """Give a policy weights, tensor by tensor. Raises SpiralError while a request of its is in flight, RunError if
+        vLLM did not take each of them."""
+        self._check_idle(policy, "weights of '{}' were loaded")
+        # Without a version: a load that fails half way leaves weights that nothing may ask.
+        loaded = self._loaded[policy] = _Loaded()
         if self._restarts_left:
             # Copies: the learner goes on to change its own, and a snapshot's are needed as they were.
-            self._kept = {name: tensor.detach().to("cpu", copy=True) for name, tensor in weights.items()}
+            loaded.kept = {name: tensor.detach().to("cpu", copy=True) for name, tensor in weights.items()}
         try:
-            self._call("a load of weights", self._backend.load, weights.items())
+            self._call("a load of weights", self._backend.load, policy, weights.items())
         except Exception as error:
             self._restart(error, f"as version {version} of the weights was loaded")
-        self._version = version
+        loaded.version = version
+
+    def drop(self, policy: PolicyId) -> None:
+        """Forget a policy. Raises SpiralError while a request of its is in flight."""
+        self._check_idle(policy, "'{}' was dropped")
+        del self._loaded[policy]
+        try:
+            self._call("forgetting a policy", self._backend.drop, policy)
+        except Exception as error:
+            self._restart(error, f"as '{policy}' was dropped")
 
     def sleep(self) -> None:
         """Give the device's memory away. Raises SpiralError while a request is in flight, which would be lost."""
@@ -121,6 +150,10 @@ class Instance:
     def wake(self) -> None:
         """Take it back."""
         self._call("waking", self._backend.wake)
+
+    def _check_idle(self, policy: PolicyId, what: str) -> None:
+        if any(request.policy == policy for request in self._requests.values()):
+            raise SpiralError(f"{what.format(policy)} while its requests were in flight; finish them first")
 
     def _end(self, fault: Exception) -> None:
         """Free what the engine holds, so that the next one has room; what hangs cannot be asked to."""
@@ -144,7 +177,8 @@ class Instance:
                 self._finished.clear()
                 self._end(fault)
                 self._start()
-                self._call("a load of weights", self._backend.load, self._kept.items())
+                for policy, loaded in self._loaded.items():
+                    self._call("a load of weights", self._backend.load, policy, loaded.kept.items())
                 for request in self._requests.values():
                     self._add(request)
                 return
@@ -159,9 +193,10 @@ class Instance:
 
     def _add(self, request: Request) -> None:
         # The salt keeps what one version computed from being read by the next, should a reset ever be missed.
-        salt = f"{request.policy}@{self._version}"
+        policy, sampling = request.policy, request.sampling
+        salt = f"{policy}@{self._loaded[policy].version}"
         self._call(
-            "taking a request", self._backend.add, str(request.id), request.prompt, salt, request.sampling, request.seed
+            "taking a request", self._backend.add, str(request.id), policy, request.prompt, salt, sampling, request.seed
         )
 
     def _step(self) -> None:
@@ -171,9 +206,10 @@ class Instance:
         if finished.reason not in FINISHES:
             raise RunError(f"vLLM ended a reply with '{finished.reason}', neither at a stop id nor at its length")
         request = self._requests.pop(finished.key)
-        assert self._version is not None
+        version = self._loaded[request.policy].version
+        assert version is not None
         finish = cast(Finish, finished.reason)
-        return Completion(request.id, finished.ids, finished.logprobs, finish, self._version)
+        return Completion(request.id, finished.ids, finished.logprobs, finish, version)
 
     def _call(self, doing: str, function: Callable[..., Any], *args: Any) -> Any:
         return self._thread.call(self._deadline_s, doing, function, *args)

@@ -1,37 +1,50 @@
-"""The vLLM engine over a fake vLLM: its options, its faults and what is replayed after them, sleep, capacity."""
+"""The vLLM engine over a fake vLLM: its options, its faults and what is replayed after them, sleep, capacity, adapters."""
 
+import copy
 import threading
 
 import pytest
 import torch
 from spiral_models import MODELS
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from spiral.api.errors import PromptTooLong, RunError, SpiralError
 from spiral.api.records import LEARNER, Request, Sampling
 from spiral.engines.sleeping import asleep
 from spiral.engines.vllm.engine import VllmEngine
+from spiral.engines.vllm.form import ModelForm
 from spiral.engines.vllm.instance import Finished
 from spiral.engines.vllm.options import OWN, check_names
 from spiral.models.logits import parameters
+from spiral.runs.files import WriteError
 
 MODEL = MODELS["byte-0.1m"](context=64)[0].eval()
+LLAMA = LlamaConfig(
+    vocab_size=64,
+    hidden_size=16,
+    intermediate_size=16,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    max_position_embeddings=64,
+)
 
 
 class FakeVllm:
-    """Answers each request one step after it came, by its seed and one number of the weights; fails as it is told to.
+    """Answers each request one step after it came, by its seed and one number of its policy's weights; fails as it is
+    told to.
 
     `faults`: what to do at the n-th call of a method, over all that were made: `{("step", 1): error}`.
     """
 
     def __init__(self, faults=()):
         self.faults, self.made, self.calls, self.counts = dict(faults), [], [], {}
-        self.queue, self.weight = [], None
+        self.queue, self.weights, self.salts = [], {}, []
 
     def make(self, form, context, options):
         """Stands for vLLM's own start."""
         self.meet("make")
         fake = FakeVllm.__new__(FakeVllm)
-        fake.__dict__ |= self.__dict__ | {"queue": [], "weight": None}
+        fake.__dict__ |= self.__dict__ | {"queue": [], "weights": {}, "salts": []}
         self.made.append((fake, dict(options)))
         return fake
 
@@ -44,19 +57,24 @@ class FakeVllm:
         elif fault is not None:
             raise fault
 
-    def add(self, key, prompt, salt, sampling, seed):
+    def add(self, key, policy, prompt, salt, sampling, seed):
         self.meet("add")
-        self.queue.append((key, seed, salt))
+        self.queue.append((key, seed, self.weights[policy]))
+        self.salts.append(salt)
 
     def step(self):
         self.meet("step")
         done, self.queue = self.queue, []
-        return [Finished(key, (seed % 100, round(self.weight)), (-1.0, -2.0), "length") for key, seed, _ in done]
+        return [Finished(key, (seed % 100, round(weight)), (-1.0, -2.0), "length") for key, seed, weight in done]
 
-    def load(self, weights):
+    def load(self, policy, weights):
         first = float(next(iter(weights))[1].flatten()[0])
         self.meet("load")
-        self.weight = first
+        self.weights[policy] = first
+
+    def drop(self, policy):
+        self.meet("drop")
+        del self.weights[policy]
 
     def sleep(self):
         self.meet("sleep")
@@ -192,7 +210,7 @@ def test_an_interrupted_wait_loses_no_reply(monkeypatch):
     """A signal that ends the wait for a step leaves its replies to the next one."""
     engine, _ = _engine()
     engine.submit(_request(0))
-    [instance] = engine._instances.values()
+    [instance] = engine._instances
     call = instance._thread.call
 
     def interrupted(*args):
@@ -265,11 +283,196 @@ def test_prompts_of_different_versions_share_no_prefix():
     engine.submit(_request(0))
     engine.step()
     engine.load_weights(LEARNER, _weights(6.0), version=4)
-    salts = []
-    [(vllm, _)] = fake.made
-    vllm.add = lambda key, prompt, salt, sampling, seed: salts.append(salt)
     engine.submit(_request(1))
-    assert salts == ["learner@4"]
+    [(vllm, _)] = fake.made
+    assert vllm.salts == ["learner@3", "learner@4"]
+
+
+def test_a_policy_is_not_dropped_under_a_request():
+    """Its replies would be lost, and its vLLM engine would be the next policy's with them in flight."""
+    engine, _ = _engine()
+    engine.submit(_request(0))
+    with pytest.raises(SpiralError, match="'learner' was dropped while its requests were in flight; finish them first"):
+        engine.drop(LEARNER)
+    assert [c.request_id for c in engine.step()] == [0]
+    engine.drop(LEARNER)
+
+
+# Adapters
+
+
+def _adapted(model=None, **config):
+    peft = pytest.importorskip("peft")
+    settings = {"r": 4, "target_modules": ["q_proj", "down_proj"], **config}
+    return peft.get_peft_model(model or LlamaForCausalLM(LLAMA), peft.LoraConfig(**settings))
+
+
+def _adapters(faults=(), policies=("learner", "snapshot:1"), **args):
+    """An engine whose policies answer with 5, 6 and so on."""
+    fake, model = FakeVllm(faults), _adapted()
+    engine = VllmEngine(model, make=fake.make, **args)
+    weights = {5 + n: {name: torch.full_like(t, 5.0 + n) for name, t in parameters(model).items()} for n in range(9)}
+    for n, policy in enumerate(policies):
+        engine.load_weights(policy, weights[5 + n], version=n)
+    return engine, fake, weights
+
+
+def test_adapters_share_one_vllm_engine():
+    """Eight by default, as many as its capacity says, requests of all in one step; each policy's own answers."""
+    policies = [LEARNER, *(f"snapshot:{n}" for n in range(7))]
+    engine, fake, weights = _adapters(policies=policies)
+    for n, policy in enumerate(policies):
+        engine.submit(_request(n, policy))
+    assert [(c.ids[1], c.version) for c in engine.step()] == [(5 + n, n) for n in range(8)]
+    assert (len(fake.made), engine.capacity) == (1, 8)
+    with pytest.raises(
+        SpiralError,
+        match="holds 8 policies .* and was given 'averaged'; set engine.args.capacity=9 where memory allows one more "
+        r"adapter, or keep fewer snapshots .pool.size.",
+    ):
+        engine.load_weights("averaged", weights[5], 1)
+    engine.drop("snapshot:3")
+    engine.load_weights("averaged", weights[6], 1)
+    assert _replies(engine, [0], "averaged")[0].ids[1] == 6
+    assert (len(fake.made), fake.calls.count("drop")) == (1, 1)
+
+
+def test_an_adapter_is_loaded_while_others_play_but_not_under_its_own_requests():
+    """The other policy's replies are its own."""
+    engine, _, weights = _adapters()
+    engine.submit(_request(0, "snapshot:1"))
+    engine.load_weights(LEARNER, weights[7], 4)
+    with pytest.raises(
+        SpiralError, match="'snapshot:1' were loaded while its requests were in flight; finish them fir"
+    ):
+        engine.load_weights("snapshot:1", weights[8], 4)
+    engine.submit(_request(1))
+    assert [(c.ids[1], c.version) for c in engine.step()] == [(6, 1), (7, 4)]
+
+
+def test_an_adapter_whose_load_fails_serves_nothing_and_the_others_go_on():
+    engine, _, weights = _adapters({("load", 3): OSError("lost")})
+    engine.submit(_request(0, "snapshot:1"))
+    with pytest.raises(RunError, match="vLLM failed as version 4 of the weights was loaded .OSError: lost."):
+        engine.load_weights(LEARNER, weights[7], 4)
+    with pytest.raises(RunError, match="vLLM holds no whole weights of 'learner'"):
+        engine.submit(_request(1))
+    assert [c.ids[1] for c in engine.step()] == [6]
+    engine.load_weights(LEARNER, weights[8], 5)
+    assert _replies(engine, [1])[1].ids[1] == 8
+
+
+@pytest.mark.parametrize("fault", [("step", 1), ("load", 3), ("drop", 1)])
+def test_an_engine_of_adapters_is_made_anew_with_all_of_them(fault):
+    """Whatever failed: every policy has its weights of the time again, what was in flight is replayed once, and the load
+    or drop that was asked for is done."""
+    engine, fake, weights = _adapters({fault: RuntimeError("died")}, restart=1)
+    engine.submit(_request(0, "snapshot:1"))
+    if fault[0] == "drop":
+        engine.load_weights("averaged", weights[9], 3)
+        engine.drop("averaged")
+        assert len(fake.made) == 2
+    engine.load_weights(LEARNER, weights[7], 4)
+    engine.submit(_request(1))
+    weights[6]["base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight"].fill_(99.0)
+    done = [c for _ in range(4) for c in engine.step()]
+    assert [(c.request_id, c.ids[1], c.version) for c in done] == [(0, 6, 1), (1, 7, 4)]
+    vllm, _ = fake.made[-1]
+    assert (len(fake.made), vllm.weights.keys()) == (2, {LEARNER, "snapshot:1"})
+
+
+def test_weights_of_the_base_are_no_adapter():
+    """A whole model's, as those of a run without adapters, are refused by name."""
+    engine, _, _ = _adapters()
+    with pytest.raises(RunError, match="these weights belong to another model"):
+        engine.load_weights(LEARNER, parameters(LlamaForCausalLM(LLAMA)), 4)
+
+
+@pytest.mark.parametrize(
+    ("config", "what"),
+    [
+        ({"use_dora": True}, r"weight-decomposed .DoRA."),
+        ({"lora_bias": True}, "biases in its matrices"),
+        ({"bias": "all"}, r"trained biases .bias=all."),
+        ({"modules_to_save": ["norm"]}, r"whole modules trained beside it .modules_to_save."),
+        ({"trainable_token_indices": [1, 2]}, "trained embeddings of tokens"),
+        (
+            {"target_modules": ["q_proj", "embed_tokens"]},
+            "an adapter of the embedding, and vLLM applies them to the lin",
+        ),
+        (
+            {"target_modules": ["q_proj", "lm_head"]},
+            "an adapter of the head, and vLLM applies them to the linear layers",
+        ),
+        ({"r": 600}, "of rank 600, and vLLM's highest is 512; lower the rank, or take engine=torch"),
+        ({"rank_pattern": {"down_proj": 513}}, "of rank 513, and vLLM's highest is 512"),
+    ],
+)
+def test_what_vllm_cannot_apply_is_refused_before_it_starts(config, what):
+    """In one sentence that names the way out."""
+    fake = FakeVllm()
+    with pytest.raises(SpiralError, match=what) as told:
+        VllmEngine(_adapted(**config), make=fake.make)
+    assert "take engine=torch" in str(told.value)
+    assert not fake.made
+
+
+def test_an_adapter_of_another_kind_is_refused():
+    peft = pytest.importorskip("peft")
+    fake, config = FakeVllm(), peft.IA3Config(target_modules=["q_proj", "down_proj"], feedforward_modules=["down_proj"])
+    with pytest.raises(SpiralError, match="an adapter, of peft's kind IA3, and vLLM applies plain low-rank ones"):
+        VllmEngine(peft.get_peft_model(LlamaForCausalLM(LLAMA), config), make=fake.make)
+    assert not fake.made
+
+
+def test_an_adapter_of_joined_matrices_is_taken_apart():
+    """A byte model is a Llama to vLLM: query, key and value have the first matrix in common, and rows of the second; the
+    scale of each layer is in these, so that each product is what the model adds."""
+    model = _adapted(MODELS["byte-0.1m"](context=64)[0], target_modules=["qkv_proj", "down_proj"], lora_alpha=6)
+    with torch.no_grad():
+        for weight in parameters(model).values():
+            weight.normal_()
+    form = ModelForm.of(model, 2)
+    assert form.arguments["lora_target_modules"] == ["down_proj", "k_proj", "q_proj", "v_proj"]
+    found, whole = form.adapter.as_vllm_reads(parameters(model)), copy.deepcopy(model).merge_and_unload()
+    base, merged = form.base(), MODEL.standard_weights(parameters(whole))
+    assert base.keys() == merged.keys()
+    adapted = {name.removesuffix(".lora_A.weight") for name in found if "lora_A" in name}
+    assert len(adapted) == 4 * MODEL.config.num_hidden_layers
+    for name, weight in merged.items():
+        module = "base_model.model." + name.removesuffix(".weight")
+        added = 0
+        if module in adapted:
+            added = found[f"{module}.lora_B.weight"] @ found[f"{module}.lora_A.weight"]
+        torch.testing.assert_close(base[name] + added, weight, atol=1e-5, rtol=1e-5)
+
+
+def test_vllm_is_told_the_adapters_shape():
+    """Room for the highest rank of a layer, for as many adapters as there may be policies, in the modules that have
+    one; the base weights by the names that they have without it."""
+    model = _adapted(rank_pattern={"down_proj": 12}, r=9)
+    form = ModelForm.of(model, 5)
+    assert form.arguments == {
+        "load_format": "safetensors",
+        "enable_lora": True,
+        "max_loras": 5,
+        "max_lora_rank": 16,
+        "lora_target_modules": ["down_proj", "q_proj"],
+    }
+    assert form.base().keys() == parameters(LlamaForCausalLM(LLAMA)).keys()
+    whole = ModelForm.of(MODEL, None)
+    assert (whole.arguments, dict(whole.base()), whole.policies) == ({"load_format": "dummy"}, {}, 1)
+
+
+def test_a_base_model_that_finds_no_room_is_told(monkeypatch, tmp_path):
+    """vLLM reads it from a temporary folder: one sentence with its size and the setting."""
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("spiral.engines.vllm.form.save_file", full)
+    with pytest.raises(WriteError, match="cannot be written: no space is left on the disk; it needs about .* TMPDIR"):
+        ModelForm.of(_adapted(), 2).write(str(tmp_path))
 
 
 # Options

@@ -6,6 +6,7 @@ One engine for the whole module, since each takes seconds to start; without vLLM
 import copy
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,7 @@ def _gap(model, requests, done):
 def _cached_tokens(engine):
     """Prompt tokens that were read from the prefix cache, of all requests from here on: a list that grows."""
     found = []
-    [instance] = engine._instances.values()
+    [instance] = engine._instances
     vllm = instance._backend._engine
     step = type(vllm).step
 
@@ -195,13 +196,11 @@ def test_a_prefix_cache_that_stays_warm_is_found(engine, model, monkeypatch):
     answer for the new weights, which the comparison and the probe see."""
     probed, moved = ProbedEngine(engine, model), _moved(model, 2)
     probed.load_weights(LEARNER, parameters(model), 0)
-    [instance] = engine._instances.values()
+    [instance] = engine._instances
     backend, requests = instance._backend, _mixed()
     _run(engine, requests)
     add = backend.add
-    monkeypatch.setattr(
-        backend, "add", lambda key, prompt, salt, sampling, seed: add(key, prompt, "one", sampling, seed)
-    )
+    monkeypatch.setattr(backend, "add", lambda key, policy, p, salt, s, seed: add(key, policy, p, "one", s, seed))
     _run(engine, requests)
     monkeypatch.setattr(backend._engine, "reset_prefix_cache", lambda: True, raising=False)
     probed._check(LEARNER, parameters(model), 0)
@@ -215,7 +214,7 @@ def test_a_prefix_cache_that_stays_warm_is_found(engine, model, monkeypatch):
 
 def test_each_of_salt_and_reset_keeps_old_blocks_away(engine, model, monkeypatch):
     """Either alone is enough: one may be missed."""
-    [instance] = engine._instances.values()
+    [instance] = engine._instances
     backend, requests, add = instance._backend, _mixed(), instance._backend.add
     for version, cure in enumerate(("salt", "reset")):
         now = _moved(model, 3 + version)
@@ -224,7 +223,9 @@ def test_each_of_salt_and_reset_keeps_old_blocks_away(engine, model, monkeypatch
             if cure == "salt":
                 without.setattr(backend._engine, "reset_prefix_cache", lambda: True, raising=False)
             else:
-                without.setattr(backend, "add", lambda key, p, salt, s, seed: add(key, p, "one", s, seed))
+                without.setattr(
+                    backend, "add", lambda key, policy, p, salt, s, seed: add(key, policy, p, "one", s, seed)
+                )
                 _run(engine, requests)
             engine.load_weights(LEARNER, parameters(now), 20 + version)
             assert _gap(now, requests, _run(engine, requests)) < TOLERANCE
@@ -233,7 +234,7 @@ def test_each_of_salt_and_reset_keeps_old_blocks_away(engine, model, monkeypatch
 def test_a_load_that_breaks_off_is_never_served_and_leaves_no_trace(engine, model):
     """Half the tensors came: requests are refused; the next whole load is exact, though layers were half read."""
     weights = parameters(_moved(model, 5))
-    renamed = engine._renamed
+    form = engine._form
 
     class Broken(dict):
         def items(self):
@@ -242,12 +243,12 @@ def test_a_load_that_breaks_off_is_never_served_and_leaves_no_trace(engine, mode
                     raise OSError("the stream broke off")
                 yield item
 
-    engine._renamed = lambda given: Broken(renamed(given))
+    engine._form = replace(form, renamed=lambda given: Broken(form.renamed(given)))
     with pytest.raises(RunError, match="vLLM failed as version 7 of the weights was loaded .OSError: the stream broke"):
         engine.load_weights(LEARNER, weights, 7)
     with pytest.raises(RunError, match="vLLM holds no whole weights of 'learner'"):
         engine.submit(_request(0, (1, 2)))
-    engine._renamed = renamed
+    engine._form = form
     now = _moved(model, 6)
     engine.load_weights(LEARNER, parameters(now), 8)
     requests = _mixed()
@@ -350,7 +351,7 @@ def test_an_engine_that_died_is_made_anew_with_its_weights(loaded, model, monkey
     before = _run(engine, requests)
     assert _gap(now, requests, before) < TOLERANCE
     expected = {n: c.ids for n, c in before.items()}
-    [instance] = engine._instances.values()
+    [instance] = engine._instances
 
     def died():
         raise RuntimeError("died")

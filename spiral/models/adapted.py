@@ -1,0 +1,64 @@
+"""Models that peft wrapped: low-rank adapters in the layers of a frozen base model.
+
+What training changes of such a model is its active adapter alone. That is what crosses from the learner to an engine
+and into snapshots; copies of the model share the base. peft is not needed to read this: a model that it wrapped brings
+it.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from typing import Any
+
+from torch import nn
+
+from spiral.api.errors import SpiralError
+
+
+def adapter_of(model: nn.Module) -> str | None:
+    """The name of the active adapter of a model that peft wrapped, None for any other model. Raises SpiralError for a
+    model with several active adapters, or one that is merged into its base."""
+    peft = sys.modules.get("peft")
+    if peft is None or not isinstance(model, peft.PeftModel):
+        return None
+    names = list(model.active_adapters)
+    if len(names) != 1:
+        raise SpiralError(
+            f"the model has {len(names)} active adapters ({', '.join(names)}), and a policy is one adapter over the "
+            "base model; activate one with set_adapter"
+        )
+    return str(names[0])
+
+
+def check_not_merged(model: nn.Module) -> None:
+    """Raise SpiralError for an adapter that is merged into its base, which would play as it is whatever adapter is
+    loaded."""
+    if adapter_of(model) is not None and any(getattr(module, "merged", False) for module in model.modules()):
+        raise SpiralError(
+            "the model's adapter is merged into its base, which then answers for every adapter that is loaded; call "
+            "unmerge_adapter, or train the merged model as it is without one"
+        )
+
+
+def own_names(model: nn.Module) -> set[str]:
+    """Names of the parameters that are a model's weights: those of the active adapter of a model that peft wrapped,
+    else all. Whether they have gradients plays no part, since copies that only answer have none."""
+    adapter = adapter_of(model)
+    names = {name for name, _ in model.named_parameters()}
+    return names if adapter is None else {name for name in names if adapter in name.split(".")}
+
+
+def wrapped(model: Any) -> Any:
+    """The model inside of the wrapper, whose layers carry the adapter; any other model itself."""
+    return model if adapter_of(model) is None else model.get_base_model()
+
+
+def copied(model: Any) -> Any:
+    """A model with weights of its own, equal to those of `model`, over the same base: the parameters that are no
+    weights of its (see `own_names`) are shared, not copied.
+
+    So nothing may be merged into the base of `model` while a copy is in use.
+    """
+    own = own_names(model)
+    return copy.deepcopy(model, {id(p): p for name, p in model.named_parameters() if name not in own})
