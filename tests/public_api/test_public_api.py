@@ -8,6 +8,7 @@ import dataclasses
 import importlib
 import inspect
 import json
+import re
 import typing
 from pathlib import Path
 
@@ -73,7 +74,8 @@ def _default(field):
 
 
 def _signature(function):
-    return str(inspect.signature(function)).replace("'", "")
+    text = str(inspect.signature(function)).replace("'", "")
+    return re.sub(r"<function (\w+) at 0x[0-9a-f]+>", r"\1", text)  # a default that is a function
 
 
 def current():
