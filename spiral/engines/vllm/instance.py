@@ -32,6 +32,8 @@ class Finished:
     """One for each id."""
     reason: str
     """As vLLM names it: `stop`, `length`, or that of a fault."""
+    num_cached: int = 0
+    """Ids of the prompt that were read from the prefix cache."""
 
 
 class Backend(Protocol):
@@ -69,6 +71,8 @@ class Instance:
         self._version: int | None = None
         """That of the weights; None before the first load and during one."""
         self._kept: dict[str, Tensor] = {}
+        self.cached_tokens = 0
+        """Of prompts, those that were read from the prefix cache."""
         self._start()
 
     @property
@@ -171,6 +175,7 @@ class Instance:
         if finished.reason not in FINISHES:
             raise RunError(f"vLLM ended a reply with '{finished.reason}', neither at a stop id nor at its length")
         request = self._requests.pop(finished.key)
+        self.cached_tokens += finished.num_cached
         assert self._version is not None
         finish = cast(Finish, finished.reason)
         return Completion(request.id, finished.ids, finished.logprobs, finish, self._version)
