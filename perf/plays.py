@@ -91,6 +91,7 @@ def counts_of(work: Play | Offline) -> dict[str, Any]:
         "sampled_tokens": work.tokens[-1],
         "reply_tokens": {"min": lengths[0], "median": lengths[len(lengths) // 2], "max": lengths[-1]},
         "engine_steps": recorder.num_steps,
+        "tokens_a_step": work.tokens[-1] / recorder.num_steps,
     }
     if isinstance(work, Play):
         counts["games"] = len(work.episodes)

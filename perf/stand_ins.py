@@ -14,7 +14,7 @@ from spiral.api.training import Engine, PromptFormat, has_history
 from spiral.models.prompt_cache import Prompter
 from spiral.models.prompts import PlainFormat
 
-_SENTENCE_ENDS = (".", "!", "?", "\n", "\n\n", '."', ".\n", "!\n", "?\n")
+_SPEECH_ENDS = ("!", "?", "\n", "\n\n", ".\n", "!\n", "?\n")
 _NO_BRACKETS = str.maketrans("", "", "[]")
 _LETTERS = "etaoin shrdlucmfwypvbgkjqxz.,?!0"
 
@@ -120,12 +120,12 @@ class FreeText:
         return "".join(_LETTERS[i % 32] for i in reply[:-1]).strip() or "."
 
 
-class Sentence(FreeText):
-    """Reads what a pretrained model said as chat; the end of its first sentence ends a reply."""
+class Speech(FreeText):
+    """Reads what a pretrained model said as chat; its first line, question or exclamation is a reply."""
 
     def __init__(self, prompt_format: PromptFormat, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        encoded = [tokenizer.encode(end, add_special_tokens=False) for end in _SENTENCE_ENDS]
+        encoded = [tokenizer.encode(end, add_special_tokens=False) for end in _SPEECH_ENDS]
         super().__init__(prompt_format, [ids[0] for ids in encoded if len(ids) == 1])
 
     def read(self, reply: Sequence[int]) -> str | None:
