@@ -25,10 +25,10 @@ from functools import partial
 from typing import Any, cast
 
 from perf.measure import Figure, alternate, say
-from perf.parts import num_turns
+from perf.parts import drain, num_turns
 from perf.plays import Offline, Play, counts_of, rates_of, ratio_figure, share_alike
 from perf.stand_ins import FreeText, Generate, LockStep, Recorder, Speech
-from spiral.api.records import LEARNER
+from spiral.api.records import LEARNER, Request, Sampling
 from spiral.api.training import Engine, PromptFormat
 from spiral.config import loading
 from spiral.engines.torch.engine import TorchEngine
@@ -93,7 +93,7 @@ def _speech(tokenizer: Any, transcript: bool) -> PromptFormat:
 
 TINY = Case(
     "byte-0.1m", {"name": "byte-0.1m", "args": {"context": 8192}}, _letters, (2, 6, 10),
-    rows=16, games=192, waves=6, alone=8, transcripts=8, repeats=2, max_new_tokens=64,
+    rows=16, games=192, waves=6, alone=8, transcripts=8, repeats=3, max_new_tokens=64,
 )  # fmt: skip
 SMOLLM2 = Case(
     "SmolLM2", {"name": "hf", "args": {"context": 2048}}, _speech, (2, 4, 6),
@@ -137,6 +137,8 @@ class Bench:
         self._cached: dict[int, int] = {}
         self._engine = VllmEngine(self._model, make=self._make, max_num_seqs=case.rows)
         self._load(self._engine)
+        # The first requests load parts of vLLM.
+        drain(self._engine, [Request(n, LEARNER, (1,) * 40, Sampling(2, ()), seed=n) for n in range(case.rows)])
         gc.collect()
         gc.freeze()  # as training does
 
