@@ -68,7 +68,7 @@ class Case:
     """Requests that an engine computes at once."""
     games: int
     waves: int
-    """Of `games / rows` waves of games in lock-step, those that are played."""
+    """Of `games / rows` waves of games, those that are played in lock-step, and by other engines."""
     alone: int
     """Games that are played one at a time."""
     transcripts: int
@@ -93,11 +93,11 @@ def _speech(tokenizer: Any, transcript: bool) -> PromptFormat:
 
 TINY = Case(
     "byte-0.1m", {"name": "byte-0.1m", "args": {"context": 8192}}, _letters, (2, 6, 10),
-    rows=16, games=192, waves=6, alone=8, transcripts=8, repeats=3, max_new_tokens=64,
+    rows=16, games=128, waves=4, alone=8, transcripts=8, repeats=3, max_new_tokens=64,
 )  # fmt: skip
 SMOLLM2 = Case(
     "SmolLM2", {"name": "hf", "args": {"context": 2048}}, _speech, (2, 4, 6),
-    rows=8, games=24, waves=1, alone=3, transcripts=1, repeats=1, max_new_tokens=48, others=True,
+    rows=12, games=36, waves=1, alone=3, transcripts=1, repeats=1, max_new_tokens=48, others=True,
 )  # fmt: skip
 
 
@@ -203,7 +203,7 @@ class Bench:
         if case.others:
             engine = TorchEngine(self._model, self._tokenizer, max_rows=case.rows)
             self._load(engine)
-            works["torch"] = self._play(engine, case.games, 2, 1)
+            works["torch"] = self._play(engine, case.games, waves, case.waves)
             # In lock-step, since a batch goes to its end.
             works["generate"] = self._play(Generate(self._model, pad=0), case.games, waves, case.waves)
         return works
