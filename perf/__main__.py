@@ -18,6 +18,7 @@ BENCHES = {
     "merge": "merging",
     "memory": "memory",
     "startup": "startup",
+    "vllm": "vllm",
 }
 """Name -> the module whose `figures()` yields its figures."""
 
@@ -30,6 +31,7 @@ def main(names: list[str]) -> int:
         return 2
     # One thread: processes that share the cores would otherwise measure each other.
     os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # vLLM's threads would otherwise spin while ours works
     os.environ["HF_HUB_OFFLINE"] = "1"
     import torch
 

@@ -60,15 +60,25 @@ def timed(work: Callable[[], object]) -> Timing:
     return Timing(time.process_time() - cpu, time.perf_counter() - wall)
 
 
-def alternate(works: Sequence[Callable[[], object]], repeats: int, warm_up: int = 1) -> list[list[Timing]]:
-    """out[i][r]: what `works[i]` took in repetition r; every other repetition goes through them backwards."""
+def alternate(
+    works: Sequence[Callable[[], object]],
+    repeats: int,
+    warm_up: int = 1,
+    before: Callable[[], object] = lambda: None,
+) -> list[list[Timing]]:
+    """out[i][r]: what `works[i]` took in repetition r; every other repetition goes through them backwards.
+
+    `before`: done before each, outside of its time.
+    """
     for _ in range(warm_up):
         for work in works:
+            before()
             work()
     out: list[list[Timing]] = [[] for _ in works]
     for repeat in range(repeats):
         order = range(len(works)) if repeat % 2 == 0 else reversed(range(len(works)))
         for index in order:
+            before()
             out[index].append(timed(works[index]))
     return out
 

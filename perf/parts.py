@@ -78,7 +78,8 @@ def make_parts(*overrides: str, wrap: Callable[[Any], Prompter] | None = None, l
     setup = make_play_setup(config, plugins)
     if wrap is not None:
         prompter = wrap(setup.tokenizer)
-        setup.completer = Completer.of(setup.completer.engine, prompter, config.rollout.max_new_tokens)
+        reads_cut = setup.completer.reads_cut
+        setup.completer = Completer.of(setup.completer.engine, prompter, config.rollout.max_new_tokens, reads_cut)
         setup.pool = Pool(plugins, setup.completer)
     parts = Parts(config, setup, plugins)
     if legal:

@@ -6,11 +6,16 @@ import time
 from collections.abc import Sequence
 from typing import Any, cast
 
+import torch
+from transformers import GenerationConfig
+
 from spiral.api.records import Completion, PolicyId, Request, Turn
-from spiral.api.training import Engine, PromptFormat
+from spiral.api.training import Engine, PromptFormat, has_history
 from spiral.models.prompt_cache import Prompter
 from spiral.models.prompts import PlainFormat
 
+_SPEECH_ENDS = ("!", "?", "\n", "\n\n", ".\n", "!\n", "?\n")
+_NO_BRACKETS = str.maketrans("", "", "[]")
 _LETTERS = "etaoin shrdlucmfwypvbgkjqxz.,?!0"
 
 Ids = tuple[int, ...]
@@ -95,14 +100,16 @@ class FreeText:
     Replies of an untrained model are then about 25 ids long, and of very different lengths.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
-        self._plain = PlainFormat(tokenizer)
-        self.stop_ids: tuple[int, ...] = (*self._plain.stop_ids, *range(10))
+    def __init__(self, prompt_format: PromptFormat, ends: Sequence[int] = range(10)) -> None:
+        """`ends`: ids that end a reply, besides the format's own."""
+        self._format = prompt_format
+        self.stop_ids: tuple[int, ...] = (*prompt_format.stop_ids, *ends)
+        self.has_history = has_history(prompt_format)
 
     def encode(
         self, rules: str, observation: str, moves: Sequence[str] | None = None, turns: Sequence[Turn] = ()
     ) -> list[int]:
-        return self._plain.encode(rules, observation)
+        return self._format.encode(rules, observation, None, turns)
 
     def reply(self, move: str) -> None:
         """Many replies say one move."""
@@ -113,6 +120,66 @@ class FreeText:
         return "".join(_LETTERS[i % 32] for i in reply[:-1]).strip() or "."
 
 
+class Speech(FreeText):
+    """Reads what a pretrained model said as chat; its first line, question or exclamation is a reply."""
+
+    def __init__(self, prompt_format: PromptFormat, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        encoded = [tokenizer.encode(end, add_special_tokens=False) for end in _SPEECH_ENDS]
+        super().__init__(prompt_format, [ids[0] for ids in encoded if len(ids) == 1])
+
+    def read(self, reply: Sequence[int]) -> str | None:
+        """Its text, without the brackets around which games have rules."""
+        text = str(self._tokenizer.decode(list(reply), skip_special_tokens=True))
+        return text.translate(_NO_BRACKETS).strip() or "."
+
+
 def free_text(tokenizer: Any) -> Prompter:
-    """A prompter of `FreeText`."""
-    return Prompter(FreeText(tokenizer))
+    """A prompter of `FreeText` around the observation alone."""
+    return Prompter(FreeText(cast(PromptFormat, PlainFormat(tokenizer))))
+
+
+class Generate:
+    """An engine that is transformers' `generate`: one batch of all that was asked, padded on the left, to its end."""
+
+    def __init__(self, model: Any, pad: int) -> None:
+        self._model, self._pad = model, pad
+        self._asked: list[Request] = []
+
+    def submit(self, request: Request) -> None:
+        self._asked.append(request)
+
+    def step(self) -> list[Completion]:
+        asked, self._asked = self._asked, []
+        if not asked:
+            return []
+        sampling, width = asked[0].sampling, max(len(request.prompt) for request in asked)
+        rows = [[0] * (width - len(request.prompt)) + [1] * len(request.prompt) for request in asked]
+        ids = [[self._pad] * (width - len(request.prompt)) + list(request.prompt) for request in asked]
+        settings = GenerationConfig(  # type: ignore[no-untyped-call]
+            do_sample=True,
+            top_k=0,
+            top_p=1.0,
+            temperature=sampling.temperature,
+            max_new_tokens=sampling.max_new_tokens,
+            eos_token_id=list(sampling.stop_ids),
+            pad_token_id=self._pad,
+        )
+        with torch.inference_mode():
+            out = self._model.generate(
+                torch.tensor(ids), attention_mask=torch.tensor(rows), generation_config=settings
+            )[:, width:].tolist()
+        return [_ended(request, reply) for request, reply in zip(asked, out, strict=True)]
+
+    def load_weights(self, policy: PolicyId, weights: Any, version: int) -> None:
+        """The model's own are used."""
+
+    def drop(self, policy: PolicyId) -> None:
+        """Nothing is kept."""
+
+
+def _ended(request: Request, sampled: list[int]) -> Completion:
+    """What was sampled up to the first stop id, without log-probabilities."""
+    ends = [place for place, token in enumerate(sampled) if token in request.sampling.stop_ids]
+    ids = tuple(sampled[: ends[0] + 1] if ends else sampled)
+    return Completion(request.id, ids, (0.0,) * len(ids), "stop" if ends else "length", 0)

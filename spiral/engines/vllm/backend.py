@@ -29,6 +29,8 @@ ON_CPU = {
     "block_size": 32,
     # Compiling takes minutes at every start and gains little there.
     "enforce_eager": True,
+    # A prompt that is computed in parts sets its request's generator back after each, and one of a CPU cannot be.
+    "enable_chunked_prefill": False,
     # The share of memory that is compared with what is free, although the cache's size is VLLM_CPU_KVCACHE_SPACE.
     "gpu_memory_utilization": 0.3,
 }
@@ -172,7 +174,7 @@ def _finished(output: Any) -> Finished:
     reply = output.outputs[0]
     ids = tuple(reply.token_ids)
     logprobs = tuple(float(place[token].logprob) for place, token in zip(reply.logprobs or (), ids, strict=False))
-    return Finished(output.request_id, ids, logprobs, str(reply.finish_reason))
+    return Finished(output.request_id, ids, logprobs, str(reply.finish_reason), output.num_cached_tokens or 0)
 
 
 def _made(form: ModelForm, context: int, options: Mapping[str, Any]) -> Any:

@@ -61,6 +61,11 @@ class VllmEngine:
         # Made now: what vLLM refuses is then told before a run's first game.
         self._instances = [self._new_instance()]
 
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens of prompts that were read from the prefix cache, of all replies so far."""
+        return sum(instance.cached_tokens for instance in self._instances)
+
     def submit(self, request: Request) -> None:
         """Queue one request. Raises SpiralError for a policy without weights, PromptTooLong as `Engine` says."""
         check_request(self, request, self._of)

@@ -32,6 +32,8 @@ class Finished:
     """One for each id."""
     reason: str
     """As vLLM names it: `stop`, `length`, or that of a fault."""
+    num_cached: int = 0
+    """Ids of the prompt that were read from the prefix cache."""
 
 
 class Backend(Protocol):
@@ -81,6 +83,8 @@ class Instance:
         self._finished: deque[Finished] = deque()
         """Filled by the thread, so that a step whose wait was interrupted loses nothing."""
         self._loaded: dict[PolicyId, _Loaded] = {}
+        self.cached_tokens = 0
+        """Of prompts, those that were read from the prefix cache."""
         self._start()
 
     @property
@@ -206,6 +210,7 @@ class Instance:
         if finished.reason not in FINISHES:
             raise RunError(f"vLLM ended a reply with '{finished.reason}', neither at a stop id nor at its length")
         request = self._requests.pop(finished.key)
+        self.cached_tokens += finished.num_cached
         version = self._loaded[request.policy].version
         assert version is not None
         finish = cast(Finish, finished.reason)
