@@ -32,8 +32,9 @@ from spiral.api.records import LEARNER, Request, Sampling
 from spiral.api.training import Engine, PromptFormat
 from spiral.config import loading
 from spiral.engines.torch.engine import TorchEngine
-from spiral.engines.vllm.backend import ON_CPU, ModelForm, VllmBackend
+from spiral.engines.vllm.backend import ON_CPU, VllmBackend
 from spiral.engines.vllm.engine import VllmEngine
+from spiral.engines.vllm.form import ModelForm
 from spiral.engines.vllm.instance import Finished
 from spiral.models.chat import chat
 from spiral.models.logits import parameters
