@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from spiral_models.byte.llama_export import to_llama
-from transformers import GenerationConfig
 
 from perf.measure import Figure, alternate, median_cpu, ratios
 from perf.parts import Parts, drain, make_parts
+from perf.stand_ins import LeftPadded
 from spiral.api.records import LEARNER, Request, Sampling
 
 TARGET = 2.0
@@ -55,26 +55,15 @@ def _game_prompts(game: str) -> Figure:
 
 def _compare(name: str, parts: Parts, prompts: list[tuple[int, ...]], model: Any, stop: tuple[int, ...] = ()) -> Figure:
     """Tokens a second of the engine over those of `generate`; a reply's tokens count up to its stop id."""
-    width = max(map(len, prompts))
-    ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts])
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-    settings = GenerationConfig(  # type: ignore[no-untyped-call]
-        do_sample=True,
-        top_k=0,
-        top_p=1.0,
-        temperature=1.0,
-        max_new_tokens=NEW_TOKENS,
-        eos_token_id=list(stop) or None,
-        pad_token_id=PAD,
-    )
-    requests = [Request(n, LEARNER, p, Sampling(NEW_TOKENS, stop), n) for n, p in enumerate(prompts)]
+    sampling = Sampling(NEW_TOKENS, stop)
+    batch = LeftPadded(prompts, sampling, PAD)
+    requests = [Request(n, LEARNER, p, sampling, n) for n, p in enumerate(prompts)]
     num_tokens: dict[str, int] = {}
 
     def generate() -> None:
         torch.manual_seed(0)
-        with torch.inference_mode():
-            out = model.generate(ids, attention_mask=mask, generation_config=settings)
-        num_tokens["generate"] = int((out[:, width:] != PAD).sum()) if stop else out[:, width:].numel()
+        sampled = batch.sampled_by(model)
+        num_tokens["generate"] = int((sampled != PAD).sum()) if stop else sampled.numel()
 
     def engine() -> None:
         parts.reload()

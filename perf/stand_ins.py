@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from transformers import GenerationConfig
 
-from spiral.api.records import Completion, PolicyId, Request, Turn
+from spiral.api.records import Completion, PolicyId, Request, Sampling, Turn
 from spiral.api.training import Engine, PromptFormat, has_history
 from spiral.models.prompt_cache import Prompter
 from spiral.models.prompts import PlainFormat
@@ -139,6 +139,30 @@ def free_text(tokenizer: Any) -> Prompter:
     return Prompter(FreeText(cast(PromptFormat, PlainFormat(tokenizer))))
 
 
+class LeftPadded:
+    """Prompts as one batch that transformers' `generate` continues, padded on the left, which is its best case."""
+
+    def __init__(self, prompts: Sequence[Ids], sampling: Sampling, pad: int) -> None:
+        self._width = max(map(len, prompts))
+        self._ids = torch.tensor([[pad] * (self._width - len(p)) + list(p) for p in prompts])
+        self._mask = torch.tensor([[0] * (self._width - len(p)) + [1] * len(p) for p in prompts])
+        self._settings = GenerationConfig(  # type: ignore[no-untyped-call]
+            do_sample=True,
+            top_k=0,
+            top_p=1.0,
+            temperature=sampling.temperature,
+            max_new_tokens=sampling.max_new_tokens,
+            eos_token_id=list(sampling.stop_ids) or None,
+            pad_token_id=pad,
+        )
+
+    def sampled_by(self, model: Any) -> torch.Tensor:
+        """(B, T) what follows each prompt, filled up with pads."""
+        with torch.inference_mode():
+            out: torch.Tensor = model.generate(self._ids, attention_mask=self._mask, generation_config=self._settings)
+        return out[:, self._width :]
+
+
 class Generate:
     """An engine that is transformers' `generate`: one batch of all that was asked, padded on the left, to its end."""
 
@@ -153,23 +177,9 @@ class Generate:
         asked, self._asked = self._asked, []
         if not asked:
             return []
-        sampling, width = asked[0].sampling, max(len(request.prompt) for request in asked)
-        rows = [[0] * (width - len(request.prompt)) + [1] * len(request.prompt) for request in asked]
-        ids = [[self._pad] * (width - len(request.prompt)) + list(request.prompt) for request in asked]
-        settings = GenerationConfig(  # type: ignore[no-untyped-call]
-            do_sample=True,
-            top_k=0,
-            top_p=1.0,
-            temperature=sampling.temperature,
-            max_new_tokens=sampling.max_new_tokens,
-            eos_token_id=list(sampling.stop_ids),
-            pad_token_id=self._pad,
-        )
-        with torch.inference_mode():
-            out = self._model.generate(
-                torch.tensor(ids), attention_mask=torch.tensor(rows), generation_config=settings
-            )[:, width:].tolist()
-        return [_ended(request, reply) for request, reply in zip(asked, out, strict=True)]
+        batch = LeftPadded([request.prompt for request in asked], asked[0].sampling, self._pad)
+        replies = batch.sampled_by(self._model).tolist()
+        return [_ended(request, reply) for request, reply in zip(asked, replies, strict=True)]
 
     def load_weights(self, policy: PolicyId, weights: Any, version: int) -> None:
         """The model's own are used."""

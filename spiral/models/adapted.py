@@ -41,12 +41,11 @@ def check_not_merged(model: nn.Module) -> None:
         )
 
 
-def own_names(model: nn.Module) -> set[str]:
-    """Names of the parameters that are a model's weights: those of the active adapter of a model that peft wrapped,
-    else all. Whether they have gradients plays no part, since copies that only answer have none."""
+def own_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters by name that are a model's weights: those of the active adapter of a model that peft wrapped, else
+    all. Whether they have gradients plays no part, since copies that only answer have none."""
     adapter = adapter_of(model)
-    names = {name for name, _ in model.named_parameters()}
-    return names if adapter is None else {name for name in names if adapter in name.split(".")}
+    return {name: p for name, p in model.named_parameters() if adapter is None or adapter in name.split(".")}
 
 
 def wrapped(model: Any) -> Any:
@@ -56,9 +55,9 @@ def wrapped(model: Any) -> Any:
 
 def copied(model: Any) -> Any:
     """A model with weights of its own, equal to those of `model`, over the same base: the parameters that are no
-    weights of its (see `own_names`) are shared, not copied.
+    weights of its (see `own_parameters`) are shared, not copied.
 
     So nothing may be merged into the base of `model` while a copy is in use.
     """
-    own = own_names(model)
+    own = own_parameters(model)
     return copy.deepcopy(model, {id(p): p for name, p in model.named_parameters() if name not in own})

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from spiral.api.errors import RunError
-from spiral.models.adapted import check_not_merged, own_names, wrapped
+from spiral.models.adapted import check_not_merged, own_parameters, wrapped
 
 
 class TokenLogits(nn.Module):
@@ -76,8 +76,7 @@ def context_length(model: Any) -> int:
 
 def parameters(model: nn.Module) -> dict[str, Tensor]:
     """A model's weights by name, a tied one once; not copies. Of a model that peft wrapped: its active adapter's."""
-    own = own_names(model)
-    return {name: parameter.detach() for name, parameter in model.named_parameters() if name in own}
+    return {name: parameter.detach() for name, parameter in own_parameters(model).items()}
 
 
 def check_same_model(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:

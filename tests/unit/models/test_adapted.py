@@ -2,6 +2,7 @@
 
 import copy
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -10,19 +11,21 @@ from spiral_models import MODELS
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from spiral.api.errors import RunError, SpiralError
-from spiral.api.records import LEARNER, Request, Sampling, Trajectory, Turn
+from spiral.api.records import LEARNER, Request, Sampling
 from spiral.config.schema import LearnerConfig
 from spiral.engines.probe import EVERY, ProbedEngine
 from spiral.engines.torch.engine import TorchEngine
 from spiral.learning.full_learner import FullLearner
-from spiral.learning.packing import pack
 from spiral.models.adapted import copied
 from spiral.models.logits import TokenLogits, load_parameters, parameters
 from spiral.models.own_forward import check_own_forward
+from spiral.testing.engines import answered, logprob_gap, one_turn_batch
 
 peft = pytest.importorskip("peft")
 
 torch.set_num_threads(1)
+
+_run = partial(answered, max_steps=200)
 
 
 def _base(kind="llama"):
@@ -65,29 +68,6 @@ def _moved(model, seed):
 def _requests(policy=LEARNER, first=0, num=8):
     prompts = [tuple((7 * n + 13 * i + i * i) % 256 for i in range(3 + 5 * (n % 4))) for n in range(num)]
     return [Request(first + n, policy, prompt, Sampling(6, ()), seed=n * 977 + 5) for n, prompt in enumerate(prompts)]
-
-
-def _run(engine, requests):
-    for request in requests:
-        engine.submit(request)
-    done = {}
-    for _ in range(200):
-        done |= {c.request_id: c for c in engine.step()}
-    assert len(done) == len(requests)
-    return done
-
-
-@torch.inference_mode()
-def _gap(model, requests, done):
-    """The largest difference between an engine's log-probabilities and the model's own forward, in nats."""
-    found = []
-    for request in requests:
-        reply = done[request.id]
-        logits = model(input_ids=torch.tensor([[*request.prompt, *reply.ids]])).logits[0]
-        logprobs = torch.log_softmax(logits.float(), -1)
-        own = [logprobs[len(request.prompt) - 1 + k, token].item() for k, token in enumerate(reply.ids)]
-        found += [abs(a - b) for a, b in zip(own, reply.logprobs, strict=True)]
-    return max(found)
 
 
 kinds = pytest.mark.parametrize("kind", ["llama", "byte"])
@@ -190,11 +170,11 @@ def test_the_torch_engine_answers_as_the_adapted_model_after_each_load(kind):
         probed.load_weights(LEARNER, parameters(model), 8 * version)
         mine, theirs = _requests(), _requests("snapshot:0", first=100)
         done = _run(probed, mine + theirs)
-        assert _gap(model, mine, done) < 2e-5
+        assert logprob_gap(model, mine, done) < 2e-5
         old = copied(model)
         load_parameters(old.requires_grad_(False), first)
-        assert _gap(old, theirs, done) < 2e-5
-        assert _gap(model, theirs, done) > 0.01
+        assert logprob_gap(old, theirs, done) < 2e-5
+        assert logprob_gap(model, theirs, done) > 0.01
 
 
 @pytest.mark.parametrize(
@@ -218,8 +198,8 @@ def test_the_torch_engine_takes_every_form_of_adapter(config):
         now = _moved(copied(model), 20 + version)
         engine.load_weights(LEARNER, parameters(now), version)
         done = _run(engine, _requests())
-        assert _gap(now.eval(), _requests(), done) < 1e-4
-        assert _gap(model, _requests(), done) > 0.01
+        assert logprob_gap(now.eval(), _requests(), done) < 1e-4
+        assert logprob_gap(model, _requests(), done) > 0.01
 
 
 def test_lanes_share_the_base_and_a_load_moves_only_its_own():
@@ -270,12 +250,7 @@ def _learner(model, **config):
 def _batch(engine, step, num=8):
     requests = _requests(first=100 * step, num=num)
     done = _run(engine, requests)
-    trajectories = []
-    for request in requests:
-        c = done[request.id]
-        turn = Turn("", request.prompt, c.ids, c.logprobs, "move", True, c.finish, c.version)
-        trajectories.append(Trajectory("game", 0, LEARNER, 1.0, (turn,), 0))
-    return pack(trajectories, [[1.0 if n % 2 else -1.0] for n in range(num)], 4096, 0, 1)
+    return one_turn_batch(requests, done)
 
 
 def test_the_learner_trains_the_adapter_alone_and_scores_what_was_sampled():

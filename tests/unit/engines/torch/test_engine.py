@@ -11,6 +11,7 @@ from spiral.api.errors import PromptTooLong, RunError, SpiralError
 from spiral.api.records import LEARNER, Request, Sampling
 from spiral.engines.torch.engine import TorchEngine
 from spiral.models.logits import parameters
+from spiral.testing.engines import forward_logprobs
 
 torch.set_num_threads(1)  # tiny models are slower with more, and far slower beside other processes
 
@@ -100,16 +101,6 @@ def _mixed(num=24):
     return [_request(n, p, tokens=10, stop=stop) for n, p in enumerate(prompts)]
 
 
-@torch.inference_mode()
-def _scores(model, prompt, reply, temperature=1.0):
-    """Log-probabilities of a reply by one plain forward of the whole text."""
-    ids = torch.tensor([[*prompt, *reply]])
-    logits = model(input_ids=ids).logits[0].float() / temperature
-    logprobs = torch.log_softmax(logits, -1)
-    first = len(prompt) - 1
-    return [logprobs[first + k, token].item() for k, token in enumerate(reply)]
-
-
 # Exactness
 
 
@@ -120,7 +111,7 @@ def test_log_probs_are_those_of_a_full_forward(model):
     for request in requests:
         completion = done[request.id]
         assert len(completion.ids) == len(completion.logprobs) >= 1
-        expected = _scores(model, request.prompt, completion.ids)
+        expected = forward_logprobs(model, request.prompt, completion.ids)
         assert completion.logprobs == pytest.approx(expected, abs=2e-5)
         assert completion.version == 3
 
@@ -272,7 +263,7 @@ def test_prefixes_are_forgotten_with_their_weights(model):
     [completion] = _run(engine, [request])
     assert engine.computed_tokens - before == 74 + 3 + 4  # the last are the other policy's
     assert completion.version == 4
-    assert completion.logprobs == pytest.approx(_scores(other, request.prompt, completion.ids), abs=2e-5)
+    assert completion.logprobs == pytest.approx(forward_logprobs(other, request.prompt, completion.ids), abs=2e-5)
 
 
 def test_replies_that_lose_their_row_go_on_later(model):
@@ -337,7 +328,7 @@ def test_temperature(model):
     temperatures = [1.0, 0.5, 2.0, 1e-4]
     done = _by_id(_run(_engine(model), [_request(n, prompt, temperature=t) for n, t in enumerate(temperatures)]))
     for n, t in enumerate(temperatures):
-        assert done[n].logprobs == pytest.approx(_scores(model, prompt, done[n].ids, t), abs=2e-5 / t)
+        assert done[n].logprobs == pytest.approx(forward_logprobs(model, prompt, done[n].ids, t), abs=2e-5 / t)
     text = list(prompt)
     with torch.inference_mode():
         for token in done[3].ids:
@@ -360,10 +351,10 @@ def test_two_policies_play_in_one_step(model):
     engine.submit(_request(1, prompt, tokens=1, seed=5, policy="snapshot:1"))
     done = _by_id(engine.step())
     assert {n: c.version for n, c in done.items()} == {0: 3, 1: 9}
-    mine, theirs = (_scores(m, prompt, done[n].ids) for n, m in enumerate((model, other)))
+    mine, theirs = (forward_logprobs(m, prompt, done[n].ids) for n, m in enumerate((model, other)))
     assert done[0].logprobs == pytest.approx(mine, abs=2e-5)
     assert done[1].logprobs == pytest.approx(theirs, abs=2e-5)
-    assert _scores(other, prompt, done[0].ids) != pytest.approx(mine, abs=1e-3)
+    assert forward_logprobs(other, prompt, done[0].ids) != pytest.approx(mine, abs=1e-3)
 
 
 def test_loaded_weights_are_a_copy(model):
@@ -374,7 +365,7 @@ def test_loaded_weights_are_a_copy(model):
         parameter.zero_()
     request = _request(0, _ids(10, 1))
     [completion] = _run(engine, [request])
-    assert completion.logprobs == pytest.approx(_scores(model, request.prompt, completion.ids), abs=2e-5)
+    assert completion.logprobs == pytest.approx(forward_logprobs(model, request.prompt, completion.ids), abs=2e-5)
 
 
 def test_weights_are_not_loaded_under_a_request(model):
@@ -410,7 +401,7 @@ def test_the_context_is_a_limit(kind):
     for request in requests:
         completion = done[request.id]
         assert (len(completion.ids), completion.finish) == (32 - request.id, "length")
-        assert completion.logprobs == pytest.approx(_scores(model, request.prompt, completion.ids), abs=2e-5)
+        assert completion.logprobs == pytest.approx(forward_logprobs(model, request.prompt, completion.ids), abs=2e-5)
     for length, tokens, room in ((30, 3, 2), (31, 2, 1), (32, 1, 0), (50, 8, 0)):
         says = f"prompt of {length} tokens leaves room for a reply of {room} in .* context of 32, and {tokens} may"
         with pytest.raises(PromptTooLong, match=says):
@@ -424,7 +415,7 @@ def test_short_prompts_beside_a_full_context_are_unharmed():
     requests = [_request(0, _ids(31, 1), tokens=1), _request(1, _ids(2, 2), tokens=30)]
     for request in requests:
         completion = _by_id(_run(_engine(model), requests))[request.id]
-        expected = _scores(model, request.prompt, completion.ids)
+        expected = forward_logprobs(model, request.prompt, completion.ids)
         assert completion.logprobs == pytest.approx(expected, abs=2e-5)
 
 

@@ -6,6 +6,7 @@ vLLM, in test_faults.py: what is refused, faults, what is made anew.
 
 import os
 import typing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,16 +16,16 @@ from spiral_models import MODELS
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from spiral.api.errors import RunError, SpiralError
-from spiral.api.records import LEARNER, Request, Sampling, Trajectory, Turn
+from spiral.api.records import LEARNER, Request, Sampling
 from spiral.config.schema import LearnerConfig
 from spiral.engines.probe import EVERY, ProbedEngine
 from spiral.engines.torch.engine import TorchEngine
 from spiral.engines.vllm.adapters import RANKS
 from spiral.engines.vllm.engine import VllmEngine
 from spiral.learning.full_learner import FullLearner
-from spiral.learning.packing import pack
 from spiral.models.adapted import copied
 from spiral.models.logits import load_parameters, parameters
+from spiral.testing.engines import answered, logprob_gap, one_turn_batch
 
 pytest.importorskip("vllm")
 peft = pytest.importorskip("peft")
@@ -34,6 +35,8 @@ TOLERANCE = 2e-5
 MODEL_FOLDER = os.environ.get("SPIRAL_TEST_MODEL", "")
 """A folder of a pretrained model with a tied head, for the slow test."""
 SNAPSHOT = "snapshot:0"
+
+_run = partial(answered, max_steps=500)
 
 
 def _adapted(base=None, **config):
@@ -109,31 +112,6 @@ def _requests(policy=LEARNER, first=0, num=12, tokens=8):
     ]
 
 
-def _run(engine, requests, submitted=False):
-    if not submitted:
-        for request in requests:
-            engine.submit(request)
-    done, wanted = {}, {request.id for request in requests}
-    for _ in range(500):
-        done |= {c.request_id: c for c in engine.step()}
-        if wanted <= done.keys():
-            return done
-    raise AssertionError(f"{len(done)} of {len(requests)} requests were answered")
-
-
-@torch.inference_mode()
-def _gap(model, requests, done):
-    """The largest difference between an engine's log-probabilities and one forward pass, in nats."""
-    found = []
-    for request in requests:
-        reply = done[request.id]
-        logits = model(input_ids=torch.tensor([[*request.prompt, *reply.ids]])).logits[0]
-        logprobs = torch.log_softmax(logits.float(), -1)
-        own = [logprobs[len(request.prompt) - 1 + k, token].item() for k, token in enumerate(reply.ids)]
-        found += [abs(a - b) for a, b in zip(own, reply.logprobs, strict=True)]
-    return max(found)
-
-
 @pytest.fixture
 def steps(engine, monkeypatch):
     """Of each step of vLLM's from here on: request -> prompt tokens that were read from the prefix cache."""
@@ -170,14 +148,14 @@ def test_log_probs_are_those_of_each_policys_adapter_with_and_without_cache_hits
         warm = _run(engine, mine + theirs)
         assert sum(cached for step in steps for cached in step.values()) > sum(found.values()) > 0
         for done in (cold, warm):
-            assert _gap(now, mine, done) < TOLERANCE
-            assert _gap(first, theirs, done) < TOLERANCE
-            assert _gap(now, theirs, done) > 0.01
+            assert logprob_gap(now, mine, done) < TOLERANCE
+            assert logprob_gap(first, theirs, done) < TOLERANCE
+            assert logprob_gap(now, theirs, done) > 0.01
             assert {done[r.id].version for r in mine} == {version}
             assert {done[r.id].version for r in theirs} == {7}
         torch_engine = TorchEngine(model, None)
         torch_engine.load_weights(LEARNER, parameters(now), version)
-        assert _gap(now, mine, _run(torch_engine, mine)) < TOLERANCE
+        assert logprob_gap(now, mine, _run(torch_engine, mine)) < TOLERANCE
     assert len(_vllm(engine).list_loras()) == 2
 
 
@@ -190,13 +168,7 @@ def test_the_learner_scores_what_vllm_sampled_as_vllm_did(engine):
         engine.load_weights(LEARNER, learner.weights(), step)
         requests = _requests(first=100 * step)
         done = _run(engine, requests)
-        trajectories = []
-        for request in requests:
-            c = done[request.id]
-            turn = Turn("", request.prompt, c.ids, c.logprobs, "move", True, c.finish, c.version)
-            trajectories.append(Trajectory("game", 0, LEARNER, 1.0, (turn,), 0))
-        advantages = [[1.0 if n % 2 else -1.0] for n in range(len(trajectories))]
-        stats = learner.update(pack(trajectories, advantages, 4096, 0, 1), step, len(trajectories))
+        stats = learner.update(one_turn_batch(requests, done), step, len(requests))
         assert stats["learner/ratio_gap"] < TOLERANCE
         assert stats["learner/grad_norm"] > 0
 
@@ -211,7 +183,7 @@ def test_a_prompt_shares_nothing_with_another_version_or_policy(engine, model, s
         for hit in (False, True):
             steps.clear()
             asked = Request(request.id, policy, request.prompt, request.sampling, request.seed)
-            assert _gap(now, [asked], _run(engine, [asked])) < TOLERANCE
+            assert logprob_gap(now, [asked], _run(engine, [asked])) < TOLERANCE
             [cached] = [cached for step in steps for cached in step.values()]
             assert (cached > 0) == hit, (policy, version)
     [instance] = engine._instances
@@ -221,7 +193,7 @@ def test_a_prompt_shares_nothing_with_another_version_or_policy(engine, model, s
     for version in (3, 4):
         now = _moved(model, version)
         engine.load_weights(LEARNER, parameters(now), version)
-        assert _gap(now, [request], _run(engine, [request])) < TOLERANCE
+        assert logprob_gap(now, [request], _run(engine, [request])) < TOLERANCE
 
 
 def test_a_policy_that_is_dropped_and_loaded_again_reads_nothing_old(engine, model):
@@ -230,7 +202,7 @@ def test_a_policy_that_is_dropped_and_loaded_again_reads_nothing_old(engine, mod
     for seed in (1, 2):
         now = _moved(model, seed)
         engine.load_weights(LEARNER, parameters(now), 5)
-        assert _gap(now, [request], _run(engine, [request])) < TOLERANCE
+        assert logprob_gap(now, [request], _run(engine, [request])) < TOLERANCE
         engine.drop(LEARNER)
         assert not _vllm(engine).list_loras()
 
@@ -255,8 +227,8 @@ def test_an_adapter_that_is_loaded_while_others_play_changes_only_its_own(engine
     left = [request for request in mine + theirs if request.id not in done]
     assert {LEARNER, SNAPSHOT} == {request.policy for request in left}
     done |= _run(engine, left, submitted=True)
-    assert _gap(old, theirs, done) < TOLERANCE
-    assert _gap(now, mine, done) < TOLERANCE
+    assert logprob_gap(old, theirs, done) < TOLERANCE
+    assert logprob_gap(now, mine, done) < TOLERANCE
 
 
 # Faults
@@ -308,10 +280,10 @@ def test_a_load_that_breaks_off_is_never_served_and_spares_the_others(engine, mo
         engine.load_weights(LEARNER, Broken(parameters(_moved(model, 7))), 1)
     with pytest.raises(RunError, match="vLLM holds no whole weights of 'learner'"):
         engine.submit(_requests()[0])
-    assert _gap(old, theirs, _run(engine, theirs, submitted=True)) < TOLERANCE
+    assert logprob_gap(old, theirs, _run(engine, theirs, submitted=True)) < TOLERANCE
     now = _moved(model, 8)
     engine.load_weights(LEARNER, parameters(now), 2)
-    assert _gap(now, _requests(), _run(engine, _requests())) < TOLERANCE
+    assert logprob_gap(now, _requests(), _run(engine, _requests())) < TOLERANCE
 
 
 def test_a_policy_more_than_capacity_is_refused_and_a_dropped_one_makes_room(engine, model):
@@ -333,7 +305,7 @@ def test_a_policy_more_than_capacity_is_refused_and_a_dropped_one_makes_room(eng
     engine.load_weights("snapshot:2", parameters(held["snapshot:2"]), 2)
     for n, policy in enumerate((LEARNER, "snapshot:1", "snapshot:2")):
         requests = _requests(policy, first=100 * n)
-        assert _gap(held[policy], requests, _run(engine, requests)) < TOLERANCE
+        assert logprob_gap(held[policy], requests, _run(engine, requests)) < TOLERANCE
 
 
 def test_an_engine_that_died_is_made_anew_with_base_and_adapters(model, monkeypatch):
@@ -352,7 +324,7 @@ def test_an_engine_that_died_is_made_anew_with_base_and_adapters(model, monkeypa
     done = _run(engine, requests)
     assert {n: c.ids for n, c in done.items()} == expected
     for policy, now in held.items():
-        assert _gap(now, [r for r in requests if r.policy == policy], done) < TOLERANCE
+        assert logprob_gap(now, [r for r in requests if r.policy == policy], done) < TOLERANCE
 
 
 def test_the_ranks_are_those_that_vllm_reserves_room_for():
@@ -380,7 +352,7 @@ def test_other_adapters_are_exact_too(config):
     for version in range(2):
         now = _moved(model, version) if version else model
         engine.load_weights(LEARNER, parameters(now), version)
-        assert _gap(now, _requests(), _run(engine, _requests())) < TOLERANCE
+        assert logprob_gap(now, _requests(), _run(engine, _requests())) < TOLERANCE
 
 
 def test_adapters_of_a_byte_model_are_exact():
@@ -398,8 +370,8 @@ def test_adapters_of_a_byte_model_are_exact():
         mine, theirs = _requests(), _requests(SNAPSHOT, first=100)
         for _ in range(2):
             done = _run(probed, mine + theirs)
-            assert _gap(now, mine, done) < TOLERANCE
-            assert _gap(old, theirs, done) < TOLERANCE
+            assert logprob_gap(now, mine, done) < TOLERANCE
+            assert logprob_gap(old, theirs, done) < TOLERANCE
 
 
 @pytest.mark.slow
@@ -418,8 +390,8 @@ def test_adapters_of_a_model_that_is_split_over_workers_are_exact(model, monkeyp
         mine, theirs = _requests(), _requests(SNAPSHOT, first=100)
         for _ in range(2):
             done = _run(engine, mine + theirs)
-            assert _gap(now, mine, done) < 1e-4
-            assert _gap(old, theirs, done) < 1e-4
+            assert logprob_gap(now, mine, done) < 1e-4
+            assert logprob_gap(old, theirs, done) < 1e-4
 
 
 @pytest.mark.slow
@@ -448,9 +420,9 @@ def test_adapters_of_a_pretrained_model_agree_after_loads():
         probed.load_weights(LEARNER, parameters(now), version)
         for _ in range(2):
             done = _run(probed, mine + theirs)
-            assert _gap(now, mine, done) < 2e-4
-            assert _gap(old, theirs, done) < 2e-4
-            assert _gap(now, theirs, done) > 0.001
+            assert logprob_gap(now, mine, done) < 2e-4
+            assert logprob_gap(old, theirs, done) < 2e-4
+            assert logprob_gap(now, theirs, done) > 0.001
     load_parameters(model, parameters(now))
     with torch.no_grad(), model.disable_adapter():
-        assert _gap(model, mine, done) > 0.001
+        assert logprob_gap(model, mine, done) > 0.001

@@ -16,11 +16,12 @@ from accelerate import Accelerator
 from spiral_models import MODELS
 
 from spiral.api.errors import PromptTooLong, RunError, SpiralError
-from spiral.api.records import LEARNER, Request, Sampling, Trajectory, Turn
+from spiral.api.records import LEARNER, Request, Sampling
 from spiral.config.loading import load as load_config
 from spiral.engines.probe import EVERY, ProbedEngine
 from spiral.engines.torch.engine import TorchEngine
 from spiral.models.logits import load_parameters, parameters
+from spiral.testing.engines import answered, logprob_gap, one_turn_batch
 
 pytest.importorskip("vllm")
 
@@ -74,41 +75,11 @@ def _request(number, prompt, tokens=8, stop=(), temperature=1.0, seed=None, poli
     return Request(number, policy, tuple(prompt), Sampling(tokens, tuple(stop), temperature), seed)
 
 
-def _run(engine, requests, max_steps=3000):
-    for request in requests:
-        engine.submit(request)
-    done = {}
-    for _ in range(max_steps):
-        done |= {c.request_id: c for c in engine.step()}
-        if len(done) == len(requests):
-            return done
-    raise AssertionError(f"{len(done)} of {len(requests)} requests were answered")
-
-
 def _mixed(num=16, first=0):
     """Equal prompts, prompts that share blocks of the cache, and lone ones."""
     common = _ids(100, 5)
     prompts = [_ids(1 + 9 * k, k) for k in range(num // 2)] + [common + _ids(3 + k % 3, k) for k in range(num // 2)]
     return [_request(first + n, prompt, stop=range(0, 272, 12)) for n, prompt in enumerate(prompts)]
-
-
-@torch.inference_mode()
-def _scores(model, prompt, reply, temperature=1.0):
-    ids = torch.tensor([[*prompt, *reply]])
-    logprobs = torch.log_softmax(model(input_ids=ids).logits[0].float() / temperature, -1)
-    return [logprobs[len(prompt) - 1 + k, token].item() for k, token in enumerate(reply)]
-
-
-def _gap(model, requests, done):
-    """The largest difference between an engine's log-probabilities and one forward pass, in nats."""
-    pairs = [
-        (a, b)
-        for r in requests
-        for a, b in zip(
-            done[r.id].logprobs, _scores(model, r.prompt, done[r.id].ids, r.sampling.temperature), strict=True
-        )
-    ]
-    return max(abs(a - b) for a, b in pairs)
 
 
 # Exactness
@@ -122,38 +93,31 @@ def test_log_probs_are_those_of_the_model_after_each_load_with_and_without_cache
         engine.load_weights(LEARNER, parameters(now), version)
         requests = _mixed()
         before = engine.cached_tokens
-        cold = _run(engine, requests)
+        cold = answered(engine, requests)
         between = engine.cached_tokens
-        warm = _run(engine, requests)
+        warm = answered(engine, requests)
         assert engine.cached_tokens - between > between - before > 0
         for done in (cold, warm):
-            assert _gap(now, requests, done) < TOLERANCE
+            assert logprob_gap(now, requests, done) < TOLERANCE
             assert {c.version for c in done.values()} == {version}
         # The torch engine's own log-probabilities, of what it sampled, against the same forward pass.
         torch_engine = TorchEngine(now, None)
         torch_engine.load_weights(LEARNER, parameters(now), version)
-        assert _gap(now, requests, _run(torch_engine, requests)) < TOLERANCE
+        assert logprob_gap(now, requests, answered(torch_engine, requests)) < TOLERANCE
 
 
 def test_the_learner_scores_what_vllm_sampled_as_vllm_did(loaded, model):
     """On a fresh batch the learner's log-probabilities are the engine's: no ratio differs from 1 by more than 2e-5,
     after an update too."""
     from spiral.learning.full_learner import FullLearner
-    from spiral.learning.packing import pack
 
     config = load_config(None, [{"learner": {"anchor": 0, "kl": 0}}]).learner
     learner = FullLearner(copy.deepcopy(model).requires_grad_(True), config, 4, Accelerator(cpu=True))
     for step in range(3):
         loaded.load_weights(LEARNER, learner.weights(), step)
         requests = _mixed(first=100 * step)
-        done = _run(loaded, requests)
-        trajectories = []
-        for request in requests:
-            c = done[request.id]
-            turn = Turn("", request.prompt, c.ids, c.logprobs, "move", True, c.finish, c.version)
-            trajectories.append(Trajectory("game", 0, LEARNER, 1.0, (turn,), 0))
-        advantages = [[1.0 if n % 2 else -1.0] for n in range(len(trajectories))]
-        stats = learner.update(pack(trajectories, advantages, 4096, 0, 1), step, len(trajectories))
+        done = answered(loaded, requests)
+        stats = learner.update(one_turn_batch(requests, done), step, len(requests))
         assert stats["learner/ratio_gap"] < TOLERANCE
         assert stats["learner/grad_norm"] > 0
 
@@ -168,10 +132,10 @@ def test_a_head_that_keeps_its_packed_copy_is_found(engine, model, monkeypatch):
     with pytest.raises(RunError, match="likely a load that reached only some layers"):
         probed.load_weights(LEARNER, parameters(moved), EVERY)
     requests = _mixed()
-    assert _gap(moved, requests, _run(engine, requests)) > 0.01
+    assert logprob_gap(moved, requests, answered(engine, requests)) > 0.01
     monkeypatch.undo()
     probed.load_weights(LEARNER, parameters(moved), 2 * EVERY)
-    assert _gap(moved, requests, _run(engine, requests)) < TOLERANCE
+    assert logprob_gap(moved, requests, answered(engine, requests)) < TOLERANCE
 
 
 def test_a_prefix_cache_that_stays_warm_is_found(engine, model, monkeypatch):
@@ -181,18 +145,18 @@ def test_a_prefix_cache_that_stays_warm_is_found(engine, model, monkeypatch):
     probed.load_weights(LEARNER, parameters(model), 0)
     [instance] = engine._instances
     backend, requests = instance._backend, _mixed()
-    _run(engine, requests)
+    answered(engine, requests)
     add = backend.add
     monkeypatch.setattr(backend, "add", lambda key, policy, p, salt, s, seed: add(key, policy, p, "one", s, seed))
-    _run(engine, requests)
+    answered(engine, requests)
     monkeypatch.setattr(backend._engine, "reset_prefix_cache", lambda: True, raising=False)
     probed._check(LEARNER, parameters(model), 0)
     with pytest.raises(RunError, match="a prefix cache that stayed warm"):
         probed.load_weights(LEARNER, parameters(moved), EVERY)
-    assert _gap(moved, requests, _run(engine, requests)) > 0.001
+    assert logprob_gap(moved, requests, answered(engine, requests)) > 0.001
     monkeypatch.undo()
     probed.load_weights(LEARNER, parameters(moved), 2 * EVERY)
-    assert _gap(moved, requests, _run(engine, requests)) < TOLERANCE
+    assert logprob_gap(moved, requests, answered(engine, requests)) < TOLERANCE
 
 
 def test_each_of_salt_and_reset_keeps_old_blocks_away(engine, model, monkeypatch):
@@ -201,7 +165,7 @@ def test_each_of_salt_and_reset_keeps_old_blocks_away(engine, model, monkeypatch
     backend, requests, add = instance._backend, _mixed(), instance._backend.add
     for version, cure in enumerate(("salt", "reset")):
         now = _moved(model, 3 + version)
-        _run(engine, requests)
+        answered(engine, requests)
         with monkeypatch.context() as without:
             if cure == "salt":
                 without.setattr(backend._engine, "reset_prefix_cache", lambda: True, raising=False)
@@ -209,9 +173,9 @@ def test_each_of_salt_and_reset_keeps_old_blocks_away(engine, model, monkeypatch
                 without.setattr(
                     backend, "add", lambda key, policy, p, salt, s, seed: add(key, policy, p, "one", s, seed)
                 )
-                _run(engine, requests)
+                answered(engine, requests)
             engine.load_weights(LEARNER, parameters(now), 20 + version)
-            assert _gap(now, requests, _run(engine, requests)) < TOLERANCE
+            assert logprob_gap(now, requests, answered(engine, requests)) < TOLERANCE
 
 
 def test_a_load_that_breaks_off_is_never_served_and_leaves_no_trace(engine, model):
@@ -235,7 +199,7 @@ def test_a_load_that_breaks_off_is_never_served_and_leaves_no_trace(engine, mode
     now = _moved(model, 6)
     engine.load_weights(LEARNER, parameters(now), 8)
     requests = _mixed()
-    assert _gap(now, requests, _run(engine, requests)) < TOLERANCE
+    assert logprob_gap(now, requests, answered(engine, requests)) < TOLERANCE
 
 
 def test_vllm_tells_nobody_that_it_is_used(engine):
@@ -251,19 +215,21 @@ def test_vllm_tells_nobody_that_it_is_used(engine):
 def test_replies_depend_on_their_seed_alone(loaded):
     """Not on company or order; equal seeds give equal replies, and 20 seeds give many."""
     requests = _mixed()
-    expected = {n: c.ids for n, c in _run(loaded, requests).items()}
-    assert {n: c.ids for n, c in _run(loaded, requests[::-1]).items()} == expected
-    assert {r.id: _run(loaded, [r])[r.id].ids for r in requests[::4]} == {r.id: expected[r.id] for r in requests[::4]}
+    expected = {n: c.ids for n, c in answered(loaded, requests).items()}
+    assert {n: c.ids for n, c in answered(loaded, requests[::-1]).items()} == expected
+    assert {r.id: answered(loaded, [r])[r.id].ids for r in requests[::4]} == {
+        r.id: expected[r.id] for r in requests[::4]
+    }
     prompt = _ids(12, 1)
-    assert len({c.ids for c in _run(loaded, [_request(n, prompt, seed=7) for n in range(5)]).values()}) == 1
-    assert len({c.ids for c in _run(loaded, [_request(n, prompt) for n in range(20)]).values()}) == 20
+    assert len({c.ids for c in answered(loaded, [_request(n, prompt, seed=7) for n in range(5)]).values()}) == 1
+    assert len({c.ids for c in answered(loaded, [_request(n, prompt) for n in range(20)]).values()}) == 20
 
 
 def test_stop_ids_and_lengths_belong_to_the_request(loaded):
     """A reply ends `stop` with its stop id as the last one, or `length` with all its tokens; the model's own end of
     text ends nothing."""
     prompt = _ids(9, 1)
-    [free] = _run(loaded, [_request(0, prompt, tokens=6, seed=5)]).values()
+    [free] = answered(loaded, [_request(0, prompt, tokens=6, seed=5)]).values()
     third = free.ids[2]
     assert third not in free.ids[:2]
     requests = [
@@ -271,20 +237,20 @@ def test_stop_ids_and_lengths_belong_to_the_request(loaded):
         _request(1, prompt, 6, (third,), seed=5),
         _request(2, prompt, 2, seed=5),
     ]
-    done = _run(loaded, requests)
+    done = answered(loaded, requests)
     assert [done[n].ids for n in range(3)] == [free.ids, free.ids[:3], free.ids[:2]]
     assert [done[n].finish for n in range(3)] == ["length", "stop", "length"]
-    done = _run(loaded, [_request(n, prompt, 8) for n in range(400)])
+    done = answered(loaded, [_request(n, prompt, 8) for n in range(400)])
     assert any(261 in c.ids[:-1] for c in done.values())
-    [only] = _run(loaded, [_request(0, prompt, 1, range(272))]).values()
+    [only] = answered(loaded, [_request(0, prompt, 1, range(272))]).values()
     assert (only.finish, len(only.ids)) == ("stop", 1)
 
 
 def test_log_probs_are_those_of_the_tempered_distribution(loaded, model):
     """Mixed in one batch; the division comes before the softmax."""
     requests = [_request(n, _ids(14, 3), temperature=t) for n, t in enumerate((1.0, 0.5, 2.0, 0.25))]
-    done = _run(loaded, requests)
-    assert _gap(model, requests, done) < 1e-4
+    done = answered(loaded, requests)
+    assert logprob_gap(model, requests, done) < 1e-4
 
 
 def test_a_folders_own_sampling_has_no_effect(loaded, model):
@@ -292,15 +258,15 @@ def test_a_folders_own_sampling_has_no_effect(loaded, model):
     than 20 ids are sampled, and each has the probability that the full one gives it."""
     model.generation_config.top_k, model.generation_config.repetition_penalty = 3, 1.5
     requests = [_request(n, _ids(10, 2), tokens=1) for n in range(200)]
-    done = _run(loaded, requests)
+    done = answered(loaded, requests)
     assert len({c.ids for c in done.values()}) > 20
-    assert _gap(model, requests, done) < TOLERANCE
+    assert logprob_gap(model, requests, done) < TOLERANCE
 
 
 def test_the_longest_text_fits_and_a_longer_one_is_refused(loaded, model):
     """A prompt and its reply may fill the context to the last token."""
     request = _request(0, _ids(CONTEXT - 4, 1), tokens=4)
-    assert _gap(model, [request], _run(loaded, [request])) < TOLERANCE
+    assert logprob_gap(model, [request], answered(loaded, [request])) < TOLERANCE
     with pytest.raises(PromptTooLong, match=f"a prompt of {CONTEXT - 3} tokens leaves room for a reply of 3"):
         loaded.submit(_request(0, _ids(CONTEXT - 3, 1), tokens=4))
 
@@ -309,8 +275,8 @@ def test_prompts_of_more_tokens_than_one_step_takes_are_answered(loaded, model):
     """3,000 tokens of prompts at once, where a step takes 2,048: on a CPU vLLM fails if it computes one of them in
     parts, since the generator of a seed cannot be set back."""
     requests = [_request(n, _ids(100, n)) for n in range(30)]
-    done = _run(loaded, requests)
-    assert _gap(model, requests, done) < TOLERANCE
+    done = answered(loaded, requests)
+    assert logprob_gap(model, requests, done) < TOLERANCE
 
 
 # More than one engine
@@ -321,9 +287,9 @@ def test_two_policies_answer_with_their_own_weights(loaded, model):
     other = _moved(model, 9)
     loaded.load_weights("averaged", parameters(other), 4)
     mine, theirs = _mixed(), [_request(100 + r.id, r.prompt, policy="averaged") for r in _mixed()]
-    done = _run(loaded, mine + theirs)
-    assert _gap(model, mine, done) < TOLERANCE
-    assert _gap(other, theirs, done) < TOLERANCE
+    done = answered(loaded, mine + theirs)
+    assert logprob_gap(model, mine, done) < TOLERANCE
+    assert logprob_gap(other, theirs, done) < TOLERANCE
     assert {c.version for n, c in done.items() if n >= 100} == {4}
     with pytest.raises(SpiralError, match="engine vllm holds 2 policies .* set engine.args.capacity=3"):
         loaded.load_weights("snapshot:1", parameters(model), 5)
@@ -339,8 +305,8 @@ def test_an_engine_that_died_is_made_anew_with_its_weights(loaded, model, monkey
     now = _moved(model, 11)
     engine.load_weights(LEARNER, parameters(now), 2)
     requests = _mixed()
-    before = _run(engine, requests)
-    assert _gap(now, requests, before) < TOLERANCE
+    before = answered(engine, requests)
+    assert logprob_gap(now, requests, before) < TOLERANCE
     expected = {n: c.ids for n, c in before.items()}
     [instance] = engine._instances
 
@@ -348,11 +314,11 @@ def test_an_engine_that_died_is_made_anew_with_its_weights(loaded, model, monkey
         raise RuntimeError("died")
 
     monkeypatch.setattr(instance._backend, "step", died)
-    done = _run(engine, requests)
+    done = answered(engine, requests)
     assert {n: c.ids for n, c in done.items()} == expected
-    assert _gap(now, requests, done) < TOLERANCE
+    assert logprob_gap(now, requests, done) < TOLERANCE
     assert torch.distributed.is_initialized()
-    assert _gap(model, requests, _run(loaded, requests)) < TOLERANCE
+    assert logprob_gap(model, requests, answered(loaded, requests)) < TOLERANCE
 
 
 def test_vllms_own_refusal_is_one_sentence(model):
@@ -382,7 +348,7 @@ def test_a_model_that_is_split_over_workers_is_exact_after_loads(model, monkeypa
         engine.load_weights(LEARNER, parameters(now), version)
         requests = _mixed()
         for _ in range(2):
-            assert _gap(now, requests, _run(engine, requests)) < 1e-4
+            assert logprob_gap(now, requests, answered(engine, requests)) < 1e-4
 
 
 @pytest.mark.slow
@@ -401,4 +367,4 @@ def test_a_pretrained_model_with_a_tied_head_agrees_after_loads():
         probed.load_weights(LEARNER, parameters(model), version)
         requests = [_request(n, [n + 40 * (i % 30) for i in range(1, 41 + n)], tokens=12) for n in range(6)]
         for _ in range(2):
-            assert _gap(model, requests, _run(engine, requests)) < 2e-4
+            assert logprob_gap(model, requests, answered(engine, requests)) < 2e-4
