@@ -39,6 +39,7 @@ from spiral.api.training import (
     Engine,
     GameSampler,
     Learner,
+    LearnerSetup,
     PromptFormat,
     RecordsEpisodes,
     RewardShaper,
@@ -47,11 +48,13 @@ from spiral.api.training import (
 
 if TYPE_CHECKING:
     from spiral.learning.packing import pack
+    from spiral.models.logits import TokenLogits
     from spiral.training.components import Components
     from spiral.training.session import Policy, Run, build, configure, load, train
 
 _LAZY = {
     "Components": "spiral.training.components",
+    "TokenLogits": "spiral.models.logits",
     "pack": "spiral.learning.packing",
     **dict.fromkeys(("Policy", "Run", "build", "configure", "load", "train"), "spiral.training.session"),
 }
@@ -71,6 +74,7 @@ __all__ = [
     "GameSampler",
     "IllegalMove",
     "Learner",
+    "LearnerSetup",
     "OpponentSampler",
     "PluginError",
     "Policy",
@@ -89,6 +93,7 @@ __all__ = [
     "Sampling",
     "SpiralError",
     "Stateful",
+    "TokenLogits",
     "Trajectory",
     "Turn",
     "Unavailable",

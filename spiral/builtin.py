@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spiral.api.hooks import Register, hookimpl
+from spiral.api.training import LearnerSetup
 from spiral.models.chat import chat
 from spiral.models.paper_prompts import llama_instruct, octothinker, qwen3, r1_distill
 from spiral.models.prompts import PlainFormat
@@ -34,6 +35,13 @@ def vllm_engine(
     return VllmEngine(model, capacity, restart, deadline_s, **options)
 
 
+def full(setup: LearnerSetup) -> Any:
+    """Trains every weight of the model."""
+    from spiral.learning.full_learner import FullLearner
+
+    return FullLearner(setup.model, setup.config, setup.num_steps, setup.accelerator, setup.progress)
+
+
 def tensorboard(run_dir: Path) -> Any:
     """Every metric of every step as a TensorBoard scalar, in RUN/tensorboard."""
     from spiral.reports.tensorboard import TensorBoard
@@ -57,6 +65,11 @@ def tracker(name: str) -> Callable[..., Any]:
 def register_engines(register: Register) -> None:
     register("torch", torch_engine)
     register("vllm", vllm_engine)
+
+
+@hookimpl
+def register_learners(register: Register) -> None:
+    register("full", full)
 
 
 @hookimpl

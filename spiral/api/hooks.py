@@ -65,6 +65,12 @@ def register_engines(register: Register) -> None:
 
 
 @hookspec
+def register_learners(register: Register) -> None:
+    """factory(setup: LearnerSetup, **args) -> Learner. Optional: factory.prepare(model, **args) -> the model that is
+    trained and played, such as one with an adapter."""
+
+
+@hookspec
 def register_prompts(register: Register) -> None:
     """factory(tokenizer, **args) -> PromptFormat."""
 

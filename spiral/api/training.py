@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from spiral.api.errors import PromptTooLong, SpiralError
+from spiral.api.progress import Progress, no_progress
 from spiral.api.records import Completion, Episode, PolicyId, Request, Trajectory, Turn
 
 Weights = Mapping[str, Any]
@@ -171,6 +173,21 @@ def check_room(engine: object, num_prompt_tokens: int, num_reply_tokens: int) ->
         )
 
 
+@dataclass(frozen=True, slots=True)
+class LearnerSetup:
+    """What a learner is made of."""
+
+    model: Any
+    """A Hugging Face model with its initial weights, as `prepare` of the learner's factory gave it."""
+    config: Any
+    """The run's `learner`: rates, objective and regularisers."""
+    num_steps: int
+    """Updates of the run, which fix its schedules."""
+    accelerator: Any
+    """accelerate's view of this process among those of the run."""
+    progress: Progress = no_progress
+
+
 class Learner(Protocol):
     """Holds the weights that are trained, and what an optimiser needs to go on."""
 
@@ -183,6 +200,10 @@ class Learner(Protocol):
     def averaged(self) -> Weights | None:
         """The averaged weights by name, which evaluation uses; not a copy. None where no average is kept: evaluation
         uses the live ones."""
+
+    def scorer(self, averaged: bool = True) -> Any:
+        """A `spiral.models.logits.TokenLogits` over the averaged weights, or the live ones where there is no average or
+        `averaged` is False; for exact figures. All processes of a run call it, and what it gives, alike."""
 
     def state(self) -> dict[str, Any]:
         """All that an update depends on: groups of tensors by name under `tensors`, `live` and where there is one

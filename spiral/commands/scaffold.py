@@ -21,6 +21,7 @@ KINDS = {
     "advantage": ("An advantage estimator", "Estimator"),
     "model": ("A model", "Model"),
     "engine": ("An engine", "Engine"),
+    "learner": ("A learner", "Learner"),
     "prompt": ("A prompt format", "Prompt"),
     "logger": ("A logger", "Logger"),
 }

@@ -88,6 +88,8 @@ class RolloutConfig:
 class LearnerConfig:
     """One update: objective, regularisers and optimiser (AdamW)."""
 
+    method: PluginConfig = field(default_factory=lambda: PluginConfig("full"))
+    """What of the model is trained, and how: `full`, every weight."""
     lr: float = 1e-3
     """Peak learning rate."""
     lr_end: float = 0.05
@@ -245,6 +247,7 @@ FIXED_IN_A_RUN = (
     "curriculum",
     "rewards",
     "advantage",
+    "learner.method",
     "seed",
     "warm_start",
 )

@@ -47,16 +47,10 @@ class Reference:
     than the evaluated one has arrived by then."""
 
     def __init__(self, model: nn.Module, decay: float, every: int) -> None:
-        self._logits = TokenLogits(copied(model).requires_grad_(False))
+        self.lm = TokenLogits(copied(model).requires_grad_(False))
         self._next = {name: weight.clone() for name, weight in parameters(model).items()}
         """Where it moves to next."""
         self._decay, self._every, self._num_updates = decay, every, 0
-
-    def logits(self, *inputs: Any) -> Tensor:
-        """As `TokenLogits`, without gradients."""
-        with torch.no_grad():
-            logits: Tensor = self._logits(*inputs)
-        return logits
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
@@ -65,15 +59,15 @@ class Reference:
         # A plain mean at first, since the first weights would otherwise weigh too long.
         _move(list(self._next.values()), model, max(1 - self._decay, 1 / self._num_updates))
         if (step + 1) % self._every == 0:
-            load_parameters(self._logits.model, self._next)
+            load_parameters(self.lm.model, self._next)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """What a checkpoint keeps."""
-        return {"reference": parameters(self._logits.model), "reference_next": self._next}
+        return {"reference": parameters(self.lm.model), "reference_next": self._next}
 
     def load(self, tensors: Mapping[str, Weights], default: Weights, num_updates: int) -> None:
         """Continue from what `tensors` gave, or from `default` where it is not there."""
-        load_parameters(self._logits.model, tensors.get("reference", default))
+        load_parameters(self.lm.model, tensors.get("reference", default))
         saved = tensors.get("reference_next", default)
         for name, weight in self._next.items():  # into our own: files lie on the CPU and keep no order
             weight.copy_(saved[name])

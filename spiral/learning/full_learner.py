@@ -19,8 +19,11 @@ from spiral.api.errors import RunError, SpiralError
 from spiral.api.progress import Phase, Progress, no_progress
 from spiral.config.schema import LearnerConfig
 from spiral.learning.averaging import ModelAverage, Reference
-from spiral.learning.loss import LossTerms, Objective, loss_terms
-from spiral.learning.packing import Batch, MicroBatch
+from spiral.learning.loss import Objective
+from spiral.learning.optimizers import make_optimizer
+from spiral.learning.packing import Batch
+from spiral.learning.policy_loss import PolicyLoss
+from spiral.learning.schedule import learning_rate, objective
 from spiral.models.adapted import copied
 from spiral.models.logits import TokenLogits, load_parameters, parameters
 
@@ -47,17 +50,9 @@ class FullLearner:
         if accelerator.num_processes > 1:
             for parameter in self.model.parameters():  # a warm start may round differently on each device
                 torch.distributed.broadcast(parameter.data, 0)
-        self._lm = TokenLogits(self.model)
+        self._loss = PolicyLoss(self.model)
         self._parameters = _trained(self.model)
-        self._optimizer = accelerator.prepare(
-            torch.optim.AdamW(
-                self._parameters,
-                lr=config.lr,
-                betas=(0.9, 0.95),
-                weight_decay=config.weight_decay,
-                fused=True,
-            )
-        )
+        self._optimizer = accelerator.prepare(make_optimizer(self._parameters, config))
         self._average = ModelAverage(self.model, config.ema, config.ema_power) if config.ema else None
         self._reference = Reference(self.model, config.reference_ema, config.reference_every) if config.kl else None
         needs_initial = config.anchor and config.anchor_to == "initial"
@@ -89,7 +84,8 @@ class FullLearner:
         self._num_computed = 0
         total = batch.num_computed_tokens * self._config.epochs
         self._progress(Phase("learning", total, "tokens", lambda: self._num_computed))
-        rate, weights = self.learning_rate(step), self.objective(step)
+        rate = learning_rate(self._config, step, self._num_steps)
+        weights = objective(self._config, step, self._num_steps)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         refused = False
@@ -123,19 +119,9 @@ class FullLearner:
         weighed = {"learner/kl_weight": weights.kl, "learner/anchor_weight": weights.anchor}
         return {**stats, "learner/lr": rate, **weighed, "learner/refused": float(refused)}
 
-    def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then linear from `lr` to `lr * lr_end` at the last step."""
-        c = self._config
-        if step < c.warmup_steps:
-            return c.lr * (step + 1) / c.warmup_steps
-        done = (step - c.warmup_steps) / max(1, self._num_steps - 1 - c.warmup_steps)
-        return c.lr * (1 - (1 - c.lr_end) * done)
-
-    def objective(self, step: int) -> Objective:
-        """The weights at a step; `kl` and `anchor` fall linearly to `kl * kl_end` and `anchor * anchor_end`."""
-        c, done = self._config, step / max(1, self._num_steps - 1)
-        kl, anchor = c.kl * (1 - (1 - c.kl_end) * done), c.anchor * (1 - (1 - c.anchor_end) * done)
-        return Objective(c.clip, c.entropy, kl, anchor)
+    def scorer(self, averaged: bool = True) -> TokenLogits:
+        """See `Learner.scorer`."""
+        return TokenLogits(self.evaluated_model if averaged else self.model)
 
     def state(self) -> dict[str, Any]:
         """All that an update depends on; `load_state` takes it back."""
@@ -183,10 +169,11 @@ class FullLearner:
         """Gradients of the whole batch, summed over micro-batches and processes; sums of the loss terms."""
         names = ("objective", "surrogate", "entropy", "kl", "anchor", "anchored", "clipped")
         total = torch.zeros(len(names) + 1, device=self._accelerator.device)
+        reference = None if self._reference is None else self._reference.lm
         for micro_batch in batch.micro_batches:
-            terms = self._terms(micro_batch.to(self._accelerator.device), weights)
+            terms = self._loss(micro_batch.to(self._accelerator.device), weights, reference, self._initial)
             # Not accelerator.backward, which an environment variable makes divide by accumulation steps.
-            (-terms.objective / num_games).backward()  # type: ignore[no-untyped-call]
+            (-terms.objective / num_games).backward()
             total[:-1] += torch.stack([getattr(terms, name).detach() for name in names])
             total[-1] = torch.maximum(total[-1], terms.gap)
             self._num_computed += micro_batch.ids.numel()
@@ -197,13 +184,6 @@ class FullLearner:
             gathered = self._accelerator.gather(total[None])
             total = torch.cat([gathered[:, :-1].sum(0), gathered[:, -1:].amax(0)])
         return dict(zip([*names, "gap"], total.tolist(), strict=True))
-
-    def _terms(self, batch: MicroBatch, weights: Objective) -> LossTerms:
-        inputs = (batch.ids, batch.positions, batch.mask, batch.rows, batch.columns)
-        with torch.no_grad():
-            reference = None if self._reference is None else self._reference.logits(*inputs)
-            initial = None if self._initial is None else self._initial(*inputs)
-        return loss_terms(self._lm(*inputs), batch, weights, reference, initial)
 
     def _check_ratio(self, gap: float) -> None:
         if gap > self._config.ratio_tolerance:

@@ -14,6 +14,7 @@ from spiral.config.loading import references, resolved
 from spiral.config.schema import Config, PluginConfig
 from spiral.models.prompt_cache import Prompter
 from spiral.models.tokens import generation_stop_ids
+from spiral.plugins.faults import blamed
 from spiral.plugins.pretrained import folder_reader, takes_path
 from spiral.plugins.registry import Plugins
 from spiral.policies.completer import Completer
@@ -98,7 +99,7 @@ class PolicyLoader:
             if known == asked:
                 return completer
         own = model_of_checkpoint(config.model, checkpoint, self._plugins)
-        model, tokenizer = self._plugins.make("model", own.name, **own.args)
+        model, tokenizer = make_model(own, config, self._plugins)
         completer = make_completer(model, tokenizer, config, self._plugins)
         self._completers.append((asked, completer))
         return completer
@@ -123,6 +124,16 @@ def check_reads_nothing(config: Config, path: Path) -> None:
             f"the config of {path} reads {', '.join(sorted(found))} from the environment, which only its own training "
             "does; write the value into its config.yaml to measure or play it"
         )
+
+
+def make_model(named: PluginConfig, config: Config, plugins: Plugins) -> tuple[Any, Any]:
+    """The model that the plug-in `named` makes, as the learner of `config` trains and plays it, and its tokenizer."""
+    model, tokenizer = plugins.make("model", named.name, **named.args)
+    method = config.learner.method
+    if prepare := getattr(plugins.find("learner", method.name).factory, "prepare", None):
+        with blamed(f"learner '{method.name}', as it prepared the model,"):
+            model = prepare(model, **resolved(method.args))
+    return model, tokenizer
 
 
 def make_completer(model: Any, tokenizer: Any, config: Config, plugins: Plugins) -> Completer:

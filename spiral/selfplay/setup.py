@@ -16,7 +16,7 @@ from spiral.models import fingerprint
 from spiral.plugins.registry import Plugins, label
 from spiral.policies.completer import Completer
 from spiral.policies.fallback import FallbackSampler
-from spiral.policies.loading import PolicyLoader, make_completer, model_of_checkpoint
+from spiral.policies.loading import PolicyLoader, make_completer, make_model, model_of_checkpoint
 from spiral.policies.pool import Pool
 from spiral.runs.directory import RunDir
 from spiral.seeds import derive
@@ -88,7 +88,7 @@ def make_play_setup(config: Config, plugins: Plugins, checkpoint: Path | None = 
         fingerprint.read_from(config.model.args) if checkpoint is None else RunDir(checkpoint.parents[1]).read_from()
     )
     named = config.model if checkpoint is None else model_of_checkpoint(config.model, checkpoint, plugins)
-    model, tokenizer = plugins.make("model", named.name, **named.args)
+    model, tokenizer = make_model(named, config, plugins)
     completer = make_completer(model, tokenizer, config, plugins)
     games = make_games(config, plugins)
     check_room_in_games(games, completer, config.rollout.max_turns)

@@ -40,7 +40,7 @@ def check(config: Config, plugins: Plugins, problems: Sequence[str] = ()) -> Non
 
 def check_to_play(config: Config, plugins: Plugins) -> None:
     """Raise ConfigError with what is wrong with the plug-ins that a policy needs to play and not to learn."""
-    needed = ("game", "model", "engine", "prompt")
+    needed = ("game", "model", "engine", "learner", "prompt")
     named = [(kind, plugin) for kind, plugin in named_in(config) if kind.name in needed]
     if found := [p for kind, plugin in named if (p := plugins.problem(kind.name, plugin.name, plugin.args))]:
         raise ConfigError("\n".join(found))

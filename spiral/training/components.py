@@ -6,14 +6,12 @@ from dataclasses import dataclass
 
 from spiral.api.errors import RunError
 from spiral.api.progress import Phase, Progress
-from spiral.api.training import Engine, needs_joint_state
+from spiral.api.training import Engine, Learner, LearnerSetup, needs_joint_state
 from spiral.config.schema import Config
 from spiral.evaluation.evaluator import Evaluator
 from spiral.evaluation.matches import MatchRunner
 from spiral.learning.distributed import Processes, make_accelerator
-from spiral.learning.full_learner import FullLearner
 from spiral.learning.stop_signals import StopSignals
-from spiral.models.logits import TokenLogits
 from spiral.plugins.registry import Plugins, label
 from spiral.policies.pool import AVERAGED, Pool
 from spiral.selfplay.match import TurnRecord
@@ -43,7 +41,7 @@ class Components:
     """The plug-ins: curriculum, opponents, rewards, advantage."""
     processes: Processes
     """This process among those of the run."""
-    learner: FullLearner
+    learner: Learner
     """Takes the updates."""
     rollouts: Rollouts
     """Plays the games of a step."""
@@ -64,7 +62,7 @@ class Components:
 
     def nash_conv(self) -> dict[str, NashConv]:
         """Exact NashConv of the evaluated weights, for each game that can be enumerated."""
-        exact = self.evaluator.exact(TokenLogits(self.learner.evaluated_model))
+        exact = self.evaluator.exact(self.learner.scorer())
         return {game: result.theory for game, result in exact.items()}
 
 
@@ -89,7 +87,7 @@ def make_components(
     Raises SpiralError for what cannot be made; `spiral.selfplay.validation.check` finds most of it before.
     """
     accelerator = make_accelerator()
-    processes = Processes(accelerator, stop or StopSignals())
+    processes, method = Processes(accelerator, stop or StopSignals()), config.learner.method
     progress(Phase(f"loading {label(config.model.name, config.model.args)}"))
     play = make_play_setup(config, plugins)
     training = make_training_setup(config, plugins)
@@ -100,7 +98,8 @@ def make_components(
         with processes.together():
             warm_start_weights(config, play, plugins, progress)
     # After the warm start: the learner copies the weights into its average and its reference.
-    learner = FullLearner(play.model, config.learner, config.steps, accelerator, progress)
+    learner_setup = LearnerSetup(play.model, config.learner, config.steps, accelerator, progress)
+    learner: Learner = plugins.make("learner", method.name, learner_setup, **method.args)
     record = TurnRecord(
         joint_state=needs_joint_state(training.advantage),
         legal_moves=config.learner.anchor > 0 and config.learner.anchor_to == "legal",

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -49,7 +50,7 @@ def resumed_run(run_dir: Path | None, path: Path | None, overrides: Sequence[Ove
     run, config = RunDir.open(run_dir)
     if any(overrides):
         asked = load(run_dir / "config.yaml", overrides)
-        changed = [key for key in FIXED_IN_A_RUN if getattr(asked, key) != getattr(config, key)]
+        changed = [key for key in FIXED_IN_A_RUN if attrgetter(key)(asked) != attrgetter(key)(config)]
         if changed:
             raise SpiralError(
                 f"--resume would change {', '.join(changed)} of {run_dir}, whose checkpoints belong to the old values; "

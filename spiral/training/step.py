@@ -10,7 +10,6 @@ from spiral.api.records import LEARNER, Episode
 from spiral.api.training import RecordsEpisodes
 from spiral.evaluation.exact import exact_metrics, policy_record
 from spiral.learning.credit import shaped
-from spiral.models.logits import TokenLogits
 from spiral.plugins.faults import blamed
 from spiral.policies.pool import AVERAGED, snapshot_id
 from spiral.runs import snapshots
@@ -65,10 +64,10 @@ def evaluate(components: Components, run: RunDir, step: int) -> dict[str, float]
     c.progress(Phase("evaluating"))
     policy = LEARNER if averaged is None else AVERAGED
     with c.processes.together():
-        exact = c.evaluator.exact(TokenLogits(c.learner.evaluated_model))
+        exact = c.evaluator.exact(c.learner.scorer())
         metrics = exact_metrics(exact)
         if averaged is not None:
-            metrics |= exact_metrics(c.evaluator.exact(TokenLogits(c.learner.model)), "_live")
+            metrics |= exact_metrics(c.evaluator.exact(c.learner.scorer(averaged=False)), "_live")
             c.engine.load_weights(policy, averaged, version=step)
         if c.processes.is_main:  # all would play the same matches, and pay for the calls of a remote opponent each
             metrics |= c.evaluator.matches(policy, (c.config.seed, "evaluate", step))

@@ -22,6 +22,7 @@ from spiral.config.schema import LearnerConfig
 from spiral.engines.torch.engine import TorchEngine
 from spiral.learning.full_learner import MAX_REFUSED, FullLearner
 from spiral.learning.packing import pack
+from spiral.learning.schedule import learning_rate, objective
 
 torch.set_num_threads(1)
 
@@ -117,7 +118,7 @@ def _weights(model):
 def _gradient(learner, batch):
     for parameter in learner.model.parameters():
         parameter.grad = None
-    terms = learner._backward(batch, NUM_GAMES, learner.objective(0))
+    terms = learner._backward(batch, NUM_GAMES, objective(learner._config, 0, learner._num_steps))
     return _flat(learner.model), terms
 
 
@@ -204,7 +205,7 @@ def test_without_an_average_there_is_one_model():
 def test_the_anchor_falls_to_its_end(anchor_end, last):
     """anchor 0.05 over 5 steps: linear from 0.05 to anchor_end of it."""
     learner = _learner(anchor=0.05, anchor_end=anchor_end, num_steps=5)
-    weights = [learner.objective(step).anchor for step in range(5)]
+    weights = [objective(learner._config, step, learner._num_steps).anchor for step in range(5)]
     assert weights == pytest.approx([0.05 + (last - 0.05) * step / 4 for step in range(5)])
 
 
@@ -377,7 +378,7 @@ def test_dropout_is_off():
 def test_the_learning_rate_by_hand():
     """lr 1, 2 steps of warm-up, 12 steps in all: 0.5, 1, then down from 1 in equal steps."""
     learner = _learner(lr=1.0, lr_end=0.1, warmup_steps=2, num_steps=12)
-    rates = [learner.learning_rate(step) for step in range(12)]
+    rates = [learning_rate(learner._config, step, learner._num_steps) for step in range(12)]
     assert rates[:3] == pytest.approx([0.5, 1.0, 1.0])
     falls = [a - b for a, b in itertools.pairwise(rates[2:])]
     assert falls == pytest.approx([falls[0]] * 9)
@@ -388,14 +389,14 @@ def test_the_learning_rate_by_hand():
 def test_the_last_learning_rate_is_lr_end(warmup):
     """learner.lr_end is the last learning rate as a fraction of lr: step num_steps - 1 has lr * lr_end."""
     learner = _learner(lr=2.0, lr_end=0.1, warmup_steps=warmup, num_steps=12)
-    assert learner.learning_rate(11) == pytest.approx(0.2)
+    assert learning_rate(learner._config, 11, learner._num_steps) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("kl_end", [1.0, 0.0, 0.25])
 def test_the_kl_weight_falls_to_its_end(kl_end):
     """kl 0.4, 5 steps: 0.4 at first, kl_end of it at the last step (learner.kl_end), equal steps between."""
     learner = _learner(kl=0.4, kl_end=kl_end, num_steps=5)
-    weights = [learner.objective(step).kl for step in range(5)]
+    weights = [objective(learner._config, step, learner._num_steps).kl for step in range(5)]
     assert weights == pytest.approx([0.4 * (1 - (1 - kl_end) * step / 4) for step in range(5)])
 
 
@@ -409,8 +410,10 @@ def test_the_kl_weight_of_a_step_is_what_pulls():
         stats = learner.update(pack(*played, 300), step, NUM_GAMES)
         turns = sum(len(t.turns) for t in played[0])
         objectives.append((stats["learner/surrogate"] - stats["learner/objective"]) * NUM_GAMES / turns)
-        assert stats["learner/kl_weight"] == pytest.approx(learner.objective(step).kl)
-        assert objectives[-1] == pytest.approx(learner.objective(step).kl * stats["learner/kl"], rel=1e-3)
+        assert stats["learner/kl_weight"] == pytest.approx(objective(learner._config, step, learner._num_steps).kl)
+        assert objectives[-1] == pytest.approx(
+            objective(learner._config, step, learner._num_steps).kl * stats["learner/kl"], rel=1e-3
+        )
     assert objectives[1] == pytest.approx(objectives[0] / 2, rel=0.02)
 
 
@@ -418,7 +421,7 @@ def test_the_learning_rate_of_an_update_is_reported():
     """What the schedule says is what the optimiser used."""
     learner = _learner(lr=1e-3, lr_end=0.0, num_steps=5)
     stats = learner.update(pack(*_played(), 300), 2, NUM_GAMES)
-    assert stats["learner/lr"] == pytest.approx(5e-4) == learner.learning_rate(2)
+    assert stats["learner/lr"] == pytest.approx(5e-4) == learning_rate(learner._config, 2, learner._num_steps)
 
 
 # Guards
@@ -634,6 +637,7 @@ torch.set_num_threads(1)
 from accelerate import Accelerator
 from spiral_models import MODELS
 from spiral.learning.packing import pack
+from spiral.learning.schedule import learning_rate, objective
 from spiral.config.schema import LearnerConfig
 from spiral.learning.full_learner import Learner
 from spiral.api.records import Trajectory, Turn

@@ -267,7 +267,7 @@ def test_the_learner_trains_the_adapter_alone_and_scores_what_was_sampled():
         assert stats["learner/ratio_gap"] < 2e-5
         assert stats["learner/grad_norm"] > 0
         assert all(not torch.equal(weight, before[name]) for name, weight in learner.weights().items())
-    for kept in (model, learner._average.model, learner._reference._logits.model, learner._initial.model):
+    for kept in (model, learner._average.model, learner._reference.lm.model, learner._initial.model):
         found = dict(kept.named_parameters())
         assert all(torch.equal(found[name], weight) for name, weight in base.items())
         assert all(found[name].data_ptr() == p.data_ptr() for name, p in model.named_parameters() if name in base)

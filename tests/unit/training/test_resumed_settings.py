@@ -51,7 +51,7 @@ REFUSED_BY_ITSELF = {"learner.dropout"}
 def _keys(schema=Config, prefix=""):
     """Every setting; a plug-in with its arguments counts as one."""
     for key, hint in typing.get_type_hints(schema).items():
-        if not prefix and key in FIXED_IN_A_RUN:
+        if f"{prefix}{key}" in FIXED_IN_A_RUN:
             continue
         if dataclasses.is_dataclass(hint) and hint is not PluginConfig:
             yield from _keys(hint, f"{prefix}{key}.")

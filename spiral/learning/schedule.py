@@ -1,0 +1,22 @@
+"""Learning rate and weights of the objective, as functions of the step alone, so that a resumed run needs no state."""
+
+from __future__ import annotations
+
+from spiral.config.schema import LearnerConfig
+from spiral.learning.loss import Objective
+
+
+def learning_rate(config: LearnerConfig, step: int, num_steps: int) -> float:
+    """Linear warm-up, then linear from `lr` to `lr * lr_end` at the last step."""
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, num_steps - 1 - config.warmup_steps)
+    return config.lr * (1 - (1 - config.lr_end) * done)
+
+
+def objective(config: LearnerConfig, step: int, num_steps: int) -> Objective:
+    """The weights at a step; `kl` and `anchor` go linearly to `kl * kl_end` and `anchor * anchor_end`."""
+    done = step / max(1, num_steps - 1)
+    kl = config.kl * (1 - (1 - config.kl_end) * done)
+    anchor = config.anchor * (1 - (1 - config.anchor_end) * done)
+    return Objective(config.clip, config.entropy, kl, anchor)
