@@ -20,7 +20,8 @@ from perf.parts import Parts, make_parts
 from spiral.api.records import Trajectory
 from spiral.config.schema import LearnerConfig
 from spiral.learning.full_learner import FullLearner
-from spiral.learning.packing import MicroBatch, Sample, merge, pack, pack_samples
+from spiral.learning.packing import MicroBatch, pack, pack_samples
+from spiral.learning.samples import Sample, merge
 from spiral.models.logits import TokenLogits
 
 BARE_TARGET, NAIVE_TARGET = 0.9, 5.0

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from perf.measure import Figure
 from perf.parts import engine_tokens, make_parts, num_turns
 from perf.stand_ins import Recorder, free_text
-from spiral.learning.packing import merge, pack
+from spiral.learning.packing import pack
+from spiral.learning.samples import merge
 
 _TALK = ("games=simple_negotiation", "model=byte-0.1m", "model.args.context=2048", "rollout.episodes=32")
 CASES = (

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from spiral.api.errors import PromptTooLong, SpiralError
-from spiral.learning.packing import MicroBatch, Sample, pack_samples
+from spiral.learning.packing import MicroBatch, pack_samples
+from spiral.learning.samples import Sample
 from spiral.models.logits import TokenLogits, context_length
 from spiral.policies.completer import Completer
 from spiral.theory.game_tree import Decision

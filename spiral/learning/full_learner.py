@@ -19,7 +19,7 @@ from spiral.api.errors import RunError, SpiralError
 from spiral.api.progress import Phase, Progress, no_progress
 from spiral.config.schema import LearnerConfig
 from spiral.learning.averaging import ModelAverage, Reference
-from spiral.learning.loss import Objective
+from spiral.learning.objective import Objective
 from spiral.learning.optimizers import make_optimizer
 from spiral.learning.packing import Batch
 from spiral.learning.policy_loss import PolicyLoss
@@ -175,7 +175,7 @@ class FullLearner:
             # Not accelerator.backward, which an environment variable makes divide by accumulation steps.
             (-terms.objective / num_games).backward()
             total[:-1] += torch.stack([getattr(terms, name).detach() for name in names])
-            total[-1] = torch.maximum(total[-1], terms.gap)
+            total[-1] = torch.maximum(total[-1], terms.mismatch.gap)
             self._num_computed += micro_batch.ids.numel()
         if self._accelerator.num_processes > 1:
             for parameter in self._parameters:

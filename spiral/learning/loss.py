@@ -11,20 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spiral.learning.objective import Objective
 from spiral.learning.packing import MicroBatch
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """What is maximised beside the return, by weight; a term without weight is measured only."""
-
-    clip: float | None = None
-    """PPO's epsilon; None leaves the ratio unclipped."""
-    entropy: float = 0.0
-    kl: float = 0.0
-    """Of KL(policy || reference)."""
-    anchor: float = 0.0
-    """Of KL(anchor || policy)."""
+from spiral.learning.surrogate import Mismatch, mismatch, reply_lengths, surrogate
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +32,12 @@ class LossTerms:
     """Turns' tokens with an anchor."""
     clipped: Tensor
     """Turns' tokens whose ratio the clip cut off."""
-    gap: Tensor
-    """Largest |log-probability now - log-probability at sampling|."""
+    truncated: Tensor
+    """Turns' tokens whose importance weight the cap cut off."""
+    mismatch: Mismatch
+    """Learner now against the engine."""
+    logprobs: Tensor
+    """(N,) of the trained tokens now, nats, without a gradient."""
 
 
 def loss_terms(
@@ -53,13 +46,12 @@ def loss_terms(
     weights: Objective,
     reference: Tensor | None = None,
     initial: Tensor | None = None,
+    old: Tensor | None = None,
 ) -> LossTerms:
-    """PPO's clipped surrogate (Schulman et al. 2017) with merged samples, plus entropy and KL over the vocabulary.
+    """The policy-gradient term, see `surrogate`, plus entropy and KL over the vocabulary.
 
-    `logits`, `reference`, `initial`: (N, V). At a ratio of 1 the surrogate's gradient is REINFORCE's, sum of
-    A grad log pi. For a token that stands for several turns, min(r A, clip(r) A) summed over turns is
-    P min(r, 1 + eps) + Q max(r, 1 - eps), with P and Q the sums of the positive and the negative advantages, so merging
-    changes nothing.
+    `logits`, `reference`, `initial`: (N, V). `old`: (N,), the learner's log-probabilities of the trained tokens before
+    the update's first step, None where that is now.
 
     The KL to a reference that moves slowly is the magnet of magnetic mirror descent (Sokota et al. 2023, arXiv
     2206.05825), without which self-play cycles. It is taken exactly, over the vocabulary at each sampled token.
@@ -71,35 +63,57 @@ def loss_terms(
     """
     all_logprobs = torch.log_softmax(logits.float(), -1)
     logprobs = all_logprobs.gather(-1, batch.targets[:, None])[:, 0]
-    ratio = (logprobs - batch.logprobs).exp()
-    up, down = ratio, ratio
-    if weights.clip is not None:
-        up, down = ratio.clamp(max=1 + weights.clip), ratio.clamp(min=1 - weights.clip)
-    surrogate = (batch.positive * up + batch.negative * down).sum()
+    gain = surrogate(logprobs, batch, weights, old)
+    shares = 1 / reply_lengths(batch) if weights.mean_of_replies else None
     # What has no weight is measured only: its gradient would be computed in full and multiplied by 0.
     with torch.set_grad_enabled(torch.is_grad_enabled() and weights.entropy != 0):
-        entropy = -(batch.count * (all_logprobs.exp() * all_logprobs).sum(-1)).sum()
-    kl = logits.new_zeros(())
+        entropy = _Term.of(-(batch.count * (all_logprobs.exp() * all_logprobs).sum(-1)), shares)
+    kl = _Term.of(logits.new_zeros(1), None)
     if reference is not None:
         gap_to_reference = all_logprobs - torch.log_softmax(reference.float(), -1)
-        kl = (batch.count * (all_logprobs.exp() * gap_to_reference).sum(-1)).sum()
+        kl = _Term.of(batch.count * (all_logprobs.exp() * gap_to_reference).sum(-1), shares)
     with torch.set_grad_enabled(torch.is_grad_enabled() and weights.anchor != 0):
-        anchor, anchored = _anchor_kl(all_logprobs, batch, initial)
-    with torch.no_grad():
-        cut_off = ((batch.positive > 0) & (up != ratio)) | ((batch.negative < 0) & (down != ratio))
-        clipped = (batch.count * cut_off).sum()
-        gap = (logprobs - batch.logprobs).abs().max()
-    objective = surrogate + weights.entropy * entropy - weights.kl * kl - weights.anchor * anchor
+        anchor, anchored = _anchor_kl(all_logprobs, batch, initial, shares)
+    objective = (
+        gain.value + weights.entropy * entropy.weighed - weights.kl * kl.weighed - weights.anchor * anchor.weighed
+    )
     return LossTerms(
-        objective, surrogate.detach(), entropy.detach(), kl.detach(), anchor.detach(), anchored, clipped, gap
+        objective,
+        gain.value.detach(),
+        entropy.total.detach(),
+        kl.total.detach(),
+        anchor.total.detach(),
+        anchored,
+        gain.clipped,
+        gain.truncated,
+        mismatch(logprobs, batch, weights.band),
+        logprobs.detach(),
     )
 
 
-def _anchor_kl(logprobs: Tensor, batch: MicroBatch, initial: Tensor | None) -> tuple[Tensor, Tensor]:
-    """KL(anchor || policy), summed over turns' tokens, and their number; `logprobs`, `initial`: (N, V)."""
+@dataclass(frozen=True, slots=True)
+class _Term:
+    """A term of the objective, summed over turns' tokens."""
+
+    total: Tensor
+    """As it is measured."""
+    weighed: Tensor
+    """As it is trained: by the share of each token in its reply, where replies count by their mean."""
+
+    @classmethod
+    def of(cls, values: Tensor, shares: Tensor | None) -> _Term:
+        total = values.sum()
+        return cls(total, total if shares is None else (values * shares).sum())
+
+
+def _anchor_kl(
+    logprobs: Tensor, batch: MicroBatch, initial: Tensor | None, shares: Tensor | None
+) -> tuple[_Term, Tensor]:
+    """KL(anchor || policy) and the number of turns' tokens that have it; `logprobs`, `initial`: (N, V)."""
     if initial is not None:
         anchor = torch.log_softmax(initial.float(), -1)
-        return (batch.count * (anchor.exp() * (anchor - logprobs)).sum(-1)).sum(), batch.count.sum()
+        return _Term.of(batch.count * (anchor.exp() * (anchor - logprobs)).sum(-1), shares), batch.count.sum()
     probs = batch.anchor_probs
     gaps = probs * (probs.log() - logprobs[batch.anchored, batch.anchor_ids])
-    return (batch.count[batch.anchored] * gaps).sum(), batch.count[torch.unique_consecutive(batch.anchored)].sum()
+    term = _Term.of(batch.count[batch.anchored] * gaps, None if shares is None else shares[batch.anchored])
+    return term, batch.count[torch.unique_consecutive(batch.anchored)].sum()

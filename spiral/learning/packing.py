@@ -1,8 +1,7 @@
 """Packs trajectories and advantages into the tensors of an update.
 
-Three savings, all exact. Equal (prompt, reply) pairs become one sample whose advantages are added, positive and
-negative ones apart so that a clipped objective stays the same. Turns of a transcript, each of which goes on where the
-last one ended, are one sequence, which costs its own length and trains every reply in it. Sequences that share a
+Three savings, all exact. Equal replies are merged, see `samples`. Turns of a transcript, each of which goes on where
+the last one ended, are one sequence, which costs its own length and trains every reply in it. Sequences that share a
 beginning become branches of a tree in one row, where each token attends to its own ancestors only, so a shared prompt
 is paid once; where sharing would save little, plain rows padded on the right need no mask and are faster.
 
@@ -14,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +20,8 @@ from torch import Tensor
 
 from spiral.api.records import Trajectory
 from spiral.learning.anchor import Target, random_play_targets
+from spiral.learning.minibatches import draw_minibatches
+from spiral.learning.samples import Sample, merge
 
 ROW_TOKENS = 128
 """Length that rows of trees are filled to: longer rows pay for attention between branches that never meet."""
@@ -32,23 +32,6 @@ alone would pay a long shared beginning, such as a game's rules, again in each."
 
 WORTH_SHARING = 0.8
 """Trees are built when they need at most this share of the tokens of plain rows."""
-
-
-@dataclass(slots=True)
-class Sample:
-    """One distinct (prompt, reply) and what all its occurrences add up to."""
-
-    prompt: tuple[int, ...]
-    reply: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    """At sampling; of the first occurrence, the others differ by rounding at most."""
-    positive: float = 0.0
-    """Sum of the advantages above 0."""
-    negative: float = 0.0
-    """Sum of the advantages below 0."""
-    count: int = 0
-    legal_replies: tuple[tuple[int, ...], ...] | None = None
-    """Those of the turn, where they were recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,45 +75,48 @@ class MicroBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Everything one update trains on."""
+class MiniBatch:
+    """Everything one optimiser step trains on."""
 
     micro_batches: tuple[MicroBatch, ...]
     num_turns: int
-    """Turns with a reply, before merging."""
+    """Turns with a reply, of all processes, before merging."""
     num_reply_tokens: int
-    """Trained tokens before merging."""
+    """Trained tokens of all processes before merging."""
     num_sequence_tokens: int
     """Prompt and reply tokens before merging and sharing: what one padded-free row a turn would cost."""
     num_computed_tokens: int
-    """Tokens that go through the model, padding included."""
+    """Tokens that go through this process's model, padding included."""
 
 
-def merge(trajectories: Sequence[Trajectory], advantages: Sequence[Sequence[float]]) -> list[Sample]:
-    """Distinct samples that are trained, in the order of their ids, so that nothing depends on the order of episodes.
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Everything one update trains on."""
 
-    `advantages[i][k]` belongs to turn k of trajectory i. Raises ValueError when the shapes differ.
-    """
-    samples: dict[tuple[Any, ...], Sample] = {}
-    for trajectory, row in zip(trajectories, advantages, strict=True):
-        for turn, advantage in zip(trajectory.turns, row, strict=True):
-            if not turn.trained or not turn.reply:  # a bot's turn has no reply
-                continue
-            # With the legal replies, which a game may let depend on more than the player was shown.
-            key = (turn.prompt, turn.reply, turn.legal_replies or ())
-            sample = samples.get(key)
-            if sample is None:
-                sample = Sample(turn.prompt, turn.reply, turn.logprobs, legal_replies=turn.legal_replies)
-                samples[key] = sample
-            sample.count += 1
-            # Apart, since a clipped objective treats the two signs differently: see `loss_terms`.
-            if advantage > 0:
-                sample.positive += advantage
-            else:
-                sample.negative += advantage
-    # Sorted, so that equal beginnings are neighbours, and float sums do not depend on the order of the episodes. By the
-    # whole sequence, so that the turns of a transcript follow each other.
-    return [samples[key] for key in sorted(samples, key=lambda key: (key[0] + key[1], len(key[0]), key[2]))]
+    minibatches: tuple[MiniBatch, ...]
+    """At least one, in the order of their optimiser steps."""
+
+    @property
+    def micro_batches(self) -> tuple[MicroBatch, ...]:
+        """Of all minibatches."""
+        return tuple(micro_batch for part in self.minibatches for micro_batch in part.micro_batches)
+
+    @property
+    def num_turns(self) -> int:
+        """See `MiniBatch`; so the other sums."""
+        return sum(part.num_turns for part in self.minibatches)
+
+    @property
+    def num_reply_tokens(self) -> int:
+        return sum(part.num_reply_tokens for part in self.minibatches)
+
+    @property
+    def num_sequence_tokens(self) -> int:
+        return sum(part.num_sequence_tokens for part in self.minibatches)
+
+    @property
+    def num_computed_tokens(self) -> int:
+        return sum(part.num_computed_tokens for part in self.minibatches)
 
 
 def pack(
@@ -139,13 +125,38 @@ def pack(
     micro_batch_tokens: int,
     rank: int = 0,
     world: int = 1,
+    minibatches: int = 1,
+    seed: int = 0,
 ) -> Batch:
-    """The batch of one update, or the `rank`-th of `world` parts of it."""
+    """The batch of one update, or the `rank`-th of `world` parts of it, in `minibatches` that are drawn from `seed`."""
+    parts = draw_minibatches(trajectories, minibatches, seed)
+    whole = len(parts) == 1
+    return Batch(
+        tuple(
+            _pack_part(
+                trajectories if whole else [trajectories[place] for place in part],
+                advantages if whole else [advantages[place] for place in part],
+                micro_batch_tokens,
+                rank,
+                world,
+            )
+            for part in parts
+        )
+    )
+
+
+def _pack_part(
+    trajectories: Sequence[Trajectory],
+    advantages: Sequence[Sequence[float]],
+    micro_batch_tokens: int,
+    rank: int,
+    world: int,
+) -> MiniBatch:
     # Every process merges all samples and takes every world-th sequence: what one sums up is never split.
     samples = merge(trajectories, advantages)
     own = [s for chain in _chains(samples)[rank::world] for s in chain]
     micro_batches = pack_samples(own, micro_batch_tokens)
-    return Batch(
+    return MiniBatch(
         micro_batches,
         num_turns=sum(s.count for s in samples),
         num_reply_tokens=sum(s.count * len(s.reply) for s in samples),

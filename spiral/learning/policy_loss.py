@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spiral.learning.loss import LossTerms, Objective, loss_terms
+from spiral.learning.loss import LossTerms, loss_terms
+from spiral.learning.objective import Objective
 from spiral.learning.packing import MicroBatch
 from spiral.models.logits import TokenLogits
 

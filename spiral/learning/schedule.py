@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spiral.config.schema import LearnerConfig
-from spiral.learning.loss import Objective
+from spiral.learning.objective import Objective
 
 
 def learning_rate(config: LearnerConfig, step: int, num_steps: int) -> float:

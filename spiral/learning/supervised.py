@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from spiral.api.errors import SpiralError
-from spiral.learning.packing import Sample, pack_samples
+from spiral.learning.packing import pack_samples
+from spiral.learning.samples import Sample
 from spiral.models.logits import TokenLogits
 from spiral.seeds import derive
 

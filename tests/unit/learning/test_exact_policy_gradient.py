@@ -25,7 +25,7 @@ from spiral.api.records import LEARNER, Completion
 from spiral.config.schema import LearnerConfig, RolloutConfig
 from spiral.evaluation.move_probabilities import move_probabilities
 from spiral.learning.full_learner import FullLearner
-from spiral.learning.loss import Objective
+from spiral.learning.objective import Objective
 from spiral.learning.packing import pack
 from spiral.models.logits import TokenLogits
 from spiral.models.prompt_cache import Prompter

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
 
-from spiral.learning.loss import Objective, loss_terms
+from spiral.learning.loss import loss_terms
+from spiral.learning.objective import Objective
 from spiral.learning.packing import MicroBatch
 
 torch.set_num_threads(1)
@@ -61,7 +62,7 @@ def test_at_a_ratio_of_one_the_gradient_is_reinforce():
         expected = torch.tensor([[2.0], [-3.0]]) * (onehot - pi)
         torch.testing.assert_close(_gradient(terms.objective, logits), expected)
         assert terms.surrogate.item() == pytest.approx(2.0 - 3.0)  # sum of A times a ratio of 1
-        assert terms.gap.item() == pytest.approx(0.0, abs=1e-6)
+        assert terms.mismatch.gap.item() == pytest.approx(0.0, abs=1e-6)
         assert terms.clipped.item() == 0
 
 
@@ -162,7 +163,7 @@ def test_the_gap_is_the_largest_difference():
     logits = _logits(LOGITS, LOGITS, LOGITS)
     now = torch.log_softmax(logits, -1)[0, 1].item()
     terms = loss_terms(logits, _batch([1, 1, 1], [now, now + 0.3, now - 0.1]), Objective())
-    assert terms.gap.item() == pytest.approx(0.3, abs=1e-6)
+    assert terms.mismatch.gap.item() == pytest.approx(0.3, abs=1e-6)
 
 
 def test_terms_are_sums_and_never_means():
@@ -180,7 +181,7 @@ def test_terms_are_sums_and_never_means():
     double = loss_terms(torch.cat([logits] * 2), two, Objective(0.2, 0.01, 0.1), torch.cat([reference] * 2))
     for name in ("objective", "surrogate", "entropy", "kl", "clipped"):
         assert getattr(double, name).item() == pytest.approx(2 * getattr(single, name).item(), rel=1e-5)
-    assert double.gap.item() == pytest.approx(single.gap.item())
+    assert double.mismatch.gap.item() == pytest.approx(single.mismatch.gap.item())
 
 
 def test_the_anchor_by_hand():
@@ -216,3 +217,59 @@ def test_an_anchor_without_weight_is_measured():
     assert terms.anchor.item() > 1
     plain = loss_terms(logits, _batch([1], [0.0], [1.0]), Objective())
     torch.testing.assert_close(_gradient(terms.objective, logits), _gradient(plain.objective, logits))
+
+
+def test_a_kl_term_alone_trains():
+    """Advantages 0, weight 1, policy unequal to reference: the gradient is the finite difference of the KL itself."""
+    logits, reference = _logits(LOGITS, (0.0, 0.0, 1.0)), torch.tensor([[0.0, 1.0, 0.5], [2.0, 0.0, 0.0]])
+    batch = _batch([1, 0], torch.zeros(2), count=[1.0, 3.0])
+    gradient = _gradient(loss_terms(logits, batch, Objective(kl=1.0), reference).objective, logits)
+    assert gradient.norm() > 0.1
+    for row, column in [(0, 0), (0, 2), (1, 1)]:
+        around = []
+        for sign in (1, -1):
+            moved = logits.detach().clone()
+            moved[row, column] += sign * 0.01
+            kl = kl_divergence(Categorical(logits=moved), Categorical(logits=reference))
+            around.append((kl[0] + 3 * kl[1]).item())
+        assert gradient[row, column].item() == pytest.approx(-(around[0] - around[1]) / 0.02, abs=1e-3)
+
+
+@pytest.mark.parametrize("initial", [False, True])
+def test_where_replies_count_by_their_mean_every_term_does(initial):
+    """Replies of 1 and 2 tokens: entropy, KL and anchor are measured as sums over tokens, and trained with a weight of
+    1, 1/2 and 1/2."""
+    logits = _logits(LOGITS, (0.0, 0.0, 1.0), (1.0, 0.0, 0.0))
+    reference = torch.tensor([[0.0, 1.0, 0.5], [2.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    anchors = [(0, 0, 0.5), (0, 1, 0.5), (2, 2, 1.0)]
+    batch = _batch([1, 0, 2], torch.zeros(3), count=[1.0, 3.0, 3.0], anchors=anchors)
+    start = reference.flip(0) if initial else None
+    whole = dataclasses.replace(batch, samples=torch.tensor([0, 1, 1]))
+    weights = Objective(entropy=0.1, kl=0.7, anchor=0.3, mean_of_replies=True)
+    terms = loss_terms(logits, whole, weights, reference, start)
+    objective, gradient = 0.0, torch.zeros(3, 3)
+    for place, share in enumerate([1.0, 0.5, 0.5]):
+        counts = torch.zeros(3, dtype=torch.float64)
+        counts[place] = batch.count[place]
+        alone = dataclasses.replace(batch, count=counts)
+        one = loss_terms(logits, alone, dataclasses.replace(weights, mean_of_replies=False), reference, start)
+        objective += share * one.objective.item()
+        gradient += share * _gradient(one.objective, logits)
+    assert terms.objective.item() == pytest.approx(objective, rel=1e-5)
+    torch.testing.assert_close(_gradient(terms.objective, logits), gradient)
+    summed = loss_terms(logits, whole, dataclasses.replace(weights, mean_of_replies=False), reference, start)
+    for name in ("entropy", "kl", "anchor"):
+        assert getattr(terms, name).item() == pytest.approx(getattr(summed, name).item(), rel=1e-6)
+
+
+def test_the_loss_tells_the_log_probabilities_of_its_tokens():
+    """Those of the trained ids now: as `old`, they give an update's later steps the policy before its first."""
+    logits = _logits(LOGITS, (0.0, 0.0, 1.0))
+    batch = _batch([1, 0], [-5.0, -5.0], [1.0, 1.0])
+    terms = loss_terms(logits, batch, Objective(importance_cap=2.0))
+    expected = torch.log_softmax(logits.detach(), -1)[[0, 1], [1, 0]]
+    assert torch.equal(terms.logprobs, expected)
+    moved = (logits.detach() + torch.tensor([0.0, 1.0, 0.0])).requires_grad_()
+    later = loss_terms(moved, batch, Objective(importance_cap=2.0), old=terms.logprobs)
+    ratios = (torch.log_softmax(moved.detach(), -1)[[0, 1], [1, 0]] - expected).exp()
+    assert later.surrogate.item() == pytest.approx(2 * ratios.sum().item(), rel=1e-5)

@@ -11,7 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import spiral.learning.packing as batch_module
 from spiral.api.records import LEARNER, Trajectory, Turn
-from spiral.learning.packing import Sample, merge, pack, pack_samples
+from spiral.learning.packing import pack, pack_samples
+from spiral.learning.samples import Sample, merge
 from spiral.models.logits import TokenLogits
 
 torch.set_num_threads(1)
@@ -65,6 +66,23 @@ def test_samples_are_in_the_order_of_their_ids():
     random.Random(0).shuffle(pairs)
     assert merge(*zip(*pairs, strict=True)) == expected
     assert [(s.prompt, s.reply) for s in expected] == sorted((s.prompt, s.reply) for s in expected)
+
+
+def test_replies_that_were_sampled_with_other_probabilities_are_samples_of_their_own():
+    """As from an engine in bf16: -1.0, -1.0005 and -1.2 of one reply are two samples, since each has importance weights
+    of its own. They are trained at the same places of one sequence, which is computed once."""
+    turns = [turn((1, 2), (3, 4), logprob) for logprob in (-1.0, -1.2, -1.0005)]
+    trajectories, advantages = [trajectory(t) for t in turns], [[1.0], [-2.0], [4.0]]
+    samples = merge(trajectories, advantages)
+    assert [(s.logprobs[0], s.positive, s.negative, s.count) for s in samples] == [(-1.2, 0, -2, 1), (-1.0, 5, 0, 2)]
+    batch = pack(trajectories, advantages, 100)
+    [micro] = batch.micro_batches
+    assert micro.ids.tolist() == [[1, 2, 3, 4]]
+    assert micro.mask is None
+    assert micro.columns.tolist() == [1, 2, 1, 2]
+    assert micro.samples.tolist() == [0, 0, 1, 1]
+    assert micro.logprobs.tolist() == pytest.approx([-1.2, -1.2, -1.0, -1.0])
+    assert batch.num_turns == 3
 
 
 @pytest.mark.parametrize("advantages", [[[1.0]], [[1.0], [1.0, 1.0]], [[], [1.0]], [[1.0], [1.0], [1.0]]])

@@ -23,7 +23,7 @@ from spiral.api.errors import SpiralError
 from spiral.api.records import LEARNER, Request, Sampling
 from spiral.engines.torch.engine import TorchEngine
 from spiral.evaluation.move_probabilities import sequence_logprobs
-from spiral.learning.packing import Sample
+from spiral.learning.samples import Sample
 from spiral.models.logits import TokenLogits, parameters
 from spiral.models.own_forward import check_own_forward
 
