@@ -39,7 +39,8 @@ def full(setup: LearnerSetup) -> Any:
     """Trains every weight of the model."""
     from spiral.learning.full_learner import FullLearner
 
-    return FullLearner(setup.model, setup.config, setup.num_steps, setup.accelerator, setup.progress)
+    s = setup
+    return FullLearner(s.model, s.config, s.num_steps, s.accelerator, s.progress, s.engine_dtype)
 
 
 def tensorboard(run_dir: Path) -> Any:

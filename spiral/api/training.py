@@ -129,9 +129,9 @@ class Engine(Protocol):
 
     Optional members: `capacity: int`, the policies that it can have weights of at once; any number without it.
     `context: int`, the ids that a prompt and its reply may have together; any number without it. `dtype`: the torch
-    dtype in which log-probabilities are computed, where it is not the model's. `sleep() -> bool` and `wake()`, called
-    around an update: the first gives the device's memory to the learner, and says whether it did; after the second
-    every policy has the weights that it had.
+    dtype in which log-probabilities are computed, of an engine that has another precision or other kernels than the
+    model's own forward pass. `sleep() -> bool` and `wake()`, called around an update: the first gives the device's
+    memory to the learner, and says whether it did; after the second every policy has the weights that it had.
     """
 
     def submit(self, request: Request) -> None:
@@ -186,6 +186,8 @@ class LearnerSetup:
     accelerator: Any
     """accelerate's view of this process among those of the run."""
     progress: Progress = no_progress
+    engine_dtype: Any = None
+    """The engine's `dtype`, where it has one."""
 
 
 class Learner(Protocol):

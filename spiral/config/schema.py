@@ -101,9 +101,25 @@ class LearnerConfig:
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
     epochs: int = 1
-    """Passes over a step's batch, one optimiser step each; more than 1 needs `clip`."""
+    """Passes over a step's batch, `minibatches` optimiser steps each; more than 1 needs `clip`."""
+    minibatches: int = 1
+    """Random parts of a step's games, an optimiser step each; more than 1 needs `clip`, and a forward pass of the whole
+    batch before the first step."""
     clip: float | None = None
     """PPO's epsilon on the probability ratio; null leaves it unclipped."""
+    clip_high: float | None = None
+    """Epsilon above 1, where it is not `clip`: DAPO's clip-higher."""
+    ratio_level: Literal["token", "sequence"] = "token"
+    """Whose probability ratio is clipped: each `token`'s, or that of a whole reply, the geometric mean over its tokens
+    (`sequence`: GSPO)."""
+    normalisation: Literal["constant", "tokens", "sequence"] = "constant"
+    """What the objective is divided by: a `constant`, the games of a step (`rollout.episodes`, by `minibatches`); the
+    reply `tokens` of all games; or `sequence`, each reply by its length, and all by their number."""
+    importance: Literal["auto", "truncated", "none"] = "auto"
+    """Weights that correct for an engine that samples from slightly other probabilities than the learner's: `truncated`
+    at `importance_cap` for each token, or `none`; `auto` is `none` where both are one float32 computation."""
+    importance_cap: float = 2.0
+    """Largest importance weight, pi_learner / pi_engine before the update."""
     entropy: float = 0.0
     """Weight of an entropy bonus, nats summed over a reply's tokens."""
     kl: float = 0.0
@@ -129,8 +145,10 @@ class LearnerConfig:
     steps so far / (ema_power + 2); 0 is a plain mean."""
     micro_batch_tokens: int = 2048
     """Tokens of a forward pass; changes memory, never the result."""
-    ratio_tolerance: float = 1e-3
-    """Largest |log-probability now - log-probability at sampling| on a fresh batch, in nats; more stops the run."""
+    ratio_tolerance: float | None = None
+    """Largest |log-probability now - log-probability at sampling| of a token of a fresh batch, in nats; null is 0.001
+    in float32, 0.05 in float16, 0.3 in bfloat16. Where learner and engine are one float32 computation, one token beyond
+    stops the run; otherwise such tokens are counted, and more than a tenth of all stops it."""
     dropout: float = 0.0
     """Must stay 0: with dropout the update would score another policy than the one that played."""
 

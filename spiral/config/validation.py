@@ -15,7 +15,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {
         1,
         math.inf,
         "steps threads rollout.episodes rollout.group_size rollout.max_concurrent rollout.max_new_tokens "
-        "rollout.max_turns learner.epochs learner.reference_every learner.micro_batch_tokens checkpoint.every "
+        "rollout.max_turns learner.epochs learner.minibatches learner.importance_cap learner.reference_every "
+        "learner.micro_batch_tokens checkpoint.every "
         "warm_start.check_every warm_start.batch evaluate.matches evaluate.max_nodes pool.size "
         "health.window",
     ),
@@ -24,7 +25,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
         math.inf,
         "rollout.retries rollout.max_voided pool.every health.max_rollbacks evaluate.every warm_start.max_steps "
         "checkpoint.keep checkpoint.episodes learner.warmup_steps learner.kl learner.anchor learner.weight_decay "
-        "learner.ema_power learner.clip",
+        "learner.ema_power learner.clip learner.clip_high",
     ),
     "positive": (
         1e-300,
@@ -81,10 +82,19 @@ def validate(config: Config) -> list[str]:
             f"learner.dropout is {c.learner.dropout}, and must be 0: the update would score another policy than the "
             "one that played, so every probability ratio would be wrong; use warm_start.dropout instead"
         )
-    if c.learner.epochs > 1 and c.learner.clip is None:
+    problems += [
+        f"learner.{key} is {value} without learner.clip: later {what} are off-policy; set learner.clip=0.2 or "
+        f"learner.{key}=1"
+        for key, value, what in (
+            ("epochs", c.learner.epochs, "passes"),
+            ("minibatches", c.learner.minibatches, "optimiser steps"),
+        )
+        if value > 1 and c.learner.clip is None
+    ]
+    if c.learner.clip_high is not None and c.learner.clip is None:
         problems.append(
-            f"learner.epochs is {c.learner.epochs} without learner.clip: later passes are off-policy; set "
-            "learner.clip=0.2 or learner.epochs=1"
+            f"learner.clip_high is {c.learner.clip_high} without learner.clip, which it widens above 1 only; set "
+            "learner.clip=0.2"
         )
     return problems
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,17 @@ from torch import Tensor
 from spiral.api.errors import RunError, SpiralError
 from spiral.api.progress import Phase, Progress, no_progress
 from spiral.config.schema import LearnerConfig
+from spiral.learning.agreement import Agreement
 from spiral.learning.averaging import ModelAverage, Reference
 from spiral.learning.objective import Objective
 from spiral.learning.optimizers import make_optimizer
-from spiral.learning.packing import Batch
+from spiral.learning.packing import Batch, MiniBatch
 from spiral.learning.policy_loss import PolicyLoss
 from spiral.learning.schedule import learning_rate, objective
+from spiral.learning.totals import Totals, metrics, mismatch_metrics
 from spiral.models.adapted import copied
 from spiral.models.logits import TokenLogits, load_parameters, parameters
+from spiral.runs.metric_names import RATIO_BEYOND, RATIO_GAP
 
 Weights = dict[str, Tensor]
 
@@ -34,7 +38,7 @@ MAX_REFUSED = 5
 
 
 class FullLearner:
-    """Updates `model` in place. `num_steps` fixes the learning-rate schedule."""
+    """Updates `model` in place. `num_steps` fixes the learning-rate schedule; `engine_dtype`: see `LearnerSetup`."""
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class FullLearner:
         num_steps: int,
         accelerator: Accelerator,
         progress: Progress = no_progress,
+        engine_dtype: torch.dtype | None = None,
     ) -> None:
         self._config, self._num_steps, self._accelerator = config, num_steps, accelerator
         self._progress, self._num_computed = progress, 0
@@ -57,6 +62,7 @@ class FullLearner:
         self._reference = Reference(self.model, config.reference_ema, config.reference_every) if config.kl else None
         needs_initial = config.anchor and config.anchor_to == "initial"
         self._initial = TokenLogits(copied(self.model).requires_grad_(False)) if needs_initial else None
+        self._agreement = Agreement.of(config, self.model.dtype, engine_dtype)
         self._num_updates = self._num_refused = 0
 
     @property
@@ -74,38 +80,25 @@ class FullLearner:
         return None if self._average is None else parameters(self._average.model)
 
     def update(self, batch: Batch, step: int, num_games: int) -> dict[str, float]:
-        """One pass per epoch over `batch`, an optimiser step each; the metrics of the update.
+        """One pass per epoch over `batch`, an optimiser step for each of its minibatches; the metrics of the update.
 
-        The objective is divided by `num_games`, the constant that the step was asked for. A loss or gradient that is
-        not finite leaves the weights as they were and is counted; MAX_REFUSED such steps in a row raise RunError, as
-        does a fresh batch whose log-probabilities differ from those at sampling.
+        The objective of a minibatch is divided as `learner.normalisation` says: by `num_games` over the minibatches of
+        the config, a constant that the step was asked for, or by what the minibatch holds in all processes. A loss or
+        gradient that is not finite leaves the weights as they were and is counted; MAX_REFUSED such steps in a row
+        raise RunError, as does a fresh batch whose log-probabilities are too far from those at sampling.
         """
-        stats: dict[str, float] = {}
-        self._num_computed = 0
-        total = batch.num_computed_tokens * self._config.epochs
+        self._num_computed, num_steps = 0, self._config.epochs * len(batch.minibatches)
+        num_passes = self._config.epochs + (len(batch.minibatches) > 1)
+        total = batch.num_computed_tokens * num_passes
         self._progress(Phase("learning", total, "tokens", lambda: self._num_computed))
         rate = learning_rate(self._config, step, self._num_steps)
-        weights = objective(self._config, step, self._num_steps)
+        weights = self._agreement.applied(objective(self._config, step, self._num_steps))
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        refused = False
-        before = copy.deepcopy((self.weights(), self._optimizer.state_dict())) if self._config.epochs > 1 else None
-        for epoch in range(self._config.epochs):
-            terms = self._backward(batch, num_games, weights)
-            norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._config.max_grad_norm))
-            # Known only after the whole backward pass, and before this epoch moved a weight.
-            refused = not math.isfinite(norm) or not math.isfinite(terms["objective"])
-            if not refused and epoch == 0:
-                self._check_ratio(terms["gap"])
-            if refused:
-                break
-            self._optimizer.step()
-            self._optimizer.zero_grad()
-            if epoch == 0:
-                stats = self._stats(terms, norm, batch, num_games)
-            stats["learner/clipped"] = terms["clipped"] / max(1, batch.num_reply_tokens)
+        before = copy.deepcopy((self.weights(), self._optimizer.state_dict())) if num_steps > 1 else None
+        stats, refused = self._take_steps(batch, num_games, weights)
         self._optimizer.zero_grad()
-        if refused and before is not None:  # a later epoch was refused: those before it stepped on the same batch
+        if refused and before is not None:  # a later step was refused: those before it were on the same batch
             with torch.no_grad():
                 load_parameters(self.model, before[0])
             self._optimizer.load_state_dict(before[1])
@@ -165,33 +158,84 @@ class FullLearner:
         """Write the evaluated model as transformers saves it."""
         self.evaluated_model.save_pretrained(path)
 
-    def _backward(self, batch: Batch, num_games: int, weights: Objective) -> dict[str, float]:
-        """Gradients of the whole batch, summed over micro-batches and processes; sums of the loss terms."""
-        names = ("objective", "surrogate", "entropy", "kl", "anchor", "anchored", "clipped")
-        total = torch.zeros(len(names) + 1, device=self._accelerator.device)
+    def _take_steps(self, batch: Batch, num_games: int, weights: Objective) -> tuple[dict[str, float], bool]:
+        """The optimiser steps of an update: their metrics, and whether one was refused, which ends them."""
+        parts, stats = batch.minibatches, dict[str, float]()
+        old: list[list[Tensor]] = [[] for _ in parts]
+        if len(parts) > 1:  # when the second has its turn, the weights are no longer those that the batch was played by
+            old, fresh = self._score(batch, weights)
+            stats |= self._compared(fresh, batch)
+        for epoch in range(self._config.epochs):
+            passed: Counter[str] = Counter()
+            for part, known in zip(parts, old, strict=True):
+                divisor = self._divisor(part, num_games)
+                terms = self._backward(part, divisor, weights, known)
+                norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._config.max_grad_norm))
+                # Known only after the whole backward pass, and before this step moved a weight.
+                if not math.isfinite(norm) or not math.isfinite(terms["objective"]):
+                    return stats, True
+                if epoch == 0 and len(parts) == 1:
+                    stats |= self._compared(terms, batch)
+                self._optimizer.step()
+                self._optimizer.zero_grad()
+                scaled = {f"mean_{name}": terms[name] / divisor / len(parts) for name in ("objective", "surrogate")}
+                passed.update({**terms, **scaled, "norm": norm / len(parts)})  # a Counter's update adds
+            if epoch == 0:
+                stats |= metrics(passed, batch)
+            stats["learner/clipped"] = passed["clipped"] / max(1, batch.num_reply_tokens)
+        return stats, False
+
+    def _divisor(self, part: MiniBatch, num_games: int) -> float:
+        """Of the objective of a minibatch: the same in every process, whatever each has of it."""
+        by_number = {"tokens": part.num_reply_tokens, "sequence": part.num_turns}
+        constant = num_games / self._config.minibatches
+        return max(1, by_number.get(self._config.normalisation, constant))
+
+    def _compared(self, fresh: Mapping[str, float], batch: Batch) -> dict[str, float]:
+        """The metrics of learner against engine, from the sums over a batch before its first optimiser step."""
+        found = mismatch_metrics(fresh, batch)
+        self._agreement.check(found[RATIO_GAP], found[RATIO_BEYOND])
+        return found
+
+    @torch.no_grad()
+    def _score(self, batch: Batch, weights: Objective) -> tuple[list[list[Tensor]], dict[str, float]]:
+        """The log-probabilities of a batch's trained tokens, by minibatch and micro-batch; sums of the loss terms."""
+        totals, old = Totals(self._accelerator), list[list[Tensor]]()
+        for part in batch.minibatches:
+            old.append([])
+            for micro_batch in part.micro_batches:
+                terms = self._loss(micro_batch.to(self._accelerator.device), weights)
+                totals.add(terms)
+                old[-1].append(terms.logprobs)
+                self._num_computed += micro_batch.ids.numel()
+        return old, totals.over_processes()
+
+    def _backward(
+        self, part: MiniBatch, divisor: float, weights: Objective, old: list[Tensor] | None = None
+    ) -> dict[str, float]:
+        """Gradients of a minibatch, summed over micro-batches and processes; sums of the loss terms.
+
+        `old`: by micro-batch, the log-probabilities before the update's first step; where it is empty, that is now, and
+        they are added to it.
+        """
+        totals, now = Totals(self._accelerator), list[Tensor]()
         reference = None if self._reference is None else self._reference.lm
-        for micro_batch in batch.micro_batches:
-            terms = self._loss(micro_batch.to(self._accelerator.device), weights, reference, self._initial)
+        before: Sequence[Tensor | None] = old or [None] * len(part.micro_batches)
+        for micro_batch, known in zip(part.micro_batches, before, strict=True):
+            on_device = micro_batch.to(self._accelerator.device)
+            terms = self._loss(on_device, weights, reference, self._initial, known)
             # Not accelerator.backward, which an environment variable makes divide by accumulation steps.
-            (-terms.objective / num_games).backward()
-            total[:-1] += torch.stack([getattr(terms, name).detach() for name in names])
-            total[-1] = torch.maximum(total[-1], terms.mismatch.gap)
+            (-terms.objective / divisor).backward()
+            totals.add(terms)
+            now.append(terms.logprobs)
             self._num_computed += micro_batch.ids.numel()
+        if old == []:
+            old += now
         if self._accelerator.num_processes > 1:
             for parameter in self._parameters:
                 gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
                 parameter.grad = self._accelerator.reduce(gradient, "sum")
-            gathered = self._accelerator.gather(total[None])
-            total = torch.cat([gathered[:, :-1].sum(0), gathered[:, -1:].amax(0)])
-        return dict(zip([*names, "gap"], total.tolist(), strict=True))
-
-    def _check_ratio(self, gap: float) -> None:
-        if gap > self._config.ratio_tolerance:
-            raise RunError(
-                f"the learner and the engine disagree: a sampled token's log-probability differs by {gap:.2g} nats on "
-                f"a fresh batch (learner.ratio_tolerance is {self._config.ratio_tolerance:g}), so every gradient would "
-                "be biased; the engine's weights, precision or sampling distribution are not the learner's"
-            )
+        return totals.over_processes()
 
     def _count_refused(self, refused: bool, step: int) -> None:
         self._num_refused = self._num_refused + 1 if refused else 0
@@ -200,23 +244,6 @@ class FullLearner:
                 f"the loss or gradient was not finite for {MAX_REFUSED} steps in a row up to step {step}; the weights "
                 "are those before; lower learner.lr or learner.max_grad_norm"
             )
-
-    @staticmethod
-    def _stats(terms: Mapping[str, float], norm: float, batch: Batch, num_games: int) -> dict[str, float]:
-        tokens, turns = max(1, batch.num_reply_tokens), max(1, batch.num_turns)
-        return {
-            "learner/objective": terms["objective"] / num_games,
-            "learner/surrogate": terms["surrogate"] / num_games,
-            "learner/entropy": terms["entropy"] / turns,
-            "learner/entropy_per_token": terms["entropy"] / tokens,
-            "learner/kl": terms["kl"] / turns,
-            "learner/anchor": terms["anchor"] / turns,
-            "learner/anchored": terms["anchored"] / tokens,
-            "learner/ratio_gap": terms["gap"],
-            "learner/grad_norm": norm,
-            "learner/reply_tokens": float(batch.num_reply_tokens),
-            "learner/computed_tokens": float(batch.num_computed_tokens),
-        }
 
 
 def _trained(model: torch.nn.Module) -> list[torch.nn.Parameter]:

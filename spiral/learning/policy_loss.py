@@ -26,12 +26,13 @@ class PolicyLoss(nn.Module):
         weights: Objective,
         reference: TokenLogits | None = None,
         initial: TokenLogits | None = None,
+        old: Tensor | None = None,
     ) -> LossTerms:
         """The sums of `loss_terms` over a micro-batch. `reference`, `initial`: the models of the KL term and of the
-        anchor, which have no gradient."""
+        anchor, which have no gradient. `old`: (N,), the log-probabilities before the update's first step."""
         with torch.no_grad():
-            others = [None if lm is None else _logits(lm, batch) for lm in (reference, initial)]
-        return loss_terms(_logits(self._lm, batch), batch, weights, *others)
+            held, start = (None if lm is None else _logits(lm, batch) for lm in (reference, initial))
+        return loss_terms(_logits(self._lm, batch), batch, weights, held, start, old)
 
 
 def _logits(lm: TokenLogits, batch: MicroBatch) -> Tensor:

@@ -19,4 +19,5 @@ def objective(config: LearnerConfig, step: int, num_steps: int) -> Objective:
     done = step / max(1, num_steps - 1)
     kl = config.kl * (1 - (1 - config.kl_end) * done)
     anchor = config.anchor * (1 - (1 - config.anchor_end) * done)
-    return Objective(config.clip, config.entropy, kl, anchor)
+    by_mean = config.normalisation == "sequence"
+    return Objective(config.clip, config.entropy, kl, anchor, config.clip_high, config.ratio_level, by_mean)

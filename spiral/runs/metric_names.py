@@ -18,6 +18,17 @@ ILLEGAL_RATE = "play/illegal_rate"
 CUT_GAMES = "play/cut_games"
 VOIDED = "play/voided"
 REFUSED = "learner/refused"
+RATIO_GAP = "learner/ratio_gap"
+"""The largest |log r| of a step's fresh batch, nats; r is a sampled token's probability by the learner over that by the
+engine that sampled it, before the first optimiser step."""
+RATIO_MEAN = "learner/ratio_mean"
+"""The mean of r over the reply tokens; 1 where both are one policy."""
+MISMATCH_KL = "learner/mismatch_kl"
+"""KL(engine || learner), nats a reply token, estimated by the mean of r - 1 - log r (k3 of Schulman 2020)."""
+RATIO_BEYOND = "learner/ratio_beyond"
+"""Share of reply tokens with |log r| beyond `learner.ratio_tolerance`, or the band of the precision."""
+TRUNCATED = "learner/truncated"
+"""Share of reply tokens whose importance weight `learner.importance_cap` cut off."""
 STEP_SECONDS = "time/step_s"
 
 # The first `/vs/` ends the game, since an escaped game holds none; the last `/pN/` ends the opponent, which may.

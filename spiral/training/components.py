@@ -98,7 +98,14 @@ def make_components(
         with processes.together():
             warm_start_weights(config, play, plugins, progress)
     # After the warm start: the learner copies the weights into its average and its reference.
-    learner_setup = LearnerSetup(play.model, config.learner, config.steps, accelerator, progress)
+    learner_setup = LearnerSetup(
+        play.model,
+        config.learner,
+        config.steps,
+        accelerator,
+        progress,
+        getattr(play.completer.engine, "dtype", None),
+    )
     learner: Learner = plugins.make("learner", method.name, learner_setup, **method.args)
     record = TurnRecord(
         joint_state=needs_joint_state(training.advantage),

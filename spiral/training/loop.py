@@ -28,6 +28,7 @@ from spiral.policies.identity import check_same_models
 from spiral.reports.html.document import write_report
 from spiral.runs import checkpoints
 from spiral.runs.directory import RunDir
+from spiral.seeds import derive
 from spiral.training.components import make_components
 from spiral.training.health.first_steps import FirstSteps
 from spiral.training.health.indicators import vital_signs
@@ -79,8 +80,9 @@ class Training:
                 trajectories = [t for e in episodes for t in e.trajectories if t.policy == LEARNER]
                 advantages = advantages_of(c.training.advantage, trajectories, config.advantage.name)
             with watch("learner"):
-                tokens = config.learner.micro_batch_tokens
-                batch = pack(trajectories, advantages, tokens, c.processes.rank, c.processes.world)
+                tokens, parts = config.learner.micro_batch_tokens, config.learner.minibatches
+                order = derive(config.seed, "minibatches", step)
+                batch = pack(trajectories, advantages, tokens, c.processes.rank, c.processes.world, parts, order)
                 with asleep(c.engine):
                     stats = c.learner.update(batch, step, config.rollout.episodes)
                 c.engine.load_weights(LEARNER, c.learner.weights(), version=step + 1)

@@ -211,6 +211,10 @@ def test_values_of_the_wrong_type_are_faults(word):
         "learner.reference_every=0",
         "learner.dropout=0.1",
         "learner.epochs=2",
+        "learner.minibatches=0",
+        "learner.minibatches=2",
+        "learner.clip_high=0.28",
+        "learner.importance_cap=0.5",
         "learner.micro_batch_tokens=0",
         "checkpoint.every=0",
         "evaluate.matches=0",
@@ -288,9 +292,10 @@ def test_every_real_number_of_the_schema_is_finite(number):
         assert all(fault.startswith(word.partition("=")[0].partition(".0")[0]) for fault in faults)
 
 
-def test_epochs_with_a_clip_are_fine():
-    """More passes are sound once the ratio is clipped."""
-    assert load(overrides=["learner.epochs=2", "learner.clip=0.2"]).learner.epochs == 2
+@pytest.mark.parametrize("word", ["learner.epochs=2", "learner.minibatches=4", "learner.clip_high=0.28"])
+def test_off_policy_steps_with_a_clip_are_fine(word):
+    """More passes and more optimiser steps a pass are sound once the ratio is clipped; the clip may be wider above."""
+    assert load(overrides=[word, "learner.clip=0.2"]).learner.clip == 0.2
 
 
 def test_files_that_cannot_be_read(tmp_path):

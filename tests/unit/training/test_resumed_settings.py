@@ -30,6 +30,8 @@ SEEN_IN_THE_PARTS = {
     "rollout.deadline_s": "44.0",
     "learner.lr": "0.002", "learner.lr_end": "0.5", "learner.warmup_steps": "3", "learner.weight_decay": "0.25",
     "learner.max_grad_norm": "0.5", "learner.epochs": "2", "learner.clip": "0.3", "learner.entropy": "0.01",
+    "learner.minibatches": "2", "learner.clip_high": "0.3", "learner.ratio_level": "sequence",
+    "learner.normalisation": "tokens", "learner.importance": "truncated", "learner.importance_cap": "3.0",
     "learner.kl": "0.5", "learner.kl_end": "0.5", "learner.anchor": "0.5", "learner.anchor_end": "0.5",
     "learner.anchor_to": "legal", "learner.reference_every": "3", "learner.reference_ema": "0.5", "learner.ema": "0.5",
     "learner.ema_power": "1.0", "learner.micro_batch_tokens": "512", "learner.ratio_tolerance": "0.01",
