@@ -14,6 +14,7 @@ from torch import Tensor
 from spiral.learning.objective import Objective
 from spiral.learning.packing import MicroBatch
 from spiral.learning.surrogate import Mismatch, mismatch, reply_lengths, surrogate
+from spiral.learning.token_terms import TokenTerms
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,40 +41,27 @@ class LossTerms:
     """(N,) of the trained tokens now, nats, without a gradient."""
 
 
-def loss_terms(
-    logits: Tensor,
-    batch: MicroBatch,
-    weights: Objective,
-    reference: Tensor | None = None,
-    initial: Tensor | None = None,
-    old: Tensor | None = None,
-) -> LossTerms:
-    """The policy-gradient term, see `surrogate`, plus entropy and KL over the vocabulary.
+def loss_terms(tokens: TokenTerms, batch: MicroBatch, weights: Objective, old: Tensor | None = None) -> LossTerms:
+    """The policy-gradient term, see `surrogate`, plus entropy and KL over the vocabulary, of the batch's tokens.
 
-    `logits`, `reference`, `initial`: (N, V). `old`: (N,), the learner's log-probabilities of the trained tokens before
-    the update's first step, None where that is now.
+    `old`: (N,), the learner's log-probabilities of the trained tokens before the update's first step, None where that
+    is now.
 
     The KL to a reference that moves slowly is the magnet of magnetic mirror descent (Sokota et al. 2023, arXiv
     2206.05825), without which self-play cycles. It is taken exactly, over the vocabulary at each sampled token.
 
-    The anchor is the policy of `initial`, or random legal play where that is None and the batch knows it. The gradient
-    of its KL in the logits is pi - anchor. That of the surrogate and of the magnet is proportional to pi(a), so a move
-    whose probability fell to nothing has no gradient to come back by, and is never sampled; here it has one. The same
-    reason led NeuRD to update logits (Hennes et al. 2020, arXiv 1906.00190).
+    The anchor is the initial policy, or random legal play where that is not asked for and the batch knows it. The
+    gradient of its KL in the logits is pi - anchor. That of the surrogate and of the magnet is proportional to pi(a),
+    so a move whose probability fell to nothing has no gradient to come back by, and is never sampled; here it has one.
+    The same reason led NeuRD to update logits (Hennes et al. 2020, arXiv 1906.00190).
     """
-    all_logprobs = torch.log_softmax(logits.float(), -1)
-    logprobs = all_logprobs.gather(-1, batch.targets[:, None])[:, 0]
-    gain = surrogate(logprobs, batch, weights, old)
+    gain = surrogate(tokens.logprobs, batch, weights, old)
     shares = 1 / reply_lengths(batch) if weights.mean_of_replies else None
-    # What has no weight is measured only: its gradient would be computed in full and multiplied by 0.
-    with torch.set_grad_enabled(torch.is_grad_enabled() and weights.entropy != 0):
-        entropy = _Term.of(-(batch.count * (all_logprobs.exp() * all_logprobs).sum(-1)), shares)
-    kl = _Term.of(logits.new_zeros(1), None)
-    if reference is not None:
-        gap_to_reference = all_logprobs - torch.log_softmax(reference.float(), -1)
-        kl = _Term.of(batch.count * (all_logprobs.exp() * gap_to_reference).sum(-1), shares)
-    with torch.set_grad_enabled(torch.is_grad_enabled() and weights.anchor != 0):
-        anchor, anchored = _anchor_kl(all_logprobs, batch, initial, shares)
+    entropy = _Term.of(batch.count * tokens.entropy, shares)
+    kl = _Term.of(tokens.logprobs.new_zeros(1), None)
+    if tokens.kl is not None:
+        kl = _Term.of(batch.count * tokens.kl, shares)
+    anchor, anchored = _anchor_kl(tokens, batch, shares)
     objective = (
         gain.value + weights.entropy * entropy.weighed - weights.kl * kl.weighed - weights.anchor * anchor.weighed
     )
@@ -86,8 +74,8 @@ def loss_terms(
         anchored,
         gain.clipped,
         gain.truncated,
-        mismatch(logprobs, batch, weights.band),
-        logprobs.detach(),
+        mismatch(tokens.logprobs, batch, weights.band),
+        tokens.logprobs.detach(),
     )
 
 
@@ -106,14 +94,11 @@ class _Term:
         return cls(total, total if shares is None else (values * shares).sum())
 
 
-def _anchor_kl(
-    logprobs: Tensor, batch: MicroBatch, initial: Tensor | None, shares: Tensor | None
-) -> tuple[_Term, Tensor]:
-    """KL(anchor || policy) and the number of turns' tokens that have it; `logprobs`, `initial`: (N, V)."""
-    if initial is not None:
-        anchor = torch.log_softmax(initial.float(), -1)
-        return _Term.of(batch.count * (anchor.exp() * (anchor - logprobs)).sum(-1), shares), batch.count.sum()
+def _anchor_kl(tokens: TokenTerms, batch: MicroBatch, shares: Tensor | None) -> tuple[_Term, Tensor]:
+    """KL(anchor || policy) and the number of turns' tokens that have it."""
+    if tokens.anchor_kl is not None:
+        return _Term.of(batch.count * tokens.anchor_kl, shares), batch.count.sum()
     probs = batch.anchor_probs
-    gaps = probs * (probs.log() - logprobs[batch.anchored, batch.anchor_ids])
+    gaps = probs * (probs.log() - tokens.anchor_logprobs)
     term = _Term.of(batch.count[batch.anchored] * gaps, None if shares is None else shares[batch.anchored])
     return term, batch.count[torch.unique_consecutive(batch.anchored)].sum()

@@ -1,23 +1,33 @@
 """Logits at chosen positions of any Hugging Face causal language model; the engine and the learner both score here.
 
-The head runs only where a logit is wanted, which is most of the saving on long prompts. That this equals the model's
-own forward is checked on construction, not assumed: a model that scales or caps its logits takes the plain path.
+The head runs only where a logit is wanted, which is most of the saving on long prompts, and the learner runs it a few
+tokens at a time, over hidden states that are kept. That this equals the model's own forward is checked on construction,
+not assumed. A model that scales or caps its logits is asked for them by its own forward, over the hidden states that
+are there already; one whose forward cannot be given hidden states computes its logits whole, at every position.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from spiral.api.errors import RunError
 from spiral.models.adapted import check_not_merged, own_parameters, wrapped
 
+LARGE_LOGIT = 100.0
+"""Size of the logits at which heads are compared: a cap at 30 changes small ones by less than rounding does."""
+
 
 class TokenLogits(nn.Module):
     """Wraps `model`; parameters are the model's own."""
+
+    vocabulary: int
+    """Logits a token."""
 
     def __init__(self, model: Any) -> None:
         """Raises SpiralError for a model whose adapter is merged into its base."""
@@ -28,10 +38,13 @@ class TokenLogits(nn.Module):
         with torch.inference_mode():
             probe = torch.arange(4, device=model.device)[None]
             plain = model(input_ids=probe, use_cache=False).logits[0]
-            self._direct = True
-            rows = torch.zeros(4, dtype=torch.long, device=model.device)
-            own = self(probe, probe, None, rows, probe[0])
-            self._direct = bool(torch.equal(plain, own) or torch.allclose(plain, own, rtol=1e-5, atol=1e-5))
+            self.vocabulary = int(plain.shape[-1])
+            self._head = self._find_head(probe, plain)
+
+    @property
+    def splits_head(self) -> bool:
+        """Whether `hidden` and `head` are there: otherwise `forward` is the only way to logits."""
+        return self._head != "whole"
 
     def forward(
         self,
@@ -47,24 +60,81 @@ class TokenLogits(nn.Module):
         `ids`, `positions`: (B, T). `mask`: (B, 1, T, S) bool, True where a token may attend; None for causal rows
         padded on the right. `rows`, `columns`: (N,). `cache`: a transformers Cache to write to and attend over.
         """
+        if not self.splits_head:
+            logits: Tensor = self.model(**self._inputs(ids, positions, mask, cache)).logits
+            return logits[rows, columns]
+        return self.head(self.hidden(ids, positions, mask, rows, columns, cache))
+
+    def hidden(
+        self, ids: Tensor, positions: Tensor, mask: Tensor | None, rows: Tensor, columns: Tensor, cache: Any = None
+    ) -> Tensor:
+        """Hidden states (N, H) of the tokens at (rows[n], columns[n]), of which `head` makes logits; see `forward`."""
+        inputs = self._inputs(ids, positions, mask, cache)
+        states: Tensor = wrapped(self.model).base_model(**inputs).last_hidden_state
+        return states[rows, columns]
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """(N, H) hidden states -> (N, V) logits."""
+        model = wrapped(self.model)
+        if self._head == "forward":
+            return _own_head(model, hidden)
+        logits: Tensor = model.get_output_embeddings()(hidden)
+        return logits
+
+    def _inputs(self, ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Any) -> dict[str, Any]:
         if mask is not None and mask.dtype == torch.bool:
             # Some attentions add what they are given; those that take bools would turn them into this in each layer.
             zeros = torch.zeros(mask.shape, dtype=self.model.dtype, device=mask.device)
             mask = zeros.masked_fill_(~mask, -torch.inf)
-        inputs = {
+        return {
             "input_ids": ids,
             "position_ids": positions,
             "attention_mask": mask,
             "past_key_values": cache,
             "use_cache": cache is not None,
         }
-        if not self._direct:
-            logits: Tensor = self.model(**inputs).logits
-            return logits[rows, columns]
-        model = wrapped(self.model)
-        hidden = model.base_model(**inputs).last_hidden_state
-        picked: Tensor = model.get_output_embeddings()(hidden[rows, columns])
-        return picked
+
+    def _find_head(self, probe: Tensor, plain: Tensor) -> Literal["embeddings", "forward", "whole"]:
+        """How logits are made of hidden states, given those of the ids `probe`, (1, 4), by the model's own forward."""
+        model, places = wrapped(self.model), probe[0]
+        hidden = self.hidden(probe, probe, None, torch.zeros_like(places), places)
+        direct = model.get_output_embeddings()(hidden)
+        try:
+            own = _same(plain, _own_head(model, hidden))
+        except (TypeError, ValueError, AttributeError, RuntimeError):  # a forward that takes no such thing
+            own = False
+        if own and _same(plain, direct):
+            large = hidden * (LARGE_LOGIT / direct.abs().max().clamp(min=1e-6)).to(hidden.dtype)
+            return "embeddings" if _same(_own_head(model, large), model.get_output_embeddings()(large)) else "forward"
+        return "forward" if own else "embeddings" if _same(plain, direct) else "whole"
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and bool(
+        torch.equal(one, other) or torch.allclose(one, other, rtol=1e-5, atol=1e-5)
+    )
+
+
+def _own_head(model: Any, hidden: Tensor) -> Tensor:
+    """Logits (N, V) by the model's own forward, in which what the decoder computes is given: `hidden`, (N, H)."""
+    # A copy that shares every module but the decoder; the model itself stays as it is, whoever runs it meanwhile.
+    shell = copy.copy(model)
+    shell.__dict__["_modules"] = {**model._modules, model.base_model_prefix: _Given(hidden[None])}
+    ids = torch.zeros(1, len(hidden), dtype=torch.long, device=hidden.device)
+    logits: Tensor = shell(input_ids=ids, use_cache=False).logits
+    return logits[0]
+
+
+class _Given(nn.Module):
+    """In the place of a decoder: hidden states that are there already."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__()
+        self._hidden = hidden
+
+    def forward(self, *_: Any, **__: Any) -> MoeModelOutputWithPast:
+        # The output of a mixture of experts has every field that models ask of theirs.
+        return MoeModelOutputWithPast(last_hidden_state=self._hidden)  # type: ignore[arg-type]
 
 
 def context_length(model: Any) -> int:

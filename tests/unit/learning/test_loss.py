@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
 
-from spiral.learning.loss import loss_terms
+import spiral.learning.loss
 from spiral.learning.objective import Objective
 from spiral.learning.packing import MicroBatch
+from spiral.learning.token_terms import token_terms
 
 torch.set_num_threads(1)
 
@@ -38,6 +39,12 @@ def _batch(targets, logprobs, positive=None, negative=None, count=None, anchors=
         torch.tensor([anchor for _, anchor, _ in anchors], dtype=torch.long),
         torch.tensor([probability for _, _, probability in anchors], dtype=torch.float64),
     )
+
+
+def loss_terms(logits, batch, weights, reference=None, initial=None, old=None):
+    """The objective as a function of logits, (N, V)."""
+    tokens = token_terms(logits, batch.targets, batch.anchored, batch.anchor_ids, weights, reference, initial)
+    return spiral.learning.loss.loss_terms(tokens, batch, weights, old)
 
 
 def _logits(*rows):

@@ -141,7 +141,7 @@ def test_what_is_scored_is_the_adapted_model(kind):
     dropout off, and not as the base's. With masks and over a cache too."""
     model = _adapted(kind)
     lm = TokenLogits(model)
-    assert lm._direct
+    assert lm.splits_head
     check_own_forward(model)
     ids = torch.arange(5, 25)[None]
     rows, columns = torch.zeros(20, dtype=torch.long), torch.arange(20)
