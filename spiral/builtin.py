@@ -17,13 +17,9 @@ from spiral.selfplay.curriculum import Weighted
 
 def torch_engine(model: Any, tokenizer: Any, max_rows: int = 256, prefill_tokens: int = 16384) -> Any:
     """Continuous batching in plain torch, in this process and on its GPU where there is one: deterministic on a CPU."""
-    from accelerate import PartialState
-
     from spiral.engines.torch.engine import TorchEngine
 
-    # Now and not when the learner is made: policies stay where the engine first met the model, as a warm start needs it
-    # before there is a learner, and a command without a learner would generate on the CPU.
-    return TorchEngine(model.to(PartialState().device), tokenizer, max_rows, prefill_tokens)
+    return TorchEngine(model, tokenizer, max_rows, prefill_tokens)
 
 
 def vllm_engine(

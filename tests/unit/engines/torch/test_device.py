@@ -5,9 +5,7 @@ that mixes the two or asks the device for a number is seen.
 """
 
 from collections import Counter
-from types import SimpleNamespace
 
-import accelerate
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -15,7 +13,6 @@ from torch.utils._pytree import tree_map_only
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from spiral.api.records import LEARNER, Request, Sampling
-from spiral.builtin import torch_engine
 from spiral.engines.torch import decoding
 from spiral.engines.torch.decoding import CudaGraphs
 from spiral.engines.torch.engine import TorchEngine
@@ -329,18 +326,3 @@ def test_a_model_that_no_graph_can_hold_decodes_without_one(monkeypatch):
     with pytest.warns(UserWarning, match="not recorded as a CUDA graph"):
         run = CudaGraphs()(lambda: torch.tensor([7]))
     assert run().item() == 7
-
-
-# Where the model goes
-
-
-def test_the_engine_of_a_run_works_on_the_device_of_its_process(monkeypatch):
-    """The model is moved before any weights are loaded, so that a warm start and commands without a learner generate
-    there too."""
-    moved = []
-    model = _model()
-    monkeypatch.setattr(accelerate, "PartialState", lambda: SimpleNamespace(device=torch.device("cpu", 0)))
-    monkeypatch.setattr(model, "to", lambda device: moved.append(device) or model)
-    engine = torch_engine(model, None)
-    assert moved == [torch.device("cpu", 0)]
-    engine.load_weights(LEARNER, parameters(model), 0)
