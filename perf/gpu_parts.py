@@ -93,6 +93,20 @@ def timed(work: Callable[[], object], device: str) -> float:
     return time.perf_counter() - start
 
 
+class Clock:
+    """Seconds by name of the works that it ran."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self.seconds: dict[str, float] = {}
+
+    def run(self, name: str, work: Callable[[], Any]) -> Any:
+        """What `work` returns."""
+        out: list[Any] = []
+        self.seconds[name] = timed(lambda: out.append(work()), self._device)
+        return out[0]
+
+
 def device(sizes: Sizes) -> Iterator[Result]:
     """What is measured on, and what its matrix products reach."""
     cuda = sizes.device == "cuda"
@@ -245,26 +259,21 @@ def step(sizes: Sizes, shape: Shape) -> Iterator[Result]:
     made = make_learner(shape.model(sizes.device, sizes.dtype), settings)
     torch_engine = TorchEngine(made.model, None)
     for turn in range(2):
-        times: dict[str, float] = {}
-
-        def done(name: str, work: Callable[[], Any], times: dict[str, float] = times) -> Any:
-            out: list[Any] = []
-            times[name] = timed(lambda: out.append(work()), sizes.device)
-            return out[0]
-
-        talk = done("play", lambda: talks(shape, made.model, torch_engine, sizes.games, sizes.reply_tokens, seed=turn))
+        clock = Clock(sizes.device)
+        play = partial(talks, shape, made.model, torch_engine, sizes.games, sizes.reply_tokens, turn)
+        talk = clock.run("play", play)
         rows = talk.trajectories
         mean = statistics.fmean(t.reward for t in rows)
         advantages = [[t.reward - mean] * len(t.turns) for t in rows]
-        batch = done("pack", partial(pack, rows, advantages, settings.micro_batch_tokens))
-        stats = done("update", partial(made.update, batch, turn, sizes.games))
-        done("load", lambda: torch_engine.load_weights(LEARNER, made.weights(), turn + 1))
+        batch = clock.run("pack", partial(pack, rows, advantages, settings.micro_batch_tokens))
+        stats = clock.run("update", partial(made.update, batch, turn, sizes.games))
+        clock.run("load", partial(torch_engine.load_weights, LEARNER, made.weights(), turn + 1))
         yield {
             "shape": shape.name,
-            "seconds": times,
+            "step_s": clock.seconds,
             **talk.counts,
-            "sampled_tokens_a_second": talk.counts["sampled_tokens"] / times["play"],
-            "trained_tokens_a_second": batch.num_reply_tokens / times["update"],
+            "sampled_tokens_a_second": talk.counts["sampled_tokens"] / clock.seconds["play"],
+            "trained_tokens_a_second": batch.num_reply_tokens / clock.seconds["update"],
             "largest_gap_nats": stats["learner/ratio_gap"],
             "peak_bytes": peak_bytes(sizes.device),
         }

@@ -49,7 +49,7 @@ class Shape:
         """With the random weights of `transformers`, made on the device itself."""
         torch.manual_seed(0)
         with torch.device(device):
-            return AutoModelForCausalLM.from_config(self.config(), dtype=dtype)
+            return AutoModelForCausalLM.from_config(self.config(), dtype=dtype)  # type: ignore[no-untyped-call]
 
     @property
     def matrix_parameters(self) -> int:

@@ -21,7 +21,7 @@ EXPECTED = {
     "learner_small_full": {"tokens_a_second", "model_flops_utilisation", "peak_bytes", "planned_bytes"},
     "engine_small": {"sequences_1", "sequences_4"},
     "agreement": {"largest_gap_nats", "mean_ratio", "kl_k3", "share_beyond_a_hundredth"},
-    "step": {"seconds", "sampled_tokens_a_second", "trained_tokens_a_second", "largest_gap_nats"},
+    "step": {"step_s", "sampled_tokens_a_second", "trained_tokens_a_second", "largest_gap_nats"},
 }
 EXPECTED["learner_large_full"] = EXPECTED["learner_small_full"]
 EXPECTED["learner_small_lora"] = EXPECTED["learner_large_lora"] = EXPECTED["learner_small_full"]
@@ -40,15 +40,15 @@ def test_each_part_runs_with_tiny_shapes(name):
 
 
 def test_the_script_prints_one_object():
-    """perf/gpu.sh itself, with two of its parts."""
+    """perf/gpu.sh itself, with one of its parts."""
     env = {**os.environ, "PYTHON": sys.executable}
-    command = [ROOT / "perf" / "gpu.sh", "--tiny", "--parts", "device,engine_small"]
+    command = [ROOT / "perf" / "gpu.sh", "--tiny", "--parts", "device"]
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
     result = json.loads(done.stdout)
     assert done.returncode == 0
-    assert list(result["parts"]) == ["device", "engine_small"]
+    assert list(result["parts"]) == ["device"]
     assert result["tiny"] is True
-    assert result["parts"]["engine_small"].keys() >= EXPECTED["engine_small"]
+    assert result["parts"]["device"].keys() >= EXPECTED["device"]
 
 
 def test_every_part_has_a_budget_and_all_together_stay_under_ten_minutes():
