@@ -16,7 +16,7 @@ from spiral.selfplay.curriculum import Weighted
 
 
 def torch_engine(model: Any, tokenizer: Any, max_rows: int = 256, prefill_tokens: int = 16384) -> Any:
-    """Continuous batching in plain torch, in this process: deterministic on a CPU."""
+    """Continuous batching in plain torch, in this process and on its GPU where there is one: deterministic on a CPU."""
     from spiral.engines.torch.engine import TorchEngine
 
     return TorchEngine(model, tokenizer, max_rows, prefill_tokens)

@@ -3,13 +3,16 @@
 Three savings, all exact: prompts that are equal share one row of the batch until their replies differ; prefixes that
 several prompts share are computed once, until nothing is in flight; a finished reply leaves the batch at once. What is
 sampled depends on the request's seed and the weights, and on the other requests by rounding only; the same requests
-give the same bits, whatever an idle engine did before.
+give the same bits on a CPU, whatever an idle engine did before.
+
+On a GPU the keys and values, the logits and the sampling stay on the device, decoding passes are recorded, and a step
+of a policy waits for the device once, to learn which ids were sampled. The number that an id is sampled by is still a
+function of its request's seed and its place, so a seed gives the same reply but where rounding tips a draw.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any
 
@@ -20,8 +23,18 @@ from torch import Tensor
 from spiral.api.errors import SpiralError
 from spiral.api.records import Completion, PolicyId, Request
 from spiral.api.training import check_request
+from spiral.engines.torch.decoding import (
+    CudaGraphs,
+    Decoder,
+    ExactDecoder,
+    Record,
+    RecordedDecoder,
+    additive_mask,
+)
+from spiral.engines.torch.grouped_attention import share_keys_of_groups
 from spiral.engines.torch.kv_cache import KeyValues, PrefixCache
 from spiral.engines.torch.slots import Slots, draw
+from spiral.engines.torch.transfer import to_device
 from spiral.models.adapted import copied
 from spiral.models.logits import TokenLogits, context_length, load_parameters
 
@@ -34,8 +47,16 @@ PATIENCE = 4
 class TorchEngine:
     """See `spiral.api.training.Engine`. Rows of one policy are decoded together, policies one after another."""
 
-    def __init__(self, model: Any, tokenizer: Any, max_rows: int = 256, prefill_tokens: int = 16384) -> None:
-        """`max_rows`: texts decoded at once for each policy. `prefill_tokens`: prompt tokens a step admits, at most."""
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        max_rows: int = 256,
+        prefill_tokens: int = 16384,
+        record: Callable[[], Record] | None = None,
+    ) -> None:
+        """`max_rows`: texts decoded at once for each policy. `prefill_tokens`: prompt tokens a step admits, at most.
+        `record`: makes what records the decoding passes of a policy; CUDA graphs by default for a model on a GPU."""
         if max_rows < 1 or prefill_tokens < 1:
             raise SpiralError(
                 f"engine torch was given max_rows={max_rows} and prefill_tokens={prefill_tokens}; both must be above 0"
@@ -43,6 +64,7 @@ class TorchEngine:
         self._model = model
         self.context = context_length(model)
         self._limits = (max_rows, prefill_tokens)
+        self._record = CudaGraphs if record is None and model.device.type == "cuda" else record
         self._lanes: dict[PolicyId, _Lane] = {}
 
     def submit(self, request: Request) -> None:
@@ -76,7 +98,9 @@ class TorchEngine:
         base with adapters share the base."""
         lane = self._lanes.get(policy)
         if lane is None:
-            lane = self._lanes[policy] = _Lane(copied(self._model), *self._limits)
+            lane = self._lanes[policy] = _Lane(
+                copied(self._model), *self._limits, None if self._record is None else self._record()
+            )
         if lane.busy:
             raise SpiralError(f"weights of '{policy}' were loaded while its requests were in flight; finish them first")
         lane.load(weights, version)
@@ -102,11 +126,17 @@ class _Lane:
     A *slot* is one request in flight, a *row* one text in the batch: many slots may stand on one row.
     """
 
-    def __init__(self, model: Any, max_rows: int, prefill_tokens: int) -> None:
+    def __init__(self, model: Any, max_rows: int, prefill_tokens: int, record: Record | None) -> None:
+        """`record`: what records decoding passes; with it a step waits for the device once."""
+        if record is not None:
+            share_keys_of_groups(model)
         self._lm = TokenLogits(model.requires_grad_(False).eval())
         self._device = model.device
-        self._dtype: torch.dtype = model.dtype
-        self._keys = KeyValues(model.config, max_rows, self._device, self._dtype)
+        self._keys = KeyValues(model.config, max_rows, self._device, model.dtype)
+        self._decoder: Decoder = ExactDecoder(self._lm, self._keys)
+        if record is not None:
+            self._decoder = RecordedDecoder(self._lm, self._keys, max_rows, record)
+        self._waits_once = record is not None
         self._context = context_length(model)
         self._prefixes = PrefixCache()
         self._max_rows, self._prefill_tokens = max_rows, prefill_tokens
@@ -148,12 +178,16 @@ class _Lane:
     @torch.inference_mode()
     def step(self) -> list[Completion]:
         done: list[Completion] = []
-        if self._texts:
-            done += self._sample(self._decode(), 0)
+        logits = [self._decode()] if self._texts else []
+        if logits and not self._waits_once:
+            # Rows that ended make room for prompts in this very step; the price is a second wait.
+            done += self._sample(logits.pop(), 0)
+        first = 0 if logits else len(self._texts)
         admitted = self._admit()
         if admitted:
-            first = len(self._texts)
-            done += self._sample(self._prefill(admitted), first)
+            logits.append(self._prefill(admitted))
+        if logits:
+            done += self._sample(logits[0] if len(logits) == 1 else torch.cat(logits), first)
         self.num_requests -= len(done)
         return done
 
@@ -199,33 +233,21 @@ class _Lane:
                 self._keys.write(row, self._prefixes[prefix])
         # A shorter suffix is padded on the right; its padding is written behind it, where nothing attends until it is
         # overwritten. Its positions are clamped so that they stay inside the model's context.
-        ids = self._tensor([s + (0,) * (width - len(s)) for s in suffixes])
-        places = self._tensor(starts)[:, None] + torch.arange(width, device=self._device)
+        ids = to_device([s + (0,) * (width - len(s)) for s in suffixes], self._device)
+        places = to_device(starts, self._device)[:, None] + torch.arange(width, device=self._device)
         positions = places.clamp(max=self._context - 1)
-        mask = self._mask(places, span)
+        mask = additive_mask(places, span, self._lm.model.dtype)
         view = self._keys.window(first, first + len(texts), places, span)
         self.computed_tokens += sum(map(len, suffixes))
-        rows, last = (
-            torch.arange(len(texts), device=self._device),
-            self._tensor([len(s) - 1 for s in suffixes]),
-        )
+        rows = torch.arange(len(texts), device=self._device)
+        last = to_device([len(s) - 1 for s in suffixes], self._device)
         logits: Tensor = self._lm(ids, positions, mask, rows, last, view)
         return logits
 
     def _decode(self) -> Tensor:
         """Feed every row its last id; logits (rows, V)."""
-        num = len(self._texts)
-        lengths = [len(text) - 1 for text in self._texts]
-        span = max(lengths) + 1
-        self._keys.reserve(num, span)
-        places = self._tensor(lengths)[:, None]
-        mask = self._mask(places, span)
-        ids = self._tensor([text[-1] for text in self._texts])[:, None]
-        rows = torch.arange(num, device=self._device)
-        self.computed_tokens += num
-        view = self._keys.window(0, num, places, span)
-        logits: Tensor = self._lm(ids, places, mask, rows, torch.zeros_like(rows), view)
-        return logits
+        self.computed_tokens += len(self._texts)
+        return self._decoder([text[-1] for text in self._texts], [len(text) - 1 for text in self._texts])
 
     def _sample(self, logits: Tensor, first: int) -> list[Completion]:
         """Draw an id for every slot on the rows from `first` on, finish the slots that ended, split rows that differ.
@@ -247,10 +269,12 @@ class _Lane:
         # One number for (row, id): sorting pairs would cost more than the model on a small batch.
         groups, group = np.unique((self._slots.row[slots] << 32) | ids, return_inverse=True)
         for index, (row, token) in enumerate(zip((groups >> 32).tolist(), (groups & _LOW).tolist(), strict=True)):
-            text = [*self._texts[row], token]
-            if texts[row] is None:  # the first group keeps the row
-                texts[row] = text
+            kept = texts[row]
+            if kept is None:  # the first group keeps the row, and its list: a copy a token would cost the whole text
+                texts[row] = self._texts[row]
+                self._texts[row].append(token)
                 continue
+            text = [*kept[:-1], token]
             members = slots[group == index]
             if len(texts) < self._max_rows:
                 copies.append((row, len(texts)))
@@ -273,13 +297,3 @@ class _Lane:
             texts[target] = texts[source]
             self._slots.move(source, target)
         self._texts = [text for text in texts[:num] if text is not None]
-
-    def _mask(self, places: Tensor, span: int) -> Tensor:
-        """(n, 1, T, span): 0 up to each token's place (n, T), -inf behind it; each layer would turn bools into this."""
-        behind = torch.arange(span, device=self._device) > places[..., None]
-        return torch.zeros(behind.shape, device=self._device, dtype=self._dtype).masked_fill_(behind, -math.inf)[
-            :, None
-        ]
-
-    def _tensor(self, values: list[Any]) -> Tensor:
-        return torch.tensor(values, device=self._device)

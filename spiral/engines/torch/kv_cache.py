@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
+from spiral.engines.torch.transfer import to_device
+
 Ids = tuple[int, ...]
 
 
@@ -24,6 +26,8 @@ class KeyValues:
         kv_heads = getattr(config, "num_key_value_heads", None) or heads
         self._shape = (config.num_hidden_layers, kv_heads, head_dim)
         self._max_rows = max_rows + 1  # one more, to compute shared prefixes on
+        self.generation = 0
+        """Counts the buffers: those of another number are gone."""
         self._data = torch.empty(2, self._shape[0], 0, kv_heads, 0, head_dim, device=device, dtype=dtype)
 
     @property
@@ -42,12 +46,13 @@ class KeyValues:
         grown = self._data.new_zeros(2, layers, max(new_rows, rows), kv_heads, new_length, head_dim)
         grown[:, :, :old_rows, :, :old_length] = self._data
         self._data = grown
+        self.generation += 1
 
     def copy(self, pairs: list[tuple[int, int]]) -> None:
         """Copy whole rows, (source, target) each; every source is read before a target is written."""
         if pairs:
-            sources, targets = zip(*pairs, strict=True)
-            self._data[:, :, list(targets)] = self._data[:, :, list(sources)]
+            sources, targets = to_device(list(zip(*pairs, strict=True)), self._data.device)
+            self._data[:, :, targets] = self._data[:, :, sources]
 
     def read(self, row: int, length: int) -> Tensor:
         """A copy of the first `length` positions of a row, (2, layers, kv_heads, length, head_dim)."""

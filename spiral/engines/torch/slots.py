@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from spiral.api.records import Completion, Finish, Request, Sampling
+from spiral.engines.torch.transfer import to_device, to_host
 
 _NEVER = -1
 """A stop id that no model samples."""
@@ -120,23 +121,23 @@ def draw(
     its float32 probability says for any vocabulary.
     """
     if (temperature != temperature[0]).any():
-        logits, rows = logits[torch.from_numpy(rows)], np.arange(len(rows))
-        logits = logits.float() / torch.from_numpy(temperature).float().to(logits.device)[:, None]
+        logits, rows = logits[to_device(rows, logits.device)], np.arange(len(rows))
+        logits = logits.float() / to_device(temperature.astype(np.float32), logits.device)[:, None]
     elif temperature[0] != 1:
         logits = logits.float() / float(temperature[0])
     logprobs = torch.log_softmax(logits.float(), -1)
     cumulative = logprobs.exp().cumsum(-1, dtype=torch.float64)
-    row = torch.from_numpy(rows).to(logits.device)
-    wanted = torch.from_numpy(uniforms).to(logits.device) * cumulative[row, -1]
+    row = to_device(rows, logits.device)
+    wanted = to_device(uniforms, logits.device) * cumulative[row, -1]
     if len(rows) == len(cumulative) and bool((rows == np.arange(len(rows))).all()):  # one request a row
         ids = _search(cumulative, wanted[:, None])[:, 0]
     else:
         # As many columns as requests stand on the fullest row: a copy of its row for each would be a vocabulary each.
         place = _places(rows)
-        column = torch.from_numpy(place).to(logits.device)
+        column = to_device(place, logits.device)
         targets = wanted.new_zeros(len(cumulative), int(place.max()) + 1).index_put_((row, column), wanted)
         ids = _search(cumulative, targets)[row, column]
-    return ids.cpu().numpy(), logprobs[row, ids].double().cpu().numpy()
+    return to_host(ids, logprobs[row, ids])
 
 
 def _search(cumulative: Tensor, targets: Tensor) -> Tensor:
