@@ -169,6 +169,7 @@ class _Lane:
     def load(self, weights: Mapping[str, Tensor], version: int) -> None:
         load_parameters(self._lm.model, weights)
         self.forget()
+        self._keys.trim()
         self._version = version
 
     def forget(self) -> None:

@@ -20,6 +20,9 @@ Ids = tuple[int, ...]
 class KeyValues:
     """Two buffers of shape (layers, rows, kv_heads, length, head_dim) that grow by doubling."""
 
+    IDLE = 4
+    """`trim` gives buffers back that are so many times what was asked for since it was last called."""
+
     def __init__(self, config: Any, max_rows: int, device: torch.device, dtype: torch.dtype) -> None:
         heads = config.num_attention_heads
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -29,6 +32,8 @@ class KeyValues:
         self.generation = 0
         """Counts the buffers: those of another number are gone."""
         self._data = torch.empty(2, self._shape[0], 0, kv_heads, 0, head_dim, device=device, dtype=dtype)
+        self._most_rows = self._most_length = 0
+        """Asked for since the last `trim`."""
 
     @property
     def num_bytes(self) -> int:
@@ -37,6 +42,7 @@ class KeyValues:
 
     def reserve(self, rows: int, length: int) -> None:
         """Make room for `rows` texts of `length` ids; what was written stays."""
+        self._most_rows, self._most_length = max(self._most_rows, rows), max(self._most_length, length)
         _, _, old_rows, _, old_length, _ = self._data.shape
         if rows <= old_rows and length <= old_length:
             return
@@ -47,6 +53,15 @@ class KeyValues:
         grown[:, :, :old_rows, :, :old_length] = self._data
         self._data = grown
         self.generation += 1
+
+    def trim(self) -> None:
+        """Give back buffers that are much too large by now: a batch of illegal replies, each unlike the others, needs
+        hundreds of rows, and a trained policy's a dozen. Only where nothing that was written is needed."""
+        _, _, rows, _, length, _ = self._data.shape
+        if rows * length > self.IDLE * max(16, self._most_rows) * max(64, self._most_length):
+            self._data = self._data.new_empty(2, self._shape[0], 0, self._shape[1], 0, self._shape[2])
+            self.generation += 1
+        self._most_rows = self._most_length = 0
 
     def copy(self, pairs: list[tuple[int, int]]) -> None:
         """Copy whole rows, (source, target) each; every source is read before a target is written."""

@@ -433,3 +433,22 @@ def test_weights_of_another_model_are_refused():
         engine.load_weights(LEARNER, parameters(big), version=1)
     with pytest.raises(RunError, match="belong to another model"):
         engine.load_weights(LEARNER, parameters(_make("llama")), version=1)
+
+
+def test_buffers_that_grew_for_many_unlike_texts_are_given_back(model):
+    """200 prompts at once, then one at a time: at the second weight load the buffers are a few rows again, and replies
+    are those of a fresh engine, bit for bit."""
+    engine = _engine(model)
+    keys = engine._lanes[LEARNER]._keys
+    _run(engine, [_request(number, _ids(40, number)) for number in range(200)])
+    grown = keys.num_bytes
+    engine.load_weights(LEARNER, parameters(model), version=4)
+    assert keys.num_bytes == grown  # asked for since the last load
+    _run(engine, [_request(0, _ids(40, 0))])
+    engine.load_weights(LEARNER, parameters(model), version=5)
+    assert keys.num_bytes == 0
+    again = _run(engine, [_request(0, _ids(40, 0))])
+    assert 0 < keys.num_bytes < grown / 4
+    fresh = _engine(model)
+    fresh.load_weights(LEARNER, parameters(model), version=5)
+    assert again == _run(fresh, [_request(0, _ids(40, 0))])
