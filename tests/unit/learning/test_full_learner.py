@@ -1,6 +1,7 @@
 """One update is the one that the config asks for: compared with an unmerged, unpacked implementation written here."""
 
 import copy
+import dataclasses
 import itertools
 import json
 import math
@@ -639,27 +640,41 @@ from spiral_models import MODELS
 from spiral.learning.packing import pack
 from spiral.learning.schedule import learning_rate, objective
 from spiral.config.schema import LearnerConfig
-from spiral.learning.full_learner import Learner
+from spiral.learning.full_learner import FullLearner
 from spiral.api.records import Trajectory, Turn
 
 rows = json.load(open(sys.argv[1]))
 accelerator = Accelerator(cpu=True)
 torch.manual_seed(0)
-config = LearnerConfig(max_grad_norm=0.5, ratio_tolerance=1e9, clip=0.2, kl=0.3, entropy=0.05)
+config = LearnerConfig(ratio_tolerance=1e9, **json.loads(sys.argv[3]))
 learner = FullLearner(MODELS["byte-0.1m"](context=128)[0], config, 100, accelerator)
 turn = lambda p, r, l: Turn("", tuple(p), tuple(r), tuple(l), "x", True, "stop", 0)
 trajectories = [Trajectory("kuhn", 0, "learner", 0.0, tuple(turn(*t) for t in row), 0) for row, _ in rows]
 shard = accelerator.process_index, accelerator.num_processes
-stats = learner.update(pack(trajectories, [a for _, a in rows], 300, *shard), 0, 5)
+stats = learner.update(pack(trajectories, [a for _, a in rows], 300, *shard, config.minibatches, 7), 0, 5)
 weights = [p.flatten() for p in learner.model.parameters()]
 torch.save((stats, torch.cat(weights).detach(), accelerator.num_processes), sys.argv[2] + os.environ["RANK"])
 """
 
 
+TOGETHER = {"max_grad_norm": 0.5, "clip": 0.2, "kl": 0.3, "entropy": 0.05}
+
+
 @pytest.mark.slow
-def test_two_real_processes_train_what_one_does(tmp_path):
+@pytest.mark.parametrize(
+    "config",
+    [
+        TOGETHER,
+        {**TOGETHER, "minibatches": 2, "epochs": 2, "importance": "truncated", "normalisation": "tokens"},
+    ],
+)
+def test_two_real_processes_train_what_one_does(tmp_path, config):
     """Two processes over gloo: both end with the weights and the numbers of a single process."""
     trajectories, advantages = _played(off=0.6)
+    trajectories = [
+        dataclasses.replace(t, turns=tuple(dataclasses.replace(turn, legal_replies=None) for turn in t.turns))
+        for t in trajectories
+    ]
     rows = [
         ([(t.prompt, t.reply, t.logprobs) for t in trajectory.turns], row)
         for trajectory, row in zip(trajectories, advantages, strict=True)
@@ -674,14 +689,15 @@ def test_two_real_processes_train_what_one_does(tmp_path):
             **os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1",
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true",
         }  # fmt: skip
-        command = [sys.executable, "-c", WORKER, str(tmp_path / "rows.json"), str(tmp_path / "out")]
+        command = [sys.executable, "-c", WORKER, str(tmp_path / "rows.json"), str(tmp_path / "out"), json.dumps(config)]
         workers.append(subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True))
     for worker in workers:
         _, errors = worker.communicate(timeout=120)
         assert worker.returncode == 0, errors
-    learner = _learner(max_grad_norm=0.5, clip=0.2, kl=0.3, entropy=0.05)
+    learner = _learner(**config)
     start = _weights(learner.model).clone()
-    expected = learner.update(pack(trajectories, advantages, 300), 0, NUM_GAMES)
+    batch = pack(trajectories, advantages, 300, minibatches=config.get("minibatches", 1), seed=7)
+    expected = learner.update(batch, 0, NUM_GAMES)
     (stats, weights, world), (_, others, _) = (torch.load(tmp_path / f"out{r}") for r in range(2))
     assert world == 2
     assert torch.equal(weights, others)
