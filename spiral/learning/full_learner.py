@@ -1,6 +1,7 @@
 """The learner that trains every weight of a model, in one process or several, through accelerate.
 
-The model stays in eval mode: dropout in an update would score another policy than the one that played.
+Of a model with an adapter they are the adapter's (`spiral.models.adapted`). The model stays in eval mode: dropout in an
+update would score another policy than the one that played.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from spiral.learning.optimizers import make_optimizer
 from spiral.learning.packing import Batch
 from spiral.learning.policy_loss import PolicyLoss
 from spiral.learning.schedule import learning_rate, objective
-from spiral.models.adapted import copied
+from spiral.models.adapted import copied, save
 from spiral.models.logits import TokenLogits, load_parameters, parameters
 
 Weights = dict[str, Tensor]
@@ -162,8 +163,8 @@ class FullLearner:
         self._num_refused = values["num_refused"]
 
     def save_model(self, path: Path) -> None:
-        """Write the evaluated model as transformers saves it."""
-        self.evaluated_model.save_pretrained(path)
+        """Write the evaluated model as transformers saves it, or its adapter as peft does."""
+        save(self.evaluated_model, path)
 
     def _backward(self, batch: Batch, num_games: int, weights: Objective) -> dict[str, float]:
         """Gradients of the whole batch, summed over micro-batches and processes; sums of the loss terms."""
