@@ -43,6 +43,30 @@ def full(setup: LearnerSetup) -> Any:
     return FullLearner(s.model, s.config, s.num_steps, s.accelerator, s.progress, s.engine_dtype)
 
 
+def lora(
+    setup: LearnerSetup, rank: int = 16, alpha: float = 32.0, targets: list[str] | None = None, rslora: bool = False
+) -> Any:
+    """Trains a low-rank adapter over the frozen model; snapshots, checkpoints and weight loads are adapters.
+
+    rank: of its matrices. alpha: their product is multiplied with alpha / rank. targets: layers by the ends of their
+    names, such as q_proj; every linear layer but the head without it. rslora: multiplied with alpha / sqrt(rank).
+    """
+    return full(setup)  # the weights of a model that `prepare` wrapped are its adapter's
+
+
+def prepare_lora(model: Any, **args: Any) -> Any:
+    """See `spiral.learning.lora.prepare`."""
+    from spiral.learning.lora import prepare
+
+    return prepare(model, **args)
+
+
+# Optional members of a learner's factory. Adapters learn best at about ten times the rate of full training: Schulman et
+# al. 2025, "LoRA Without Regret", supervised and reinforcement learning alike.
+lora.prepare = prepare_lora  # type: ignore[attr-defined]
+lora.lr_factor = 10.0  # type: ignore[attr-defined]
+
+
 def tensorboard(run_dir: Path) -> Any:
     """Every metric of every step as a TensorBoard scalar, in RUN/tensorboard."""
     from spiral.reports.tensorboard import TensorBoard
@@ -71,6 +95,7 @@ def register_engines(register: Register) -> None:
 @hookimpl
 def register_learners(register: Register) -> None:
     register("full", full)
+    register("lora", lora)
 
 
 @hookimpl

@@ -67,7 +67,7 @@ def register_engines(register: Register) -> None:
 @hookspec
 def register_learners(register: Register) -> None:
     """factory(setup: LearnerSetup, **args) -> Learner. Optional: factory.prepare(model, **args) -> the model that is
-    trained and played, such as one with an adapter."""
+    trained and played, such as one with an adapter; factory.lr_factor, which full training's default rate is times."""
 
 
 @hookspec

@@ -20,7 +20,7 @@ from yaml import YAMLError
 
 from spiral.api.errors import ConfigError
 from spiral.config.layers import Layer, entry_of, is_entry, key_of, long_form, merge, merged, named, types_of
-from spiral.config.pretrained import PRETRAINED, FindModel, by_size, find_nothing
+from spiral.config.pretrained import PRETRAINED, FindModel, by_method, by_size, find_nothing
 from spiral.config.schema import Config, PluginConfig
 from spiral.config.validation import validate
 
@@ -73,17 +73,23 @@ def read_layers(
     if path is not None:
         layers.append(Layer(str(path), _read(path, problems)))
     layers += [Layer("command line", _override(override, problems)) for override in overrides]
-    entry = merged(layers).get("model")
-    found = find_model(entry) if isinstance(entry, Mapping) else None
+    said = merged(layers)
+    entry, learner = said.get("model"), said.get("learner")
+    method = learner.get("method") if isinstance(learner, Mapping) else None
+    found = find_model(entry, method if isinstance(method, Mapping) else {}) if isinstance(entry, Mapping) else None
     if found is None:
         return layers, problems
     assert isinstance(entry, Mapping)
     if found.name != entry["name"]:  # a folder, in whichever layers it stands
         layers = [_with_model(layer, entry["name"], found.name, found.args) for layer in layers]
+    under, over = layers[:1], layers[1:]
     if found.num_parameters is not None:
         sized = by_size(found.num_parameters)
-        layers[1:1] = [Layer("pretrained defaults", _read(PRETRAINED, problems)), Layer("the model's size", sized)]
-    return layers, problems
+        under += [Layer("pretrained defaults", _read(PRETRAINED, problems)), Layer("the model's size", sized)]
+    if found.lr_factor != 1:
+        own = by_method(merged(under)["learner"]["lr"], found.lr_factor)
+        under.append(Layer("the learner's method", own))
+    return [*under, *over], problems
 
 
 def _with_model(layer: Layer, written: str, name: str, args: Mapping[str, Any]) -> Layer:

@@ -6,10 +6,10 @@ The configuration knows no plug-in: who reads one asks the installed models thro
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 PRETRAINED = Path(__file__).with_name("pretrained.yaml")
 
@@ -19,7 +19,7 @@ MAX_THREADS = 8
 
 @dataclass(frozen=True)
 class FoundModel:
-    """What an entry `model` of a config names."""
+    """What the entries `model` and `learner.method` of a config name."""
 
     name: str
     """Of the plug-in."""
@@ -27,13 +27,18 @@ class FoundModel:
     """What the plug-in is given because of the entry's name, where that is a folder; empty otherwise."""
     num_parameters: int | None
     """Of a model that was trained on text; None for one with random weights, or that knows nothing but games."""
+    lr_factor: float = 1.0
+    """What the default learning rate is multiplied with for this way to learn."""
 
 
-FindModel = Callable[[Mapping[str, Any]], FoundModel | None]
-"""find_model({name: ..., args: ...}); None for an entry that names nothing installed."""
+class FindModel(Protocol):
+    """Looks both entries, {name: ..., args: ...}, up among what is installed."""
+
+    def __call__(self, model: Mapping[str, Any], method: Mapping[str, Any], /) -> FoundModel | None:
+        """None for a model that is not there."""
 
 
-def find_nothing(entry: Mapping[str, Any]) -> None:
+def find_nothing(model: Mapping[str, Any], method: Mapping[str, Any]) -> None:
     """For a config that says everything, such as that of a run: no entry is looked up."""
     return None
 
@@ -45,8 +50,13 @@ def by_size(num_parameters: int) -> dict[str, Any]:
 
 
 def learning_rate(num_parameters: int) -> float:
-    """The peak learning rate of self-play, which falls as one over the size: 1e-6 at 4 billion parameters.
+    """The peak learning rate where self-play trains all weights, which falls as one over the size: 1e-6 at 4 billion.
 
-    That is SPIRAL's (arXiv 2506.24119) for Qwen3-4B; 3e-5 at 135 million. To two digits, from 2e-7 to 1e-4.
+    That is SPIRAL's (arXiv 2506.24119) for Qwen3-4B; 3e-5 at 135 million parameters. To two digits, from 2e-7 to 1e-4.
     """
     return float(f"{min(1e-4, max(2e-7, 4e3 / num_parameters)):.1e}")
+
+
+def by_method(lr: float, factor: float) -> dict[str, Any]:
+    """The defaults that follow from the way to learn, from the default learning rate `lr` of full training."""
+    return {"learner": {"lr": float(f"{lr * factor:.1e}")}}

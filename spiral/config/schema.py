@@ -89,7 +89,7 @@ class LearnerConfig:
     """One update: objective, regularisers and optimiser (AdamW)."""
 
     method: PluginConfig = field(default_factory=lambda: PluginConfig("full"))
-    """What of the model is trained, and how: `full`, every weight."""
+    """What of the model is trained, and how: `full`, every weight; `lora`, a low-rank adapter over the frozen model."""
     lr: float = 1e-3
     """Peak learning rate."""
     lr_end: float = 0.05
@@ -135,7 +135,8 @@ class LearnerConfig:
     """The anchor: `legal`, random play over the listed legal moves, for prompt formats in which a move has one reply;
     or `initial`, the policy as the run began, a second model in memory and in every checkpoint."""
     reference_every: int = 25
-    """Steps between moving the reference to where the weights are now, on a short average."""
+    """Steps between moving the reference to where the weights are now, on a short average; 0 leaves it where the run
+    began."""
     reference_ema: float = 0.95
     """Decay of that average; a longer one lags, and a reference that lags makes self-play circle."""
     ema: float = 0.995

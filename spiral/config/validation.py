@@ -15,7 +15,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
         1,
         math.inf,
         "steps threads rollout.episodes rollout.group_size rollout.max_concurrent rollout.max_new_tokens "
-        "rollout.max_turns learner.epochs learner.minibatches learner.importance_cap learner.reference_every "
+        "rollout.max_turns learner.epochs learner.minibatches learner.importance_cap "
         "learner.micro_batch_tokens checkpoint.every "
         "warm_start.check_every warm_start.batch evaluate.matches evaluate.max_nodes pool.size "
         "health.window",
@@ -25,7 +25,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
         math.inf,
         "rollout.retries rollout.max_voided pool.every health.max_rollbacks evaluate.every warm_start.max_steps "
         "checkpoint.keep checkpoint.episodes learner.warmup_steps learner.kl learner.anchor learner.weight_decay "
-        "learner.ema_power learner.clip learner.clip_high",
+        "learner.ema_power learner.clip learner.clip_high learner.reference_every",
     ),
     "positive": (
         1e-300,

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spiral.api.errors import RunError
 from spiral.models.adapted import copied
 from spiral.models.logits import TokenLogits, load_parameters, parameters
 
@@ -44,11 +45,11 @@ class ModelAverage:
 
 class Reference:
     """The policy of the KL term. It stands still between moves; every `every` steps it moves to where a shorter average
-    than the evaluated one has arrived by then."""
+    than the evaluated one has arrived by then. With 0 it never moves: it is the policy as the run began."""
 
     def __init__(self, model: nn.Module, decay: float, every: int) -> None:
         self.lm = TokenLogits(copied(model).requires_grad_(False))
-        self._next = {name: weight.clone() for name, weight in parameters(model).items()}
+        self._next = {name: weight.clone() for name, weight in parameters(model).items()} if every else {}
         """Where it moves to next."""
         self._decay, self._every, self._num_updates = decay, every, 0
 
@@ -56,6 +57,8 @@ class Reference:
     def update(self, model: nn.Module, step: int) -> None:
         """Follow the weights of `model` after `step`, and move if it is time."""
         self._num_updates += 1
+        if not self._every:
+            return
         # A plain mean at first, since the first weights would otherwise weigh too long.
         _move(list(self._next.values()), model, max(1 - self._decay, 1 / self._num_updates))
         if (step + 1) % self._every == 0:
@@ -63,10 +66,17 @@ class Reference:
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """What a checkpoint keeps."""
-        return {"reference": parameters(self.lm.model), "reference_next": self._next}
+        own = {"reference": parameters(self.lm.model)}
+        return own | ({"reference_next": self._next} if self._every else {})
 
     def load(self, tensors: Mapping[str, Weights], default: Weights, num_updates: int) -> None:
-        """Continue from what `tensors` gave, or from `default` where it is not there."""
+        """Continue from what `tensors` gave, or from `default` where it is not there. Raises RunError where it is the
+        policy as the run began that is not there."""
+        if not self._every and "reference" not in tensors:
+            raise RunError(
+                "learner.reference_every=0 needs the policy that the run began with, and its checkpoints do not hold "
+                "it, since no KL term was asked for then; set learner.reference_every=25, or start a new run"
+            )
         load_parameters(self.lm.model, tensors.get("reference", default))
         saved = tensors.get("reference_next", default)
         for name, weight in self._next.items():  # into our own: files lie on the CPU and keep no order

@@ -1,6 +1,7 @@
 """The learner that trains every weight of a model, in one process or several, through accelerate.
 
-The model stays in eval mode: dropout in an update would score another policy than the one that played.
+Of a model with an adapter they are the adapter's (`spiral.models.adapted`). The model stays in eval mode: dropout in an
+update would score another policy than the one that played.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from spiral.learning.packing import Batch, MiniBatch
 from spiral.learning.policy_loss import PolicyLoss
 from spiral.learning.schedule import learning_rate, objective
 from spiral.learning.totals import Totals, metrics, mismatch_metrics
-from spiral.models.adapted import copied
+from spiral.models.adapted import copied, save
 from spiral.models.logits import TokenLogits, load_parameters, parameters
 from spiral.runs.metric_names import RATIO_BEYOND, RATIO_GAP
 
@@ -155,8 +156,8 @@ class FullLearner:
         self._num_refused = values["num_refused"]
 
     def save_model(self, path: Path) -> None:
-        """Write the evaluated model as transformers saves it."""
-        self.evaluated_model.save_pretrained(path)
+        """Write the evaluated model as transformers saves it, or its adapter as peft does."""
+        save(self.evaluated_model, path)
 
     def _take_steps(self, batch: Batch, num_games: int, weights: Objective) -> tuple[dict[str, float], bool]:
         """The optimiser steps of an update: their metrics, and whether one was refused, which ends them."""

@@ -80,7 +80,8 @@ class WarmStart:
         model, config = self.model, self.config
         check_dropout(model, config.dropout)
         lm = TokenLogits(model)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]  # not an adapter's base
+        optimizer = torch.optim.AdamW(trained, lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
         examples, fresh = self._examples(), self._matches("check")
         update, legal = 0, 0.0
         self._progress(

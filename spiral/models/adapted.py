@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import copy
 import sys
+from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save_file
 from torch import nn
 
 from spiral.api.errors import SpiralError
+
+CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+"""In a folder that holds an adapter, as peft saves it."""
 
 
 def adapter_of(model: nn.Module) -> str | None:
@@ -61,3 +66,28 @@ def copied(model: Any) -> Any:
     """
     own = own_parameters(model)
     return copy.deepcopy(model, {id(p): p for name, p in model.named_parameters() if name not in own})
+
+
+def merged(model: Any) -> Any:
+    """A copy of the model inside of the wrapper, with the adapter added to its weights; any other model itself."""
+    return model if adapter_of(model) is None else copy.deepcopy(model).merge_and_unload()
+
+
+def save(model: Any, folder: Path) -> None:
+    """Write a model as transformers does, or of a model that peft wrapped the active adapter, as peft does."""
+    name = adapter_of(model)
+    if name is None:
+        model.save_pretrained(folder)
+        return
+    # Not the model's own save_pretrained, which asks the hub about its base, and writes a page of empty headings.
+    peft: Any = sys.modules["peft"]
+    weights = peft.get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    config = copy.copy(model.peft_config[name])
+    config.inference_mode = True
+    config.save_pretrained(folder)
+    save_file({key: weight.contiguous() for key, weight in weights.items()}, folder / WEIGHTS_FILE, {"format": "pt"})
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a saved model is an adapter, which needs its base to play."""
+    return (folder / CONFIG_FILE).is_file()

@@ -12,6 +12,8 @@ from spiral.api.policies import is_external
 from spiral.api.records import PolicyId
 from spiral.config.loading import references, resolved
 from spiral.config.schema import Config, PluginConfig
+from spiral.models.adapted import is_adapter
+from spiral.models.fingerprint import fingerprint
 from spiral.models.prompt_cache import Prompter
 from spiral.models.tokens import generation_stop_ids
 from spiral.plugins.faults import blamed
@@ -20,6 +22,7 @@ from spiral.plugins.registry import Plugins
 from spiral.policies.completer import Completer
 from spiral.policies.pool import Pool
 from spiral.policies.reference import PolicyRef
+from spiral.seeds import derive
 
 if TYPE_CHECKING:
     import torch
@@ -32,16 +35,25 @@ class Asked:
     model: PluginConfig
     read_from: Mapping[str, str]
     """Fingerprints of what the model's plug-in read, by path: a folder may hold another tokenizer by now."""
+    method: PluginConfig
+    """What prepared the model."""
+    drawn: int | None
+    """The seed of weights that a policy does not bring, as an adapter does not bring its base; None where it brings
+    all, or where they were read."""
     prompt: PluginConfig
     max_new_tokens: int
     reads_cut: bool
     """See `Completer`."""
 
     @classmethod
-    def by(cls, config: Config, read_from: Mapping[str, str]) -> Asked:
+    def by(cls, config: Config, read_from: Mapping[str, str], plugins: Plugins) -> Asked:
         """`read_from`: of the run, of which some may be its pool's."""
         own = {path: read_from[path] for path in map(str, resolved(config.model.args).values()) if path in read_from}
-        return cls(config.model, own, config.prompt, config.rollout.max_new_tokens, _reads_cut(config))
+        method = config.learner.method
+        prepared = hasattr(plugins.find("learner", method.name).factory, "prepare")
+        drawn = config.seed if prepared and not names_path(config.model, plugins) else None
+        tokens, reads_cut = config.rollout.max_new_tokens, _reads_cut(config)
+        return cls(config.model, own, method, drawn, config.prompt, tokens, reads_cut)
 
 
 class PolicyLoader:
@@ -54,7 +66,7 @@ class PolicyLoader:
         self._config, self._plugins, self._pool = config, plugins, pool
         self._completers: list[tuple[Asked, Completer]] = []
         if pool.default is not None:
-            self._completers.append((Asked.by(config, read_from or {}), pool.default))
+            self._completers.append((Asked.by(config, read_from or {}, plugins), pool.default))
 
     def load(self, text: str) -> PolicyId:
         """The id of the policy that `text` names, ready to play. Raises SpiralError with what is wrong."""
@@ -94,11 +106,11 @@ class PolicyLoader:
 
     def _completer_of(self, config: Config, read_from: Mapping[str, str], checkpoint: Path) -> Completer:
         """The completer of a run: one for all runs of the same model and prompt, so that they share an engine."""
-        asked = Asked.by(config, read_from)
+        asked = Asked.by(config, read_from, self._plugins)
         for known, completer in self._completers:
             if known == asked:
                 return completer
-        own = model_of_checkpoint(config.model, checkpoint, self._plugins)
+        own = model_of_checkpoint(config.model, checkpoint, read_from, self._plugins)
         model, tokenizer = make_model(own, config, self._plugins)
         completer = make_completer(model, tokenizer, config, self._plugins)
         self._completers.append((asked, completer))
@@ -127,7 +139,13 @@ def check_reads_nothing(config: Config, path: Path) -> None:
 
 
 def make_model(named: PluginConfig, config: Config, plugins: Plugins) -> tuple[Any, Any]:
-    """The model that the plug-in `named` makes, as the learner of `config` trains and plays it, and its tokenizer."""
+    """The model that the plug-in `named` makes, as the learner of `config` trains and plays it, and its tokenizer.
+
+    What is drawn descends from the seed of `config`: a policy may be an adapter over weights that no checkpoint holds.
+    """
+    import torch
+
+    torch.manual_seed(derive(config.seed, "model"))
     model, tokenizer = plugins.make("model", named.name, **named.args)
     method = config.learner.method
     if prepare := getattr(plugins.find("learner", method.name).factory, "prepare", None):
@@ -166,14 +184,26 @@ def pretrained_plugin(path: Path, plugins: Plugins) -> PluginConfig:
     return PluginConfig(reader.name, {"path": str(path)})
 
 
-def model_of_checkpoint(model: PluginConfig, checkpoint: Path, plugins: Plugins) -> PluginConfig:
+def model_of_checkpoint(
+    model: PluginConfig, checkpoint: Path, read_from: Mapping[str, str], plugins: Plugins
+) -> PluginConfig:
     """A run's model, read from its own checkpoint where the plug-in reads one.
 
-    The path in the run's config may be one of another machine, and is not the run's to name on this one.
+    The path in the run's config may be one of another machine, and is not the run's to name on this one. Only the base
+    of an adapter is read there, which no checkpoint holds, and only if its content is what the run began with
+    (`read_from`). Raises RunError if it is not.
     """
     if not takes_path(plugins.find("model", model.name)):
         return model
-    return PluginConfig(model.name, {**model.args, "path": str(checkpoint / "model")})
+    if not is_adapter(checkpoint / "model"):
+        return PluginConfig(model.name, {**model.args, "path": str(checkpoint / "model")})
+    path = str(resolved(model.args)["path"])
+    if not Path(path, "config.json").is_file() or fingerprint(Path(path)) != read_from.get(path):
+        raise RunError(
+            f"{checkpoint} holds an adapter, and {path} holds no model that is the one it was trained over; put that "
+            "one back there, or merge the adapter where it is (spiral export) and use what that writes"
+        )
+    return model
 
 
 def names_path(model: PluginConfig, plugins: Plugins) -> bool:

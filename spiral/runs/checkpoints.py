@@ -1,6 +1,7 @@
 """Checkpoints: written beside and renamed into place, so that each one that has its name is whole.
 
-step-000100/model/            the averaged weights, or else the live ones, config and tokenizer, as transformers saves
+step-000100/model/            the averaged weights, or else the live ones, config and tokenizer, as transformers
+                              saves them, or peft where they are an adapter's
 step-000100/NAME.safetensors  each other group of tensors in the learner's state, such as live: nothing lies there twice
 step-000100/optimizer.pt  state.json
 """
@@ -35,7 +36,8 @@ def save(run: RunDir, step: int, learner: Learner, tokenizer: Any, plugins: Mapp
             learner.save_model(folder / "model")
             tokenizer.save_pretrained(folder / "model")
         groups, evaluated = state["tensors"], _evaluated(state["tensors"])
-        in_model = evaluated if _holds(folder / "model", groups[evaluated]) else None
+        saved_as = _saved_as(folder / "model", groups[evaluated])
+        in_model = evaluated if saved_as is not None else None
         for name, weights in groups.items():
             if name != in_model:
                 save_file(weights, folder / f"{name}.safetensors")
@@ -47,6 +49,7 @@ def save(run: RunDir, step: int, learner: Learner, tokenizer: Any, plugins: Mapp
             "learner": state["values"],
             "tensors": [*groups],
             "in_model": in_model,
+            "saved_as": {own: saved for own, saved in (saved_as or {}).items() if own != saved},
             "plugins": states,
         }
         (folder / "state.json").write_text(json.dumps(record), encoding="utf-8")
@@ -82,7 +85,7 @@ def restore(path: Path, learner: Learner, plugins: Mapping[str, object]) -> int:
         record = json.loads((path / "state.json").read_text(encoding="utf-8"))
         learner.load_state(
             {
-                "tensors": {name: _group(path, name, record["in_model"]) for name in record["tensors"]},
+                "tensors": {name: _group(path, name, record) for name in record["tensors"]},
                 "optimizer": torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True),
                 "values": record["learner"],
             }
@@ -108,7 +111,7 @@ def evaluated_weights(path: Path) -> dict[str, torch.Tensor]:
     """The weights that a checkpoint's policy plays with, by name: the averaged ones, or else the live ones."""
     try:
         record = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        return _group(path, _evaluated(record["tensors"]), record["in_model"])
+        return _group(path, _evaluated(record["tensors"]), record)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, error) from error
 
@@ -118,27 +121,37 @@ def _evaluated(groups: Collection[str]) -> str:
     return "averaged" if "averaged" in groups else "live"
 
 
-def _holds(model: Path, weights: Mapping[str, torch.Tensor]) -> bool:
-    """Whether a saved model is these weights bit for bit, by the same names: transformers stores some models by other
-    names, or in other shapes, than they have in memory."""
-    saved = [*model.glob("*.safetensors")]
-    names: set[str] = set()
-    for file in saved:
-        with safe_open(file, framework="pt") as opened:
-            for name in opened.keys():  # noqa: SIM118 - no mapping
-                own = weights.get(name)
-                if own is None or not torch.equal(own.detach().cpu(), opened.get_tensor(name)):
-                    return False
-                names.add(name)
-    return names == weights.keys()
+def _saved_as(model: Path, weights: Mapping[str, torch.Tensor]) -> dict[str, str] | None:
+    """The name of each of these weights in a saved model that is them bit for bit; None for one that is not.
+
+    transformers stores some models by other names, or in other shapes, than they have in memory. peft leaves out one
+    part of a name, that of the adapter, which alone is looked through.
+    """
+    found: dict[str, str] = {}
+    with contextlib.ExitStack() as files:
+        saved: dict[str, Any] = {}
+        for path in model.glob("*.safetensors"):
+            opened = files.enter_context(safe_open(path, framework="pt"))
+            saved |= dict.fromkeys(opened.keys(), opened)
+        for name, weight in weights.items():
+            parts = name.split(".")
+            shorter = (".".join(parts[:i] + parts[i + 1 :]) for i in range(len(parts)))
+            stored = next((key for key in (name, *shorter) if key in saved), None)
+            if stored is None or not torch.equal(weight.detach().cpu(), saved[stored].get_tensor(stored)):
+                return None
+            found[name] = stored
+    return found if {*found.values()} == saved.keys() else None
 
 
-def _group(path: Path, name: str, in_model: str | None) -> dict[str, torch.Tensor]:
-    """A group of tensors of a checkpoint."""
-    files = sorted((path / "model").glob("*.safetensors")) if name == in_model else [path / f"{name}.safetensors"]
+def _group(path: Path, name: str, record: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """A group of tensors of a checkpoint; `record` is its state.json."""
+    if name != record["in_model"]:
+        return load_file(path / f"{name}.safetensors")
+    files = sorted((path / "model").glob("*.safetensors"))
     if not files:
         raise FileNotFoundError(f"{path / 'model'} holds no weights")
-    return {name: tensor for file in files for name, tensor in load_file(file).items()}
+    own = {saved: own for own, saved in record["saved_as"].items()}
+    return {own.get(key, key): tensor for file in files for key, tensor in load_file(file).items()}
 
 
 @contextlib.contextmanager

@@ -19,7 +19,6 @@ from spiral.policies.fallback import FallbackSampler
 from spiral.policies.loading import PolicyLoader, make_completer, make_model, model_of_checkpoint
 from spiral.policies.pool import Pool
 from spiral.runs.directory import RunDir
-from spiral.seeds import derive
 from spiral.selfplay.room import check_room_in_games
 
 Games = dict[str, Callable[[], Game]]
@@ -83,11 +82,10 @@ def make_play_setup(config: Config, plugins: Plugins, checkpoint: Path | None = 
     import torch
 
     torch.set_num_threads(config.threads)
-    torch.manual_seed(derive(config.seed, "model"))
     read_from = (
         fingerprint.read_from(config.model.args) if checkpoint is None else RunDir(checkpoint.parents[1]).read_from()
     )
-    named = config.model if checkpoint is None else model_of_checkpoint(config.model, checkpoint, plugins)
+    named = config.model if checkpoint is None else model_of_checkpoint(config.model, checkpoint, read_from, plugins)
     model, tokenizer = make_model(named, config, plugins)
     completer = make_completer(model, tokenizer, config, plugins)
     games = make_games(config, plugins)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from spiral.api.errors import SpiralError
 from spiral.evaluation.loaded_policy import LoadedPolicy
+from spiral.models.adapted import merged
 from spiral.models.logits import parameters
 from spiral.plugins.registry import Plugins
 from spiral.policies.reference import PolicyRef
@@ -19,7 +20,7 @@ def export(word: str, out: Path) -> int:
     """Write the weights that a run is evaluated by, `RUN` or `RUN@STEP`, with tokenizer and model card; the step.
 
     A model whose plug-in has a member `to_stock(model, tokenizer)` is written as what that gives, since its own classes
-    are not transformers'.
+    are not transformers'. An adapter is merged into its base.
     Raises SpiralError for what is no run, and for a folder that holds something.
     """
     ref = PolicyRef.named_run(word, " already; spiral export takes a run, RUN or RUN@STEP")
@@ -28,7 +29,7 @@ def export(word: str, out: Path) -> int:
     run, _ = RunDir.open(ref.path)
     loaded = LoadedPolicy.of_run(ref.path, ref.step)
     setup = loaded.setup
-    model, tokenizer = setup.model, setup.tokenizer
+    model, tokenizer = merged(setup.model), setup.tokenizer
     factory = Plugins.installed().find("model", loaded.config.model.name).factory
     if to_stock := getattr(factory, "to_stock", None):
         model, tokenizer = to_stock(model, tokenizer)

@@ -39,6 +39,7 @@ def warm_start_weights(config: Config, setup: PlaySetup, plugins: Plugins, progr
     as_dict = asdict(config)
     identity = resolved({key: as_dict[key] for key in IDENTITY})
     identity |= {
+        "learner": resolved(as_dict["learner"]["method"]),
         "tokens": config.rollout.max_new_tokens,
         "turns": config.rollout.max_turns,
         "micro_batch_tokens": config.learner.micro_batch_tokens,

@@ -185,7 +185,7 @@ def test_files_are_written_in_one_place():
     with_tensors = {
         "runs/checkpoints.py",
         "runs/snapshots.py",
-        "learning/full_learner.py",
+        "models/adapted.py",
         "learning/warm_start_cache.py",
         "models/gguf/folder.py",
         "training/export.py",

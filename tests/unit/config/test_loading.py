@@ -208,7 +208,7 @@ def test_values_of_the_wrong_type_are_faults(word):
         "learner.epochs=0",
         "learner.ema=1.0",
         "learner.ema=-0.1",
-        "learner.reference_every=0",
+        "learner.reference_every=-1",
         "learner.dropout=0.1",
         "learner.epochs=2",
         "learner.minibatches=0",

@@ -78,7 +78,7 @@ def test_a_saved_byte_model_knows_nothing_but_games(tmp_path):
     model, tokenizer = MODELS["byte-0.1m"]()
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    assert FIND({"name": str(tmp_path)}).num_parameters is None
+    assert FIND({"name": str(tmp_path)}, {}).num_parameters is None
 
 
 def test_sharded_weights_are_counted_by_their_index(folder):
@@ -87,7 +87,7 @@ def test_sharded_weights_are_counted_by_their_index(folder):
     save_file({"d": torch.zeros(7)}, folder / "model-00002-of-00002.safetensors")
     names = {"c": "model-00001-of-00002.safetensors", "d": "model-00002-of-00002.safetensors"}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
-    assert FIND({"name": str(folder)}).num_parameters == 17
+    assert FIND({"name": str(folder)}, {}).num_parameters == 17
 
 
 def test_any_plug_in_may_say_that_its_model_is_pretrained():
