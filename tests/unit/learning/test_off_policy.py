@@ -11,12 +11,15 @@ from accelerate import Accelerator
 from spiral_models import MODELS
 
 from spiral.api.errors import RunError
-from spiral.api.records import LEARNER, Trajectory, Turn
+from spiral.api.records import LEARNER, Request, Sampling, Trajectory, Turn
 from spiral.config.schema import LearnerConfig
+from spiral.engines.torch.engine import TorchEngine
 from spiral.learning.full_learner import FullLearner
 from spiral.learning.minibatches import draw_minibatches
 from spiral.learning.packing import pack
 from spiral.learning.schedule import objective
+from spiral.models.logits import parameters
+from spiral.testing.engines import answered, one_turn_batch
 
 torch.set_num_threads(1)
 
@@ -301,6 +304,24 @@ def test_the_mismatch_is_measured_before_the_first_step():
         assert stats["learner/ratio_mean"] == pytest.approx(math.exp(-0.01), abs=1e-5)
         assert stats["learner/mismatch_kl"] == pytest.approx(5e-5, rel=0.05)
         assert stats["learner/ratio_beyond"] == 0
+
+
+def test_an_engine_in_bf16_is_measured_and_corrected_where_it_says_so():
+    """Replies of the model in bf16, trained in float32. If the engine names its dtype, a step is taken: some token is off
+    by more than float32 allows, few by more than bf16 does. If it does not, the run stops."""
+    model = _model()
+    engine = TorchEngine(copy.deepcopy(model).to(torch.bfloat16), None)
+    requests = [Request(n, LEARNER, (257, 65 + n, 260), Sampling(8, (0,)), n) for n in range(32)]
+    engine.load_weights(LEARNER, {name: p.to(torch.bfloat16) for name, p in parameters(model).items()}, 0)
+    batch = one_turn_batch(requests, answered(engine, requests))
+    with pytest.raises(RunError, match="the learner and the engine disagree"):
+        _learner(model, ratio_tolerance=None).update(batch, 0, 32)
+    stats = _learner(model, torch.bfloat16, ratio_tolerance=None).update(batch, 0, 32)
+    assert stats["learner/refused"] == 0
+    assert stats["learner/ratio_gap"] > 1e-3
+    assert stats["learner/mismatch_kl"] > 0
+    assert stats["learner/ratio_mean"] == pytest.approx(1, abs=0.05)
+    assert stats["learner/ratio_beyond"] < 0.1
 
 
 # Several optimiser steps

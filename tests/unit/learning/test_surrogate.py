@@ -127,6 +127,15 @@ def test_a_ratio_of_sequences_by_hand():
     assert slopes == pytest.approx([2.0, 2.0, -1.5, -1.5, -1.5], rel=1e-5)
 
 
+def test_a_ratio_of_sequences_leaves_each_token_its_importance_weight():
+    """A reply at twice its old probability by token, whose engine's were 2 and 1/2 of the old: the sequence's ratio is 2,
+    the weights 1/2 and 2, the slopes A times both. Through the mean of the reply each slope would be the mean, 2.5 A."""
+    old, batch = [-1.0, -1.0], _batch([-1.0 + math.log(2), -1.0 - math.log(2)], [3.0, 3.0], [2])
+    now = [x + math.log(2) for x in old]
+    value, slopes, _ = _of(now, batch, old, ratio_level="sequence", importance_cap=4.0)
+    assert (value, slopes) == (pytest.approx(15.0), pytest.approx([3.0, 12.0]))
+
+
 def test_a_sequence_is_clipped_whole():
     """Token ratios 1.5 and 1/1.5 of one reply are a sequence's ratio of 1, which no clip of 0.2 cuts; 2 and 1.5 are 1.73:
     both tokens are cut off."""
