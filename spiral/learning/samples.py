@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import sub
 from typing import Any
 
 from spiral.api.records import Trajectory
@@ -44,8 +45,10 @@ def merge(trajectories: Sequence[Trajectory], advantages: Sequence[Sequence[floa
             # With the legal replies, which a game may let depend on more than the player was shown.
             key = (turn.prompt, turn.reply, turn.legal_replies or ())
             same = samples.setdefault(key, [])
-            sample = next((s for s in same if _are_same(s.logprobs, turn.logprobs)), None)
-            if sample is None:
+            for sample in same:
+                if _are_same(sample.logprobs, turn.logprobs):
+                    break
+            else:
                 sample = Sample(turn.prompt, turn.reply, turn.logprobs, legal_replies=turn.legal_replies)
                 same.append(sample)
             sample.count += 1
@@ -62,4 +65,5 @@ def merge(trajectories: Sequence[Trajectory], advantages: Sequence[Sequence[floa
 
 def _are_same(one: Sequence[float], other: Sequence[float]) -> bool:
     """Whether two equal replies' log-probabilities are within `SAME_LOGPROBS`."""
-    return one == other or all(abs(a - b) <= SAME_LOGPROBS for a, b in zip(one, other, strict=True))
+    # By maps: once for every turn of a step.
+    return one == other or all(map(SAME_LOGPROBS.__ge__, map(abs, map(sub, one, other))))
