@@ -14,7 +14,8 @@ from spiral.learning.objective import Objective
 
 MAX_BEYOND = 0.1
 """Share of a batch's tokens that may be beyond the band where learner and engine are two computations. In bf16 a few
-unlikely tokens always are, by whole nats; a tenth of all tokens is another policy."""
+unlikely tokens always are: of 400 that SmolLM2 sampled, 0.3 to 0.5%, the furthest by 0.36 nats, with a mean of 0.04. A
+tenth of all tokens is another policy."""
 
 
 @dataclass(frozen=True, slots=True)

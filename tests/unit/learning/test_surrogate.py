@@ -64,6 +64,23 @@ def test_importance_weights_are_truncated_from_above(ratio, weight):
         assert terms.truncated.item() == (ratio > 2)
 
 
+def test_importance_weights_make_the_gradient_that_of_the_learners_own_play():
+    """Over a whole vocabulary, each token counted by the probability that the engine samples it with: without a cap the
+    gradient is that of the learner's expected advantage. REINFORCE on the engine's tokens, without weights, is off."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(7, generator=generator, requires_grad=True)
+    engine = torch.log_softmax(logits.detach() + 0.5 * torch.randn(7, generator=generator), -1)
+    advantages = torch.randn(7, generator=generator)
+    [expected] = torch.autograd.grad((torch.softmax(logits, -1) * advantages).sum(), logits)
+    found = []
+    for stored in (engine, torch.log_softmax(logits.detach(), -1)):
+        batch = _batch(stored.tolist(), (engine.exp() * advantages).tolist())
+        value = surrogate(torch.log_softmax(logits, -1), batch, Objective(importance_cap=1e6)).value
+        found.append(torch.autograd.grad(value, logits)[0])
+    torch.testing.assert_close(found[0], expected)
+    assert (found[1] - expected).norm() > 0.1 * expected.norm()
+
+
 @pytest.mark.parametrize(
     ("now", "advantage", "gain", "slope"),
     [
