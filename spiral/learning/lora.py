@@ -7,6 +7,7 @@ zeros at first, so that the run starts from the model as it is; s is alpha / ran
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -42,8 +43,10 @@ def prepare(
     # peft says int, and multiplies with whatever it is given.
     settings: dict[str, Any] = {"lora_alpha": alpha, "target_modules": layers, "use_rslora": rslora}
     config = peft.LoraConfig(r=rank, lora_dropout=0.0, **settings)
-    # No task: with one peft passes arguments that not every model takes. The new layers come in training mode.
-    return peft.get_peft_model(model, config).eval()
+    with warnings.catch_warnings():  # of a tied head, which was looked for, and of GPT-2's layers, which are found
+        warnings.simplefilter("ignore", UserWarning)
+        # No task: with one peft passes arguments that not every model takes. The new layers come in training mode.
+        return peft.get_peft_model(model, config).eval()
 
 
 def chosen(model: nn.Module, targets: Collection[str] | None) -> list[str]:
