@@ -152,9 +152,17 @@ def test_a_run_goes_on_after_a_resume_bit_for_bit(run, base, tmp_path):
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
+@pytest.mark.parametrize("word", ["learner.method.args.rank=8", "learner.method=full"])
+def test_a_resumed_run_keeps_its_way_to_learn(run, word):
+    """Its checkpoints hold adapters of that rank, over weights that were not trained."""
+    said = _spiral("train", "--run-dir", run, "--resume", word, code=2)
+    assert f"--resume would change learner.method of {run}" in " ".join(said.split())
+
+
 @pytest.mark.parametrize("change", ["moved", "other"])
 def test_a_base_that_is_not_the_runs_is_refused(run, base, tmp_path, change):
-    """An adapter over another model plays as none of the two; one sentence that names both."""
+    """The base of an adapter is read from the path in its run's config, and only if its content is what that run began
+    with. Over another model it would play as neither; one sentence names both."""
     shutil.copytree(base, tmp_path / "base")
     own = _train(tmp_path / "run", tmp_path / "base", steps=1).path
     if change == "moved":
@@ -176,7 +184,7 @@ def test_an_adapters_folder_is_no_model_by_itself(run, base):
     said = _spiral("eval", run, "--opponent", f"model:{folder}", "--games", 2, code=2)
     assert "holds an adapter, which plays over its base alone; name its run" in " ".join(said.split())
     with pytest.raises(
-        SpiralError, match="which holds an adapter; merge it into its model first, as spiral export does"
+        SpiralError, match="which holds an adapter; merge it into its model first, as spiral export does of a run"
     ):
         _train(run.parent / "none", folder)
 

@@ -171,8 +171,8 @@ def test_a_head_of_its_own_may_have_an_adapter():
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ({"rank": 0}, "rank=0 and alpha=32; rank must be 1 or more"),
-        ({"alpha": 0.0}, "rank=16 and alpha=0; rank must be 1 or more, and alpha above 0"),
+        ({"rank": 0}, "rank=0 and alpha=32; each must be 1 or more"),
+        ({"alpha": 0}, "rank=16 and alpha=0; each must be 1 or more"),
     ],
 )
 def test_numbers_that_make_no_adapter_are_refused(args, said):
