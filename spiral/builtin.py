@@ -44,7 +44,7 @@ def full(setup: LearnerSetup) -> Any:
 
 
 def lora(
-    setup: LearnerSetup, rank: int = 16, alpha: float = 32.0, targets: list[str] | None = None, rslora: bool = False
+    setup: LearnerSetup, rank: int = 16, alpha: int = 32, targets: list[str] | None = None, rslora: bool = False
 ) -> Any:
     """Trains a low-rank adapter over the frozen model; snapshots, checkpoints and weight loads are adapters.
 

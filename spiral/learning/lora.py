@@ -7,6 +7,7 @@ zeros at first, so that the run starts from the model as it is; s is alpha / ran
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -21,7 +22,7 @@ LINEAR = (nn.Linear, Conv1D)
 
 
 def prepare(
-    model: Any, rank: int = 16, alpha: float = 32.0, targets: Collection[str] | None = None, rslora: bool = False
+    model: Any, rank: int = 16, alpha: int = 32, targets: Collection[str] | None = None, rslora: bool = False
 ) -> Any:
     """`model` with an adapter in its layers, in eval mode; A is drawn from torch's global generator.
 
@@ -32,18 +33,16 @@ def prepare(
         import peft
     except ImportError as error:
         raise SpiralError(f'learner lora needs peft ({error}): pip install "spiral-selfplay[lora]"') from error
-    if rank < 1 or not alpha > 0:
-        raise SpiralError(
-            f"learner lora was given rank={rank} and alpha={alpha:g}; rank must be 1 or more, and alpha above 0"
-        )
+    if rank < 1 or alpha < 1:
+        raise SpiralError(f"learner lora was given rank={rank} and alpha={alpha}; each must be 1 or more")
     if adapter_of(model) is not None:
         raise SpiralError("learner lora was given a model with an adapter already; merge that, or take learner full")
     layers = chosen(model, targets)
-    # peft says int, and multiplies with whatever it is given.
-    settings: dict[str, Any] = {"lora_alpha": alpha, "target_modules": layers, "use_rslora": rslora}
-    config = peft.LoraConfig(r=rank, lora_dropout=0.0, **settings)
-    # No task: with one peft passes arguments that not every model takes. The new layers come in training mode.
-    return peft.get_peft_model(model, config).eval()
+    config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=layers, use_rslora=rslora, lora_dropout=0.0)
+    with warnings.catch_warnings():  # of a tied head, which was looked for, and of GPT-2's layers, which are found
+        warnings.simplefilter("ignore", UserWarning)
+        # No task: with one peft passes arguments that not every model takes. The new layers come in training mode.
+        return peft.get_peft_model(model, config).eval()
 
 
 def chosen(model: nn.Module, targets: Collection[str] | None) -> list[str]:

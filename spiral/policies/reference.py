@@ -125,6 +125,11 @@ class PolicyRef:
         """The folder of a saved model. Raises RunError if it holds none."""
         check_name(self.path)
         if not (self.path / "config.json").is_file():
+            if (self.path / "adapter_config.json").is_file():
+                raise RunError(
+                    f"{self}: {self.path} holds an adapter, which plays over its base alone; name its run "
+                    "(run:DIR@STEP), or what spiral export wrote of it"
+                )
             raise RunError(
                 f"{self}: {self.path} holds no saved model (no config.json); give a folder that save_pretrained wrote"
             )

@@ -35,7 +35,10 @@ def hf(path: str, context: int | None = None) -> tuple[PreTrainedModel, PreTrain
             "give the path of one that holds a saved model and its tokenizer (`spiral fetch smollm2` writes one)"
         )
     if (folder / "adapter_config.json").exists():  # transformers would load the base model that this file names
-        raise SpiralError(f"model 'hf' was asked for {path!r}, which holds an adapter; merge it into its model first")
+        raise SpiralError(
+            f"model 'hf' was asked for {path!r}, which holds an adapter; merge it into its model first, as "
+            "spiral export does of a run"
+        )
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 

@@ -9,7 +9,7 @@ from spiral_models import MODELS
 
 from spiral.api.errors import ConfigError
 from spiral.api.hooks import hookimpl
-from spiral.config.loading import dump, load, read
+from spiral.config.loading import dump, load, read, read_layers
 from spiral.config.pretrained import learning_rate
 from spiral.plugins.pretrained import find_model
 from spiral.plugins.registry import Plugins
@@ -132,6 +132,39 @@ def test_what_is_written_is_the_merged_config(folder, tmp_path):
 def test_the_learning_rate_falls_with_the_size(parameters, rate):
     """One over the number of parameters, to two digits, between two bounds."""
     assert learning_rate(parameters) == rate
+
+
+@pytest.mark.parametrize("method", ["lora", "{name: lora, args: {rank: 4}}"])
+def test_an_adapter_has_ten_times_the_learning_rate(folder, method):
+    """Of a pretrained model and of the demo's; what the user says lies over it, and full training keeps its own."""
+    words = [f"learner.method={method}"]
+    assert _load(f"model={folder}", *words).learner.lr == 10 * learning_rate(5_000_000) == 1e-3
+    assert _load(*words).learner.lr == 10 * load().learner.lr
+    assert _load(f"model={folder}", *words, "learner.lr=2e-5").learner.lr == 2e-5
+    assert _load(f"model={folder}", "learner.method=full").learner.lr == 1e-4
+    layers, _ = read_layers(None, [f"model={folder}", *words], FIND)
+    assert [layer.source for layer in layers[:4]] == [
+        "defaults", "pretrained defaults", "the model's size", "the learner's method",
+    ]  # fmt: skip
+
+
+def test_any_learner_may_say_what_its_learning_rate_is_times():
+    """By a member of its factory; a name that is not installed changes nothing, and is reported elsewhere."""
+
+    def theirs(setup):
+        raise AssertionError("a config makes no learner")
+
+    theirs.lr_factor = 0.5
+
+    class Theirs:
+        @hookimpl
+        def register_learners(self, register):
+            register("theirs", theirs)
+
+    plugins = Plugins.installed()
+    plugins.add(Theirs(), "theirs")
+    assert load(None, ["learner.method=theirs"], find_model(plugins)).learner.lr == load().learner.lr / 2
+    assert _load("learner.method=nobodys").learner.lr == load().learner.lr
 
 
 def test_a_saved_model_that_is_played_is_asked_by_its_own_defaults(folder):
