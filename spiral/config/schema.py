@@ -144,8 +144,17 @@ class LearnerConfig:
     ema_power: float = 4.0
     """Until that decay is the longer memory, step t weighs about t^ema_power in the average, whose mean age is then the
     steps so far / (ema_power + 2); 0 is a plain mean."""
+    precision: Literal["float32", "mixed", "bf16"] = "float32"
+    """What the learner computes in, the loss always in float32: `float32`; bfloat16 over float32 weights, gradients and
+    moments (`mixed`); or `bf16`, all of them in bfloat16, rounded stochastically, which the engine has its weights in
+    too."""
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    """`adamw_8bit` keeps AdamW's two moments in a byte each; it needs torchao, the extra `8bit`."""
     micro_batch_tokens: int = 2048
     """Tokens of a forward pass; changes memory, never the result."""
+    checkpoint_activations: bool = False
+    """Keep the inputs of the model's layers only, and compute the rest again in the backward pass: a third more time
+    for a fraction of the memory, and the same result."""
     ratio_tolerance: float | None = None
     """Largest |log-probability now - log-probability at sampling| of a token of a fresh batch, in nats; null is 0.001
     in float32, 0.05 in float16, 0.3 in bfloat16. Where learner and engine are one float32 computation, one token beyond
@@ -267,6 +276,8 @@ FIXED_IN_A_RUN = (
     "rewards",
     "advantage",
     "learner.method",
+    "learner.precision",
+    "learner.optimizer",
     "seed",
     "warm_start",
 )

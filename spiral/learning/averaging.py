@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from spiral.api.errors import RunError
+from spiral.learning.rounding import copy_rounded_, local, rounding_generator
 from spiral.models.adapted import copied
 from spiral.models.logits import TokenLogits, load_parameters, parameters
 
@@ -35,7 +36,7 @@ class ModelAverage:
         """Move towards the weights of `model`."""
         self.num_updates += 1
         share = (self._power + 1) / (self.num_updates + self._power)
-        _move(list(parameters(self.model).values()), model, max(1 - self._decay, share))
+        _move(list(parameters(self.model).values()), model, max(1 - self._decay, share), self.num_updates)
 
     def load(self, weights: Mapping[str, Tensor], num_updates: int) -> None:
         """Continue from saved weights."""
@@ -60,7 +61,7 @@ class Reference:
         if not self._every:
             return
         # A plain mean at first, since the first weights would otherwise weigh too long.
-        _move(list(self._next.values()), model, max(1 - self._decay, 1 / self._num_updates))
+        _move(list(self._next.values()), model, max(1 - self._decay, 1 / self._num_updates), self._num_updates)
         if (step + 1) % self._every == 0:
             load_parameters(self.lm.model, self._next)
 
@@ -84,6 +85,13 @@ class Reference:
         self._num_updates = num_updates
 
 
-def _move(average: list[Tensor], model: nn.Module, share: float) -> None:
-    """One step of an average: `share` of the way to the weights of `model`."""
-    torch._foreach_lerp_(average, list(parameters(model).values()), share)
+def _move(average: list[Tensor], model: nn.Module, share: float, number: int) -> None:
+    """One step of an average, its `number`-th: `share` of the way to the weights of `model`."""
+    weights = list(parameters(model).values())
+    if all(tensor.dtype != torch.bfloat16 for tensor in average):
+        torch._foreach_lerp_(average, weights, share)
+        return
+    for index, (tensor, weight) in enumerate(zip(average, weights, strict=True)):
+        # A small share of the way would round to none of it.
+        moved = local(tensor).float().lerp_(local(weight).float(), share)
+        copy_rounded_(local(tensor), moved, rounding_generator(moved.device, index, number))

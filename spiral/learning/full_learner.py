@@ -23,7 +23,8 @@ from spiral.config.schema import LearnerConfig
 from spiral.learning.agreement import Agreement
 from spiral.learning.averaging import ModelAverage, Reference
 from spiral.learning.objective import Objective
-from spiral.learning.optimizers import make_optimizer
+from spiral.learning.optimizers import make_optimizer, set_rate
+from spiral.learning.out_of_memory import memory_errors_named
 from spiral.learning.packing import Batch, MiniBatch
 from spiral.learning.policy_loss import PolicyLoss
 from spiral.learning.schedule import learning_rate, objective
@@ -56,14 +57,15 @@ class FullLearner:
         if accelerator.num_processes > 1:
             for parameter in self.model.parameters():  # a warm start may round differently on each device
                 torch.distributed.broadcast(parameter.data, 0)
-        self._loss = PolicyLoss(self.model)
+        mixed = config.precision == "mixed"
+        self._loss = PolicyLoss(self.model, checkpoint_activations=config.checkpoint_activations, autocast=mixed)
         self._parameters = _trained(self.model)
         self._optimizer = accelerator.prepare(make_optimizer(self._parameters, config))
         self._average = ModelAverage(self.model, config.ema, config.ema_power) if config.ema else None
         self._reference = Reference(self.model, config.reference_ema, config.reference_every) if config.kl else None
         needs_initial = config.anchor and config.anchor_to == "initial"
         self._initial = TokenLogits(copied(self.model).requires_grad_(False)) if needs_initial else None
-        self._agreement = Agreement.of(config, self.model.dtype, engine_dtype)
+        self._agreement = Agreement.of(config, torch.bfloat16 if mixed else self.model.dtype, engine_dtype)
         self._num_updates = self._num_refused = 0
 
     @property
@@ -94,8 +96,7 @@ class FullLearner:
         self._progress(Phase("learning", total, "tokens", lambda: self._num_computed))
         rate = learning_rate(self._config, step, self._num_steps)
         weights = self._agreement.applied(objective(self._config, step, self._num_steps))
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self._optimizer, rate)
         before = copy.deepcopy((self.weights(), self._optimizer.state_dict())) if num_steps > 1 else None
         stats, refused = self._take_steps(batch, num_games, weights)
         self._optimizer.zero_grad()
@@ -205,7 +206,8 @@ class FullLearner:
         for part in batch.minibatches:
             old.append([])
             for micro_batch in part.micro_batches:
-                terms = self._loss(micro_batch.to(self._accelerator.device), weights)
+                with memory_errors_named(micro_batch, self._config):
+                    terms = self._loss(micro_batch.to(self._accelerator.device), weights)
                 totals.add(terms)
                 old[-1].append(terms.logprobs)
                 self._num_computed += micro_batch.ids.numel()
@@ -223,10 +225,11 @@ class FullLearner:
         reference = None if self._reference is None else self._reference.lm
         before: Sequence[Tensor | None] = old or [None] * len(part.micro_batches)
         for micro_batch, known in zip(part.micro_batches, before, strict=True):
-            on_device = micro_batch.to(self._accelerator.device)
-            terms = self._loss(on_device, weights, reference, self._initial, known)
-            # Not accelerator.backward, which an environment variable makes divide by accumulation steps.
-            (-terms.objective / divisor).backward()
+            with memory_errors_named(micro_batch, self._config):
+                on_device = micro_batch.to(self._accelerator.device)
+                terms = self._loss(on_device, weights, reference, self._initial, known)
+                # Not accelerator.backward, which an environment variable makes divide by accumulation steps.
+                (-terms.objective / divisor).backward()
             totals.add(terms)
             now.append(terms.logprobs)
             self._num_computed += micro_batch.ids.numel()

@@ -24,6 +24,7 @@ from spiral.learning.objective import Objective
 from spiral.learning.packing import MicroBatch
 from spiral.learning.token_terms import TokenTerms, joined, token_terms
 from spiral.models.logits import TokenLogits
+from spiral.models.recomputation import decoder_layers, recomputed
 
 MAX_LOGIT_BYTES = 256 << 20
 """Of the float32 logits of a chunk, of which up to five copies are alive at once: 441 tokens at a vocabulary of 152k,
@@ -31,12 +32,27 @@ where a GPU still computes longer than it reads the head, 1,365 at 49k, and more
 
 
 class PolicyLoss(nn.Module):
-    """Wraps `model`; parameters are the model's own. `max_logit_bytes`: of a chunk's float32 logits."""
+    """Wraps `model`; parameters are the model's own."""
 
-    def __init__(self, model: Any, max_logit_bytes: int = MAX_LOGIT_BYTES) -> None:
+    def __init__(
+        self,
+        model: Any,
+        max_logit_bytes: int = MAX_LOGIT_BYTES,
+        checkpoint_activations: bool = False,
+        autocast: bool = False,
+    ) -> None:
+        """`max_logit_bytes`: of a chunk's float32 logits. `autocast`: compute in bfloat16 over float32 weights.
+
+        Not over a copy of them in bfloat16, whose gradients would be too: autocast adds up those of micro-batches in
+        float32, and casts each weight once a pass. Raises SpiralError for a model whose layers cannot be found, where
+        activations are to be computed again.
+        """
         super().__init__()
         self._lm = TokenLogits(model)
         self._max_logit_bytes = max_logit_bytes
+        # A tuple: modules of a list would be this module's a second time.
+        self._recomputed = decoder_layers(model) if checkpoint_activations else ()
+        self._autocast = autocast
 
     def forward(
         self,
@@ -48,7 +64,10 @@ class PolicyLoss(nn.Module):
     ) -> LossTerms:
         """The sums of `loss_terms` over a micro-batch. `reference`, `initial`: the models of the KL term and of the
         anchor, which have no gradient. `old`: (N,), the log-probabilities before the update's first step."""
-        return loss_terms(self._token_terms(batch, weights, reference, initial), batch, weights, old)
+        device = batch.ids.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self._autocast), recomputed(self._recomputed):
+            tokens = self._token_terms(batch, weights, reference, initial)
+        return loss_terms(tokens, batch, weights, old)
 
     def _token_terms(
         self, batch: MicroBatch, weights: Objective, reference: TokenLogits | None, initial: TokenLogits | None

@@ -13,14 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from spiral.api.errors import SpiralError
 from spiral.api.games import Game
 from spiral.api.progress import Phase, Progress, no_progress
 from spiral.api.records import LEARNER, Request
 from spiral.config.schema import LearnerConfig, RolloutConfig, WarmStartConfig
 from spiral.engines.waiting import Deadline, completions
+from spiral.learning.optimizers import adamw
 from spiral.learning.random_play import RandomDecision, random_decisions
 from spiral.learning.supervised import Example, check_dropout, cross_entropy_step, set_dropout
 from spiral.models.logits import TokenLogits, parameters
@@ -81,7 +80,7 @@ class WarmStart:
         check_dropout(model, config.dropout)
         lm = TokenLogits(model)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]  # not an adapter's base
-        optimizer = torch.optim.AdamW(trained, lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+        optimizer = adamw(trained, config.lr, weight_decay=0.0)
         examples, fresh = self._examples(), self._matches("check")
         update, legal = 0, 0.0
         self._progress(

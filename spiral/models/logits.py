@@ -117,7 +117,7 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 def _own_head(model: Any, hidden: Tensor) -> Tensor:
     """Logits (N, V) by the model's own forward, in which what the decoder computes is given: `hidden`, (N, H)."""
-    # A copy that shares every module but the decoder; the model itself stays as it is, whoever runs it meanwhile.
+    # A copy that shares every module but the decoder; the model itself stays as it is.
     shell = copy.copy(model)
     shell.__dict__["_modules"] = {**model._modules, model.base_model_prefix: _Given(hidden[None])}
     ids = torch.zeros(1, len(hidden), dtype=torch.long, device=hidden.device)

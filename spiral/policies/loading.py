@@ -33,6 +33,7 @@ class Asked:
     """What policies must have in common to share an engine and a prompt format; their weights may differ."""
 
     model: PluginConfig
+    in_bf16: bool
     read_from: Mapping[str, str]
     """Fingerprints of what the model's plug-in read, by path: a folder may hold another tokenizer by now."""
     method: PluginConfig
@@ -49,11 +50,11 @@ class Asked:
     def by(cls, config: Config, read_from: Mapping[str, str], plugins: Plugins) -> Asked:
         """`read_from`: of the run, of which some may be its pool's."""
         own = {path: read_from[path] for path in map(str, resolved(config.model.args).values()) if path in read_from}
-        method = config.learner.method
+        method, in_bf16 = config.learner.method, config.learner.precision == "bf16"
         prepared = hasattr(plugins.find("learner", method.name).factory, "prepare")
         drawn = config.seed if prepared and not names_path(config.model, plugins) else None
         tokens, reads_cut = config.rollout.max_new_tokens, _reads_cut(config)
-        return cls(config.model, own, method, drawn, config.prompt, tokens, reads_cut)
+        return cls(config.model, in_bf16, own, method, drawn, config.prompt, tokens, reads_cut)
 
 
 class PolicyLoader:
@@ -159,13 +160,16 @@ def make_completer(model: Any, tokenizer: Any, config: Config, plugins: Plugins)
 
     Raises SpiralError for a model that would play and learn as another one than it is.
     """
+    import torch
     from accelerate import PartialState
 
     from spiral.engines.probe import ProbedEngine
     from spiral.models.own_forward import check_own_forward
 
     model.to(PartialState().device).eval()
-    check_own_forward(model)
+    check_own_forward(model)  # in float32, whose rounding hides nothing
+    if config.learner.precision == "bf16":
+        model.to(torch.bfloat16)
     engine = plugins.make("engine", config.engine.name, model, tokenizer, **config.engine.args)
     made = plugins.make("prompt", config.prompt.name, tokenizer, **config.prompt.args)
     prompter = Prompter(made, generation_stop_ids(model))

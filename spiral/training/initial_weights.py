@@ -45,6 +45,7 @@ def warm_start_weights(config: Config, setup: PlaySetup, plugins: Plugins, progr
         "micro_batch_tokens": config.learner.micro_batch_tokens,
         "versions": dict(plugins.distributions),
         "device": setup.model.device.type,
+        "dtype": str(setup.model.dtype),
         "read_from": setup.read_from | read_from(config.engine.args) | read_from(config.prompt.args),
     }
     cached_warm_start(warm_start, identity)

@@ -25,6 +25,7 @@ SMALL = [
 RUN = """
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from spiral import SpiralError
 from spiral.training import launch
@@ -63,6 +64,24 @@ if what == "broken":
         return observe(self, player)
 
     KuhnPoker.reset, KuhnPoker.observe = dealing, failing
+if what == "not finite":
+    from spiral.learning.full_learner import FullLearner
+    from spiral.learning.policy_loss import PolicyLoss
+    forward, update, steps = PolicyLoss.forward, FullLearner.update, [0]
+
+    def poisoned(self, *inputs):
+        terms = forward(self, *inputs)
+        bad = steps[-1] == 1 and os.environ["RANK"] == "1"
+        return replace(terms, objective=terms.objective * float("nan")) if bad else terms
+
+    def telling(self, batch, step, num_games):
+        steps.append(step)
+        stats = update(self, batch, step, num_games)
+        sums = [weight.double().abs().sum().item() for weight in self.weights().values()]
+        os.write(1, f"after {step}: {sum(sums):.12f}\\n".encode())
+        return stats
+
+    PolicyLoss.forward, FullLearner.update = poisoned, telling
 try:
     launch.launch(None, words, Path(path), False, quiet=True)
 except SpiralError as error:
@@ -165,6 +184,17 @@ def test_voided_games_are_counted_over_all_processes(tmp_path):
     limit = f"rollout.max_voided={voided - 1}"  # more than the half that each process voided
     printed = _run(2, "broken", tmp_path / "few", "0.4", *words, limit)
     assert printed.count(f"stopped: {voided} games of one step had to be voided") == 2
+
+
+def test_a_loss_that_is_not_finite_in_one_process_is_refused_by_all(tmp_path):
+    """The second process's loss of step 1 is no number: that step leaves the weights of both as they were, and the next
+    one is taken by both."""
+    printed = _run(2, "not finite", tmp_path / "r", *SMALL)
+    assert [line["learner/refused"] for line in _lines(tmp_path / "r", "metrics.jsonl")] == [0, 1, 0]
+    sums = [{line for line in printed.splitlines() if line.startswith(f"after {step}:")} for step in range(3)]
+    assert [len(of_step) for of_step in sums] == [1, 1, 1]
+    values = [float(of_step.pop().split()[-1]) for of_step in sums]
+    assert values[0] == values[1] != values[2]
 
 
 def test_a_process_that_stops_takes_the_others_along(tmp_path):
