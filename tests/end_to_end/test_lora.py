@@ -161,8 +161,8 @@ def test_a_resumed_run_keeps_its_way_to_learn(run, word):
 
 @pytest.mark.parametrize("change", ["moved", "other"])
 def test_a_base_that_is_not_the_runs_is_refused(run, base, tmp_path, change):
-    """The base of an adapter is read from the path in its run's config, and only if its content is what that run began
-    with. Over another model it would play as neither; one sentence names both."""
+    """Only the base of an adapter, which no checkpoint holds, is read from that path, and only if its content is what the
+    run began with. Over another model it would play as neither; one sentence names both."""
     shutil.copytree(base, tmp_path / "base")
     own = _train(tmp_path / "run", tmp_path / "base", steps=1).path
     if change == "moved":
