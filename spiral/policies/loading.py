@@ -50,9 +50,10 @@ class Asked:
     def by(cls, config: Config, read_from: Mapping[str, str], plugins: Plugins) -> Asked:
         """`read_from`: of the run, of which some may be its pool's."""
         own = {path: read_from[path] for path in map(str, resolved(config.model.args).values()) if path in read_from}
-        method, in_bf16 = config.learner.method, config.learner.precision == "bf16"
+        method = config.learner.method
         prepared = hasattr(plugins.find("learner", method.name).factory, "prepare")
         drawn = config.seed if prepared and not names_path(config.model, plugins) else None
+        in_bf16 = config.learner.precision == "bf16"
         tokens, reads_cut = config.rollout.max_new_tokens, _reads_cut(config)
         return cls(config.model, in_bf16, own, method, drawn, config.prompt, tokens, reads_cut)
 
@@ -160,16 +161,16 @@ def make_completer(model: Any, tokenizer: Any, config: Config, plugins: Plugins)
 
     Raises SpiralError for a model that would play and learn as another one than it is.
     """
-    import torch
     from accelerate import PartialState
 
     from spiral.engines.probe import ProbedEngine
+    from spiral.models.bfloat16 import to_bfloat16
     from spiral.models.own_forward import check_own_forward
 
     model.to(PartialState().device).eval()
     check_own_forward(model)  # in float32, whose rounding hides nothing
     if config.learner.precision == "bf16":
-        model.to(torch.bfloat16)
+        to_bfloat16(model)
     engine = plugins.make("engine", config.engine.name, model, tokenizer, **config.engine.args)
     made = plugins.make("prompt", config.prompt.name, tokenizer, **config.prompt.args)
     prompter = Prompter(made, generation_stop_ids(model))
