@@ -6,6 +6,7 @@ still says what it had measured. `--tiny` takes small shapes on the CPU through 
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import platform
@@ -14,7 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,7 @@ from perf.negotiation import talks
 from perf.shapes import QWEN3_4B, QWEN3_600M, TINY, Shape, transcripts
 from spiral.api.records import LEARNER, Request, Sampling, Trajectory
 from spiral.api.training import LearnerSetup
+from spiral.config import loading
 from spiral.config.schema import LearnerConfig, PluginConfig
 from spiral.engines.torch.decoding import Record
 from spiral.engines.torch.engine import TorchEngine
@@ -172,8 +174,25 @@ def make_learner(model: Any, settings: LearnerConfig, plugins: Plugins | None = 
 
 
 def planned(shape: Shape, settings: LearnerConfig, sizes: Sizes) -> Result:
-    """What `spiral plan` says that the same update takes."""
-    return {"planned_bytes": None}
+    """What `spiral plan` says that a learner of `settings` takes at most, when all tokens of a micro-batch are trained;
+    None for a version without plans."""
+    try:
+        memory = importlib.import_module("spiral.training.memory")
+    except ModuleNotFoundError:
+        return {"planned_bytes": None}
+    architecture, arithmetic, set_up = (
+        importlib.import_module(f"{memory.__name__}.{name}") for name in ("architecture", "arithmetic", "settings")
+    )
+    model = shape.model("meta", sizes.dtype)
+    described = architecture.Architecture.of(model)  # before its learner may wrap it
+    plugins, method = Plugins.installed(), settings.method
+    prepare = getattr(plugins.find("learner", method.name).factory, "prepare", None)
+    adapter = architecture.Adapter.of(prepare(model, **method.args) if prepare else model)
+    config = replace(loading.load(None, ()), learner=settings)
+    on_gpu = sizes.device == "cuda"
+    kept, _ = set_up.settings_of(config, shape.context, adapter, 1, on_gpu)
+    parts = arithmetic.learner_parts(described, replace(kept, row_tokens=sizes.micro_batch_tokens), 1, on_gpu)
+    return {"planned_bytes": arithmetic.peak(list(parts))}
 
 
 def engine(sizes: Sizes, shape: Shape) -> Iterator[Result]:
