@@ -137,7 +137,7 @@ def stated_peak(name: str) -> float | None:
 def learner(sizes: Sizes, shape: Shape, method: str) -> Iterator[Result]:
     """Updates on rows of equal length that share nothing, half of each trained."""
     settings = LearnerConfig(
-        method=PluginConfig(method), lr=1e-6, ema=0.0, ratio_tolerance=math.inf,
+        method=PluginConfig(method), precision="bf16", lr=1e-6, ema=0.0, ratio_tolerance=math.inf,
         micro_batch_tokens=sizes.micro_batch_tokens,
     )  # fmt: skip
     made = make_learner(shape.model(sizes.device, sizes.dtype), settings)
@@ -169,6 +169,8 @@ def make_learner(model: Any, settings: LearnerConfig, plugins: Plugins | None = 
     factory = plugins.find("learner", method.name).factory
     if prepare := getattr(factory, "prepare", None):
         model = prepare(model, **method.args)
+    if settings.precision == "bf16":
+        model.to(torch.bfloat16)  # as a run does: peft makes adapters in float32
     setup = LearnerSetup(model, settings, 100, Accelerator())
     return plugins.make("learner", method.name, setup, **method.args)
 
@@ -273,7 +275,7 @@ def _gaps(model: Any, trajectories: Sequence[Trajectory], sizes: Sizes) -> Itera
 def step(sizes: Sizes, shape: Shape) -> Iterator[Result]:
     """Games, credit, update and the load of the new weights: a whole step of self-play, its second time."""
     settings = LearnerConfig(
-        lr=1e-6, ema=0.0, ratio_tolerance=math.inf, micro_batch_tokens=sizes.micro_batch_tokens
+        precision="bf16", lr=1e-6, ema=0.0, ratio_tolerance=math.inf, micro_batch_tokens=sizes.micro_batch_tokens
     )  # fmt: skip
     made = make_learner(shape.model(sizes.device, sizes.dtype), settings)
     torch_engine = TorchEngine(made.model, None)
