@@ -6,6 +6,7 @@ still says what it had measured. `--tiny` takes small shapes on the CPU through 
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import platform
@@ -14,7 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,7 @@ from perf.negotiation import talks
 from perf.shapes import QWEN3_4B, QWEN3_600M, TINY, Shape, transcripts
 from spiral.api.records import LEARNER, Request, Sampling, Trajectory
 from spiral.api.training import LearnerSetup
+from spiral.config import loading
 from spiral.config.schema import LearnerConfig, PluginConfig
 from spiral.engines.torch.decoding import Record
 from spiral.engines.torch.engine import TorchEngine
@@ -135,7 +137,7 @@ def stated_peak(name: str) -> float | None:
 def learner(sizes: Sizes, shape: Shape, method: str) -> Iterator[Result]:
     """Updates on rows of equal length that share nothing, half of each trained."""
     settings = LearnerConfig(
-        method=PluginConfig(method), lr=1e-6, ema=0.0, ratio_tolerance=math.inf,
+        method=PluginConfig(method), precision="bf16", lr=1e-6, ema=0.0, ratio_tolerance=math.inf,
         micro_batch_tokens=sizes.micro_batch_tokens,
     )  # fmt: skip
     made = make_learner(shape.model(sizes.device, sizes.dtype), settings)
@@ -167,13 +169,32 @@ def make_learner(model: Any, settings: LearnerConfig, plugins: Plugins | None = 
     factory = plugins.find("learner", method.name).factory
     if prepare := getattr(factory, "prepare", None):
         model = prepare(model, **method.args)
+    if settings.precision == "bf16":
+        model.to(torch.bfloat16)  # as a run does: peft makes adapters in float32
     setup = LearnerSetup(model, settings, 100, Accelerator())
     return plugins.make("learner", method.name, setup, **method.args)
 
 
 def planned(shape: Shape, settings: LearnerConfig, sizes: Sizes) -> Result:
-    """What `spiral plan` says that the same update takes."""
-    return {"planned_bytes": None}
+    """What `spiral plan` says that a learner of `settings` takes at most, when all tokens of a micro-batch are trained;
+    None for a version without plans."""
+    try:
+        memory = importlib.import_module("spiral.training.memory")
+    except ModuleNotFoundError:
+        return {"planned_bytes": None}
+    architecture, arithmetic, set_up = (
+        importlib.import_module(f"{memory.__name__}.{name}") for name in ("architecture", "arithmetic", "settings")
+    )
+    model = shape.model("meta", sizes.dtype)
+    described = architecture.Architecture.of(model)  # before its learner may wrap it
+    plugins, method = Plugins.installed(), settings.method
+    prepare = getattr(plugins.find("learner", method.name).factory, "prepare", None)
+    adapter = architecture.Adapter.of(prepare(model, **method.args) if prepare else model)
+    config = replace(loading.load(None, ()), learner=settings)
+    on_gpu = sizes.device == "cuda"
+    kept, _ = set_up.settings_of(config, shape.context, adapter, 1, on_gpu)
+    parts = arithmetic.learner_parts(described, replace(kept, row_tokens=sizes.micro_batch_tokens), 1, on_gpu)
+    return {"planned_bytes": arithmetic.peak(list(parts))}
 
 
 def engine(sizes: Sizes, shape: Shape) -> Iterator[Result]:
@@ -254,7 +275,7 @@ def _gaps(model: Any, trajectories: Sequence[Trajectory], sizes: Sizes) -> Itera
 def step(sizes: Sizes, shape: Shape) -> Iterator[Result]:
     """Games, credit, update and the load of the new weights: a whole step of self-play, its second time."""
     settings = LearnerConfig(
-        lr=1e-6, ema=0.0, ratio_tolerance=math.inf, micro_batch_tokens=sizes.micro_batch_tokens
+        precision="bf16", lr=1e-6, ema=0.0, ratio_tolerance=math.inf, micro_batch_tokens=sizes.micro_batch_tokens
     )  # fmt: skip
     made = make_learner(shape.model(sizes.device, sizes.dtype), settings)
     torch_engine = TorchEngine(made.model, None)

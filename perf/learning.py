@@ -1,15 +1,17 @@
 """R2: the learner's update against a bare training loop, and against one padded row a turn without merging.
 
-The batches are those of real self-play. The bare loop gets the learner's own packed tensors ready-made and does
-forward, backward and AdamW only; the naive one gets its padded rows ready-made too, computes logits only where they
-are trained, and sorts rows by length. Weights hardly move (a tiny learning rate), so every repetition does the same.
+The batches are those of real self-play, and rows of random ids that share nothing, where a learner can save nothing.
+The bare loop gets the learner's own packed tensors ready-made and does forward, backward and AdamW only; the padded one
+gets its rows ready-made too, computes logits only where they are trained, and sorts rows by length. Weights hardly move
+(a tiny learning rate), so every repetition does the same.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from accelerate import Accelerator
 
 from perf.measure import Figure, Timing, alternate, median_cpu, ratios
 from perf.parts import Parts, make_parts
+from perf.shapes import SMOLLM2, transcripts
 from spiral.api.records import Trajectory
 from spiral.config.schema import LearnerConfig
 from spiral.learning.full_learner import FullLearner
@@ -26,67 +29,112 @@ from spiral.models.logits import TokenLogits
 
 BARE_TARGET, NAIVE_TARGET = 0.9, 5.0
 SETTINGS = LearnerConfig(lr=1e-9, kl=0.0, clip=None, ratio_tolerance=1e-2)
+PRETRAINED = replace(SETTINGS, ema=0.0, micro_batch_tokens=1024, ratio_tolerance=math.inf)
+"""As a pretrained model is trained: without an average."""
 CASES = (
     ("kuhn/0.1m", ("games=kuhn_poker", "model=byte-0.1m", "rollout.episodes=512"), 7),
     ("ttt/0.1m", ("games=tic_tac_toe", "model=byte-0.1m", "rollout.episodes=512"), 3),
     ("ttt/1m", ("games=tic_tac_toe", "model=byte-1m", "rollout.episodes=128"), 2),
 )
+DISTINCT_ROWS, SMOLLM2_ROWS, ROW_TOKENS = 32, 4, 128
+"""Rows of the cases whose rows share nothing, and the tokens of each, of which half are trained."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What an update trains on."""
+
+    trajectories: Sequence[Trajectory]
+    advantages: Sequence[Sequence[float]]
+    games: int
 
 
 def figures() -> Iterator[Figure]:
-    """Two figures a case."""
+    """Two figures for each game; one for rows that share nothing, of a byte model and in the shape of SmolLM2."""
     for name, overrides, repeats in CASES:
         parts = make_parts(*overrides, legal=0.9)
-        yield from _compare(name, parts, repeats)
+        rows = _played(parts)
+        yield from _compare(name, parts.setup.model, rows, SETTINGS, repeats, over_padded=True)
+    yield from wide_figures()
 
 
-def _compare(name: str, parts: Parts, repeats: int) -> Iterator[Figure]:
+def wide_figures() -> Iterator[Figure]:
+    """The rows that share nothing alone."""
+    parts = make_parts("model=byte-1m")
+    rows = _random(DISTINCT_ROWS, 256)
+    yield from _compare("distinct/1m", parts.setup.model, rows, replace(SETTINGS, ratio_tolerance=math.inf), 5)
+    yield from _compare("distinct/SmolLM2's shape", SMOLLM2.model(), _random(SMOLLM2_ROWS, 256), PRETRAINED, 3)
+
+
+def _played(parts: Parts) -> Rows:
     games = parts.config.rollout.episodes
     episodes = parts.rollouts().play(games, (3,))
     trajectories = [t for e in episodes for t in e.trajectories]
-    advantages = [[t.reward] * len(t.turns) for t in trajectories]
-    learner = FullLearner(copy.deepcopy(parts.setup.model), SETTINGS, 1000, Accelerator())
-    limit = SETTINGS.micro_batch_tokens
+    return Rows(trajectories, [[t.reward] * len(t.turns) for t in trajectories], games)
+
+
+def _random(num: int, vocab: int) -> Rows:
+    trajectories = transcripts(num, ROW_TOKENS, vocab)
+    return Rows(trajectories, [[t.reward] for t in trajectories], num)
+
+
+def _compare(
+    name: str, model: Any, rows: Rows, settings: LearnerConfig, repeats: int, over_padded: bool = False
+) -> Iterator[Figure]:
+    trajectories, advantages, limit = rows.trajectories, rows.advantages, settings.micro_batch_tokens
     batch = pack(trajectories, advantages, limit)
-    naive_batches = padded(trajectories, advantages, limit)
+    works: dict[str, Callable[[], object]] = {"bare": bare_loop(model, batch.micro_batches, rows.games)}
+    padded_batches = padded(trajectories, advantages, limit) if over_padded else ()
+    if padded_batches:
+        works["padded"] = bare_loop(model, padded_batches, rows.games)
+    learner = FullLearner(model, settings, 1000, Accelerator())  # last, since it trains the model itself
 
     def update() -> None:
-        learner.update(pack(trajectories, advantages, limit), 0, games)
+        learner.update(pack(trajectories, advantages, limit), 0, rows.games)
 
-    works = (
-        update,
-        lambda: pack(trajectories, advantages, limit),
-        bare_loop(parts.setup.model, batch.micro_batches, games),
-        bare_loop(parts.setup.model, naive_batches, games),
-    )
-    whole, packing, bare, naive = alternate(works, repeats)
+    works = {"update": update, "pack": lambda: pack(trajectories, advantages, limit), **works}
+    times = dict(zip(works, alternate(list(works.values()), repeats), strict=True))
     detail = {
         "turns": batch.num_turns,
         "samples": len(merge(trajectories, advantages)),
         "micro_batches": len(batch.micro_batches),
         "packed": batch.micro_batches[0].mask is not None,
         "computed_tokens": batch.num_computed_tokens,
-        "computed_tokens_naive": sum(b.ids.numel() for b in naive_batches),
-        "cpu_ms": {n: 1e3 * median_cpu(t) for n, t in _named(whole, packing, bare, naive)},
+        "computed_tokens_padded": sum(b.ids.numel() for b in padded_batches),
+        "cpu_ms": {n: 1e3 * median_cpu(t) for n, t in times.items()} | _extras(learner, settings),
     }
-    ratio = ratios(bare, whole)
-    without = ratios(bare, [Timing(w.cpu - p.cpu, w.wall - p.wall) for w, p in zip(whole, packing, strict=True)])
-    detail_bare = {**detail, "ratio": ratio, "ratio_without_packing": without["cpu"]}
-    yield Figure(f"R2 {name} over bare", ratio["cpu"]["median"], "x bare loop", BARE_TARGET, detail=detail_bare)
-    ratio = ratios(naive, whole)
-    detail_naive = {**detail, "ratio": ratio}
-    yield Figure(f"R2 {name} over padded", ratio["cpu"]["median"], "x padded rows", NAIVE_TARGET, detail=detail_naive)
+    whole = times["update"]
+    unpacked = [Timing(w.cpu - p.cpu, w.wall - p.wall) for w, p in zip(whole, times["pack"], strict=True)]
+    for work, target in (("bare", BARE_TARGET), ("padded", NAIVE_TARGET)):
+        if work in times:
+            ratio = ratios(times[work], whole)
+            without = ratios(times[work], unpacked)["cpu"]
+            more = {**detail, "ratio": ratio, "ratio_without_packing": without}
+            yield Figure(f"R2 {name} over {work}", ratio["cpu"]["median"], f"x {work}", target, detail=more)
 
 
-def _named(*rows: Sequence[Timing]) -> Iterator[tuple[str, Sequence[Timing]]]:
-    return zip(("update", "pack", "bare", "naive"), rows, strict=True)
+def _extras(learner: FullLearner, settings: LearnerConfig) -> dict[str, float]:
+    """CPU milliseconds of what an update does besides, and a bare loop does not: the norm of the gradient, the average
+    of the weights."""
+    for parameter in learner.model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    parameters, average = list(learner.model.parameters()), learner._average
+    works: dict[str, Callable[[], object]] = {
+        "norm": lambda: torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
+    }
+    if average is not None:
+        works["average"] = lambda: average.update(learner.model)
+    times = alternate(list(works.values()), 3)
+    for parameter in parameters:
+        parameter.grad = None
+    return {name: 1e3 * median_cpu(row) for name, row in zip(works, times, strict=True)}
 
 
 def bare_loop(model: Any, micro_batches: Sequence[MicroBatch], games: int) -> Callable[[], None]:
     """Forward, policy-gradient loss, backward and AdamW over tensors that are ready."""
     model = copy.deepcopy(model).requires_grad_(True)
     lm = TokenLogits(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=SETTINGS.lr, betas=(0.9, 0.95), weight_decay=0.0, foreach=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=SETTINGS.lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
 
     def run() -> None:
         for batch in micro_batches:

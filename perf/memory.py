@@ -43,15 +43,15 @@ def _engine() -> dict[str, float]:
     parts = make_parts(f"model={PRESET}", f"engine.args.max_rows={ROWS}")
     rng = random.Random(0)
     drain(parts.engine, [Request(0, LEARNER, (1,), Sampling(2, ()), 0)])
-    before = _reset_peak()
+    before = reset_peak()
     sampling = Sampling(NEW_TOKENS, ())
     prompts = [tuple(rng.randrange(256) for _ in range(PROMPT)) for _ in range(ROWS)]
     drain(parts.engine, [Request(n, LEARNER, p, sampling, n) for n, p in enumerate(prompts)])
     model = parts.setup.model.config
     entry = 2 * model.num_hidden_layers * model.num_key_value_heads * model.head_dim * FLOAT
     return {
-        "peak_delta": _status("VmHWM") - before,
-        "stays_delta": _status("VmRSS") - before,
+        "peak_delta": status("VmHWM") - before,
+        "stays_delta": status("VmRSS") - before,
         "buffers": parts.engine.cache_bytes,
         "least": entry * ROWS * (PROMPT + NEW_TOKENS),
         "bytes_a_token": entry,
@@ -79,13 +79,13 @@ def _update() -> dict[str, float]:
         turn = Turn("", prompt, reply, (-5.6,) * len(reply), "", True, "stop", 0)
         trajectories.append(Trajectory("game", 0, LEARNER, 1.0, (turn,), 0))
     size = sum(p.numel() for p in parts.setup.model.parameters()) * FLOAT
-    before = _reset_peak()
+    before = reset_peak()
     learner = FullLearner(parts.setup.model, settings, 10, Accelerator())
     batch = pack(trajectories, [[1.0]] * len(trajectories), settings.micro_batch_tokens)
     learner.update(batch, 0, len(trajectories))
     return {
-        "peak_delta": _status("VmHWM") - before,
-        "stays_delta": _status("VmRSS") - before,
+        "peak_delta": status("VmHWM") - before,
+        "stays_delta": status("VmRSS") - before,
         "weights": size,
         "least_to_stay": 3 * size,  # two moments of AdamW and the average; gradients are freed
         "micro_batch_tokens": settings.micro_batch_tokens,
@@ -93,7 +93,7 @@ def _update() -> dict[str, float]:
     }
 
 
-def _status(key: str) -> int:
+def status(key: str) -> int:
     """Bytes of a line of /proc/self/status (Linux)."""
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith(key + ":"):
@@ -101,10 +101,10 @@ def _status(key: str) -> int:
     raise RuntimeError(f"/proc/self/status has no {key}")
 
 
-def _reset_peak() -> int:
+def reset_peak() -> int:
     """Let VmHWM start again from what the process holds now, and say how much that is."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    return _status("VmRSS")
+    return status("VmRSS")
 
 
 if __name__ == "__main__":

@@ -210,12 +210,12 @@ class SpiralSide:
         self._trajectories = [t for e in episodes for t in e.trajectories]
         turns = [turn for t in self._trajectories for turn in t.turns]
         self.counts = {"games": len(episodes), "turns": len(turns), "sampled": sum(len(t.reply) for t in turns)}
-        self.counts["prompt_tokens"] = sum(len(t.turns[-1].prompt) for t in self._trajectories)
 
     def update(self) -> None:
         """Credit, an update, and the new weights into the engine."""
         advantages = self._estimate(self._trajectories)
         batch = pack(self._trajectories, advantages, LearnerConfig().micro_batch_tokens)
+        self.counts["trained_rows"] = batch.num_computed_tokens
         self._learner.update(batch, self._num, GAMES)
         self.engine.load_weights(LEARNER, self._learner.weights(), self._num)
 
@@ -302,8 +302,7 @@ def trl_trainer(
             self.counts = {
                 "games": len(inputs),
                 "sampled": int((out[0]["completion_mask"] * out[0].get("tool_mask", 1)).sum()),
-                "prompt_tokens": int(out[0]["prompt_mask"].sum()),
-                "turns_and_suffixes": int(out[0]["completion_mask"].sum()),
+                "trained_rows": out[0]["prompt_ids"].numel() + out[0]["completion_ids"].numel(),
             }
             return out[0]
 
