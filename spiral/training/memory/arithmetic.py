@@ -1,0 +1,178 @@
+"""How many bytes a run takes on one device, as sums and products of its sizes: no torch, no config, no device.
+
+Activations are what autograd keeps of one forward pass through transformers' decoders with fused attention, tensor by
+tensor; the tests compare them with what it really keeps. Everything else is a count of parameters by their bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from spiral.training.memory.architecture import Architecture
+from spiral.training.memory.settings import EngineSettings, LearnerSettings
+
+When = Literal["always", "learning", "playing"]
+
+FLOAT = 4
+"""Bytes of float32, in which log-probabilities and the statistics of norms are computed whatever the precision."""
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "half": 2, "float": 4, "auto": 2}
+"""Of one number, by torch's and vLLM's names."""
+VOCABULARY_COPIES = 4
+"""(tokens, vocabulary) in float32 at the loss's peak: logits, log-probabilities, probabilities, and their product."""
+REFERENCE_COPIES = 2
+"""More of them for each model that the policy is held near to: its logits, and the difference from them."""
+GATHERED_LAYERS = 2
+"""Layers of a sharded model that are whole at once: the one that is computed, and the next one on its way."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something that takes memory on a device."""
+
+    holder: Literal["learner", "engine"]
+    name: str
+    num_bytes: int
+    when: When = "always"
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Bytes of a number, by what it is, for one `learner.precision`."""
+
+    weight: int
+    """Of a weight that the forward pass reads."""
+    master: int
+    """Of the copy of a trained weight that the optimiser changes, beside the one that is read; 0 without one."""
+    gradient: int
+    moment: int
+    compute: int
+    """Of an activation."""
+
+
+PRECISIONS: Mapping[str, Precision] = {
+    "float32": Precision(weight=4, master=0, gradient=4, moment=4, compute=4),
+    "mixed": Precision(weight=2, master=4, gradient=2, moment=4, compute=2),
+    "bf16": Precision(weight=2, master=0, gradient=2, moment=2, compute=2),
+}
+MOMENT_8BIT = 1
+"""Bytes of a moment of an 8-bit optimiser; its scales, one a block of 256, are less than a fiftieth more."""
+
+
+def learner_parts(a: Architecture, s: LearnerSettings, shards: int = 1) -> list[Part]:
+    """What the learner takes of each of the `shards` devices that its weights, gradients and moments are spread over."""
+    p = PRECISIONS[s.precision]
+    total, trained = a.num_parameters, num_trained(a, s)
+    moment = MOMENT_8BIT if s.optimizer == "adamw_8bit" else p.moment
+    weights = total * p.weight + trained * p.master + (0 if s.lora is None else trained * p.weight)
+    copy = trained * p.weight
+    held = {
+        "weights": weights,
+        "gradients": trained * p.gradient,
+        "optimiser state": 2 * trained * moment,
+        "average": copy if s.average else 0,
+        # Where it is now, and the average that it moves to.
+        "reference": (2 * copy if s.lora is None else 0) if s.reference else 0,
+        "anchor": copy if s.initial else 0,
+        "weights and state before the step": (copy + 2 * trained * moment) if s.rollback else 0,
+    }
+    parts = [Part("learner", name, -(-size // shards)) for name, size in held.items() if size]
+    if shards > 1:
+        gathered = GATHERED_LAYERS * a.layer_parameters + a.vocabulary * a.hidden * (1 if a.tied else 2)
+        parts.append(Part("learner", "layers gathered from other devices", gathered * p.weight, "learning"))
+    parts.append(Part("learner", "activations", activation_bytes(a, s), "learning"))
+    parts.append(Part("learner", "logits", logits_bytes(a, s), "learning"))
+    return parts
+
+
+def num_trained(a: Architecture, s: LearnerSettings) -> int:
+    """Parameters that have gradients."""
+    return a.num_parameters if s.lora is None else a.adapter_parameters(s.lora.rank, s.lora.targets)
+
+
+def activation_bytes(a: Architecture, s: LearnerSettings) -> int:
+    """What a forward pass over the planned row keeps for the backward pass, the logits not counted."""
+    compute, tokens = PRECISIONS[s.precision].compute, s.row_tokens
+    layer = layer_bytes(a, s)
+    if s.checkpoint_activations:  # the input of each layer, and one layer at a time computed again
+        layers = a.layers * compute * a.hidden + layer
+    else:
+        layers = a.layers * layer
+    rotary = 2 * compute * a.head_dim
+    head_input = compute * a.hidden
+    return tokens * (layers + rotary + _norm(a.hidden, compute, s.lora is None, True) + head_input)
+
+
+def layer_bytes(a: Architecture, s: LearnerSettings) -> int:
+    """What one decoder layer keeps of one token: attention without a mask, over a gated MLP."""
+    compute = PRECISIONS[s.precision].compute
+    whole = s.lora is None
+    adapted = set() if s.lora is None else {linear.name for linear in a.adapted(s.lora.targets)}
+    queries, keys = a.heads * a.head_dim, a.kv_heads * a.head_dim
+    # The input of a linear layer is kept where its weight, or an adapter's, has a gradient.
+    into_attention = whole or bool(adapted & {"q_proj", "k_proj", "v_proj", "qkv_proj"})
+    into_mlp = whole or bool(adapted & {"gate_proj", "up_proj", "gate_up_proj"})
+    norms = _norm(a.hidden, compute, whole, into_attention) + _norm(a.hidden, compute, whole, into_mlp)
+    # Query, key, value and result; the logarithm of each head's sum.
+    attention = compute * (2 * queries + 2 * keys) + FLOAT * a.heads
+    if a.normed_heads:
+        attention += _norm(queries, compute, whole, False) + _norm(keys, compute, whole, False)
+        attention += FLOAT * (a.heads + a.kv_heads - 2)  # a statistic for each head, not one
+    # The gate before and after its activation, what it is multiplied with, and the product that goes on.
+    mlp = compute * a.inner * (3 + int(whole or "down_proj" in adapted))
+    low_rank = 0 if s.lora is None else compute * s.lora.rank * len(adapted)
+    return norms + attention + mlp + low_rank
+
+
+def _norm(width: int, compute: int, trained: bool, result_kept: bool) -> int:
+    """Of one root-mean-square norm of a token: its input in float32, the statistic, what is multiplied with a weight
+    that has a gradient, and its result where the next layer keeps it."""
+    return FLOAT * width + FLOAT + compute * width * (int(trained) + int(result_kept))
+
+
+def logits_bytes(a: Architecture, s: LearnerSettings) -> int:
+    """At the loss's peak, where every token of the row is trained, and for the gradient of the head's weight."""
+    tokens = s.row_tokens if s.head_chunk_tokens is None else min(s.row_tokens, s.head_chunk_tokens)
+    copies = VOCABULARY_COPIES + REFERENCE_COPIES * (int(s.reference) + int(s.initial))
+    head_gradient = a.vocabulary * a.hidden * PRECISIONS[s.precision].gradient if s.lora is None else 0
+    return copies * tokens * a.vocabulary * FLOAT + head_gradient
+
+
+def engine_parts(a: Architecture, s: LearnerSettings, e: EngineSettings, device_bytes: int) -> list[Part]:
+    """What the engine takes of a device of `device_bytes`."""
+    when: When = "playing" if e.sleeps else "always"
+    if e.claims is not None:  # it takes its share whatever it needs
+        claimed = int(e.claims * device_bytes) * e.instances(s)
+        weights = min(claimed, engine_weights(a, s, e))
+        return [
+            Part("engine", "weights", weights, when),
+            Part("engine", "keys and values, the rest of its share", claimed - weights, when),
+        ]
+    return [
+        Part("engine", "weights", engine_weights(a, s, e), when),
+        Part("engine", "keys and values", e.num_caches * e.rows * text_bytes(a, s, e), when),
+    ]
+
+
+def engine_weights(a: Architecture, s: LearnerSettings, e: EngineSettings) -> int:
+    """Of the policies that an engine holds, on each of the devices that it is split over."""
+    width = BYTES[e.dtype] if e.dtype else PRECISIONS[s.precision].weight
+    base = 0 if e.shares_model else a.num_parameters * width
+    if s.lora is None:
+        size = a.num_parameters * width * e.num_policies
+    else:
+        size = base + num_trained(a, s) * width * e.num_policies
+    return -(-size // e.tensor_parallel)
+
+
+def text_bytes(a: Architecture, s: LearnerSettings, e: EngineSettings) -> int:
+    """Keys and values of one planned text, on each of the devices that the engine is split over."""
+    width = BYTES[e.dtype] if e.dtype else PRECISIONS[s.precision].weight
+    return -(-a.kv_elements * width * e.text_tokens // e.tensor_parallel)
+
+
+def peak(parts: list[Part]) -> int:
+    """The most that is taken at once: what always is, and the larger of what learning and what playing adds."""
+    by_time = {when: sum(p.num_bytes for p in parts if p.when == when) for when in ("always", "learning", "playing")}
+    return by_time["always"] + max(by_time["learning"], by_time["playing"])
