@@ -96,7 +96,7 @@ def _lines(planned: Plan, config: Config, row: dict[str, Any]) -> Iterator[str]:
     from spiral.training.memory.planning import remedy_text
 
     a, learner = planned.architecture, planned.learner
-    trained = "all trained" if learner.lora is None else f"{planned.num_trained:,} of an adapter trained"
+    trained = "all trained" if learner.adapter is None else f"{planned.num_trained:,} of an adapter trained"
     yield f"{a.name}, {a.num_parameters:,} parameters, {trained}"
     each = ", of each" if planned.devices.num > 1 else ""
     sharded = f", the learner sharded over {planned.shards}" if planned.shards > 1 else ""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+
+from spiral.models.adapted import adapter_of
+from spiral.models.logits import context_length
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,25 @@ class Linear:
     outputs: int
     num: int
     """How many the model has, its head not counted."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Low-rank changes of linear layers, which are trained in place of the model's own weights (Hu et al. 2021)."""
+
+    rank: int
+    targets: tuple[str, ...]
+    """The last parts of the names of the layers that it changes; empty for all but the head."""
+
+    @classmethod
+    def of(cls, model: Any) -> Adapter | None:
+        """That of a model which peft wrapped, None for any other model. The largest rank, where there are several."""
+        name = adapter_of(model)
+        if name is None:
+            return None
+        first = {layer: weight for layer, weight in model.named_parameters() if f".lora_A.{name}" in layer}
+        targets = {layer.partition(".lora_A.")[0].rpartition(".")[2] for layer in first}
+        return cls(max((weight.shape[0] for weight in first.values()), default=0), tuple(sorted(targets)))
 
 
 @dataclass(frozen=True)
@@ -67,7 +87,7 @@ class Architecture:
             head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
             inner=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
             vocabulary=config.vocab_size,
-            context=getattr(model, "context", None) or getattr(config, "max_position_embeddings", 1 << 30),
+            context=context_length(model),
             tied=bool(config.tie_word_embeddings),
             normed_heads="q_norm" in names,
             linears=_linears(model),
@@ -78,18 +98,13 @@ class Architecture:
         """Numbers that a token leaves in the caches of keys and values."""
         return 2 * self.layers * self.kv_heads * self.head_dim
 
-    def adapted(self, targets: str | Sequence[str]) -> list[Linear]:
-        """The linear layers that an adapter with these targets changes; `all-linear` for all but the head, another text
-        is a regular expression for whole names."""
-        if targets == "all-linear":
-            return list(self.linears)
-        if isinstance(targets, str):
-            return [linear for linear in self.linears if re.fullmatch(targets, linear.name)]
-        return [linear for linear in self.linears if linear.name in targets]
+    def adapted(self, adapter: Adapter) -> list[Linear]:
+        """The linear layers that an adapter changes."""
+        return [linear for linear in self.linears if not adapter.targets or linear.name in adapter.targets]
 
-    def adapter_parameters(self, rank: int, targets: str | Sequence[str]) -> int:
-        """Of an adapter: `rank` rows for each input and each output of the layers that it changes (Hu et al. 2021)."""
-        return sum(linear.num * rank * (linear.inputs + linear.outputs) for linear in self.adapted(targets))
+    def adapter_parameters(self, adapter: Adapter) -> int:
+        """Of an adapter: its rank for each input and each output of the layers that it changes."""
+        return sum(one.num * adapter.rank * (one.inputs + one.outputs) for one in self.adapted(adapter))
 
 
 def _layers(model: nn.Module) -> list[nn.Module]:

@@ -61,11 +61,11 @@ MOMENT_8BIT = 1
 
 
 def learner_parts(a: Architecture, s: LearnerSettings, shards: int = 1) -> list[Part]:
-    """What the learner takes of each of the `shards` devices that its weights, gradients and moments are spread over."""
+    """What the learner takes of each of the `shards` devices that weights, gradients and moments are spread over."""
     p = PRECISIONS[s.precision]
     total, trained = a.num_parameters, num_trained(a, s)
     moment = MOMENT_8BIT if s.optimizer == "adamw_8bit" else p.moment
-    weights = total * p.weight + trained * p.master + (0 if s.lora is None else trained * p.weight)
+    weights = total * p.weight + trained * p.master + (0 if s.adapter is None else trained * p.weight)
     copy = trained * p.weight
     held = {
         "weights": weights,
@@ -73,7 +73,7 @@ def learner_parts(a: Architecture, s: LearnerSettings, shards: int = 1) -> list[
         "optimiser state": 2 * trained * moment,
         "average": copy if s.average else 0,
         # Where it is now, and the average that it moves to.
-        "reference": (2 * copy if s.lora is None else 0) if s.reference else 0,
+        "reference": (2 * copy if s.adapter is None else 0) if s.reference else 0,
         "anchor": copy if s.initial else 0,
         "weights and state before the step": (copy + 2 * trained * moment) if s.rollback else 0,
     }
@@ -88,27 +88,25 @@ def learner_parts(a: Architecture, s: LearnerSettings, shards: int = 1) -> list[
 
 def num_trained(a: Architecture, s: LearnerSettings) -> int:
     """Parameters that have gradients."""
-    return a.num_parameters if s.lora is None else a.adapter_parameters(s.lora.rank, s.lora.targets)
+    return a.num_parameters if s.adapter is None else a.adapter_parameters(s.adapter)
 
 
 def activation_bytes(a: Architecture, s: LearnerSettings) -> int:
     """What a forward pass over the planned row keeps for the backward pass, the logits not counted."""
     compute, tokens = PRECISIONS[s.precision].compute, s.row_tokens
     layer = layer_bytes(a, s)
-    if s.checkpoint_activations:  # the input of each layer, and one layer at a time computed again
-        layers = a.layers * compute * a.hidden + layer
-    else:
-        layers = a.layers * layer
+    # With checkpoints: the input of each layer, and one layer at a time computed again.
+    layers = a.layers * compute * a.hidden + layer if s.checkpoint_activations else a.layers * layer
     rotary = 2 * compute * a.head_dim
     head_input = compute * a.hidden
-    return tokens * (layers + rotary + _norm(a.hidden, compute, s.lora is None, True) + head_input)
+    return tokens * (layers + rotary + _norm(a.hidden, compute, s.adapter is None, False) + head_input)
 
 
 def layer_bytes(a: Architecture, s: LearnerSettings) -> int:
     """What one decoder layer keeps of one token: attention without a mask, over a gated MLP."""
     compute = PRECISIONS[s.precision].compute
-    whole = s.lora is None
-    adapted = set() if s.lora is None else {linear.name for linear in a.adapted(s.lora.targets)}
+    whole = s.adapter is None
+    adapted = set() if s.adapter is None else {linear.name for linear in a.adapted(s.adapter)}
     queries, keys = a.heads * a.head_dim, a.kv_heads * a.head_dim
     # The input of a linear layer is kept where its weight, or an adapter's, has a gradient.
     into_attention = whole or bool(adapted & {"q_proj", "k_proj", "v_proj", "qkv_proj"})
@@ -121,7 +119,7 @@ def layer_bytes(a: Architecture, s: LearnerSettings) -> int:
         attention += FLOAT * (a.heads + a.kv_heads - 2)  # a statistic for each head, not one
     # The gate before and after its activation, what it is multiplied with, and the product that goes on.
     mlp = compute * a.inner * (3 + int(whole or "down_proj" in adapted))
-    low_rank = 0 if s.lora is None else compute * s.lora.rank * len(adapted)
+    low_rank = 0 if s.adapter is None else compute * s.adapter.rank * len(adapted)
     return norms + attention + mlp + low_rank
 
 
@@ -135,7 +133,7 @@ def logits_bytes(a: Architecture, s: LearnerSettings) -> int:
     """At the loss's peak, where every token of the row is trained, and for the gradient of the head's weight."""
     tokens = s.row_tokens if s.head_chunk_tokens is None else min(s.row_tokens, s.head_chunk_tokens)
     copies = VOCABULARY_COPIES + REFERENCE_COPIES * (int(s.reference) + int(s.initial))
-    head_gradient = a.vocabulary * a.hidden * PRECISIONS[s.precision].gradient if s.lora is None else 0
+    head_gradient = a.vocabulary * a.hidden * PRECISIONS[s.precision].gradient if s.adapter is None else 0
     return copies * tokens * a.vocabulary * FLOAT + head_gradient
 
 
@@ -159,7 +157,7 @@ def engine_weights(a: Architecture, s: LearnerSettings, e: EngineSettings) -> in
     """Of the policies that an engine holds, on each of the devices that it is split over."""
     width = BYTES[e.dtype] if e.dtype else PRECISIONS[s.precision].weight
     base = 0 if e.shares_model else a.num_parameters * width
-    if s.lora is None:
+    if s.adapter is None:
         size = a.num_parameters * width * e.num_policies
     else:
         size = base + num_trained(a, s) * width * e.num_policies

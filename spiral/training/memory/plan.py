@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from spiral.training.memory.architecture import Architecture
+from spiral.training.memory.architecture import Adapter, Architecture
 from spiral.training.memory.arithmetic import (
     Part,
     engine_parts,
@@ -16,7 +16,7 @@ from spiral.training.memory.arithmetic import (
     text_bytes,
 )
 from spiral.training.memory.devices import Devices
-from spiral.training.memory.settings import EngineSettings, LearnerSettings, Lora
+from spiral.training.memory.settings import EngineSettings, LearnerSettings
 
 HEAD_CHUNK = 1024
 """Tokens of a chunk of the head that a remedy asks for."""
@@ -107,8 +107,8 @@ Change = Callable[[Plan], Iterator[tuple[str, Plan]]]
 
 
 def cheapest_change(plan: Plan) -> Remedy | None:
-    """The first of the changes, by what they cost, that makes a plan fit, with those before it that it still needs; None
-    where none does."""
+    """The first of the changes, by what they cost, that makes a plan fit, with those before it that it still needs;
+    None where none does."""
     made: list[tuple[str, Change, int]] = []
     current = plan
     for change in CHANGES:
@@ -192,8 +192,8 @@ def _eight_bit(plan: Plan) -> Iterator[tuple[str, Plan]]:
 
 
 def _adapter(plan: Plan) -> Iterator[tuple[str, Plan]]:
-    if plan.learner.lora is None:
-        yield "learner.method=lora", _learner(plan, lora=Lora(RANK, "all-linear"))
+    if plan.learner.adapter is None:
+        yield "learner.method=lora", _learner(plan, adapter=Adapter(RANK, ()))
 
 
 CHANGES: tuple[Change, ...] = (

@@ -1,4 +1,4 @@
-"""The plan of a config: its model without weights, what it keeps of it, and the devices; and the refusal before a run."""
+"""The plan of a config: its model without weights, what it keeps of it, and the devices; the refusal before a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from spiral.api.text import printable_logger
 from spiral.config.loading import resolved
 from spiral.config.schema import Config
 from spiral.plugins.registry import Plugins
-from spiral.training.memory.architecture import Architecture
+from spiral.policies.loading import prepared
+from spiral.training.memory.architecture import Adapter, Architecture
 from spiral.training.memory.devices import GB, Devices, found_devices
 from spiral.training.memory.plan import Plan, Remedy, cheapest_change
 from spiral.training.memory.settings import PROMPT_TOKENS, settings_of
@@ -25,18 +26,19 @@ def plan_of(
     shards: int = 1,
     prompt_tokens: int = PROMPT_TOKENS,
 ) -> Plan:
-    """What a run of `config` takes of each of `devices`, the learner being sharded over `shards` of them, for texts whose
-    prompts have at most `prompt_tokens`. Raises SpiralError for a model that its plug-in cannot describe."""
-    architecture = Architecture.of(skeleton(config, plugins))
-    learner, engine = settings_of(config, architecture.context, prompt_tokens, devices.is_gpu)
+    """What a run of `config` takes of each of `devices`, the learner being sharded over `shards` of them, for texts
+    whose prompts have at most `prompt_tokens`. Raises SpiralError for a model that its plug-in cannot describe."""
+    model = skeleton(config, plugins)
+    architecture = Architecture.of(model)  # before its learner may wrap it
+    adapter = Adapter.of(prepared(model, config, plugins))
+    learner, engine = settings_of(config, architecture.context, adapter, prompt_tokens, devices.is_gpu)
     return Plan(architecture, learner, engine, devices, shards)
 
 
 def skeleton(config: Config, plugins: Plugins) -> Any:
     """The model of a config without its weights, on the meta device; made as it is where its plug-in has no member
     `skeleton` that says how."""
-    make = getattr(plugins.find("model", config.model.name).factory, "skeleton", None)
-    if make is not None:
+    if make := getattr(plugins.find("model", config.model.name).factory, "skeleton", None):
         return make(**resolved(config.model.args))
     model, _ = plugins.make("model", config.model.name, **config.model.args)
     return model

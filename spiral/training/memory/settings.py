@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spiral.config.schema import Config
 from spiral.policies.reference import PolicyRef
+from spiral.training.memory.architecture import Adapter
 
 MAX_ROWS = 256
 """Texts that an engine decodes at once, where its arguments do not say."""
@@ -14,14 +14,6 @@ VLLM_SHARE = 0.92
 """Of a GPU's memory that vLLM takes for each of its engines, where its arguments do not say."""
 PROMPT_TOKENS = 1024
 """A prompt that is planned for, where nothing else is said."""
-
-
-@dataclass(frozen=True)
-class Lora:
-    """The learner's adapter."""
-
-    rank: int
-    targets: str | tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -35,7 +27,8 @@ class LearnerSettings:
     checkpoint_activations: bool = False
     head_chunk_tokens: int | None = None
     """Tokens whose logits are in memory at once; None for all of a row."""
-    lora: Lora | None = None
+    adapter: Adapter | None = None
+    """What is trained in place of the model's own weights."""
     average: bool = False
     reference: bool = False
     initial: bool = False
@@ -72,17 +65,19 @@ class EngineSettings:
 
     def instances(self, learner: LearnerSettings) -> int:
         """How many engines there are that take a share: one a policy, or one for all adapters of one model."""
-        return self.num_policies if learner.lora is None else 1
+        return self.num_policies if learner.adapter is None else 1
 
 
 def settings_of(
-    config: Config, context: int, prompt_tokens: int, on_gpu: bool
+    config: Config, context: int, adapter: Adapter | None, prompt_tokens: int, on_gpu: bool
 ) -> tuple[LearnerSettings, EngineSettings]:
-    """What a run of `config` keeps, for texts whose prompts have at most `prompt_tokens`."""
+    """What a run of `config` keeps, for texts whose prompts have at most `prompt_tokens`; `adapter`: the one that its
+    learner trains."""
     c, args = config.learner, config.engine.args
     text_tokens = min(context, prompt_tokens + config.rollout.max_new_tokens)
     learner = LearnerSettings(
         row_tokens=max(c.micro_batch_tokens, text_tokens),
+        adapter=adapter,
         average=c.ema > 0,
         reference=c.kl > 0,
         initial=c.anchor > 0 and c.anchor_to == "initial",
@@ -101,11 +96,6 @@ def settings_of(
         shares_model=not vllm,
     )
     return learner, engine
-
-
-def lora_targets(targets: str | Sequence[str]) -> str | tuple[str, ...]:
-    """Targets as a config's list or text, in a form that can be compared."""
-    return targets if isinstance(targets, str) else tuple(targets)
 
 
 def _num_policies(config: Config, average: bool) -> int:
