@@ -27,6 +27,10 @@ GATHERED_LAYERS = 2
 """Layers of a sharded model that are whole at once: the one that is computed, and the next one on its way."""
 
 
+MAPPED = 1 << 25
+"""Bytes from which on glibc maps a block by itself, at the latest."""
+
+
 @dataclass(frozen=True)
 class Part:
     """Something that takes memory on a device."""
@@ -60,7 +64,7 @@ MOMENT_8BIT = 1
 """Bytes of a moment of an 8-bit optimiser; its scales, one a block of 256, are less than a fiftieth more."""
 
 
-def learner_parts(a: Architecture, s: LearnerSettings, shards: int = 1) -> list[Part]:
+def learner_parts(a: Architecture, s: LearnerSettings, shards: int = 1, on_gpu: bool = True) -> list[Part]:
     """What the learner takes of each of the `shards` devices that weights, gradients and moments are spread over."""
     p = PRECISIONS[s.precision]
     total, trained = a.num_parameters, num_trained(a, s)
@@ -83,6 +87,8 @@ def learner_parts(a: Architecture, s: LearnerSettings, shards: int = 1) -> list[
         parts.append(Part("learner", "layers gathered from other devices", gathered * p.weight, "learning"))
     parts.append(Part("learner", "activations", activation_bytes(a, s), "learning"))
     parts.append(Part("learner", "logits", logits_bytes(a, s), "learning"))
+    if not on_gpu:
+        parts.append(Part("learner", "holes between activations", holes_bytes(a, s), "learning"))
     return parts
 
 
@@ -121,6 +127,24 @@ def layer_bytes(a: Architecture, s: LearnerSettings) -> int:
     mlp = compute * a.inner * (3 + int(whole or "down_proj" in adapted))
     low_rank = 0 if s.adapter is None else compute * s.adapter.rank * len(adapted)
     return norms + attention + mlp + low_rank
+
+
+def holes_bytes(a: Architecture, s: LearnerSettings) -> int:
+    """What glibc's malloc cannot hand out again between the activations of a forward pass in main memory.
+
+    Torch asks for aligned blocks, and a hole that a short-lived one left is a few bytes too small for the next one of
+    its size. Larger blocks are mapped one by one and leave none. An adapter's three results leave room for one more.
+    """
+    compute, whole = PRECISIONS[s.precision].compute, s.adapter is None
+    queries, keys = a.heads * a.head_dim, a.kv_heads * a.head_dim
+    # Of each layer: the squares of its norms, what they multiply with a frozen weight, the results that are added to
+    # the residual stream, and the steps of the rotation, of which each has its own.
+    widths = [a.hidden] * (4 if whole else 6) + [queries, keys] * 4 + [queries // 2, keys // 2]
+    for linear in [] if s.adapter is None else a.adapted(s.adapter):
+        widths += [linear.outputs] * 2
+    layers = 1 if s.checkpoint_activations else a.layers
+    sizes = [compute * s.row_tokens * width for width in widths]
+    return layers * sum(size for size in sizes if size < MAPPED)
 
 
 def _norm(width: int, compute: int, trained: bool, result_kept: bool) -> int:

@@ -40,7 +40,7 @@ class Plan:
     def parts(self) -> list[Part]:
         """All that takes memory on a device."""
         return [
-            *learner_parts(self.architecture, self.learner, self.shards),
+            *learner_parts(self.architecture, self.learner, self.shards, self.devices.is_gpu),
             *engine_parts(self.architecture, self.learner, self.engine, self.devices.num_bytes),
         ]
 
