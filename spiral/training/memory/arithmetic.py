@@ -154,11 +154,14 @@ def _norm(width: int, compute: int, trained: bool, result_kept: bool) -> int:
 
 
 def logits_bytes(a: Architecture, s: LearnerSettings) -> int:
-    """At the loss's peak, where every token of the row is trained, and for the gradient of the head's weight."""
-    tokens = s.row_tokens if s.head_chunk_tokens is None else min(s.row_tokens, s.head_chunk_tokens)
+    """Of a chunk of trained tokens at the loss's peak, and the gradient of the head's weight."""
+    tokens = min(s.row_tokens, max(1, s.chunk_bytes // (FLOAT * a.vocabulary)))
     copies = VOCABULARY_COPIES + REFERENCE_COPIES * (int(s.reference) + int(s.initial))
-    head_gradient = a.vocabulary * a.hidden * PRECISIONS[s.precision].gradient if s.adapter is None else 0
-    return copies * tokens * a.vocabulary * FLOAT + head_gradient
+    # Of one chunk, and of those before it: their sum joins the gradient when all are computed.
+    gradients = 0 if s.adapter is not None else 1 + int(tokens < s.row_tokens)
+    return (
+        copies * tokens * a.vocabulary * FLOAT + gradients * a.vocabulary * a.hidden * PRECISIONS[s.precision].gradient
+    )
 
 
 def engine_parts(a: Architecture, s: LearnerSettings, e: EngineSettings, device_bytes: int) -> list[Part]:

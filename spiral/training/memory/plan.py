@@ -18,8 +18,6 @@ from spiral.training.memory.arithmetic import (
 from spiral.training.memory.devices import Devices
 from spiral.training.memory.settings import EngineSettings, LearnerSettings
 
-HEAD_CHUNK = 1024
-"""Tokens of a chunk of the head that a remedy asks for."""
 RANK = 16
 """Of the adapter that a remedy asks for."""
 LEAST_ROW = 256

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spiral.config.schema import Config
+from spiral.learning.policy_loss import MAX_LOGIT_BYTES
 from spiral.policies.reference import PolicyRef
 from spiral.training.memory.architecture import Adapter
 
@@ -25,8 +26,8 @@ class LearnerSettings:
     precision: str = "float32"
     optimizer: str = "adamw"
     checkpoint_activations: bool = False
-    head_chunk_tokens: int | None = None
-    """Tokens whose logits are in memory at once; None for all of a row."""
+    chunk_bytes: int = MAX_LOGIT_BYTES
+    """Of the float32 logits that are in memory at once."""
     adapter: Adapter | None = None
     """What is trained in place of the model's own weights."""
     average: bool = False
@@ -34,7 +35,7 @@ class LearnerSettings:
     initial: bool = False
     """Whether the policy that the run began with is kept, for the anchor."""
     rollback: bool = False
-    """Whether weights and optimiser state are copied before a step, which several epochs need."""
+    """Whether weights and optimiser state are copied before a step, which several optimiser steps on one batch need."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def settings_of(
         average=c.ema > 0,
         reference=c.kl > 0,
         initial=c.anchor > 0 and c.anchor_to == "initial",
-        rollback=c.epochs > 1,
+        rollback=c.epochs * c.minibatches > 1,
     )
     vllm = config.engine.name == "vllm"
     most = int(args.get("max_rows") or args.get("max_num_seqs") or MAX_ROWS)

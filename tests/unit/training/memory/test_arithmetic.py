@@ -183,7 +183,7 @@ def test_logits_are_as_many_as_a_chunk(architecture):
     """Four of (tokens, vocabulary) in float32 and the gradient of the head's weight; two more for a reference."""
     v, head = architecture.vocabulary * 4, 4 * architecture.vocabulary * architecture.hidden
     assert logits_bytes(architecture, LearnerSettings(1000)) == 4 * 1000 * v + head
-    assert logits_bytes(architecture, LearnerSettings(1000, head_chunk_tokens=100)) == 4 * 100 * v + head
+    assert logits_bytes(architecture, LearnerSettings(1000, chunk_bytes=100 * v)) == 4 * 100 * v + 2 * head
     assert logits_bytes(architecture, LearnerSettings(1000, reference=True)) == 6 * 1000 * v + head
     assert logits_bytes(architecture, LearnerSettings(1000, adapter=Adapter(1, ()))) == 4 * 1000 * v
 
