@@ -45,21 +45,25 @@ class Part:
 class Precision:
     """Bytes of a number, by what it is, for one `learner.precision`."""
 
-    weight: int
-    """Of a weight that the forward pass reads."""
-    master: int
-    """Of the copy of a trained weight that the optimiser changes, beside the one that is read; 0 without one."""
-    gradient: int
-    moment: int
+    held: int
+    """Of a weight, its gradient, and each moment of it."""
     compute: int
-    """Of an activation."""
+    """Of what the layers compute."""
+
+    @property
+    def casts(self) -> bool:
+        """Whether autocast copies weights and inputs of linear layers; the residual stream stays as weights are."""
+        return self.held != self.compute
 
 
 PRECISIONS: Mapping[str, Precision] = {
-    "float32": Precision(weight=4, master=0, gradient=4, moment=4, compute=4),
-    "mixed": Precision(weight=2, master=4, gradient=2, moment=4, compute=2),
-    "bf16": Precision(weight=2, master=0, gradient=2, moment=2, compute=2),
+    "float32": Precision(held=4, compute=4),
+    "mixed": Precision(held=4, compute=2),
+    "bf16": Precision(held=2, compute=2),
 }
+INTO_ATTENTION = {"q_proj", "k_proj", "v_proj", "qkv_proj"}
+INTO_MLP = {"gate_proj", "up_proj", "gate_up_proj"}
+"""Linear layers that read the result of a norm, by the names that transformers gives them."""
 MOMENT_8BIT = 1
 """Bytes of a moment of an 8-bit optimiser; its scales, one a block of 256, are less than a fiftieth more."""
 
@@ -68,12 +72,11 @@ def learner_parts(a: Architecture, s: LearnerSettings, shards: int = 1, on_gpu: 
     """What the learner takes of each of the `shards` devices that weights, gradients and moments are spread over."""
     p = PRECISIONS[s.precision]
     total, trained = a.num_parameters, num_trained(a, s)
-    moment = MOMENT_8BIT if s.optimizer == "adamw_8bit" else p.moment
-    weights = total * p.weight + trained * p.master + (0 if s.adapter is None else trained * p.weight)
-    copy = trained * p.weight
+    moment = MOMENT_8BIT if s.optimizer == "adamw_8bit" else p.held
+    copy = trained * p.held
     held = {
-        "weights": weights,
-        "gradients": trained * p.gradient,
+        "weights": total * p.held + (0 if s.adapter is None else copy),
+        "gradients": copy,
         "optimiser state": 2 * trained * moment,
         "average": copy if s.average else 0,
         # Where it is now, and the average that it moves to.
@@ -84,7 +87,9 @@ def learner_parts(a: Architecture, s: LearnerSettings, shards: int = 1, on_gpu: 
     parts = [Part("learner", name, -(-size // shards)) for name, size in held.items() if size]
     if shards > 1:
         gathered = GATHERED_LAYERS * a.layer_parameters + a.vocabulary * a.hidden * (1 if a.tied else 2)
-        parts.append(Part("learner", "layers gathered from other devices", gathered * p.weight, "learning"))
+        parts.append(Part("learner", "layers gathered from other devices", gathered * p.held, "learning"))
+    if p.casts:
+        parts.append(Part("learner", "weights cast to bfloat16", cast_bytes(a, s), "learning"))
     parts.append(Part("learner", "activations", activation_bytes(a, s), "learning"))
     parts.append(Part("learner", "logits", logits_bytes(a, s), "learning"))
     if not on_gpu:
@@ -99,32 +104,31 @@ def num_trained(a: Architecture, s: LearnerSettings) -> int:
 
 def activation_bytes(a: Architecture, s: LearnerSettings) -> int:
     """What a forward pass over the planned row keeps for the backward pass, the logits not counted."""
-    compute, tokens = PRECISIONS[s.precision].compute, s.row_tokens
-    layer = layer_bytes(a, s)
+    stream, layer = PRECISIONS[s.precision].held, layer_bytes(a, s)
     # With checkpoints: the input of each layer, and one layer at a time computed again.
-    layers = a.layers * compute * a.hidden + layer if s.checkpoint_activations else a.layers * layer
-    rotary = 2 * compute * a.head_dim
-    head_input = compute * a.hidden
-    return tokens * (layers + rotary + _norm(a.hidden, compute, s.adapter is None, False) + head_input)
+    layers = a.layers * stream * a.hidden + layer if s.checkpoint_activations else a.layers * layer
+    rotary, head_input = 2 * stream * a.head_dim, stream * a.hidden
+    return s.row_tokens * (layers + rotary + _norm(a.hidden, stream, s.adapter is None) + head_input)
 
 
 def layer_bytes(a: Architecture, s: LearnerSettings) -> int:
     """What one decoder layer keeps of one token: attention without a mask, over a gated MLP."""
-    compute = PRECISIONS[s.precision].compute
-    whole = s.adapter is None
-    adapted = set() if s.adapter is None else {linear.name for linear in a.adapted(s.adapter)}
+    p, whole = PRECISIONS[s.precision], s.adapter is None
+    compute = p.compute
+    adapted = {linear.name for linear in (a.linears if s.adapter is None else a.adapted(s.adapter))}
     queries, keys = a.heads * a.head_dim, a.kv_heads * a.head_dim
-    # The input of a linear layer is kept where its weight, or an adapter's, has a gradient.
-    into_attention = whole or bool(adapted & {"q_proj", "k_proj", "v_proj", "qkv_proj"})
-    into_mlp = whole or bool(adapted & {"gate_proj", "up_proj", "gate_up_proj"})
-    norms = _norm(a.hidden, compute, whole, into_attention) + _norm(a.hidden, compute, whole, into_mlp)
+    # The input of a linear layer is kept where its weight, or an adapter's, has a gradient: the result of a norm once
+    # for all layers that read it, or a cast of it for each.
+    readers = [len(adapted & INTO_ATTENTION), len(adapted & INTO_MLP)]
+    results = sum(readers if p.casts else map(bool, readers))
+    norms = 2 * _norm(a.hidden, p.held, whole) + results * compute * a.hidden
     # Query, key, value and result; the logarithm of each head's sum.
     attention = compute * (2 * queries + 2 * keys) + FLOAT * a.heads
     if a.normed_heads:
-        attention += _norm(queries, compute, whole, False) + _norm(keys, compute, whole, False)
+        attention += _norm(queries, compute, whole) + _norm(keys, compute, whole)
         attention += FLOAT * (a.heads + a.kv_heads - 2)  # a statistic for each head, not one
     # The gate before and after its activation, what it is multiplied with, and the product that goes on.
-    mlp = compute * a.inner * (3 + int(whole or "down_proj" in adapted))
+    mlp = compute * a.inner * (3 + len(adapted & {"down_proj"}))
     low_rank = 0 if s.adapter is None else compute * s.adapter.rank * len(adapted)
     return norms + attention + mlp + low_rank
 
@@ -147,10 +151,16 @@ def holes_bytes(a: Architecture, s: LearnerSettings) -> int:
     return layers * sum(size for size in sizes if size < MAPPED)
 
 
-def _norm(width: int, compute: int, trained: bool, result_kept: bool) -> int:
-    """Of one root-mean-square norm of a token: its input in float32, the statistic, what is multiplied with a weight
-    that has a gradient, and its result where the next layer keeps it."""
-    return FLOAT * width + FLOAT + compute * width * (int(trained) + int(result_kept))
+def cast_bytes(a: Architecture, s: LearnerSettings) -> int:
+    """Of the weights of linear layers, the head's among them, in what they are computed in: once a pass."""
+    weights = sum(linear.num * linear.inputs * linear.outputs for linear in a.linears) + a.vocabulary * a.hidden
+    return PRECISIONS[s.precision].compute * weights
+
+
+def _norm(width: int, result: int, trained: bool) -> int:
+    """Of one root-mean-square norm of a token, whose result has `result` bytes a number: its input in float32, the
+    statistic, and what is multiplied with a weight that has a gradient."""
+    return FLOAT * width + FLOAT + result * width * int(trained)
 
 
 def logits_bytes(a: Architecture, s: LearnerSettings) -> int:
@@ -159,9 +169,7 @@ def logits_bytes(a: Architecture, s: LearnerSettings) -> int:
     copies = VOCABULARY_COPIES + REFERENCE_COPIES * (int(s.reference) + int(s.initial))
     # Of one chunk, and of those before it: their sum joins the gradient when all are computed.
     gradients = 0 if s.adapter is not None else 1 + int(tokens < s.row_tokens)
-    return (
-        copies * tokens * a.vocabulary * FLOAT + gradients * a.vocabulary * a.hidden * PRECISIONS[s.precision].gradient
-    )
+    return copies * tokens * a.vocabulary * FLOAT + gradients * a.vocabulary * a.hidden * PRECISIONS[s.precision].held
 
 
 def engine_parts(a: Architecture, s: LearnerSettings, e: EngineSettings, device_bytes: int) -> list[Part]:
@@ -182,7 +190,7 @@ def engine_parts(a: Architecture, s: LearnerSettings, e: EngineSettings, device_
 
 def engine_weights(a: Architecture, s: LearnerSettings, e: EngineSettings) -> int:
     """Of the policies that an engine holds, on each of the devices that it is split over."""
-    width = BYTES[e.dtype] if e.dtype else PRECISIONS[s.precision].weight
+    width = BYTES[e.dtype] if e.dtype else PRECISIONS[s.precision].held
     base = 0 if e.shares_model else a.num_parameters * width
     if s.adapter is None:
         size = a.num_parameters * width * e.num_policies
@@ -193,7 +201,7 @@ def engine_weights(a: Architecture, s: LearnerSettings, e: EngineSettings) -> in
 
 def text_bytes(a: Architecture, s: LearnerSettings, e: EngineSettings) -> int:
     """Keys and values of one planned text, on each of the devices that the engine is split over."""
-    width = BYTES[e.dtype] if e.dtype else PRECISIONS[s.precision].weight
+    width = BYTES[e.dtype] if e.dtype else PRECISIONS[s.precision].held
     return -(-a.kv_elements * width * e.text_tokens // e.tensor_parallel)
 
 
