@@ -48,8 +48,11 @@ def check_memory(config: Config, plugins: Plugins) -> None:
     """Raise RunError for a run that cannot fit the GPUs of this machine; where there are none, warn of one that may not
     fit its memory, since an operating system can move some of it to disk.
 
-    Counts what is certain alone: a prompt of one token, and the whole of a GPU.
+    Counts what is certain alone: a prompt of one token, and the whole of a GPU. A model whose plug-in cannot describe
+    it without weights is not made for it.
     """
+    if not hasattr(plugins.find("model", config.model.name).factory, "skeleton"):
+        return
     devices = found_devices()
     plan = plan_of(config, plugins, devices, shards_of_launcher(), prompt_tokens=1)
     if plan.needed_bytes <= devices.num_bytes:

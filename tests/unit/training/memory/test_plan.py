@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from spiral.api.errors import RunError, SpiralError
+from spiral.api.hooks import hookimpl
 from spiral.commands.main import main
 from spiral.config.loading import load
 from spiral.plugins.pretrained import find_model
@@ -208,6 +209,29 @@ def test_a_run_that_cannot_fit_a_gpu_is_refused(monkeypatch):
         planning.check_memory(config, plugins)
     monkeypatch.setattr(planning, "found_devices", lambda: Devices(1, 8 << 30, is_gpu=True))
     planning.check_memory(config, plugins)
+
+
+def test_a_model_is_not_made_to_be_refused(monkeypatch):
+    """A stranger's factory without `skeleton`: the run finds out by itself; a plan makes the model and counts it."""
+    made = []
+
+    def theirs():
+        made.append(1)
+        return Plugins.installed().make("model", "byte-0.1m")
+
+    class Theirs:
+        @hookimpl
+        def register_models(self, register):
+            register("theirs", theirs)
+
+    plugins = Plugins.installed()
+    plugins.add(Theirs(), "theirs")
+    config = load(None, ["model=theirs"], find_model(plugins))
+    monkeypatch.setattr(planning, "found_devices", lambda: Devices(1, 1 << 20, is_gpu=True))
+    planning.check_memory(config, plugins)
+    assert not made
+    assert planning.plan_of(config, plugins, GPU).architecture.num_parameters == 116_032
+    assert made
 
 
 def test_on_a_cpu_it_is_warned_of(monkeypatch, caplog):
