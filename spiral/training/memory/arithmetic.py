@@ -79,8 +79,7 @@ def learner_parts(a: Architecture, s: LearnerSettings, shards: int = 1, on_gpu: 
         "gradients": copy,
         "optimiser state": 2 * trained * moment,
         "average": copy if s.average else 0,
-        # Where it is now, and the average that it moves to.
-        "reference": (2 * copy if s.adapter is None else 0) if s.reference else 0,
+        "reference": s.references * copy,
         "anchor": copy if s.initial else 0,
         "weights and state before the step": (copy + 2 * trained * moment) if s.rollback else 0,
     }
@@ -166,7 +165,7 @@ def _norm(width: int, result: int, trained: bool) -> int:
 def logits_bytes(a: Architecture, s: LearnerSettings) -> int:
     """Of a chunk of trained tokens at the loss's peak, and the gradient of the head's weight."""
     tokens = min(s.row_tokens, max(1, s.chunk_bytes // (FLOAT * a.vocabulary)))
-    copies = VOCABULARY_COPIES + REFERENCE_COPIES * (int(s.reference) + int(s.initial))
+    copies = VOCABULARY_COPIES + REFERENCE_COPIES * (int(s.references > 0) + int(s.initial))
     # Of one chunk, and of those before it: their sum joins the gradient when all are computed.
     gradients = 0 if s.adapter is not None else 1 + int(tokens < s.row_tokens)
     return copies * tokens * a.vocabulary * FLOAT + gradients * a.vocabulary * a.hidden * PRECISIONS[s.precision].held

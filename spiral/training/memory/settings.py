@@ -31,7 +31,8 @@ class LearnerSettings:
     adapter: Adapter | None = None
     """What is trained in place of the model's own weights."""
     average: bool = False
-    reference: bool = False
+    references: int = 0
+    """Copies for the KL term: the reference, and where it moves to next."""
     initial: bool = False
     """Whether the policy that the run began with is kept, for the anchor."""
     rollback: bool = False
@@ -78,9 +79,12 @@ def settings_of(
     text_tokens = min(context, prompt_tokens + config.rollout.max_new_tokens)
     learner = LearnerSettings(
         row_tokens=max(c.micro_batch_tokens, text_tokens),
+        precision=c.precision,
+        optimizer=c.optimizer,
+        checkpoint_activations=c.checkpoint_activations,
         adapter=adapter,
         average=c.ema > 0,
-        reference=c.kl > 0,
+        references=(1 + int(c.reference_every > 0)) if c.kl > 0 else 0,
         initial=c.anchor > 0 and c.anchor_to == "initial",
         rollback=c.epochs * c.minibatches > 1,
     )

@@ -150,7 +150,7 @@ def test_only_what_is_asked_for_is_kept(architecture):
     sizes = _sizes(learner_parts(architecture, plain))
     assert [sizes[f"learner {name}"] for name in ("weights", "gradients", "optimiser state")] == [n, n, 2 * n]
     assert len(sizes) == 5, "and activations and logits"
-    every = dataclasses.replace(plain, average=True, reference=True, initial=True, rollback=True)
+    every = dataclasses.replace(plain, average=True, references=2, initial=True, rollback=True)
     extra = {name: size for name, size in _sizes(learner_parts(architecture, every)).items() if name not in sizes}
     assert extra == {
         "learner average": n,
@@ -161,14 +161,14 @@ def test_only_what_is_asked_for_is_kept(architecture):
 
 
 def test_an_adapters_learner_keeps_its_base_once(architecture):
-    """Gradients, moments and copies are the adapter's; its reference is the base, which is there anyway."""
-    settings = LearnerSettings(TOKENS, adapter=Adapter(4, SOME), average=True, reference=True)
+    """Gradients, moments and copies are the adapter's: its average and its reference share the base."""
+    settings = LearnerSettings(TOKENS, adapter=Adapter(4, SOME), average=True, references=2)
     trained = 4 * num_trained(architecture, settings)
     sizes = _sizes(learner_parts(architecture, settings))
     assert sizes["learner weights"] == 4 * architecture.num_parameters + trained
     assert (sizes["learner gradients"], sizes["learner average"]) == (trained, trained)
     assert sizes["learner optimiser state"] == 2 * trained
-    assert "learner reference" not in sizes
+    assert sizes["learner reference"] == 2 * trained
 
 
 def test_half_precision_halves_what_it_is_said_to(architecture):
@@ -189,7 +189,7 @@ def test_logits_are_as_many_as_a_chunk(architecture):
     v, head = architecture.vocabulary * 4, 4 * architecture.vocabulary * architecture.hidden
     assert logits_bytes(architecture, LearnerSettings(1000)) == 4 * 1000 * v + head
     assert logits_bytes(architecture, LearnerSettings(1000, chunk_bytes=100 * v)) == 4 * 100 * v + 2 * head
-    assert logits_bytes(architecture, LearnerSettings(1000, reference=True)) == 6 * 1000 * v + head
+    assert logits_bytes(architecture, LearnerSettings(1000, references=2)) == 6 * 1000 * v + head
     assert logits_bytes(architecture, LearnerSettings(1000, adapter=Adapter(1, ()))) == 4 * 1000 * v
 
 
