@@ -55,8 +55,8 @@ def register_advantages(register: Register) -> None:
 
 @hookspec
 def register_models(register: Register) -> None:
-    """factory(**args) -> (model, tokenizer), both Hugging Face objects. Optional: factory.num_pretrained(**args) -> the
-    parameters of one trained on text, or None; factory.to_stock(model, tokenizer) -> both in transformers' classes."""
+    """factory(**args) -> (model, tokenizer) of Hugging Face. Optional: factory.num_pretrained(**args) -> its size if it
+    read text; .skeleton(**args) -> it without weights; .to_stock(model, tokenizer) -> both in transformers' classes."""
 
 
 @hookspec

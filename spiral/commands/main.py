@@ -22,6 +22,7 @@ from spiral.commands.export import export
 from spiral.commands.fetch import fetch
 from spiral.commands.new import new
 from spiral.commands.output import echo, escape_what_cannot_be_encoded
+from spiral.commands.plan import plan
 from spiral.commands.play import play
 from spiral.commands.plugins import plugins
 from spiral.commands.tournament import tournament
@@ -47,6 +48,7 @@ class _Group(click.Group):
     cls=_Group,
     commands=[
         train,
+        plan,
         evaluate,
         exploitability,
         best_response,

@@ -23,7 +23,7 @@ def train(words: tuple[str, ...], run_dir: Path | None, resume: bool, show: bool
     """
     from spiral.training import launch
 
-    path, overrides = _split(words)
+    path, overrides = split_words(words)
     if show:
         echo(launch.shown_config(path, overrides, run_dir, resume).rstrip())
         return
@@ -32,7 +32,7 @@ def train(words: tuple[str, ...], run_dir: Path | None, resume: bool, show: bool
         echo(f"open {run.path / 'report.html'}")
 
 
-def _split(words: Sequence[str]) -> tuple[Path | None, list[str]]:
+def split_words(words: Sequence[str]) -> tuple[Path | None, list[str]]:
     """The config file and the overrides among the words of the command."""
     files = [word for word in words if "=" not in word]
     if len(files) > 1:

@@ -149,11 +149,16 @@ def make_model(named: PluginConfig, config: Config, plugins: Plugins) -> tuple[A
 
     torch.manual_seed(derive(config.seed, "model"))
     model, tokenizer = plugins.make("model", named.name, **named.args)
+    return prepared(model, config, plugins), tokenizer
+
+
+def prepared(model: Any, config: Config, plugins: Plugins) -> Any:
+    """A model as the learner of `config` trains it."""
     method = config.learner.method
     if prepare := getattr(plugins.find("learner", method.name).factory, "prepare", None):
         with blamed(f"learner '{method.name}', as it prepared the model,"):
             model = prepare(model, **resolved(method.args))
-    return model, tokenizer
+    return model
 
 
 def make_completer(model: Any, tokenizer: Any, config: Config, plugins: Plugins) -> Completer:

@@ -28,6 +28,7 @@ from spiral.selfplay.setup import (
 )
 from spiral.theory.best_response import NashConv
 from spiral.training.initial_weights import warm_start_weights
+from spiral.training.memory.planning import check_memory
 
 
 @dataclass
@@ -87,6 +88,7 @@ def make_components(
     Raises SpiralError for what cannot be made; `spiral.selfplay.validation.check` finds most of it before.
     """
     accelerator = make_accelerator()
+    check_memory(config, plugins)
     processes, method = Processes(accelerator, stop or StopSignals()), config.learner.method
     progress(Phase(f"loading {label(config.model.name, config.model.args)}"))
     play = make_play_setup(config, plugins)

@@ -1,5 +1,6 @@
 """Each recipe starts, holds only what differs from the defaults, and its README states what its results.json holds."""
 
+import contextlib
 import importlib.util
 import json
 import re
@@ -11,6 +12,8 @@ import pytest
 import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from spiral.api.errors import ConfigError
+from spiral.commands.main import main
 from spiral.config.loading import load
 from spiral.plugins.pretrained import find_model
 from spiral.plugins.registry import Plugins
@@ -21,6 +24,26 @@ from spiral.testing.prompts import CHATML
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
 FOLDERS = sorted(path for path in RECIPES.iterdir() if path.is_dir())
+PAPER = RECIPES / "spiral_paper"
+QWEN3 = {"model_type": "qwen3", "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128}
+QWEN3 |= {"num_hidden_layers": 36, "vocab_size": 151936, "max_position_embeddings": 32768}
+LLAMA = {"model_type": "llama", "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128}
+LLAMA |= {"num_hidden_layers": 32, "hidden_size": 4096, "intermediate_size": 14336, "vocab_size": 128256}
+LLAMA |= {"max_position_embeddings": 131072, "tie_word_embeddings": False}
+SHAPES = {
+    "qwen3-4b-base": QWEN3 | {"hidden_size": 2560, "intermediate_size": 9728, "tie_word_embeddings": True},
+    "qwen3-8b-base": QWEN3 | {"hidden_size": 4096, "intermediate_size": 12288, "tie_word_embeddings": False},
+    "deepseek-r1-distill-qwen-7b": {
+        **{"model_type": "qwen2", "num_attention_heads": 28, "num_key_value_heads": 4, "num_hidden_layers": 28},
+        **{"hidden_size": 3584, "intermediate_size": 18944, "vocab_size": 152064, "tie_word_embeddings": False},
+        "max_position_embeddings": 131072,
+    },
+    "llama-3.1-8b-instruct": LLAMA,
+    "octothinker-8b": LLAMA,
+}
+"""What config.json says of each model of the paper."""
+BILLIONS = {"qwen3-4b-base": 4.02, "qwen3-8b-base": 8.19, "deepseek-r1-distill-qwen-7b": 7.62}
+BILLIONS |= {"llama-3.1-8b-instruct": 8.03, "octothinker-8b": 8.03}
 RUN = {"seed", "date", "commit", "wall_s", "steps", "values", "curves", "note"}
 RESULTS = {"recipe", "command", "steps", "metrics", "seeds", "summary", "runs", "reference", "also", "note"}
 
@@ -29,7 +52,8 @@ each_recipe = pytest.mark.parametrize("folder", FOLDERS, ids=lambda p: p.name)
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """A folder with models/smollm2, a tiny model in place of the one that `spiral fetch smollm2` writes."""
+    """A folder with models/smollm2, a tiny model in place of the one that `spiral fetch smollm2` writes, and with the
+    config.json of each model of the paper, without weights."""
     path = tmp_path_factory.mktemp("workplace")
     tokenizer = merging_tokenizer(CHATML, ["<|im_start|>", "<|im_end|>"])
     tokenizer.eos_token = "<|im_end|>"
@@ -37,12 +61,16 @@ def workplace(tmp_path_factory):
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=8192, **sizes))
     for one in (model, tokenizer):
         one.save_pretrained(path / "models" / "smollm2")
+    for name, shape in SHAPES.items():
+        (path / "models" / name).mkdir()
+        (path / "models" / name / "config.json").write_text(json.dumps(shape), encoding="utf-8")
     return path
 
 
 @pytest.fixture(autouse=True)
 def _there(workplace, monkeypatch):
     monkeypatch.chdir(workplace)
+    monkeypatch.setenv("OPENROUTER_API_KEY", "none")
 
 
 @cache
@@ -107,12 +135,13 @@ def test_its_config_is_a_run_that_would_start(folder):
 
 @each_recipe
 def test_its_config_holds_only_what_differs_from_the_defaults(folder, tmp_path):
-    """Any key less is another run."""
+    """Any key less is another run, or none: two epochs without a clip are refused."""
     tree = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) or {}
     whole, shorter = _config(folder / "config.yaml"), tmp_path / "shorter.yaml"
     for path in _leaves(tree):
         shorter.write_text(yaml.safe_dump(_without(tree, path)), encoding="utf-8")
-        assert _config(shorter) != whole, f"{'.'.join(path)} is the default"
+        with contextlib.suppress(ConfigError):
+            assert _config(shorter) != whole, f"{'.'.join(path)} is the default"
 
 
 @each_recipe
@@ -177,6 +206,49 @@ def test_every_other_figure_of_a_readme_is_in_its_results_or_its_config(folder):
         n for run in results["runs"] for n in _numbers([run["values"], *(c["value"] for c in run["curves"].values())])
     ]
     assert _unknown(prose, numbers) == []
+
+
+def _experiments():
+    """The rows of the paper's table: what is trained, and the words that are added to the commands."""
+    table = (PAPER / "README.md").read_text(encoding="utf-8").split("| experiment | words |")[1].split("\n\n")[0]
+    cells = [row.strip("| ").split("|") for row in table.splitlines()[2:]]
+    return {row[0].strip().replace("`", ""): row[1].strip(" `").split() if len(row) > 1 else [] for row in cells}
+
+
+@pytest.mark.parametrize("words", _experiments().values(), ids=_experiments())
+def test_each_experiment_of_the_paper_fits_its_gpus_without_its_weights(words, capsys):
+    """It loads, its plug-ins are found and tried, and it is planned: full on 8 GPUs of 80 GB, an adapter on one."""
+    adapter = "learner.method=lora" in words
+    gpus = ["--gpus", "80GB"] if adapter else ["--gpus", "8x80GB", "--shards", "8"]
+    with pytest.raises(SystemExit) as done:
+        main(["plan", str(PAPER / "config.yaml"), *words, *gpus, "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert done.value.code == 0, told["change"]
+    model = next((word.split("/")[-1] for word in words if word.startswith("model=")), "qwen3-4b-base")
+    assert told["parameters"] == pytest.approx(BILLIONS[model] * 1e9, rel=0.002)
+    assert (told["trained_parameters"] < 0.03 * told["parameters"]) == adapter
+
+
+def test_the_paper_has_its_experiments():
+    """Each game and all of them, the five models, and the controls."""
+    words = [" ".join(row) for row in _experiments().values()]
+    games = ("TicTacToe-v0", "KuhnPoker-v0-short", "SimpleNegotiation-v0")
+    wanted = [f"games=[textarena/{game}]" for game in games]
+    wanted += [f"model=models/{name}" for name in SHAPES if name != "qwen3-4b-base"]
+    wanted += ["", "advantage=reinforce", "opponents=fixed", "opponents.args.opponent=remote"]
+    assert [one for one in wanted if not any(one in row.split() or one == row for row in words)] == []
+
+
+def test_the_hyperparameters_are_the_papers():
+    """The table of the paper: constant 1e-6, clip .2, two passes, no KL and no entropy bonus, RAE with .95."""
+    config = _config(PAPER / "config.yaml")
+    learner, rollout = config.learner, config.rollout
+    assert (learner.lr, learner.lr_end, learner.warmup_steps, learner.weight_decay) == (1e-6, 1, 0, 0)
+    assert (learner.clip, learner.epochs, learner.minibatches, learner.kl, learner.entropy) == (0.2, 2, 1, 0, 0)
+    assert learner.max_grad_norm == 128 * 4096 / rollout.episodes
+    assert (rollout.max_new_tokens, rollout.illegal, tuple(rollout.penalty)) == (4096, "penalty", (-1.5, 0.5))
+    assert (config.steps, config.evaluate.every, config.evaluate.matches) == (400, 16, 16)
+    assert Plugins.installed().make("advantage", config.advantage.name, **config.advantage.args).decay == 0.95
 
 
 def test_a_wrong_figure_is_found():

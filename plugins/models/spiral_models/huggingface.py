@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 BYTE_MODEL = "spiral-byte"
 """`model_type` of a saved byte model; not imported from its config, which would load transformers."""
 
+SAFELY: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+"""Without the second transformers would ask on the terminal whether to run the code that `auto_map` names."""
+
 
 def hf(path: str, context: int | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal language model and its tokenizer from a directory that `save_pretrained` wrote, in float32.
@@ -28,6 +31,55 @@ def hf(path: str, context: int | None = None) -> tuple[PreTrainedModel, PreTrain
     downloaded, no code from the directory or the hub is run and no pickle is read, whatever its files ask for. Raises
     SpiralError if it cannot be loaded.
     """
+    _check_folder(path)
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            path, config=_config(path), dtype=torch.float32, use_safetensors=True, **SAFELY
+        )
+        tokenizer: Any = AutoTokenizer.from_pretrained(path, **SAFELY)
+    except (OSError, ValueError, KeyError) as error:
+        first_line = str(error).strip().split("\n")[0]
+        raise SpiralError(
+            f"model 'hf' could not load a causal language model and its tokenizer from {path!r} "
+            f"({first_line}); save both there with save_pretrained"
+        ) from error
+    _limit_context(model, path, context)
+    _make_savable(model)
+    return model, tokenizer
+
+
+def skeleton(path: str, context: int | None = None) -> PreTrainedModel:
+    """The model of `hf` without weights, on the meta device, from the folder's config.json alone. Raises SpiralError
+    for a folder without one, or with that of something else."""
+    _check_folder(path)
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if not (Path(path) / "config.json").is_file():
+        raise SpiralError(
+            f"model 'hf' was asked for {path!r}, which holds no config.json; give the folder of a saved model, whose "
+            "config.json says how large it is"
+        )
+    try:
+        with torch.device("meta"):
+            model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+                _config(path), dtype=torch.float32
+            )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        first_line = str(error).strip().split("\n")[0]
+        raise SpiralError(
+            f"the config.json in {path!r} describes no causal language model that transformers knows ({first_line}); "
+            "give the folder of one"
+        ) from error
+    _limit_context(model, path, context)
+    return model  # type: ignore[no-any-return]
+
+
+def _check_folder(path: str) -> None:
+    """Raise SpiralError for what is no folder of a model with all of its weights."""
     folder = Path(path)
     if not folder.is_dir():
         raise SpiralError(
@@ -39,33 +91,24 @@ def hf(path: str, context: int | None = None) -> tuple[PreTrainedModel, PreTrain
             f"model 'hf' was asked for {path!r}, which holds an adapter; merge it into its model first, as "
             "spiral export does of a run"
         )
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+
+def _config(path: str) -> Any:
+    from transformers import AutoConfig
 
     import spiral_models.auto  # noqa: F401
 
-    # Without it transformers would ask on the terminal whether to run the code that `auto_map` names.
-    safely: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        config: Any = AutoConfig.from_pretrained(path, **safely)
-        # What config.json names here may be a kernel on the hub, which is code; without it transformers chooses.
-        config._attn_implementation = {"": None, **dict.fromkeys(config.sub_configs)}
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            path, config=config, dtype=torch.float32, use_safetensors=True, **safely
-        )
-        tokenizer: Any = AutoTokenizer.from_pretrained(path, **safely)
-    except (OSError, ValueError, KeyError) as error:
-        first_line = str(error).strip().split("\n")[0]
-        raise SpiralError(
-            f"model 'hf' could not load a causal language model and its tokenizer from {path!r} "
-            f"({first_line}); save both there with save_pretrained"
-        ) from error
+    config: Any = AutoConfig.from_pretrained(path, **SAFELY)
+    # What config.json names here may be a kernel on the hub, which is code; without it transformers chooses.
+    config._attn_implementation = {"": None, **dict.fromkeys(config.sub_configs)}
+    return config
+
+
+def _limit_context(model: Any, path: str, context: int | None) -> None:
     most = int(getattr(model.config, "max_position_embeddings", 1 << 30))
     if context is not None and not 1 <= context <= most:
         raise SpiralError(f"model 'hf' was asked for a context of {context}; the model in {path!r} takes 1 to {most}")
     model.context = context
-    _make_savable(model)
-    return model, tokenizer
 
 
 def _make_savable(model: Any) -> None:
@@ -81,7 +124,8 @@ def _make_savable(model: Any) -> None:
 
 
 def num_pretrained(path: str, context: int | None = None) -> int | None:
-    """The number of parameters of the language model in a folder, read from the heads of its files.
+    """The number of parameters of the language model in a folder, read from the heads of its files; counted from its
+    config.json where that is all there is, as for a plan.
 
     None for a byte model, which was trained on games and nothing else, and for a folder that cannot be loaded.
     """
@@ -93,8 +137,10 @@ def num_pretrained(path: str, context: int | None = None) -> int | None:
         names = {"model.safetensors"}
         if index.is_file():
             names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        elif not any(folder.glob("*.safetensors")):
+            return sum(parameter.numel() for parameter in skeleton(path).parameters())
         return sum(_num_weights(folder / name) for name in names)
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, AttributeError, SpiralError):
         return None
 
 
@@ -107,4 +153,5 @@ def _num_weights(file: Path) -> int:
 
 # Optional members of a model's factory.
 hf.num_pretrained = num_pretrained  # type: ignore[attr-defined]
+hf.skeleton = skeleton  # type: ignore[attr-defined]
 hf.to_stock = to_stock  # type: ignore[attr-defined]

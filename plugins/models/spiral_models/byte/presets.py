@@ -82,5 +82,16 @@ def byte_factory(name: str) -> Callable[..., Pair]:
         model = ByteForCausalLM(byte_config(name, context, init_scale))
         return model, ByteTokenizer(model_max_length=context)
 
-    make.to_stock = to_stock  # type: ignore[attr-defined]  # an optional member of a model's factory
+    def skeleton(context: int = CONTEXT, init_scale: float = 1.0) -> PreTrainedModel:
+        """The model without weights, on the meta device."""
+        import torch
+
+        from spiral_models.byte.model import ByteForCausalLM
+
+        with torch.device("meta"):
+            return ByteForCausalLM(byte_config(name, context, init_scale))
+
+    # Optional members of a model's factory.
+    make.skeleton = skeleton  # type: ignore[attr-defined]
+    make.to_stock = to_stock  # type: ignore[attr-defined]
     return make
