@@ -142,7 +142,8 @@ class Engine(Protocol):
         """Do a bounded amount of work; the replies that it finished, [] while busy or idle."""
 
     def load_weights(self, policy: PolicyId, weights: Weights, version: int) -> None:
-        """Replace the policy's weights. Only when no request of that policy is in flight."""
+        """Replace the policy's weights. Only when no request of that policy is in flight. What several processes share
+        out is gathered as it is read, so each tensor is read once, in an order that is the same in every process."""
 
     def drop(self, policy: PolicyId) -> None:
         """Forget a policy and free its memory; nothing if it is not known. Only when none of its requests is in
@@ -197,7 +198,8 @@ class Learner(Protocol):
         """One optimiser step an epoch on a packed batch; the objective is divided by `num_games`. The metrics."""
 
     def weights(self) -> Weights:
-        """The live weights by name; not a copy."""
+        """The live weights by name; not a copy. Of a model that the processes of a run share out each is gathered when
+        it is read: all processes read them, in the order of the mapping."""
 
     def averaged(self) -> Weights | None:
         """The averaged weights by name, which evaluation uses; not a copy. None where no average is kept: evaluation
@@ -209,10 +211,12 @@ class Learner(Protocol):
 
     def state(self) -> dict[str, Any]:
         """All that an update depends on: groups of tensors by name under `tensors`, `live` and where there is one
-        `averaged` among them, the optimiser's own under `optimizer`, plain JSON values under `values`."""
+        `averaged` among them, the optimiser's own under `optimizer`, plain JSON values under `values`. A tensor may be
+        a DTensor, whose parts the processes hold."""
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state` gave. Raises KeyError or RunError for the state of another learner."""
 
     def save_model(self, path: Path) -> None:
-        """Write the model with the averaged weights, or else the live ones, as transformers saves it."""
+        """Write the model with the averaged weights, or else the live ones, as transformers saves it. Where `state`
+        holds parts, all processes call it, and the main one writes; elsewhere that one alone calls it."""

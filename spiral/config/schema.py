@@ -263,6 +263,9 @@ class Config:
     """Every random draw descends from it."""
     threads: int = 1
     """CPU threads of torch; tiny models are slower with more."""
+    process_deadline_s: float = 1800.0
+    """Longest that a process waits for the others of its run, such as for the main one's matches, before the run stops
+    and says so."""
 
 
 FIXED_IN_A_RUN = (

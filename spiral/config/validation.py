@@ -31,7 +31,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
         1e-300,
         1e300,
         "learner.lr learner.max_grad_norm learner.ratio_tolerance warm_start.lr rollout.deadline_s "
-        "rollout.turn_deadline_s",
+        "rollout.turn_deadline_s process_deadline_s",
     ),
     "from 0 to 1": (0, 1, "learner.lr_end learner.kl_end learner.anchor_end warm_start.legal health.fallback_share"),
     "at least 0 and below 1": (0, 1 - 1e-12, "learner.ema learner.reference_ema"),

@@ -6,6 +6,7 @@ Self-play circles around an equilibrium, and the average of the circle is nearer
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from spiral.api.errors import RunError
 from spiral.learning.rounding import copy_rounded_, local, rounding_generator
 from spiral.models.adapted import copied
 from spiral.models.logits import TokenLogits, load_parameters, parameters
+from spiral.models.sharded import part_like
 
 Weights = Mapping[str, Tensor]
 
@@ -50,9 +52,12 @@ class Reference:
 
     def __init__(self, model: nn.Module, decay: float, every: int) -> None:
         self.lm = TokenLogits(copied(model).requires_grad_(False))
-        self._next = {name: weight.clone() for name, weight in parameters(model).items()} if every else {}
-        """Where it moves to next."""
         self._decay, self._every, self._num_updates = decay, every, 0
+
+    @cached_property
+    def _next(self) -> dict[str, Tensor]:
+        """Where it moves to next; made when first needed, as the processes may share out `lm` after it was made."""
+        return {name: weight.clone() for name, weight in parameters(self.lm.model).items()} if self._every else {}
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
@@ -81,7 +86,7 @@ class Reference:
         load_parameters(self.lm.model, tensors.get("reference", default))
         saved = tensors.get("reference_next", default)
         for name, weight in self._next.items():  # into our own: files lie on the CPU and keep no order
-            weight.copy_(saved[name])
+            weight.copy_(part_like(weight, saved[name]))
         self._num_updates = num_updates
 
 

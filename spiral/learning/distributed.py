@@ -5,28 +5,31 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object, parse_flag_from_env
 
 from spiral.api.errors import RunError, SpiralError
 from spiral.api.records import Episode, VoidedGame
+from spiral.config.schema import Config
+from spiral.learning.launchers import START, check_accelerate_config, num_asked
 from spiral.learning.stop_signals import StopRequested, StopSignals
 
-START = "torchrun --nproc_per_node 2 -m spiral train --run-dir DIR"
-"""What starts two processes of one run, with accelerators or without."""
-_MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
-"""Where MPI's launchers say how many processes they started."""
+T = TypeVar("T")
 
 
-def make_accelerator() -> Accelerator:
-    """accelerate's view of this process among those of its run; on the CPU where there is nothing else.
+def make_accelerator(deadline_s: float = Config.process_deadline_s) -> Accelerator:
+    """accelerate's view of this process among those of its run; on the CPU where there is nothing else. No process
+    waits longer than `deadline_s` for the others.
 
-    Raises RunError if what a launcher was asked for is not what is there: each process would be a run of its own.
+    Raises RunError if what a launcher or accelerate's config asks for is not what is there, or not what a run can have.
     """
-    asked = _num_asked()
+    asked = num_asked()
+    check_accelerate_config()
     here, num_devices = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.accelerator.device_count()
     on_cpu = num_devices == 0 or parse_flag_from_env("ACCELERATE_USE_CPU")
     if here > num_devices and not on_cpu:
@@ -34,7 +37,10 @@ def make_accelerator() -> Accelerator:
             f"{here} processes were started on a machine with {num_devices} accelerators; start {num_devices}, or set "
             "ACCELERATE_USE_CPU=1 to train on the CPU"
         )
-    accelerator = Accelerator(mixed_precision="no", cpu=asked > 1 and on_cpu)
+    # On by default with FSDP: only one process would read a model's file, and each needs what it plays with.
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
+    group = InitProcessGroupKwargs(timeout=timedelta(seconds=min(deadline_s, 1e9)))
+    accelerator = Accelerator(mixed_precision="no", cpu=asked > 1 and on_cpu, kwargs_handlers=[group])
     if accelerator.num_processes != asked:
         raise RunError(
             f"{asked} processes were asked for, and accelerate made a group of {accelerator.num_processes}; start them "
@@ -43,25 +49,25 @@ def make_accelerator() -> Accelerator:
     return accelerator
 
 
-def _num_asked() -> int:
-    """How many processes the launcher started, 1 without one. Raises RunError if they cannot find each other."""
-    env = os.environ
-    if "WORLD_SIZE" in env:
-        if int(env["WORLD_SIZE"]) > 1 and "RANK" not in env:
-            raise RunError(
-                f"WORLD_SIZE is {env['WORLD_SIZE']}, and no RANK tells the processes apart; start with: {START}"
-            )
-        return int(env["WORLD_SIZE"])
-    # Without a multi-GPU machine `accelerate launch` starts one process, however many it is asked for; what it leaves
-    # in the environment of one that should be several is the main process's address.
-    if "ACCELERATE_MIXED_PRECISION" in env and "MASTER_ADDR" in env:
+@contextmanager
+def told_of_lost_processes(deadline_s: float, go_on: str) -> Iterator[None]:
+    """A block whose end by another process, one that ended or did not answer in time, is one sentence: RunError.
+    `go_on`: the command that resumes the run."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, SpiralError) or not _is_of_the_group(error):
+            raise
+        reason = (str(error).strip().splitlines() or [""])[0]
         raise RunError(
-            "accelerate launch was asked for several processes and started one, as it does without several GPUs; "
-            f"start them with: {START}"
-        )
-    if any(int(env.get(name, "1")) > 1 for name in _MPI):
-        raise RunError(f"MPI started several processes, which would each be a run of its own; start them with: {START}")
-    return 1
+            f"another process of the run ended, or did not answer within process_deadline_s={deadline_s:g} s "
+            f"({reason[:200]}); its own last words tell the cause; go on from the last checkpoint with: {go_on}"
+        ) from error
+
+
+def _is_of_the_group(error: RuntimeError) -> bool:
+    """Whether torch raised it for what the processes send each other; gloo's errors have no type of their own."""
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error).lower()
 
 
 class Processes:
@@ -109,11 +115,19 @@ class Processes:
             if found is not None:
                 raise found
 
-    def same_metrics(self, metrics: dict[str, float]) -> dict[str, float]:
-        """The main process's metrics: a remote player may answer each process something else."""
+    @contextmanager
+    def in_step(self) -> Iterator[None]:
+        """A block in which all processes do the same and may exchange tensors: a signal to one of them gives it up only
+        where that one is alone."""
+        with self._stop.interrupted() if self.world == 1 else nullcontext():
+            yield
+
+    def from_main(self, value: T) -> T:
+        """The main process's value: another might see another state of the disk, or hear other answers of a remote
+        player."""
         if self.world == 1:
-            return metrics
-        main: dict[str, float] = broadcast_object_list([metrics])[0]
+            return value
+        main: T = broadcast_object_list([value])[0]
         return main
 
     def wait(self) -> None:

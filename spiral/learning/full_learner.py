@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +23,32 @@ from spiral.api.progress import Phase, Progress, no_progress
 from spiral.config.schema import LearnerConfig
 from spiral.learning.agreement import Agreement
 from spiral.learning.averaging import ModelAverage, Reference
+from spiral.learning.loss import LossTerms
 from spiral.learning.objective import Objective
 from spiral.learning.optimizers import make_optimizer, set_rate
 from spiral.learning.out_of_memory import memory_errors_named
-from spiral.learning.packing import Batch, MiniBatch
+from spiral.learning.packing import Batch, MiniBatch, filler
 from spiral.learning.policy_loss import PolicyLoss
 from spiral.learning.schedule import learning_rate, objective
+from spiral.learning.sharding import Gathered, Sharding
 from spiral.learning.totals import Totals, metrics, mismatch_metrics
 from spiral.models.adapted import copied, save
 from spiral.models.logits import TokenLogits, load_parameters, parameters
+from spiral.models.sharded import WholeWeights, parts_like, whole
 from spiral.runs.metric_names import RATIO_BEYOND, RATIO_GAP
 
-Weights = dict[str, Tensor]
+Weights = Mapping[str, Tensor]
 
 MAX_REFUSED = 5
 """Steps in a row whose loss or gradient was not finite, before the run stops."""
+
+
+@dataclass(frozen=True)
+class _Scorers:
+    """Score with models in parts."""
+
+    live: Gathered
+    average: Gathered | None
 
 
 class FullLearner:
@@ -53,20 +65,37 @@ class FullLearner:
     ) -> None:
         self._config, self._num_steps, self._accelerator = config, num_steps, accelerator
         self._progress, self._num_computed = progress, 0
-        self.model = model.to(accelerator.device).eval()
+        self._whole = model.to(accelerator.device).eval()
         if accelerator.num_processes > 1:
-            for parameter in self.model.parameters():  # a warm start may round differently on each device
+            for parameter in self._whole.parameters():  # a warm start may round differently on each device
                 torch.distributed.broadcast(parameter.data, 0)
+        sharding = Sharding.asked(accelerator)
+        # An engine may make its own models from the whole one, so a copy of it is shared out.
+        self.model = self._whole if sharding is None else copied(self._whole)
         mixed = config.precision == "mixed"
-        self._loss = PolicyLoss(self.model, checkpoint_activations=config.checkpoint_activations, autocast=mixed)
-        self._parameters = _trained(self.model)
-        self._optimizer = accelerator.prepare(make_optimizer(self._parameters, config))
+        loss = PolicyLoss(self.model, checkpoint_activations=config.checkpoint_activations, autocast=mixed)
+        self._loss: Callable[..., LossTerms] = loss
         self._average = ModelAverage(self.model, config.ema, config.ema_power) if config.ema else None
         self._reference = Reference(self.model, config.reference_ema, config.reference_every) if config.kl else None
         needs_initial = config.anchor and config.anchor_to == "initial"
         self._initial = TokenLogits(copied(self.model).requires_grad_(False)) if needs_initial else None
+        # After the copies, which are made of whole models, and before the optimiser, which holds what is trained.
+        self._scorers = None if sharding is None else self._shard(sharding, loss)
+        self._parameters = _trained(self.model)
+        self._optimizer = make_optimizer(self._parameters, config)
         self._agreement = Agreement.of(config, torch.bfloat16 if mixed else self.model.dtype, engine_dtype)
         self._num_updates = self._num_refused = 0
+
+    def _shard(self, sharding: Sharding, loss: PolicyLoss) -> _Scorers:
+        """Share out all models: those of the loss under one root, the average under its own."""
+        live = TokenLogits(self.model)
+        compared = (None if self._reference is None else self._reference.lm, self._initial)
+        root, average = sharding.shard(loss, *(lm for lm in compared if lm is not None)), None
+        self._loss = Gathered(root, loss, trains=True)
+        if self._average is not None:
+            lm = TokenLogits(self._average.model)
+            average = Gathered(sharding.shard(lm), lm)
+        return _Scorers(Gathered(root, live), average)
 
     @property
     def evaluated_model(self) -> Any:
@@ -75,12 +104,15 @@ class FullLearner:
         return self.model if self._average is None else self._average.model
 
     def weights(self) -> Weights:
-        """The live weights by name, a tied one once; not a copy."""
-        return parameters(self.model)
+        """See `Learner.weights`; a tied one once."""
+        return self._readable(parameters(self.model))
 
     def averaged(self) -> Weights | None:
-        """The exponential moving average of the weights, which evaluation uses; not a copy. None without `ema`."""
-        return None if self._average is None else parameters(self._average.model)
+        """The exponential moving average of the weights, which evaluation uses. None without `ema`."""
+        return None if self._average is None else self._readable(parameters(self._average.model))
+
+    def _readable(self, weights: dict[str, Tensor]) -> Weights:
+        return weights if self._scorers is None else WholeWeights(weights)
 
     def update(self, batch: Batch, step: int, num_games: int) -> dict[str, float]:
         """One pass per epoch over `batch`, an optimiser step for each of its minibatches; the metrics of the update.
@@ -94,10 +126,12 @@ class FullLearner:
         num_passes = self._config.epochs + (len(batch.minibatches) > 1)
         total = batch.num_computed_tokens * num_passes
         self._progress(Phase("learning", total, "tokens", lambda: self._num_computed))
+        if self._accelerator.num_processes > 1:
+            batch = Batch(tuple(self._agreed(part) for part in batch.minibatches))
         rate = learning_rate(self._config, step, self._num_steps)
         weights = self._agreement.applied(objective(self._config, step, self._num_steps))
         set_rate(self._optimizer, rate)
-        before = copy.deepcopy((self.weights(), self._optimizer.state_dict())) if num_steps > 1 else None
+        before = copy.deepcopy((parameters(self.model), self._optimizer.state_dict())) if num_steps > 1 else None
         stats, refused = self._take_steps(batch, num_games, weights)
         self._optimizer.zero_grad()
         if refused and before is not None:  # a later step was refused: those before it were on the same batch
@@ -114,15 +148,17 @@ class FullLearner:
         weighed = {"learner/kl_weight": weights.kl, "learner/anchor_weight": weights.anchor}
         return {**stats, "learner/lr": rate, **weighed, "learner/refused": float(refused)}
 
-    def scorer(self, averaged: bool = True) -> TokenLogits:
+    def scorer(self, averaged: bool = True) -> TokenLogits | Gathered:
         """See `Learner.scorer`."""
+        if self._scorers is not None:
+            return (averaged and self._scorers.average) or self._scorers.live
         return TokenLogits(self.evaluated_model if averaged else self.model)
 
     def state(self) -> dict[str, Any]:
         """All that an update depends on; `load_state` takes it back."""
-        tensors = {"live": self.weights()}
-        if (averaged := self.averaged()) is not None:
-            tensors["averaged"] = averaged
+        tensors = {"live": parameters(self.model)}
+        if self._average is not None:
+            tensors["averaged"] = parameters(self._average.model)
         if self._reference is not None:
             tensors |= self._reference.tensors()
         if self._initial is not None:
@@ -153,12 +189,21 @@ class FullLearner:
             load_parameters(self._initial.model, tensors["initial"])
         # The moments only: the groups that torch keeps beside them hold the settings of the run that was saved.
         groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
+        moments = state["optimizer"]["state"].items()
+        own = {index: parts_like(self._parameters[index], values) for index, values in moments}
+        self._optimizer.load_state_dict({"state": own, "param_groups": groups})
         self._num_refused = values["num_refused"]
 
     def save_model(self, path: Path) -> None:
-        """Write the evaluated model as transformers saves it, or its adapter as peft does."""
-        save(self.evaluated_model, path)
+        """See `Learner.save_model`; of a model with an adapter, that alone is written, as peft does."""
+        if self._scorers is None:
+            save(self.evaluated_model, path)
+            return
+        # One tensor after another into the whole model, which an engine makes its own from and then loads weights into.
+        with torch.no_grad():
+            load_parameters(self._whole, self._readable(parameters(self.evaluated_model)))
+        if self._accelerator.is_main_process:
+            save(self._whole, path)
 
     def _take_steps(self, batch: Batch, num_games: int, weights: Objective) -> tuple[dict[str, float], bool]:
         """The optimiser steps of an update: their metrics, and whether one was refused, which ends them."""
@@ -172,7 +217,7 @@ class FullLearner:
             for part, known in zip(parts, old, strict=True):
                 divisor = self._divisor(part, num_games)
                 terms = self._backward(part, divisor, weights, known)
-                norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._config.max_grad_norm))
+                norm = float(whole(torch.nn.utils.clip_grad_norm_(self._parameters, self._config.max_grad_norm)))
                 # Known only after the whole backward pass, and before this step moved a weight.
                 if not math.isfinite(norm) or not math.isfinite(terms["objective"]):
                     return stats, True
@@ -229,17 +274,33 @@ class FullLearner:
                 on_device = micro_batch.to(self._accelerator.device)
                 terms = self._loss(on_device, weights, reference, self._initial, known)
                 # Not accelerator.backward, which an environment variable makes divide by accumulation steps.
-                (-terms.objective / divisor).backward()
+                (-terms.objective / divisor).backward()  # type: ignore[no-untyped-call]
             totals.add(terms)
             now.append(terms.logprobs)
             self._num_computed += micro_batch.ids.numel()
         if old == []:
             old += now
-        if self._accelerator.num_processes > 1:
-            for parameter in self._parameters:
-                gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
-                parameter.grad = self._accelerator.reduce(gradient, "sum")
+        self._reduce_gradients(part)
         return totals.over_processes()
+
+    def _agreed(self, part: MiniBatch) -> MiniBatch:
+        """With the computed tokens of all processes, and of sharded models with as many micro-batches as the process
+        with the most has: all gather the parameters of each and add up its gradients together."""
+        own = torch.tensor([[len(part.micro_batches), part.num_computed_tokens]], device=self._accelerator.device)
+        gathered = self._accelerator.gather(own)
+        most, computed = int(gathered[:, 0].max()), int(gathered[:, 1].sum())
+        missing = 0 if self._scorers is None else most - len(part.micro_batches)
+        micro_batches = (*part.micro_batches, *[filler() for _ in range(missing)])
+        return replace(part, micro_batches=micro_batches, num_computed_tokens=computed)
+
+    def _reduce_gradients(self, part: MiniBatch) -> None:
+        """Add up the gradients of all processes, where that was not done in the backward passes. Without a turn none
+        has a gradient, and one of zeros would still move what has momentum."""
+        if self._accelerator.num_processes == 1 or self._scorers is not None or not part.num_turns:
+            return
+        for parameter in self._parameters:
+            gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+            parameter.grad = self._accelerator.reduce(gradient, "sum")
 
     def _count_refused(self, refused: bool, step: int) -> None:
         self._num_refused = self._num_refused + 1 if refused else 0

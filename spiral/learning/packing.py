@@ -170,6 +170,14 @@ def pack_samples(samples: Sequence[Sample], micro_batch_tokens: int) -> tuple[Mi
     return tuple(_micro_batches(_rows(samples, micro_batch_tokens), micro_batch_tokens))
 
 
+def filler() -> MicroBatch:
+    """A micro-batch whose one trained token stands for no turn, so that every sum over it is 0: for a process that has
+    no more of its own while others do."""
+    row = _Row()
+    row.add(0, Sample((0,), (0,), (0.0,)), 0)
+    return _tensors([row])
+
+
 class _Row:
     """A row under construction: a forest of sequences whose shared beginnings stand once."""
 

@@ -92,7 +92,7 @@ def mismatch(logprobs: Tensor, batch: MicroBatch, band: float) -> Mismatch:
         # expm1: the difference of two numbers near 1 would lose what it is about.
         (batch.count * (bounded.expm1() - bounded)).sum(),
         (batch.count * (difference.abs() > band)).sum(),
-        difference.abs().max(),
+        (difference.abs() * (batch.count > 0)).max(),  # a filler's token was never sampled
     )
 
 

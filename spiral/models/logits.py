@@ -18,6 +18,7 @@ from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from spiral.api.errors import RunError
 from spiral.models.adapted import check_not_merged, own_parameters, wrapped
+from spiral.models.sharded import part_like, shapes
 
 LARGE_LOGIT = 100.0
 """Size of the logits at which heads are compared: a cap at 30 changes small ones by less than rounding does."""
@@ -151,22 +152,23 @@ def parameters(model: nn.Module) -> dict[str, Tensor]:
 
 def check_same_model(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
     """Raise RunError for weights that are not, by name and shape, those of the model of which `own` are."""
-    wrong = [name for name in own.keys() | weights.keys() if _shape(own, name) != _shape(weights, name)]
+    needed, given = shapes(own), shapes(weights)
+    wrong = [name for name in needed.keys() | given.keys() if needed.get(name) != given.get(name)]
     if wrong:
         name = min(wrong)
         raise RunError(
-            f"these weights belong to another model: {name} is {_shape(weights, name)}, and this model needs "
-            f"{_shape(own, name)}; use the configuration that they were trained with"
+            f"these weights belong to another model: {name} is {_shape(given, name)}, and this model needs "
+            f"{_shape(needed, name)}; use the configuration that they were trained with"
         )
 
 
 def load_parameters(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Copy what `parameters` gave into a model. Raises RunError for weights of another model."""
+    """Copy what `parameters` gave into a model, whole or sharded. Raises RunError for weights of another model."""
     own = parameters(model)
     check_same_model(own, weights)
     for name, parameter in own.items():
-        parameter.copy_(weights[name])
+        parameter.copy_(part_like(parameter, weights[name]))
 
 
-def _shape(weights: Mapping[str, Tensor], name: str) -> str:
-    return str(tuple(weights[name].shape)) if name in weights else "absent"
+def _shape(known: Mapping[str, torch.Size], name: str) -> str:
+    return str(tuple(known[name])) if name in known else "absent"

@@ -4,6 +4,9 @@ step-000100/model/            the averaged weights, or else the live ones, confi
                               saves them, or peft where they are an adapter's
 step-000100/NAME.safetensors  each other group of tensors in the learner's state, such as live: nothing lies there twice
 step-000100/optimizer.pt  state.json
+
+Where the processes of a run hold the learner's state in parts, each writes its own, and any number of them reads it:
+step-000100/sharded/          all tensors of the learner's state, as torch.distributed.checkpoint writes them
 """
 
 from __future__ import annotations
@@ -23,39 +26,68 @@ from transformers.utils import logging as transformers_logging
 
 from spiral.api.errors import RunError
 from spiral.api.training import Learner, Stateful
+from spiral.runs import sharded
 from spiral.runs.directory import RunDir, step_of
-from spiral.runs.files import num_bytes, recover_directory, remove_directory, replace_directory
+from spiral.runs.files import num_bytes, recover_directory, remove_directory, replace_directory, unfinished
 
 
-def save(run: RunDir, step: int, learner: Learner, tokenizer: Any, plugins: Mapping[str, object]) -> Path:
-    """Write the checkpoint of `step`, and return its path."""
+def save(
+    run: RunDir,
+    step: int,
+    learner: Learner,
+    tokenizer: Any,
+    plugins: Mapping[str, object],
+    is_main: bool = True,
+) -> Path:
+    """Write the checkpoint of `step`, and return its path. All processes of a run call it; the main one writes, and
+    where the learner's state is sharded the others give and write their parts."""
     path, state = run.checkpoints / f"step-{step:06d}", learner.state()
+    in_parts = sharded.mesh_of(state) is not None
+    if not is_main:
+        if in_parts:
+            _write_parts(unfinished(path), learner, state)
+        return path
 
     def write(folder: Path) -> None:
         with _no_progress_bar():
-            learner.save_model(folder / "model")
+            if in_parts:
+                _write_parts(folder, learner, state)
+            else:
+                learner.save_model(folder / "model")
             tokenizer.save_pretrained(folder / "model")
-        groups, evaluated = state["tensors"], _evaluated(state["tensors"])
-        saved_as = _saved_as(folder / "model", groups[evaluated])
-        in_model = evaluated if saved_as is not None else None
-        for name, weights in groups.items():
-            if name != in_model:
-                save_file(weights, folder / f"{name}.safetensors")
-        with (folder / "optimizer.pt").open("wb") as file:  # of a file that it opens itself, torch hides the error
-            torch.save(state["optimizer"], file)
         states = {name: plugin.state for name, plugin in plugins.items() if isinstance(plugin, Stateful)}
         record = {
             "step": step,
             "learner": state["values"],
-            "tensors": [*groups],
-            "in_model": in_model,
-            "saved_as": {own: saved for own, saved in (saved_as or {}).items() if own != saved},
+            "tensors": [*state["tensors"]],
+            "sharded": in_parts,
+            **({} if in_parts else _write_whole(folder, state)),
             "plugins": states,
         }
         (folder / "state.json").write_text(json.dumps(record), encoding="utf-8")
 
     replace_directory(path, write, num_bytes(state))
     return path
+
+
+def _write_whole(folder: Path, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The files of tensors; what the record tells of those that the model's own file holds already."""
+    groups, evaluated = state["tensors"], _evaluated(state["tensors"])
+    saved_as = _saved_as(folder / "model", groups[evaluated])
+    in_model = evaluated if saved_as is not None else None
+    for name, weights in groups.items():
+        if name != in_model:
+            save_file(weights, folder / f"{name}.safetensors")
+    with (folder / "optimizer.pt").open("wb") as file:  # of a file that it opens itself, torch hides the error
+        torch.save(state["optimizer"], file)
+    renamed = {own: saved for own, saved in (saved_as or {}).items() if own != saved}
+    return {"in_model": in_model, "saved_as": renamed}
+
+
+def _write_parts(folder: Path, learner: Learner, state: Mapping[str, Any]) -> None:
+    """This process's part of a checkpoint; returns when all processes have written theirs."""
+    sharded.write(folder / "sharded", state)
+    learner.save_model(folder / "model")
 
 
 def recover(run: RunDir) -> None:
@@ -83,13 +115,14 @@ def restore(path: Path, learner: Learner, plugins: Mapping[str, object]) -> int:
     """Put everything back as `save` found it; the step to go on with. Raises RunError for a damaged checkpoint."""
     try:
         record = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        learner.load_state(
-            {
+        if record["sharded"]:
+            state = sharded.read(path / "sharded", sharded.mesh_of(learner.state()))
+        else:
+            state = {
                 "tensors": {name: _group(path, name, record) for name in record["tensors"]},
                 "optimizer": torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True),
-                "values": record["learner"],
             }
-        )
+        learner.load_state({**state, "values": record["learner"]})
         for name, plugin in plugins.items():
             if isinstance(plugin, Stateful) and name in record["plugins"]:
                 plugin.state = record["plugins"][name]
@@ -145,6 +178,9 @@ def _saved_as(model: Path, weights: Mapping[str, torch.Tensor]) -> dict[str, str
 
 def _group(path: Path, name: str, record: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """A group of tensors of a checkpoint; `record` is its state.json."""
+    if record["sharded"]:
+        weights: dict[str, torch.Tensor] = sharded.read(path / "sharded", None, name)["tensors"][name]
+        return weights
     if name != record["in_model"]:
         return load_file(path / f"{name}.safetensors")
     files = sorted((path / "model").glob("*.safetensors"))

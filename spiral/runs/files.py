@@ -108,9 +108,14 @@ def _replace_file(path: Path, write: Callable[[Path], object], shared: bool) -> 
     _sync(path.parent)
 
 
+def unfinished(path: Path) -> Path:
+    """Where `replace_directory` writes before it renames, for processes that write a part of it."""
+    return path.with_name(f".{path.name}.tmp")
+
+
 def replace_directory(path: Path, write: Callable[[Path], object], num_bytes: int) -> None:
     """Replace a directory by what `write` puts into the empty one that it is given, beside it; about `num_bytes`."""
-    temporary, before = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.old")
+    temporary, before = unfinished(path), path.with_name(f".{path.name}.old")
     for left_over in (temporary, before):
         shutil.rmtree(left_over, ignore_errors=True)
     with writing(path, num_bytes):

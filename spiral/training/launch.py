@@ -153,9 +153,11 @@ def _train(
     try:
         with StopSignals((lambda seconds: None) if quiet else _announce_stop) as stop:
             terminal.progress(Phase("starting"))  # what is imported next takes seconds by itself
+            from spiral.learning.distributed import told_of_lost_processes
             from spiral.training.loop import train
 
-            train(config, run, plugins, terminal.progress, resume, stop)
+            with told_of_lost_processes(config.process_deadline_s, go_on):
+                train(config, run, plugins, terminal.progress, resume, stop)
     except SpiralError as error:
         if not resume and rank() == 0 and not run.metrics():
             run.discard()  # or the corrected command would find its directory taken

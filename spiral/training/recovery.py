@@ -49,23 +49,24 @@ class Recovery:
 
     def save(self, step: int) -> None:
         """A checkpoint that the run can go on from at `step`."""
-        if self._components.processes.is_main:
-            self._save(step)
+        self._save(step)
         self._components.processes.wait()
 
     def save_once(self, step: int) -> None:
         """As `save`, where no checkpoint of `step` stands."""
-        # Asked in the main process alone: the others wait for it, whatever they would see on the disk by now.
-        if self._components.processes.is_main and step not in map(step_of, self._run.checkpoint_paths()):
-            self._save(step)
-        self._components.processes.wait()
+        stands = step in map(step_of, self._run.checkpoint_paths())
+        # Asked in the main process alone: the others may see another state of the disk.
+        if not self._components.processes.from_main(stands):
+            self.save(step)
 
     def _save(self, step: int) -> None:
         c, run, start = self._components, self._run, time.monotonic()
         c.progress(Phase("saving a checkpoint"))
         healthy = self._monitor.last_healthy(step)
         spare = max((s for s in map(step_of, run.checkpoint_paths()) if s <= healthy), default=None)
-        path = checkpoints.save(run, step, c.learner, c.play.tokenizer, self._stateful)
+        path = checkpoints.save(run, step, c.learner, c.play.tokenizer, self._stateful, c.processes.is_main)
+        if not c.processes.is_main:
+            return
         # What is deleted is deleted after the new checkpoint stands, which no longer asks for it.
         checkpoints.thin_out(run, c.config.checkpoint.keep, spare)
         damaged = snapshots.prune(run.snapshots, c.pool.steps, run.checkpoint_paths())

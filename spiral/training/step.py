@@ -48,13 +48,17 @@ def play(components: Components, step: int) -> list[Episode]:
 def take_snapshot(components: Components, run: RunDir, step: int) -> None:
     """Make the learner as it is now an opponent of later steps."""
     c = components
+    weights = c.learner.weights()
     # On disk before the pool names it: a checkpoint never asks for a snapshot that is not there.
     if c.processes.is_main:
-        snapshots.write(run.snapshots, step, c.learner.weights())
+        snapshots.write(run.snapshots, step, weights)
+    else:
+        for _ in weights.values():  # sharded ones are gathered as the main process reads them
+            pass
     # Those that leave make room for it.
     for policy in c.pool.add_snapshot(step, c.config.pool.size, c.config.pool.keep):
         c.engine.drop(policy)
-    c.engine.load_weights(snapshot_id(step), c.learner.weights(), version=step)
+    c.engine.load_weights(snapshot_id(step), weights, version=step)
 
 
 def evaluate(components: Components, run: RunDir, step: int) -> dict[str, float]:
@@ -63,14 +67,15 @@ def evaluate(components: Components, run: RunDir, step: int) -> dict[str, float]
     c, averaged = components, components.learner.averaged()
     c.progress(Phase("evaluating"))
     policy = LEARNER if averaged is None else AVERAGED
-    with c.processes.together():
+    with c.processes.in_step():
         exact = c.evaluator.exact(c.learner.scorer())
         metrics = exact_metrics(exact)
         if averaged is not None:
             metrics |= exact_metrics(c.evaluator.exact(c.learner.scorer(averaged=False)), "_live")
             c.engine.load_weights(policy, averaged, version=step)
+    with c.processes.together():
         if c.processes.is_main:  # all would play the same matches, and pay for the calls of a remote opponent each
             metrics |= c.evaluator.matches(policy, (c.config.seed, "evaluate", step))
     if c.processes.is_main:
         run.write("policy.json", json.dumps(policy_record(step, exact)))
-    return c.processes.same_metrics(metrics)
+    return c.processes.from_main(metrics)

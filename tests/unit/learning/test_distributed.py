@@ -17,7 +17,8 @@ def started(monkeypatch):
 
     def start(num, num_devices):
         monkeypatch.setattr(torch.accelerator, "device_count", lambda: num_devices)
-        for key, value in {"WORLD_SIZE": num, "LOCAL_WORLD_SIZE": num, "RANK": 0, "LOCAL_RANK": 0}.items():
+        group = {"WORLD_SIZE": num, "LOCAL_WORLD_SIZE": num, "RANK": 0, "LOCAL_RANK": 0}
+        for key, value in {**group, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 29500}.items():
             monkeypatch.setenv(key, str(value))
 
     return start
@@ -51,7 +52,8 @@ def test_a_group_of_another_size_is_refused(started, monkeypatch, num_devices, u
         RunError, match="2 processes were asked for, and accelerate made a group of 1; start them with: "
     ):
         make_accelerator()
-    assert Told.made == [{"mixed_precision": "no", "cpu": on_cpu}]
+    [made] = Told.made
+    assert (made["mixed_precision"], made["cpu"]) == ("no", on_cpu)
 
 
 def test_one_process_alone_needs_no_launcher(monkeypatch):
