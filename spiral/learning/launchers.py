@@ -27,7 +27,8 @@ _REFUSED = {
         "where memory is short"
     ),
     "FSDP_ACTIVATION_CHECKPOINTING": (
-        "fsdp_activation_checkpointing, and what is recomputed is said in the run's own config; set it to false"
+        "fsdp_activation_checkpointing, which is the run's own setting; set it to false, and "
+        "learner.checkpoint_activations=true"
     ),
     "FSDP_IGNORED_MODULES": "fsdp_ignored_modules, and every weight of a run is shared out; remove it",
 }
