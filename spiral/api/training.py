@@ -143,7 +143,7 @@ class Engine(Protocol):
 
     def load_weights(self, policy: PolicyId, weights: Weights, version: int) -> None:
         """Replace the policy's weights. Only when no request of that policy is in flight. What several processes share
-        out is gathered as it is read, so each tensor is read once, in an order that is the same in every process."""
+        out is gathered as it is read, so every process reads the same tensors in the same order."""
 
     def drop(self, policy: PolicyId) -> None:
         """Forget a policy and free its memory; nothing if it is not known. Only when none of its requests is in

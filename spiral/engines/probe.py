@@ -22,7 +22,8 @@ from spiral.api.records import Completion, PolicyId, Request, Sampling
 from spiral.api.training import Engine
 from spiral.engines.waiting import Deadline
 from spiral.models.adapted import adapter_of
-from spiral.models.logits import TokenLogits, context_length
+from spiral.models.logits import TokenLogits, context_length, load_parameters
+from spiral.models.sharded import WholeWeights
 
 BANDS = {torch.float32: 1e-3, torch.float64: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.3}
 """Nats by which two computations of one log-probability may differ, by the engine's precision."""
@@ -194,13 +195,24 @@ class ProbedEngine:
         places = [(row, length - 1 + k) for row, reply in enumerate(replies) for k in range(len(reply.ids))]
         rows, columns = torch.tensor(places, device=device).T
         positions = torch.arange(width, device=device)[None].expand(len(texts), width)
-        named = {f"model.{name}": tensor for name, tensor in weights.items()}
-        logits = functional_call(self._lm, named, (ids, positions, None, rows, columns)).float()
+        logits = self._logits(weights, ids, positions, None, rows, columns).float()
         temperatures = torch.tensor([requests[row].sampling.temperature for row, _ in places], device=device)
         sampled = torch.tensor([token for reply in replies for token in reply.ids], device=device)
         logprobs = torch.log_softmax(logits / temperatures[:, None], -1)
         values = iter(logprobs.gather(1, sampled[:, None])[:, 0].tolist())
         return [Scored(reply.version, reply.logprobs, tuple(next(values) for _ in reply.ids)) for reply in replies]
+
+    def _logits(self, weights: Mapping[str, Tensor], *inputs: Tensor | None) -> Tensor:
+        logits: Tensor
+        if isinstance(weights, WholeWeights):
+            # A learner in parts has a model of its own, so this one may take them: gathered one after another, where a
+            # call under them all would hold every whole tensor at once.
+            load_parameters(self._lm.model, weights)
+            logits = self._lm(*inputs)
+        else:
+            named = {f"model.{name}": tensor for name, tensor in weights.items()}
+            logits = functional_call(self._lm, named, inputs)
+        return logits
 
 
 def _distance(one: Sequence[float], other: Sequence[float]) -> float:

@@ -15,21 +15,23 @@ from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gath
 
 from spiral.api.errors import RunError, SpiralError
 from spiral.api.records import Episode, VoidedGame
-from spiral.config.schema import Config
+from spiral.config.schema import Config, LearnerConfig
 from spiral.learning.launchers import START, check_accelerate_config, num_asked
 from spiral.learning.stop_signals import StopRequested, StopSignals
 
 T = TypeVar("T")
 
 
-def make_accelerator(deadline_s: float = Config.process_deadline_s) -> Accelerator:
+def make_accelerator(
+    deadline_s: float = Config.process_deadline_s, precision: str = LearnerConfig.precision
+) -> Accelerator:
     """accelerate's view of this process among those of its run; on the CPU where there is nothing else. No process
-    waits longer than `deadline_s` for the others.
+    waits longer than `deadline_s` for the others. `precision`: the learner's.
 
     Raises RunError if what a launcher or accelerate's config asks for is not what is there, or not what a run can have.
     """
     asked = num_asked()
-    check_accelerate_config()
+    check_accelerate_config(precision)
     here, num_devices = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.accelerator.device_count()
     on_cpu = num_devices == 0 or parse_flag_from_env("ACCELERATE_USE_CPU")
     if here > num_devices and not on_cpu:

@@ -27,7 +27,8 @@ _REFUSED = {
         "where memory is short"
     ),
     "FSDP_ACTIVATION_CHECKPOINTING": (
-        "fsdp_activation_checkpointing, and what is recomputed is said in the run's own config; set it to false"
+        "fsdp_activation_checkpointing, which is the run's own setting; set it to false, and "
+        "learner.checkpoint_activations=true"
     ),
     "FSDP_IGNORED_MODULES": "fsdp_ignored_modules, and every weight of a run is shared out; remove it",
 }
@@ -59,8 +60,8 @@ def num_asked() -> int:
     return 1
 
 
-def check_accelerate_config(precision: str = "no") -> None:
-    """Raise RunError if accelerate's config contradicts the run, whose mixed precision is `precision` (`no`: none)."""
+def check_accelerate_config(precision: str) -> None:
+    """Raise RunError if accelerate's config contradicts the run, whose `learner.precision` is `precision`."""
     for variable, what in _REFUSED.items():
         asked = os.environ.get(variable, "false").lower()
         if asked not in ("", "0", "false", "no", "none"):
@@ -68,8 +69,8 @@ def check_accelerate_config(precision: str = "no") -> None:
     if parse_flag_from_env("ACCELERATE_USE_FSDP") and os.environ.get("FSDP_VERSION", "1") != "2":
         raise RunError(f"accelerate's config asks for version 1 of FSDP, which torch has deprecated; {_FSDP2}")
     mixed = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
-    if mixed not in ("", "no", precision):
+    if mixed not in ("", "no", "bf16" if precision == "mixed" else "no"):
         raise RunError(
-            f"accelerate's config asks for mixed_precision: {mixed}, and the run's own config for "
-            f"{'none' if precision == 'no' else precision}; set mixed_precision: no there, as the run's config decides"
+            f"accelerate's config asks for mixed_precision: {mixed}, and learner.precision is {precision}, which "
+            "decides; set mixed_precision: no there, and learner.precision=mixed for bfloat16 over float32"
         )

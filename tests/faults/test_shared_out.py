@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("learners.py")
 CONFIG = ROOT / "examples" / "fsdp2.yaml"
 KINDS = ("data parallel", "fsdp2")
-CASES = ("plain", "everything", "few", "adapter")
+CASES = ("plain", "everything", "few", "recomputed", "adapter")
 
 
 def _learners():

@@ -1,6 +1,7 @@
 """After a load an engine is probed: whatever it computes with, and however it samples, must be what it was asked for."""
 
 import copy
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from spiral.engines.probe import EVERY, PROMPT_TOKENS, ProbedEngine
 from spiral.engines.sleeping import asleep
 from spiral.engines.torch.engine import TorchEngine
 from spiral.models.logits import parameters
+from spiral.models.sharded import WholeWeights
 
 torch.set_num_threads(1)
 
@@ -197,3 +199,31 @@ def test_a_tied_embedding_is_scored_as_it_is_loaded():
     weights = _moved(model)
     probed.load_weights(LEARNER, weights, 0)
     assert max(scored.gap for scored in probed._last[LEARNER]) < 1e-4
+
+
+def test_weights_that_are_gathered_as_they_are_read_are_probed():
+    """As a learner in parts gives them: one whole tensor at a time is alive, and a load that changes nothing is found."""
+    model = _model()
+    engine, given = TorchEngine(model, None), _moved(model)
+    probed, weights = ProbedEngine(engine, copy.deepcopy(model)), Gathered(given)
+    probed.load_weights(LEARNER, weights, 0)
+    assert weights.num_read >= 2 * len(given)
+    assert weights.most_alive <= 2  # the one that was copied last, until the next takes its place
+    engine._lanes[LEARNER].load = lambda weights, version: None
+    with pytest.raises(RunError, match="it answers as it did before"):
+        probed.load_weights(LEARNER, Gathered(_moved(model)), EVERY)
+
+
+class Gathered(WholeWeights):
+    """Counts the whole tensors that it gave and are still there."""
+
+    def __init__(self, parts):
+        super().__init__(parts)
+        self.num_read = self.most_alive = 0
+        self._given = []
+
+    def __getitem__(self, name):
+        whole = super().__getitem__(name).clone()
+        self._given = [one for one in self._given if one() is not None] + [weakref.ref(whole)]
+        self.num_read, self.most_alive = self.num_read + 1, max(self.most_alive, len(self._given))
+        return whole

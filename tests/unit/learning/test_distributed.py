@@ -90,3 +90,17 @@ def test_a_run_leaves_only_a_group_that_it_made(monkeypatch):
     monkeypatch.setattr(Processes, "world", 2)
     processes.close()
     assert left == [1]
+
+
+def test_the_end_of_another_process_is_one_sentence():
+    """gloo's error has no type of its own; an error of the run itself stays what it is."""
+    with (
+        pytest.raises(
+            RunError, match=r"ended, or did not answer within process_deadline_s=30 s \(.*closed.*with: go on"
+        ),
+        distributed.told_of_lost_processes(30, "go on"),
+    ):
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1")
+    for mine in (RuntimeError("shapes differ"), RunError("gloomy")):
+        with pytest.raises(type(mine), match=str(mine)), distributed.told_of_lost_processes(30, "go on"):
+            raise mine

@@ -557,7 +557,9 @@ def tiny_run(path, seed=0, steps=(1,), words=()):
         directory = run.checkpoints / f"step-{step:06d}"
         directory.mkdir(parents=True)
         save_file({k: v.contiguous().clone() for k, v in parameters(made).items()}, directory / "averaged.safetensors")
-        (directory / "state.json").write_text(json.dumps({"step": step, "tensors": ["averaged"], "in_model": None}))
+        (directory / "state.json").write_text(
+            json.dumps({"step": step, "tensors": ["averaged"], "sharded": False, "in_model": None})
+        )
     return str(path)
 
 
