@@ -17,6 +17,7 @@ from spiral.learning.full_learner import FullLearner
 from spiral.learning.optimizers import make_optimizer, set_rate
 from spiral.learning.packing import pack
 from spiral.learning.rounding import RoundedAdamW, copy_rounded_, rounding_generator
+from spiral.models.bfloat16 import to_bfloat16
 from spiral.models.logits import parameters
 
 torch.set_num_threads(1)
@@ -162,6 +163,19 @@ def test_log_probabilities_are_taken_in_float32(precision):
         learner.update(_batch(), 0, 8)
     assert seen.dtypes == {torch.float32}
     assert seen.products == {torch.bfloat16}
+
+
+def test_an_adapter_in_a_run_in_bfloat16_stays_float32():
+    """It is all that is trained, and a hundredth of the memory; buffers stay too, such as rotary frequencies."""
+    peft = pytest.importorskip("peft")
+    model = peft.get_peft_model(_model(), peft.LoraConfig(r=4, target_modules=["qkv_proj"]))
+    to_bfloat16(model)
+    for name, parameter in model.named_parameters():
+        assert parameter.dtype == (torch.float32 if "lora_" in name else torch.bfloat16), name
+    assert {buffer.dtype for buffer in model.buffers()} == {torch.float32}
+    learner = FullLearner(model, LearnerConfig(ema=0.0, ratio_tolerance=1e9), 100, Accelerator(cpu=True))
+    assert isinstance(learner._optimizer.optimizer, torch.optim.AdamW)
+    assert learner.update(_batch(), 0, 8)["learner/grad_norm"] > 0
 
 
 # The 8-bit optimiser
