@@ -19,6 +19,7 @@ BENCHES = {
     "pool": "pool",
     "textarena": "textarena",
     "merge": "merging",
+    "rows": "rows",
     "memory": "memory",
     "startup": "startup",
     "vllm": "vllm",

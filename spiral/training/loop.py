@@ -22,6 +22,7 @@ from spiral.config.schema import Config
 from spiral.engines.sleeping import asleep
 from spiral.learning.credit import advantages_of
 from spiral.learning.packing import pack
+from spiral.learning.row_cost import RowCost
 from spiral.learning.stop_signals import StopRequested, StopSignals
 from spiral.plugins.registry import Plugins
 from spiral.policies.identity import check_same_models
@@ -81,8 +82,8 @@ class Training:
                 advantages = advantages_of(c.training.advantage, trajectories, config.advantage.name)
             with watch("learner"):
                 tokens, parts = config.learner.micro_batch_tokens, config.learner.minibatches
-                order = derive(config.seed, "minibatches", step)
-                batch = pack(trajectories, advantages, tokens, c.processes.rank, c.processes.world, parts, order)
+                order, cost = derive(config.seed, "minibatches", step), RowCost.of(c.play.model)
+                batch = pack(trajectories, advantages, tokens, c.processes.rank, c.processes.world, parts, order, cost)
                 with asleep(c.engine):
                     stats = c.learner.update(batch, step, config.rollout.episodes)
                 c.engine.load_weights(LEARNER, c.learner.weights(), version=step + 1)

@@ -16,13 +16,13 @@ import torch
 from accelerate import Accelerator
 from spiral_models import MODELS
 
-import spiral.learning.packing as batch_module
 from spiral.api.errors import RunError
 from spiral.api.records import LEARNER, Request, Sampling, Trajectory, Turn
 from spiral.config.schema import LearnerConfig
 from spiral.engines.torch.engine import TorchEngine
 from spiral.learning.full_learner import MAX_REFUSED, FullLearner
 from spiral.learning.packing import pack
+from spiral.learning.row_cost import RowCost
 from spiral.learning.schedule import learning_rate, objective
 
 torch.set_num_threads(1)
@@ -234,14 +234,12 @@ def test_micro_batches_change_nothing(everything, micro_batch_tokens):
     _same(_gradient(learner, batch), expected)
 
 
-@pytest.mark.parametrize(("row", "share"), [(20, 2.0), (128, 2.0), (4096, 2.0), (128, 0.0)])
-def test_packing_changes_nothing(everything, monkeypatch, row, share):
-    """Short trees, long trees, and no trees at all."""
+@pytest.mark.parametrize("pairs", [0.01, 30.0, 1e9])
+def test_packing_changes_nothing(everything, pairs):
+    """No trees at all, short ones, and long ones."""
     learner, played, expected = everything
-    monkeypatch.setattr(batch_module, "ROW_TOKENS", row)
-    monkeypatch.setattr(batch_module, "WORTH_SHARING", share)
-    batch = pack(*played, 300)
-    assert any(m.mask is not None for m in batch.micro_batches) == bool(share)
+    batch = pack(*played, 300, cost=RowCost(pairs))
+    assert any(m.mask is not None for m in batch.micro_batches) == (pairs > 1)
     _same(_gradient(learner, batch), expected)
 
 

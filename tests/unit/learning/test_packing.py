@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
-import spiral.learning.packing as batch_module
 from spiral.api.records import LEARNER, Trajectory, Turn
 from spiral.learning.packing import pack, pack_samples
+from spiral.learning.row_cost import RowCost
 from spiral.learning.samples import Sample, merge
 from spiral.models.logits import TokenLogits
 
@@ -103,7 +103,7 @@ def test_a_batch_counts_what_it_holds():
     batch = pack([trajectory(same, bots, same), trajectory(turn((1, 2), (9,)))], [[1.0, 5.0, 1.0], [2.0]], 100)
     assert (batch.num_turns, batch.num_reply_tokens, batch.num_sequence_tokens) == (3, 5, 13)
     [micro] = batch.micro_batches
-    # Distinct: (1 2 | 9) and (1 2 3 | 4 5), 8 tokens, of which 2 are shared: 6 <= 0.8 * 8, so a tree.
+    # Distinct: (1 2 | 9) and (1 2 3 | 4 5), 8 tokens, of which 2 are shared: a tree.
     assert batch.num_computed_tokens == micro.ids.numel() == 6
     assert micro.targets.tolist() == [4, 5, 9]
     assert micro.positive.tolist() == [2.0, 2.0, 2.0]
@@ -191,16 +191,30 @@ def test_micro_batches_keep_to_their_tokens():
     assert len(pack_samples(samples, 10**6)) == 1
 
 
-def test_tree_rows_keep_to_their_length(monkeypatch):
-    """A row of a tree is filled to ROW_TOKENS at most, unless one sequence alone is longer."""
-    monkeypatch.setattr(batch_module, "ROW_TOKENS", 24)
+def test_tree_rows_keep_to_their_length():
+    """Sequences of 8 tokens that share 6: where 96 pairs cost a token, each costs least in rows of sqrt(6^2 + 6 x 96),
+    24 and a half. One sequence alone may be longer."""
     pairs = [((1, 2, 3, 4, 5, 6), (a, b)) for a in range(8) for b in range(4)] + [((1,) * 40, (2,))]
-    batches = pack_samples(_samples(pairs), 10**6)
-    widths = [len(m.ids[0]) for m in batches]
+    batches = pack_samples(_samples(pairs), 10**6, RowCost(96))
     lengths = [int((row > 0).sum()) for m in batches for row in m.ids]
-    assert max(widths) == 41
-    assert sorted(lengths)[-2] <= 24
+    assert sorted(lengths)[-1] == 41
+    assert 18 <= sorted(lengths)[-2] <= 24
     assert sum(len(m.targets) for m in batches) == 2 * 32 + 1
+
+
+def test_each_row_is_a_tree_or_plain_for_itself():
+    """A text of 300 tokens that shares nothing is a plain row without a mask beside trees of many short ones."""
+    pairs = [((50,) * 20, (n,)) for n in range(1, 9)] + [(tuple(range(1, 49)) * 6 + (1,) * 12, (2,))]
+    batches = pack_samples(_samples(pairs), 512)
+    assert [(batch.mask is None, *batch.ids.shape) for batch in batches] == [(False, 1, 28), (True, 1, 301)]
+
+
+@pytest.mark.parametrize(("pairs", "tokens"), [(10**6, 20 + 40 * 2), (100, 48 + 48 + 44), (1, 40 * 22)])
+def test_a_shared_beginning_is_worth_what_attention_costs(pairs, tokens):
+    """Forty replies of 2 tokens to a prompt of 20: one tree where attention costs nothing, rows of at most
+    sqrt(20^2 + 20 x 100) = 49 tokens where 100 pairs cost a token, and no tree where a pair costs a token."""
+    samples = [Sample((1,) * 20, (300 + n, 261), (-1.0, -1.0), count=1) for n in range(40)]
+    assert sum(int((b.ids > 0).sum()) for b in pack_samples(samples, 4096, RowCost(pairs))) == tokens
 
 
 def test_parts_of_several_processes_are_the_whole():
@@ -248,15 +262,13 @@ def _pairs():
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    pairs=_pairs(), share=st.sampled_from([0.0, 0.8, 2.0]), row=st.sampled_from([1, 12, 128]), limit=st.integers(1, 200)
-)
-def test_a_token_sees_its_own_beginning_and_nothing_else(pairs, share, row, limit):
+@given(pairs=_pairs(), cost=st.sampled_from([0.01, 30.0, 1100.0, 1e9]), limit=st.integers(1, 200))
+def test_a_token_sees_its_own_beginning_and_nothing_else(pairs, cost, limit):
     """The ids visible at a trained token's place, in the order of positions, are its sequence up to there; tokens in
     are tokens out, with their own log-probs and sums."""
     samples = _samples(pairs)
     found = {n: [] for n in range(len(samples))}
-    for m in _packed(samples, share, row, limit):
+    for m in pack_samples(samples, limit, RowCost(cost)):
         for n in range(len(m.targets)):
             r, c = int(m.rows[n]), int(m.columns[n])
             visible = torch.arange(m.ids.shape[1]) <= c if m.mask is None else m.mask[r, 0, c]
@@ -273,15 +285,6 @@ def test_a_token_sees_its_own_beginning_and_nothing_else(pairs, share, row, limi
         by_context = {context: logprob for context, _, logprob in found[n]}
         for k, logprob in enumerate(s.logprobs):
             assert by_context[s.prompt + s.reply[:k]] == pytest.approx(logprob)
-
-
-def _packed(samples, share, row, limit):
-    before = batch_module.WORTH_SHARING, batch_module.ROW_TOKENS
-    batch_module.WORTH_SHARING, batch_module.ROW_TOKENS = share, row
-    try:
-        return pack_samples(samples, limit)
-    finally:
-        batch_module.WORTH_SHARING, batch_module.ROW_TOKENS = before
 
 
 @pytest.fixture(scope="module")
@@ -302,16 +305,15 @@ def lm():
 @settings(max_examples=30, deadline=None)
 @given(
     pairs=_pairs(),
-    share=st.sampled_from([0.0, 2.0]),
-    row=st.sampled_from([12, 128]),
+    cost=st.sampled_from([0.01, 30.0, 1e9]),
     limit=st.sampled_from([40, 10**6]),
 )
-def test_logits_of_a_packed_batch_are_those_of_separate_rows(lm, pairs, share, row, limit):
+def test_logits_of_a_packed_batch_are_those_of_separate_rows(lm, pairs, cost, limit):
     """For any samples and any packing, each trained token's logits are the model's own on its sequence alone."""
     samples = _samples(pairs)
     with torch.inference_mode():
         plain = [lm.model(input_ids=torch.tensor([s.prompt + s.reply])).logits[0] for s in samples]
-        for m in _packed(samples, share, row, limit):
+        for m in pack_samples(samples, limit, RowCost(cost)):
             logits = lm(m.ids, m.positions, m.mask, m.rows, m.columns)
             for n in range(len(m.targets)):
                 place = int(m.positions[m.rows[n], m.columns[n]])

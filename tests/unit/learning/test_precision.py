@@ -1,6 +1,7 @@
 """What a learner computes in, and keeps its weights and moments in, changes their rounding and not what is learned."""
 
 import copy
+import gc
 import sys
 
 import pytest
@@ -17,6 +18,7 @@ from spiral.learning.full_learner import FullLearner
 from spiral.learning.optimizers import make_optimizer, set_rate
 from spiral.learning.packing import pack
 from spiral.learning.rounding import RoundedAdamW, copy_rounded_, rounding_generator
+from spiral.models.bfloat16 import to_bfloat16
 from spiral.models.logits import parameters
 
 torch.set_num_threads(1)
@@ -162,6 +164,56 @@ def test_log_probabilities_are_taken_in_float32(precision):
         learner.update(_batch(), 0, 8)
     assert seen.dtypes == {torch.float32}
     assert seen.products == {torch.bfloat16}
+
+
+def test_an_adapter_in_a_run_in_bfloat16_stays_float32():
+    """It is all that is trained, and a hundredth of the memory; buffers stay too, such as rotary frequencies."""
+    peft = pytest.importorskip("peft")
+    model = peft.get_peft_model(_model(), peft.LoraConfig(r=4, target_modules=["qkv_proj"]))
+    to_bfloat16(model)
+    for name, parameter in model.named_parameters():
+        assert parameter.dtype == (torch.float32 if "lora_" in name else torch.bfloat16), name
+    assert {buffer.dtype for buffer in model.buffers()} == {torch.float32}
+    learner = FullLearner(model, LearnerConfig(ema=0.0, ratio_tolerance=1e9), 100, Accelerator(cpu=True))
+    assert isinstance(learner._optimizer.optimizer, torch.optim.AdamW)
+    assert learner.update(_batch(), 0, 8)["learner/grad_norm"] > 0
+
+
+# Memory
+
+
+def _held():
+    """Bytes of the storage of every tensor that is alive."""
+    gc.collect()
+    found = [thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)]
+    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in found}.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "models"),
+    [
+        ({}, 2),
+        ({"precision": "mixed", "checkpoint_activations": True}, 2),
+        ({"precision": "bf16"}, 2),
+        ({"epochs": 2, "clip": 0.2}, 2),
+        ({"anchor": 0.1}, 2),
+        ({"ema": 0.9}, 3),
+        ({"kl": 0.1}, 4),
+        ({"anchor": 0.1, "anchor_to": "initial"}, 3),
+    ],
+)
+def test_a_learner_holds_what_was_asked_for(settings, models):
+    """Beside the weights, after two updates: Adam's two moments, each as large as the weights, and nothing else; an
+    average, the initial policy, and a reference with the average that it moves to only where the config has them."""
+    batch, dtype = _batch(), torch.bfloat16 if settings.get("precision") == "bf16" else torch.float32
+    _learner(**settings).update(batch, 0, 8)  # what is kept once for all learners
+    model = _model(dtype)
+    weights = sum(weight.nbytes for weight in parameters(model).values())
+    before = _held()
+    learner = _learner(model, **settings)
+    for step in range(2):
+        learner.update(batch, step, 8)
+    assert (_held() - before) / weights == pytest.approx(models, abs=0.15)
 
 
 # The 8-bit optimiser
