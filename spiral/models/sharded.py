@@ -16,8 +16,8 @@ class WholeWeights(Mapping[str, Tensor]):
 
     def __init__(self, parts: Mapping[str, Tensor]) -> None:
         self._parts = parts
-        self.shapes = {name: part.shape for name, part in parts.items()}
-        """Known without reading."""
+        self.layout = {name: torch.empty(p.shape, dtype=p.dtype, device="meta") for name, p in parts.items()}
+        """Shapes and types, known without reading."""
 
     def __getitem__(self, name: str) -> Tensor:
         return whole(self._parts[name])
@@ -50,6 +50,5 @@ def parts_like(parameter: Tensor, state: Mapping[str, Any]) -> dict[str, Any]:
 
 def shapes(weights: Mapping[str, Tensor]) -> Mapping[str, torch.Size]:
     """The shapes of whole weights by name; sharded ones are not read."""
-    if isinstance(weights, WholeWeights):
-        return weights.shapes
-    return {name: weight.shape for name, weight in weights.items()}
+    layout = weights.layout if isinstance(weights, WholeWeights) else weights
+    return {name: weight.shape for name, weight in layout.items()}

@@ -6,22 +6,27 @@ A file is whole or absent, and stays as long as the run or one of its checkpoint
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from spiral.api.errors import RunError
 from spiral.runs.files import make_directory, num_bytes, replace_file
 
+_DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
+"""As safetensors names what weights are."""
+
 
 def write(directory: Path, step: int, weights: Mapping[str, torch.Tensor]) -> None:
-    """Keep the weights of `step`."""
+    """Keep the weights of `step`, each read once and in their order; where they are gathered as they are read, none has
+    to be in memory with another."""
     make_directory(directory)
-    on_cpu = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
-    replace_file(_path(directory, step), lambda path: save_file(on_cpu, path), num_bytes(on_cpu))
+    layout: Mapping[str, torch.Tensor] = getattr(weights, "layout", weights)
+    replace_file(_path(directory, step), lambda path: _save(path, weights, layout), num_bytes(layout))
 
 
 def read(directory: Path, step: int) -> dict[str, torch.Tensor]:
@@ -52,6 +57,21 @@ def prune(directory: Path, steps: Iterable[int], checkpoints: Iterable[Path]) ->
         if step.isdecimal() and int(step) not in wanted:
             path.unlink(missing_ok=True)
     return damaged
+
+
+def _save(path: Path, weights: Mapping[str, torch.Tensor], layout: Mapping[str, torch.Tensor]) -> None:
+    """A file of safetensors: the length of its header, the header, and the tensors one after another. Its own
+    `save_file` takes them all at once. `layout`: their shapes and types."""
+    header, end = {}, 0
+    for name, tensor in layout.items():
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": [*tensor.shape], "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for weight in weights.values():
+            file.write(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _path(directory: Path, step: int) -> Path:
