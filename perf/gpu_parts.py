@@ -6,7 +6,6 @@ still says what it had measured. `--tiny` takes small shapes on the CPU through 
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import platform
@@ -33,6 +32,9 @@ from spiral.engines.torch.engine import TorchEngine
 from spiral.learning.packing import pack
 from spiral.models.logits import TokenLogits, parameters
 from spiral.plugins.registry import Plugins
+from spiral.training.memory.architecture import Adapter, Architecture
+from spiral.training.memory.arithmetic import learner_parts, peak
+from spiral.training.memory.settings import settings_of
 
 Result = dict[str, Any]
 
@@ -176,25 +178,17 @@ def make_learner(model: Any, settings: LearnerConfig, plugins: Plugins | None = 
 
 
 def planned(shape: Shape, settings: LearnerConfig, sizes: Sizes) -> Result:
-    """What `spiral plan` says that a learner of `settings` takes at most, when all tokens of a micro-batch are trained;
-    None for a version without plans."""
-    try:
-        memory = importlib.import_module("spiral.training.memory")
-    except ModuleNotFoundError:
-        return {"planned_bytes": None}
-    architecture, arithmetic, set_up = (
-        importlib.import_module(f"{memory.__name__}.{name}") for name in ("architecture", "arithmetic", "settings")
-    )
+    """What `spiral plan` says that a learner of `settings` takes at most, when all tokens of a micro-batch are
+    trained."""
     model = shape.model("meta", sizes.dtype)
-    described = architecture.Architecture.of(model)  # before its learner may wrap it
+    described = Architecture.of(model)  # before its learner may wrap it
     plugins, method = Plugins.installed(), settings.method
     prepare = getattr(plugins.find("learner", method.name).factory, "prepare", None)
-    adapter = architecture.Adapter.of(prepare(model, **method.args) if prepare else model)
-    config = replace(loading.load(None, ()), learner=settings)
-    on_gpu = sizes.device == "cuda"
-    kept, _ = set_up.settings_of(config, shape.context, adapter, 1, on_gpu)
-    parts = arithmetic.learner_parts(described, replace(kept, row_tokens=sizes.micro_batch_tokens), 1, on_gpu)
-    return {"planned_bytes": arithmetic.peak(list(parts))}
+    adapter = Adapter.of(prepare(model, **method.args) if prepare else model)
+    config, on_gpu = replace(loading.load(None, ()), learner=settings), sizes.device == "cuda"
+    kept, _ = settings_of(config, shape.context, adapter, 1, on_gpu)
+    kept = replace(kept, row_tokens=sizes.micro_batch_tokens)
+    return {"planned_bytes": peak(learner_parts(described, kept, 1, on_gpu))}
 
 
 def engine(sizes: Sizes, shape: Shape) -> Iterator[Result]:
