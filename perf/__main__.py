@@ -11,7 +11,7 @@ BENCHES = {
     "R1": "selfplay",
     "engine": "generation",
     "R2": "learning",
-    "R2-distinct": "distinct_rows",
+    "R2-rows": "without_play",
     "head": "head_memory",
     "adapter": "adapter",
     "R7": "framework",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +21,7 @@ from accelerate import Accelerator
 from perf.measure import Figure, Timing, alternate, median_cpu, ratios
 from perf.parts import Parts, make_parts
 from perf.shapes import SMOLLM2, transcripts
-from spiral.api.records import Trajectory
+from spiral.api.records import LEARNER, Trajectory, Turn
 from spiral.config.schema import LearnerConfig
 from spiral.learning.full_learner import FullLearner
 from spiral.learning.packing import MicroBatch, pack, pack_samples
@@ -36,6 +37,7 @@ CASES = (
     ("ttt/0.1m", ("games=tic_tac_toe", "model=byte-0.1m", "rollout.episodes=512"), 3),
     ("ttt/1m", ("games=tic_tac_toe", "model=byte-1m", "rollout.episodes=128"), 2),
 )
+TREE_GAMES = 64
 DISTINCT_ROWS, SMOLLM2_ROWS, ROW_TOKENS = 32, 4, 128
 """Rows of the cases whose rows share nothing, and the tokens of each, of which half are trained."""
 
@@ -59,8 +61,12 @@ def figures() -> Iterator[Figure]:
 
 
 def wide_figures() -> Iterator[Figure]:
-    """The rows that share nothing alone."""
-    parts = make_parts("model=byte-1m")
+    """Rows that share nothing, and trees of a game's positions in which both players move at random: what needs no
+    model that has learnt to play."""
+    parts = make_parts("games=tic_tac_toe", "model=byte-1m")
+    trees = _played_at_random(parts, TREE_GAMES)
+    settings = replace(SETTINGS, ratio_tolerance=math.inf)
+    yield from _compare("trees/1m", copy.deepcopy(parts.setup.model), trees, settings, 3)
     rows = _random(DISTINCT_ROWS, 256)
     yield from _compare("distinct/1m", parts.setup.model, rows, replace(SETTINGS, ratio_tolerance=math.inf), 5)
     yield from _compare("distinct/SmolLM2's shape", SMOLLM2.model(), _random(SMOLLM2_ROWS, 256), PRETRAINED, 3)
@@ -70,6 +76,26 @@ def _played(parts: Parts) -> Rows:
     games = parts.config.rollout.episodes
     episodes = parts.rollouts().play(games, (3,))
     trajectories = [t for e in episodes for t in e.trajectories]
+    return Rows(trajectories, [[t.reward] * len(t.turns) for t in trajectories], games)
+
+
+def _played_at_random(parts: Parts, games: int) -> Rows:
+    """Games of random legal moves, each said by its one reply."""
+    rng, (make,) = random.Random(0), parts.setup.games.values()
+    trajectories = []
+    for number in range(games):
+        game = make()
+        game.reset(rng)
+        turns: list[list[Turn]] = [[] for _ in range(game.num_players)]
+        while (player := game.current_player()) is not None:
+            moves, seen = game.legal_moves() or [], game.observe(player)
+            move = rng.choice(moves)
+            reply = parts.prompter.reply(move) or ()
+            prompt = parts.prompter.encode(game.rules, seen, moves)
+            turns[player].append(Turn(seen, prompt, reply, (-1.0,) * len(reply), move, True, "stop", 0))
+            game.play(move)
+        for player, value in enumerate(game.returns()):
+            trajectories.append(Trajectory("random", player, LEARNER, value, tuple(turns[player]), number))
     return Rows(trajectories, [[t.reward] * len(t.turns) for t in trajectories], games)
 
 

@@ -20,14 +20,16 @@ def test_rows_of_random_ids_share_nothing_and_half_of_each_is_trained():
     assert [t.reward for t in rows] == [-1.0, 1.0, -1.0, 1.0]
 
 
-def test_the_bench_of_distinct_rows_yields_both_cases(monkeypatch):
-    """A byte model and the other shape, with what an update does besides."""
+def test_the_bench_of_rows_without_play_yields_its_three_cases(monkeypatch):
+    """Trees, which need a mask, and rows that share nothing, which need none; with what an update does besides."""
+    monkeypatch.setattr(learning, "TREE_GAMES", 6)
     monkeypatch.setattr(learning, "SMOLLM2", TINY)
     monkeypatch.setattr(learning, "ROW_TOKENS", 8)
     monkeypatch.setattr(learning, "DISTINCT_ROWS", 4)
     found = {figure.name: figure for figure in learning.wide_figures()}
-    assert list(found) == ["R2 distinct/1m over bare", "R2 distinct/SmolLM2's shape over bare"]
-    byte, other = (json.loads(figure.line())["detail"]["cpu_ms"] for figure in found.values())
+    assert list(found) == [f"R2 {n} over bare" for n in ("trees/1m", "distinct/1m", "distinct/SmolLM2's shape")]
+    assert [figure.detail["packed"] for figure in found.values()] == [True, False, False]
+    _, byte, other = (json.loads(figure.line())["detail"]["cpu_ms"] for figure in found.values())
     assert byte.keys() == {"update", "pack", "bare", "norm", "average"}
     assert other.keys() == {"update", "pack", "bare", "norm"}  # a pretrained model has no average
 
