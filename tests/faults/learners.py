@@ -170,6 +170,7 @@ def found(accelerator, out, earlier=()):
         "everything": trained(accelerator, epochs=2, minibatches=2, clip=0.2, **EVERYTHING),
         "few": trained(accelerator, num=1),
         "recomputed": trained(accelerator, steps=2, checkpoint_activations=True),
+        "mixed": trained(accelerator, steps=2, precision="mixed", checkpoint_activations=True),
         "adapter": trained(accelerator, adapter=True, kl=0.1, ema=0.9),
         "refused": refused(accelerator),
         "sgd": one_sgd_step(accelerator),

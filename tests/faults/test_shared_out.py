@@ -97,6 +97,21 @@ def test_metrics_count_each_game_once(one, two, kind, case):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_weights_of_mixed_precision_move_as_those_of_one_process(one, two, kind):
+    """bfloat16 rounds rows of other lengths otherwise, and AdamW's first steps turn on the sign of a gradient: the
+    processes' weights are nearer to each other than a tenth of the way that they moved, and are float32."""
+    expected = one["mixed"]
+    moved = sum(float((weight - expected["before"][name]).abs().sum()) for name, weight in expected["weights"].items())
+    for found in two[kind]:
+        weights = found["mixed"]["weights"]
+        apart = sum(float((weight - expected["weights"][name]).abs().sum()) for name, weight in weights.items())
+        assert {weight.dtype for weight in weights.values()} == {torch.float32}
+        assert apart < 0.1 * moved
+    first, second = (found["mixed"]["weights"] for found in two[kind])
+    _agree(first, second, 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_parameter_moves(two, kind):
     """The optimiser holds the parameters that the passes fill, not those from before they were shared out."""
     for found in two[kind]:
