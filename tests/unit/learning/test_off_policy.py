@@ -186,7 +186,7 @@ def test_accumulation_does_not_scale_a_step(normalisation):
     1, 1/2 and 1/8 of it."""
     model, trajectories = _model(), []
     for number in range(8):
-        prompt, reply = (257, 65 + number, 260), (*b"bet", 0)
+        prompt, reply = (65 + number, 257, 260), (*b"bet", 0)  # nothing shared: a row each
         with torch.no_grad():
             stored = tuple(_logprobs(model, prompt, reply).tolist())
         turn = Turn("", prompt, reply, stored, "x", True, "stop", 0)
