@@ -72,6 +72,7 @@ class FullLearner:
         sharding = Sharding.asked(accelerator)
         # An engine may make its own models from the whole one, so a copy of it is shared out.
         self.model = self._whole if sharding is None else copied(self._whole)
+        _trained(self.model)  # looked at before the copies are made, which freeze the base that they share
         mixed = config.precision == "mixed"
         loss = PolicyLoss(self.model, checkpoint_activations=config.checkpoint_activations, autocast=mixed)
         self._loss: Callable[..., LossTerms] = loss

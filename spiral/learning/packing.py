@@ -242,14 +242,14 @@ class _Row:
         """Whether it is too long for a mask, which one tree gives to all rows of its micro-batch."""
         return self.is_plain and len(self.ids) > MASKED_TOKENS
 
-    def positions_to(self, width: int) -> list[int]:
+    def positions_to(self, width: int, masked: bool) -> list[int]:
         """The positions of its tokens and of the padding after them.
 
-        Of a plain row they go on: transformers takes positions that start again, where there is no mask, for another
-        text in the same row, and makes a mask of (T, T) of it.
+        Without a mask they go on: transformers takes positions that start again for another text in the same row, and
+        makes a mask of (T, T) of it. Under a mask they do not: a tree beside it may be longer than the model's context.
         """
         num = len(self.ids)
-        return self.positions + (list(range(num, width)) if self.is_plain else [0] * (width - num))
+        return self.positions + ([0] * (width - num) if masked else list(range(num, width)))
 
 
 def _chains(samples: Sequence[Sample]) -> list[list[Sample]]:
@@ -310,9 +310,10 @@ def _micro_batches(rows: list[_Row], max_tokens: int) -> list[MicroBatch]:
 def _tensors(rows: list[_Row]) -> MicroBatch:
     width = max(len(row.ids) for row in rows)
     ids = torch.tensor([row.ids + [0] * (width - len(row.ids)) for row in rows])
-    positions = torch.tensor([row.positions_to(width) for row in rows])
+    masked = not all(row.is_plain for row in rows)
+    positions = torch.tensor([row.positions_to(width, masked) for row in rows])
     mask = None
-    if not all(row.is_plain for row in rows):
+    if masked:
         mask = torch.from_numpy(np.stack([row.mask(width) for row in rows]))[:, None]
     trained = [(index, *entry) for index, row in enumerate(rows) for entry in row.trained]
     index, columns, targets, logprobs, positive, negative, count, samples = zip(*trained, strict=True)

@@ -209,6 +209,15 @@ def test_each_row_is_a_tree_or_plain_for_itself():
     assert [(batch.mask is None, *batch.ids.shape) for batch in batches] == [(False, 1, 28), (True, 1, 301)]
 
 
+def test_no_position_is_beyond_the_longest_text():
+    """Ten replies of 11 tokens to one prompt are a tree of 112, and a text of 9 tokens stands beside it: padding to that
+    length has no place in a text, and a model's context may end at 13."""
+    pairs = [((1, 2), (n,) * 11) for n in range(10, 20)] + [((5, 6, 7), (8,) * 6)]
+    [batch] = pack_samples(_samples(pairs), 10**6, RowCost(10**6))
+    assert batch.ids.shape == (2, 112)
+    assert int(batch.positions.max()) == 12
+
+
 @pytest.mark.parametrize(("pairs", "tokens"), [(10**6, 20 + 40 * 2), (100, 48 + 48 + 44), (1, 40 * 22)])
 def test_a_shared_beginning_is_worth_what_attention_costs(pairs, tokens):
     """Forty replies of 2 tokens to a prompt of 20: one tree where attention costs nothing, rows of at most

@@ -175,7 +175,7 @@ def test_an_adapter_in_a_run_in_bfloat16_stays_float32():
         assert parameter.dtype == (torch.float32 if "lora_" in name else torch.bfloat16), name
     assert {buffer.dtype for buffer in model.buffers()} == {torch.float32}
     learner = FullLearner(model, LearnerConfig(ema=0.0, ratio_tolerance=1e9), 100, Accelerator(cpu=True))
-    assert isinstance(learner._optimizer.optimizer, torch.optim.AdamW)
+    assert isinstance(learner._optimizer, torch.optim.AdamW)
     assert learner.update(_batch(), 0, 8)["learner/grad_norm"] > 0
 
 
