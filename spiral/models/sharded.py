@@ -51,4 +51,4 @@ def parts_like(parameter: Tensor, state: Mapping[str, Any]) -> dict[str, Any]:
 def shapes(weights: Mapping[str, Tensor]) -> Mapping[str, torch.Size]:
     """The shapes of whole weights by name; sharded ones are not read."""
     layout = weights.layout if isinstance(weights, WholeWeights) else weights
-    return {name: weight.shape for name, weight in layout.items()}
+    return {name: layout[name].shape for name in layout}  # by name: the items may be a stream, which is read once
