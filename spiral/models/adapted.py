@@ -16,9 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from spiral.api.errors import SpiralError
-
-CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
-"""In a folder that holds an adapter, as peft saves it."""
+from spiral.models.adapter_folder import WEIGHTS_FILE
 
 
 def adapter_of(model: nn.Module) -> str | None:
@@ -86,8 +84,3 @@ def save(model: Any, folder: Path) -> None:
     config.inference_mode = True
     config.save_pretrained(folder)
     save_file({key: weight.contiguous() for key, weight in weights.items()}, folder / WEIGHTS_FILE, {"format": "pt"})
-
-
-def is_adapter(folder: Path) -> bool:
-    """Whether a saved model is an adapter, which needs its base to play."""
-    return (folder / CONFIG_FILE).is_file()

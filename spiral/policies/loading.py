@@ -12,7 +12,7 @@ from spiral.api.policies import is_external
 from spiral.api.records import PolicyId
 from spiral.config.loading import references, resolved
 from spiral.config.schema import Config, PluginConfig
-from spiral.models.adapted import is_adapter
+from spiral.models.adapter_folder import is_adapter
 from spiral.models.fingerprint import fingerprint
 from spiral.models.prompt_cache import Prompter
 from spiral.models.tokens import generation_stop_ids

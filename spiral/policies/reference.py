@@ -15,6 +15,7 @@ from typing import Any, Literal
 from spiral.api.errors import RunError, SpiralError
 from spiral.api.records import PolicyId
 from spiral.config.loading import parse_plugin
+from spiral.models.adapter_folder import is_adapter
 from spiral.plugins.argument_text import argument_text
 from spiral.plugins.registry import Plugins, label
 from spiral.runs.directory import RunDir, check_name, step_of
@@ -125,7 +126,7 @@ class PolicyRef:
         """The folder of a saved model. Raises RunError if it holds none."""
         check_name(self.path)
         if not (self.path / "config.json").is_file():
-            if (self.path / "adapter_config.json").is_file():
+            if is_adapter(self.path):
                 raise RunError(
                     f"{self}: {self.path} holds an adapter, which plays over its base alone; name its run "
                     "(run:DIR@STEP), or what spiral export wrote of it"

@@ -109,6 +109,17 @@ def test_listing_plugins_is_light():
     )
 
 
+def test_a_config_is_checked_light():
+    """A config with a fault is told of it without loading a model library."""
+    _light(
+        "import sys\n"
+        "sys.argv = ['spiral', 'train', 'games=no_such_game']\n"
+        "from spiral.commands.main import main\n"
+        "try:\n    main()\n"
+        "except SystemExit as end:\n    assert end.code == 2, end.code"
+    )
+
+
 def _light(words):
     code = f"{words}\nimport sys\nheavy = {{'torch', 'transformers', 'accelerate', 'safetensors'}} & set(sys.modules)\n"
     code += "assert not heavy, heavy"

@@ -20,6 +20,7 @@ from torch import Tensor
 from spiral.api.errors import SpiralError
 from spiral.api.records import PolicyId
 from spiral.models.adapted import adapter_of, wrapped
+from spiral.models.adapter_folder import CONFIG_FILE, WEIGHTS_FILE
 from spiral.models.logits import parameters
 from spiral.runs.files import num_bytes, writing
 
@@ -108,9 +109,9 @@ class Adapter:
         """An adapter as peft saves it. Raises WriteError where there is no room for it."""
         named, rank = self.as_vllm_reads(dict(weights)), self.ranks[-1]
         config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": self.modules, "bias": "none"}
-        path = Path(folder, "adapter_model.safetensors")
+        path = Path(folder, WEIGHTS_FILE)
         with writing(path, num_bytes(named)):
-            path.with_name("adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+            path.with_name(CONFIG_FILE).write_text(json.dumps(config), encoding="utf-8")
             save_file(named, path)
 
 
