@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from spiral.api.errors import RunError
 from spiral.learning.rounding import copy_rounded_, local, rounding_generator
-from spiral.models.adapted import copied
+from spiral.models.adapted import frozen_copy
 from spiral.models.logits import TokenLogits, load_parameters, parameters
 from spiral.models.sharded import part_like
 
@@ -29,7 +29,7 @@ class ModelAverage:
     """
 
     def __init__(self, model: nn.Module, decay: float, power: float) -> None:
-        self.model: Any = copied(model).requires_grad_(False)
+        self.model: Any = frozen_copy(model)
         self._decay, self._power = decay, power
         self.num_updates = 0
 
@@ -51,7 +51,7 @@ class Reference:
     than the evaluated one has arrived by then. With 0 it never moves: it is the policy as the run began."""
 
     def __init__(self, model: nn.Module, decay: float, every: int) -> None:
-        self.lm = TokenLogits(copied(model).requires_grad_(False))
+        self.lm = TokenLogits(frozen_copy(model))
         self._decay, self._every, self._num_updates = decay, every, 0
 
     @cached_property

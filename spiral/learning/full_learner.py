@@ -32,7 +32,7 @@ from spiral.learning.policy_loss import PolicyLoss
 from spiral.learning.schedule import learning_rate, objective
 from spiral.learning.sharding import Gathered, Sharding
 from spiral.learning.totals import Totals, metrics, mismatch_metrics
-from spiral.models.adapted import copied, save
+from spiral.models.adapted import copied, frozen_copy, save
 from spiral.models.logits import TokenLogits, load_parameters, parameters
 from spiral.models.sharded import WholeWeights, parts_like, whole
 from spiral.runs.metric_names import RATIO_BEYOND, RATIO_GAP
@@ -72,14 +72,13 @@ class FullLearner:
         sharding = Sharding.asked(accelerator)
         # An engine may make its own models from the whole one, so a copy of it is shared out.
         self.model = self._whole if sharding is None else copied(self._whole)
-        _trained(self.model)  # looked at before the copies are made, which freeze the base that they share
         mixed = config.precision == "mixed"
         loss = PolicyLoss(self.model, checkpoint_activations=config.checkpoint_activations, autocast=mixed)
         self._loss: Callable[..., LossTerms] = loss
         self._average = ModelAverage(self.model, config.ema, config.ema_power) if config.ema else None
         self._reference = Reference(self.model, config.reference_ema, config.reference_every) if config.kl else None
         needs_initial = config.anchor and config.anchor_to == "initial"
-        self._initial = TokenLogits(copied(self.model).requires_grad_(False)) if needs_initial else None
+        self._initial = TokenLogits(frozen_copy(self.model)) if needs_initial else None
         # After the copies, which are made of whole models, and before the optimiser, which holds what is trained.
         self._scorers = None if sharding is None else self._shard(sharding, loss)
         self._parameters = _trained(self.model)

@@ -66,6 +66,15 @@ def copied(model: Any) -> Any:
     return copy.deepcopy(model, {id(p): p for name, p in model.named_parameters() if name not in own})
 
 
+def frozen_copy(model: Any) -> Any:
+    """As `copied`, for a model that only answers: its own weights have no gradients. Those of a shared base are left as
+    they are, since they are the other's too."""
+    copied_model = copied(model)
+    for parameter in own_parameters(copied_model).values():
+        parameter.requires_grad_(False)
+    return copied_model
+
+
 def merged(model: Any) -> Any:
     """A copy of the model inside of the wrapper, with the adapter added to its weights; any other model itself."""
     return model if adapter_of(model) is None else copy.deepcopy(model).merge_and_unload()

@@ -35,7 +35,7 @@ from spiral.engines.torch.grouped_attention import share_keys_of_groups
 from spiral.engines.torch.kv_cache import KeyValues, PrefixCache
 from spiral.engines.torch.slots import Slots, draw
 from spiral.engines.torch.transfer import to_device
-from spiral.models.adapted import copied
+from spiral.models.adapted import frozen_copy
 from spiral.models.logits import TokenLogits, context_length, load_parameters
 
 Ids = tuple[int, ...]
@@ -99,7 +99,7 @@ class TorchEngine:
         lane = self._lanes.get(policy)
         if lane is None:
             lane = self._lanes[policy] = _Lane(
-                copied(self._model), *self._limits, None if self._record is None else self._record()
+                frozen_copy(self._model), *self._limits, None if self._record is None else self._record()
             )
         if lane.busy:
             raise SpiralError(f"weights of '{policy}' were loaded while its requests were in flight; finish them first")
@@ -130,7 +130,7 @@ class _Lane:
         """`record`: what records decoding passes; with it a step waits for the device once."""
         if record is not None:
             share_keys_of_groups(model)
-        self._lm = TokenLogits(model.requires_grad_(False).eval())
+        self._lm = TokenLogits(model.eval())
         self._device = model.device
         self._keys = KeyValues(model.config, max_rows, self._device, model.dtype)
         self._decoder: Decoder = ExactDecoder(self._lm, self._keys)
