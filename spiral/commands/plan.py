@@ -15,7 +15,7 @@ from spiral.commands.train import split_words
 
 if TYPE_CHECKING:
     from spiral.config.schema import Config
-    from spiral.training.memory.plan import Plan
+    from spiral.training.memory.plan import Plan, Remedy
 
 
 @click.command(short_help="What a run would take of a GPU's memory, and whether it fits.")
@@ -44,6 +44,7 @@ def plan(
     from spiral.plugins.registry import Plugins
     from spiral.training.launch import checked_config
     from spiral.training.memory.devices import found_devices, parse_gpus
+    from spiral.training.memory.plan import cheapest_change
     from spiral.training.memory.planning import plan_of
 
     plugins = Plugins.installed()
@@ -54,17 +55,15 @@ def plan(
     if shards > devices.num:
         raise SpiralError(f"--shards {shards} asks for more GPUs than there are, {devices}; lower it, or give --gpus")
     planned = plan_of(config, plugins, devices, shards, prompt_tokens)
-    row = _row(planned, config)
-    for line in [json.dumps(row, indent=2)] if as_json else _lines(planned, config, row):
+    remedy = None if planned.fits else cheapest_change(planned)
+    row = _row(planned, config, remedy)
+    for line in [json.dumps(row, indent=2)] if as_json else _lines(planned, config, row, remedy):
         echo(line)
     ctx.exit(0 if planned.fits else 1)
 
 
-def _row(planned: Plan, config: Config) -> dict[str, Any]:
+def _row(planned: Plan, config: Config, remedy: Remedy | None) -> dict[str, Any]:
     """All of a plan, as JSON values; bytes are of one device."""
-    from spiral.training.memory.plan import cheapest_change
-
-    remedy = None if planned.fits else cheapest_change(planned)
     change = None
     if remedy is not None:
         change = {
@@ -91,8 +90,7 @@ def _row(planned: Plan, config: Config) -> dict[str, Any]:
     }
 
 
-def _lines(planned: Plan, config: Config, row: dict[str, Any]) -> Iterator[str]:
-    from spiral.training.memory.plan import cheapest_change
+def _lines(planned: Plan, config: Config, row: dict[str, Any], remedy: Remedy | None) -> Iterator[str]:
     from spiral.training.memory.planning import remedy_text
 
     a, learner = planned.architecture, planned.learner
@@ -110,7 +108,7 @@ def _lines(planned: Plan, config: Config, row: dict[str, Any]) -> Iterator[str]:
         f"{row['texts_at_once']:,} texts at once; up to {row['tokens_a_step']:,} a step for each decision of its "
         f"{config.rollout.episodes:,} games"
     )
-    yield "it fits" if planned.fits else f"it does not fit: {remedy_text(cheapest_change(planned))}"
+    yield "it fits" if planned.fits else f"it does not fit: {remedy_text(remedy)}"
 
 
 def _size(num_bytes: int) -> str:

@@ -60,6 +60,7 @@ class Training:
         self.recovery = Recovery(self.components, run, self.monitor, self.first_steps, plugins.hook)
         self.recorder = Recorder(config, run, show, plugins.hook, self.components.processes.is_main)
         self.watch = Stopwatch()
+        self.row_cost = RowCost.of(setup.model)
 
     def loop(self, start: int) -> None:
         """Steps `start` to the last. Line s of the metrics tells of weights version s: how they played, what they
@@ -81,9 +82,16 @@ class Training:
                 trajectories = [t for e in episodes for t in e.trajectories if t.policy == LEARNER]
                 advantages = advantages_of(c.training.advantage, trajectories, config.advantage.name)
             with watch("learner"):
-                tokens, parts = config.learner.micro_batch_tokens, config.learner.minibatches
-                order, cost = derive(config.seed, "minibatches", step), RowCost.of(c.play.model)
-                batch = pack(trajectories, advantages, tokens, c.processes.rank, c.processes.world, parts, order, cost)
+                batch = pack(
+                    trajectories,
+                    advantages,
+                    config.learner.micro_batch_tokens,
+                    c.processes.rank,
+                    c.processes.world,
+                    minibatches=config.learner.minibatches,
+                    seed=derive(config.seed, "minibatches", step),
+                    cost=self.row_cost,
+                )
                 with asleep(c.engine):
                     stats = c.learner.update(batch, step, config.rollout.episodes)
                 c.engine.load_weights(LEARNER, c.learner.weights(), version=step + 1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from accelerate.utils import parse_flag_from_env
+
 from spiral.api.errors import RunError
 from spiral.api.text import printable_logger
 from spiral.config.loading import resolved
@@ -69,7 +71,7 @@ def check_memory(config: Config, plugins: Plugins) -> None:
 
 def shards_of_launcher() -> int:
     """How many processes accelerate's FSDP spreads the learner over, as its launcher says; 1 without it."""
-    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true"):
+    if parse_flag_from_env("ACCELERATE_USE_FSDP"):
         return int(os.environ.get("WORLD_SIZE", "1"))
     return 1
 
