@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import platform
-import resource
 import statistics
 import sys
 import time
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from perf.memory import status
 from perf.negotiation import talks
 from perf.shapes import QWEN3_4B, QWEN3_600M, TINY, Shape, transcripts
 from spiral.api.records import LEARNER, Request, Sampling, Trajectory
@@ -81,7 +81,7 @@ def synchronize(device: str) -> None:
 def peak_bytes(device: str, reset: bool = False) -> int:
     """Most bytes of tensors at once on the device since the last reset; on a CPU, of the process since it began."""
     if device != "cuda":
-        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return status("VmHWM")
     most = torch.cuda.max_memory_allocated()
     if reset:
         torch.cuda.reset_peak_memory_stats()

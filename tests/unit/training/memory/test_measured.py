@@ -42,7 +42,7 @@ def _measured(folder, row_tokens, learner):
     return int(done.stdout)
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the size of a process is read as Linux tells it")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the size of a process is read as Linux tells it")
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_a_plan_is_within_15_percent_of_an_update(learner, tmp_path):
     """The peak of two real updates in a process of their own, of which all tokens are trained."""
