@@ -95,6 +95,10 @@ class Pool:
         completers = [*([self.default] if self.default else []), *self._completers.values()]
         return list({id(completer.engine): completer.engine for completer in completers}.values())
 
+    def num_held(self, engine: Engine) -> int:
+        """How many policies an engine holds weights for."""
+        return sum(self.completer_of(policy).engine is engine for policy in self._with_weights)
+
     def add_member(self, policy: PolicyId, games: Iterable[str] = (), name: str = "") -> None:
         """Make a bot or a policy with weights one of the members, in `games` only if some are named.
 

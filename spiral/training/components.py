@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spiral.api.errors import RunError
 from spiral.api.progress import Phase, Progress
@@ -29,6 +29,7 @@ from spiral.selfplay.setup import (
 from spiral.theory.best_response import NashConv
 from spiral.training.initial_weights import warm_start_weights
 from spiral.training.memory.planning import check_memory
+from spiral.training.memory.settings import HeldPolicies
 
 
 @dataclass
@@ -67,16 +68,17 @@ class Components:
         return {game: result.theory for game, result in exact.items()}
 
 
-def check_capacity(config: Config, engine: Engine) -> None:
-    """Raise RunError if an engine holds fewer policies with weights of their own than a run has of its model."""
-    snapshots = config.pool.size if config.pool.every else 0
-    average = int(config.evaluate.every > 0)
-    capacity, wanted = getattr(engine, "capacity", None), 1 + average + snapshots
-    if capacity is not None and wanted > capacity:
+def check_capacity(config: Config, engine: Engine, pool: Pool) -> None:
+    """Raise RunError if an engine holds fewer policies with weights of their own than a run has of its model: those
+    that the config asks for, and of the other models in `pool` those that are loaded into the same engine."""
+    held = replace(HeldPolicies.of(config), others=pool.num_held(engine) - 1)
+    capacity = getattr(engine, "capacity", None)
+    if capacity is not None and held.num > capacity:
         raise RunError(
             f"engine '{config.engine.name}' holds {capacity} policies with weights of their own, and this run has "
-            f"{wanted}: the learner, {average} average of it for evaluation, {snapshots} snapshots; set "
-            f"engine.args.capacity={wanted} where memory allows, or lower pool.size"
+            f"{held.num}: the learner, {held.average} average of it for evaluation, {held.snapshots} snapshots, "
+            f"{held.others} other runs' of the same model; set engine.args.capacity={held.num} where memory allows, or "
+            "lower pool.size"
         )
 
 
@@ -93,9 +95,9 @@ def make_components(
     progress(Phase(f"loading {label(config.model.name, config.model.args)}"))
     play = make_play_setup(config, plugins)
     training = make_training_setup(config, plugins)
-    check_capacity(config, play.completer.engine)
     add_members(config, play)
     opponents = load_opponents(config, play)
+    check_capacity(config, play.completer.engine, play.pool)
     if fresh:
         with processes.together():
             warm_start_weights(config, play, plugins, progress)

@@ -70,6 +70,32 @@ class EngineSettings:
         return self.num_policies if learner.adapter is None else 1
 
 
+@dataclass(frozen=True)
+class HeldPolicies:
+    """How many policies with weights of their own the engines of a run hold beside its learner."""
+
+    average: int
+    """The learner's, where one is kept and evaluated."""
+    snapshots: int
+    others: int
+    """Models of the pool and of evaluation that are no part of the run."""
+
+    @classmethod
+    def of(cls, config: Config) -> HeldPolicies:
+        """What a config asks for."""
+        others = {member.policy for member in (*config.pool.members, *config.evaluate.opponents)}
+        return cls(
+            average=int(config.learner.ema > 0 and config.evaluate.every > 0),
+            snapshots=config.pool.size if config.pool.every else 0,
+            others=sum(PolicyRef.parse(policy).has_weights for policy in others),
+        )
+
+    @property
+    def num(self) -> int:
+        """Of all, the learner among them."""
+        return 1 + self.average + self.snapshots + self.others
+
+
 def settings_of(
     config: Config, context: int, adapter: Adapter | None, prompt_tokens: int, on_gpu: bool
 ) -> tuple[LearnerSettings, EngineSettings]:
@@ -91,7 +117,7 @@ def settings_of(
     vllm = config.engine.name == "vllm"
     most = int(args.get("max_rows") or args.get("max_num_seqs") or MAX_ROWS)
     engine = EngineSettings(
-        num_policies=_num_policies(config, learner.average),
+        num_policies=HeldPolicies.of(config).num,
         rows=min(most, config.rollout.max_concurrent, config.rollout.episodes),
         text_tokens=text_tokens,
         dtype=args.get("dtype"),
@@ -101,9 +127,3 @@ def settings_of(
         shares_model=not vllm,
     )
     return learner, engine
-
-
-def _num_policies(config: Config, average: bool) -> int:
-    snapshots = config.pool.size if config.pool.every else 0
-    others = {member.policy for member in (*config.pool.members, *config.evaluate.opponents)}
-    return 1 + int(average) + snapshots + sum(PolicyRef.parse(policy).has_weights for policy in others)
