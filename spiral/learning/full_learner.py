@@ -24,6 +24,7 @@ from spiral.config.schema import LearnerConfig
 from spiral.learning.agreement import Agreement
 from spiral.learning.averaging import ModelAverage, Reference
 from spiral.learning.loss import LossTerms
+from spiral.learning.movement import Movement
 from spiral.learning.objective import Objective
 from spiral.learning.optimizers import make_optimizer, set_rate
 from spiral.learning.out_of_memory import memory_errors_named
@@ -35,7 +36,7 @@ from spiral.learning.totals import Totals, metrics, mismatch_metrics
 from spiral.models.adapted import copied, frozen_copy, save
 from spiral.models.logits import TokenLogits, load_parameters, parameters
 from spiral.models.sharded import WholeWeights, parts_like, whole
-from spiral.runs.metric_names import RATIO_BEYOND, RATIO_GAP
+from spiral.runs.metric_names import MOVED, RATIO_BEYOND, RATIO_GAP
 
 Weights = Mapping[str, Tensor]
 
@@ -207,7 +208,7 @@ class FullLearner:
 
     def _take_steps(self, batch: Batch, num_games: int, weights: Objective) -> tuple[dict[str, float], bool]:
         """The optimiser steps of an update: their metrics, and whether one was refused, which ends them."""
-        parts, stats = batch.minibatches, dict[str, float]()
+        parts, stats, movement = batch.minibatches, dict[str, float](), Movement(self._parameters, self._accelerator)
         old: list[list[Tensor]] = [[] for _ in parts]
         if len(parts) > 1:  # when the second has its turn, the weights are no longer those that the batch was played by
             old, fresh = self._score(batch, weights)
@@ -223,14 +224,16 @@ class FullLearner:
                     return stats, True
                 if epoch == 0 and len(parts) == 1:
                     stats |= self._compared(terms, batch)
-                self._optimizer.step()
+                with movement.measured():
+                    self._optimizer.step()
                 self._optimizer.zero_grad()
                 scaled = {f"mean_{name}": terms[name] / divisor / len(parts) for name in ("objective", "surrogate")}
                 passed.update({**terms, **scaled, "norm": norm / len(parts)})  # a Counter's update adds
             if epoch == 0:
                 stats |= metrics(passed, batch)
             stats["learner/clipped"] = passed["clipped"] / max(1, batch.num_reply_tokens)
-        return stats, False
+        moved = movement.share()
+        return stats if moved is None else {**stats, MOVED: moved}, False
 
     def _divisor(self, part: MiniBatch, num_games: int) -> float:
         """Of the objective of a minibatch: the same in every process, whatever each has of it."""

@@ -18,6 +18,9 @@ ILLEGAL_RATE = "play/illegal_rate"
 CUT_GAMES = "play/cut_games"
 VOIDED = "play/voided"
 REFUSED = "learner/refused"
+MOVED = "learner/moved"
+"""Share of the weights with a gradient that an optimiser step changed, the mean over a step's; measured on a sample of
+each tensor's entries, and left out where no gradient was other than 0."""
 RATIO_GAP = "learner/ratio_gap"
 """The largest |log r| of a step's fresh batch, nats; r is a sampled token's probability by the learner over that by the
 engine that sampled it, before the first optimiser step."""

@@ -244,6 +244,22 @@ def updates_refused(view: View) -> Finding | None:
     return Finding(refused.mean > 0.3, refused.mean < 0.1, clause)
 
 
+def weights_stand_still(view: View) -> Finding | None:
+    """There are gradients, and the updates that follow from them are rounded away.
+
+    In float32 nearly all of the weights with a gradient move in a step. In bfloat16, rounded stochastically, an update
+    of 1e-6 moves about one in a hundred of the weights around 0.02, and all of them in the mean over many steps.
+    """
+    moved = view.new("moved")
+    if moved is None:
+        return None
+    clause = (
+        f"{moved.mean:.2%} of the weights that have a gradient move in a step, so updates are rounded away; raise "
+        "learner.lr, or keep the weights in float32 with learner.precision=mixed"
+    )
+    return Finding(moved.mean < 1e-4, moved.mean > 2e-4, clause, "warning")
+
+
 @dataclass(frozen=True)
 class Rule:
     """How a collapse is recognised, and how often in a row before it is named; 0: half of the detector's window."""
@@ -264,6 +280,7 @@ RULES: Mapping[str, Rule] = {
     "replies cut off": Rule("replies cut off", replies_cut_off),
     "no signal": Rule("no signal", no_signal),
     "updates refused": Rule("updates refused", updates_refused, patience=1),
+    "weights stand still": Rule("weights stand still", weights_stand_still),
 }
 """Name -> rule; two may have one kind. Of what is equally grave the first is reported first: evaluations are rarer than
 steps, and the next may be far."""

@@ -109,14 +109,15 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and -_HUGE < value < _HUGE
 
 
+_OF_THE_RUN = {metric_names.REFUSED: "refused", metric_names.MOVED: "moved"}
 _HEALTH = re.compile(r"(?:win|illegal|entropy)_p\d+|draw_rate|zero_share|cut_off|unreadable|score_old")
 
 
 @functools.lru_cache(maxsize=4096)
 def _parsed(name: str) -> tuple[str, str]:
     """(game, quantity) of a metric; ("", "") for all that no rule looks at."""
-    if name == metric_names.REFUSED:
-        return "", "refused"
+    if quantity := _OF_THE_RUN.get(name):
+        return "", quantity
     found = metric_names.parse(name)
     if found is None:
         return "", ""

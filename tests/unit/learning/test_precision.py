@@ -20,6 +20,7 @@ from spiral.learning.packing import pack
 from spiral.learning.rounding import RoundedAdamW, copy_rounded_, rounding_generator
 from spiral.models.bfloat16 import to_bfloat16
 from spiral.models.logits import parameters
+from spiral.runs.metric_names import MOVED
 
 torch.set_num_threads(1)
 
@@ -127,6 +128,22 @@ def test_a_learner_in_bfloat16_moves_its_weights_and_goes_on_bit_for_bit():
         assert torch.equal(weight, parameters(other.model)[name]), name
     moved = sum(int((weight != start[name]).sum()) for name, weight in parameters(one.model).items())
     assert moved / sum(weight.numel() for weight in start.values()) > 0.3
+
+
+@pytest.mark.parametrize(("precision", "lr", "about"), [("bf16", 1e-4, 0.5), ("bf16", 1e-6, 0.01), ("mixed", 1e-6, 1)])
+def test_a_step_says_what_share_of_the_weights_moved(precision, lr, about):
+    """Of those with a gradient, as a count over all of them finds too: nearly all in float32, few in bfloat16."""
+    learner = _learner(precision=precision, lr=lr)
+    start = {name: weight.clone() for name, weight in parameters(learner.model).items()}
+    learned = {}
+    keep = lambda *_: learned.update({name: p.grad != 0 for name, p in learner.model.named_parameters()})  # noqa: E731
+    learner._optimizer.register_step_pre_hook(keep)
+    found = learner.update(_batch(), 0, 8)[MOVED]
+    moved = sum(
+        int(((weight != start[name]) & learned[name]).sum()) for name, weight in parameters(learner.model).items()
+    )
+    assert found == pytest.approx(moved / sum(int(mask.sum()) for mask in learned.values()), rel=0.1, abs=2e-3)
+    assert about / 4 < found < about * 4
 
 
 @pytest.mark.parametrize("precision", ["mixed", "bf16"])

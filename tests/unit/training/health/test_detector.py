@@ -474,6 +474,16 @@ class TestTheRest:
         assert event.sentence.startswith("updates are refused")
         assert not watch(60, run=lambda s: {"learner/refused": float(s == 30)})
 
+    def test_updates_that_are_rounded_away_are_a_warning(self):
+        """After half a window in which fewer than 1 in 10,000 weights with a gradient move; 1 in 1,000 may be all that
+        bfloat16 needs, and a step without a gradient says nothing."""
+        [event] = watch(60, run=lambda s: {"learner/moved": 1e-5})
+        assert (event.kind, event.game, event.severity, event.step) == ("weights stand still", "", "warning", 9)
+        assert event.sentence.startswith("0.00% of the weights that have a gradient move in a step")
+        assert not watch(60, run=lambda s: {"learner/moved": 1e-3})
+        assert not watch(60, run=lambda s: {"learner/moved": 0.0 if s in (10, 30) else 0.01})
+        assert not watch(60, run=lambda s: {"learner/grad_norm": 0.0})
+
 
 WINNING = {"win_p0": fall(0.5, 1.0, 60), "win_p1": fall(0.5, 0.0, 60), **ZERO_SUM}
 
@@ -600,7 +610,8 @@ SICK = {
 
 
 def test_of_several_the_gravest_is_said_and_the_others_follow():
-    found = watch(200, TTT, {TTT}, run=lambda s: {"learner/refused": float(s > 50)}, **SICK)
+    run = {"learner/refused": float, "learner/moved": lambda bad: 1.0 - bad}
+    found = watch(200, TTT, {TTT}, run=lambda s: {name: of(s > 50) for name, of in run.items()}, **SICK)
     assert {e.kind for e in found} == {rule.kind for rule in RULES.values()}
     assert len({e.step for e in found}) == len(found)
     assert all(e.sentence.endswith(f", since step {e.since}.") for e in found)
