@@ -54,9 +54,10 @@ def measure(how: str, tokens: int, vocabulary: int = 151_936, rows: int = ROWS) 
 
     from perf.memory import reset_peak, status
     from perf.shapes import TINY, transcripts
+    from spiral.learning.chunked_head import MAX_LOGIT_BYTES
     from spiral.learning.objective import Objective
     from spiral.learning.packing import pack
-    from spiral.learning.policy_loss import MAX_LOGIT_BYTES, PolicyLoss
+    from spiral.learning.policy_loss import PolicyLoss
 
     shape = dataclasses.replace(TINY, vocab=vocabulary)
     loss = PolicyLoss(shape.model(), MAX_LOGIT_BYTES if how == "chunked" else sys.maxsize)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from spiral.api.errors import SpiralError
-from spiral.learning.packing import pack_samples
+from spiral.learning.chunked_head import MAX_LOGIT_BYTES, Chunk, States, chunks, computed
+from spiral.learning.packing import MicroBatch, pack_samples
 from spiral.learning.samples import Sample
 from spiral.models.logits import TokenLogits
 from spiral.seeds import derive
@@ -21,22 +24,33 @@ MAX_GRAD_NORM = 1.0
 
 
 def cross_entropy_step(
-    lm: TokenLogits, optimizer: torch.optim.Optimizer, examples: Counter[Example], micro_batch_tokens: int
+    lm: TokenLogits,
+    optimizer: torch.optim.Optimizer,
+    examples: Counter[Example],
+    micro_batch_tokens: int,
+    max_logit_bytes: int = MAX_LOGIT_BYTES,
 ) -> None:
     """One optimiser step on the mean over examples of the replies' negative log-likelihood, nats summed over tokens.
 
     `examples`: how often each one counts; equal ones are computed once. `micro_batch_tokens`: tokens of a forward pass,
-    which bounds memory and changes the result by rounding only.
+    `max_logit_bytes`: of the float32 logits that are in memory at once; they bound memory and change the result by
+    rounding only.
     """
     samples = [Sample(p, r, (0.0,) * len(r), count=examples[p, r]) for p, r in sorted(examples)]
     for cpu_batch in pack_samples(samples, micro_batch_tokens):
         micro = cpu_batch.to(lm.model.device)
-        logits = lm(micro.ids, micro.positions, micro.mask, micro.rows, micro.columns)
-        nll = torch.nn.functional.cross_entropy(logits.float(), micro.targets, reduction="none")
+        compute = partial(_chunk_nll, micro, States.of(lm, micro))
+        nll = torch.cat(computed(compute, chunks(micro, lm.vocabulary, max_logit_bytes)))
         ((micro.count * nll).sum() / examples.total()).backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(lm.parameters(), MAX_GRAD_NORM)
     optimizer.step()
     optimizer.zero_grad()
+
+
+def _chunk_nll(batch: MicroBatch, states: States, chunk: Chunk) -> Tensor:
+    """The negative log-likelihood of each token of a chunk, in float32."""
+    logits, targets = states.logits(chunk.tokens), batch.targets[chunk.tokens]
+    return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
 
 
 def dropout_rate(points: Sequence[tuple[float, float]], fraction: float) -> float:

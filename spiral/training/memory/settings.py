@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spiral.config.schema import Config
-from spiral.learning.policy_loss import MAX_LOGIT_BYTES
+from spiral.learning.chunked_head import MAX_LOGIT_BYTES
 from spiral.policies.reference import PolicyRef
 from spiral.training.memory.architecture import Adapter
 

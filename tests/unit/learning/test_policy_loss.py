@@ -1,6 +1,8 @@
 """The head in chunks is the head at once: every term, every gradient; and logits are never whole in memory."""
 
+import copy
 import dataclasses
+from collections import Counter
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from spiral.learning.objective import Objective
 from spiral.learning.packing import pack_samples
 from spiral.learning.policy_loss import PolicyLoss
 from spiral.learning.samples import Sample
+from spiral.learning.supervised import cross_entropy_step
 from spiral.models.logits import TokenLogits
 
 torch.set_num_threads(1)
@@ -151,3 +154,50 @@ def test_logits_are_never_whole(name):
         with _Widest() as widest:
             loss(batch, OBJECTIVES[name], *others).objective.backward()
         assert widest.tokens == most
+
+
+# Supervised updates
+
+EXAMPLES = Counter({((1, 2, 40 + n), (5, 60 + n, 7 + n % 3)): 1 + n % 2 for n in range(9)})
+"""27 trained tokens of 9 examples, some of which count twice."""
+
+
+def _taught(model, limit, micro_batch_tokens=10**6):
+    """The weights after a step of plain descent, and the most tokens over the vocabulary in one tensor."""
+    model = copy.deepcopy(model)
+    lm = TokenLogits(model)
+    with _Widest() as widest:
+        cross_entropy_step(lm, torch.optim.SGD(model.parameters(), lr=1.0), EXAMPLES, micro_batch_tokens, limit)
+    return {name: p.detach() for name, p in model.named_parameters()}, widest.tokens
+
+
+@pytest.mark.parametrize("size", [1, 5, 14])
+@pytest.mark.parametrize("changed", [{}, {"config": Gemma3TextConfig, "make": Gemma3ForCausalLM}])
+def test_a_supervised_update_in_chunks_is_the_one_at_once(changed, size):
+    """Weights to rounding, of models with a plain and with a capped head; no tensor is wider than a chunk."""
+    capped = {"final_logit_softcapping": 3.0} if changed else {}
+    model = _model(**changed, **capped)
+    whole, widest = _taught(model, 1 << 40)
+    assert widest == 27
+    found, widest = _taught(model, _tokens(size))
+    assert widest == size
+    torch.testing.assert_close(found, whole, atol=1e-6, rtol=1e-4)
+    assert max(float((found[name] - p).detach().abs().max()) for name, p in model.named_parameters()) > 1e-2
+
+
+def test_a_supervised_update_is_the_gradient_of_the_mean_over_examples():
+    """Against torch's cross-entropy on the model's own logits, example by example."""
+    model = _model()
+    expected = copy.deepcopy(model)
+    loss = sum(
+        count * torch.nn.functional.cross_entropy(
+            expected(input_ids=torch.tensor([[*prompt, *reply]])).logits[0, len(prompt) - 1 : -1],
+            torch.tensor(reply), reduction="sum",
+        )
+        for (prompt, reply), count in EXAMPLES.items()
+    )  # fmt: skip
+    (loss / EXAMPLES.total()).backward()
+    torch.nn.utils.clip_grad_norm_(expected.parameters(), 1.0)
+    found, _ = _taught(model, _tokens(5), micro_batch_tokens=12)
+    for name, parameter in expected.named_parameters():
+        torch.testing.assert_close(found[name], (parameter - parameter.grad).detach(), atol=1e-5, rtol=1e-4)

@@ -250,9 +250,9 @@ def _one_update(model, micro_batch_tokens):
     tokens = []
 
     class Counting(TokenLogits):
-        def forward(self, ids, *args, **kwargs):
+        def hidden(self, ids, *args, **kwargs):
             tokens.append(ids.numel())
-            return super().forward(ids, *args, **kwargs)
+            return super().hidden(ids, *args, **kwargs)
 
     lm = Counting(model)
     tokens.clear()
