@@ -23,15 +23,15 @@ T = TypeVar("T")
 
 
 def make_accelerator(
-    deadline_s: float = Config.process_deadline_s, precision: str = LearnerConfig.precision
+    deadline_s: float = Config.process_deadline_s, learner: LearnerConfig | None = None
 ) -> Accelerator:
     """accelerate's view of this process among those of its run; on the CPU where there is nothing else. No process
-    waits longer than `deadline_s` for the others. `precision`: the learner's.
+    waits longer than `deadline_s` for the others. `learner`: what is to be trained.
 
     Raises RunError if what a launcher or accelerate's config asks for is not what is there, or not what a run can have.
     """
     asked = num_asked()
-    check_accelerate_config(precision)
+    check_accelerate_config(learner or LearnerConfig())
     here, num_devices = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.accelerator.device_count()
     on_cpu = num_devices == 0 or parse_flag_from_env("ACCELERATE_USE_CPU")
     if here > num_devices and not on_cpu:

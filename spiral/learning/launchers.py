@@ -7,6 +7,7 @@ import os
 from accelerate.utils import parse_flag_from_env
 
 from spiral.api.errors import RunError
+from spiral.config.schema import LearnerConfig
 
 START = "torchrun --nproc_per_node 2 -m spiral train --run-dir DIR"
 """What starts two processes of one run, with accelerators or without."""
@@ -60,14 +61,21 @@ def num_asked() -> int:
     return 1
 
 
-def check_accelerate_config(precision: str) -> None:
-    """Raise RunError if accelerate's config contradicts the run, whose `learner.precision` is `precision`."""
+def check_accelerate_config(learner: LearnerConfig) -> None:
+    """Raise RunError if accelerate's config contradicts the run, or asks for what its learner cannot have."""
+    precision = learner.precision
     for variable, what in _REFUSED.items():
         asked = os.environ.get(variable, "false").lower()
         if asked not in ("", "0", "false", "no", "none"):
             raise RunError(f"accelerate's config asks for {what}")
     if parse_flag_from_env("ACCELERATE_USE_FSDP") and os.environ.get("FSDP_VERSION", "1") != "2":
         raise RunError(f"accelerate's config asks for version 1 of FSDP, which torch has deprecated; {_FSDP2}")
+    if parse_flag_from_env("ACCELERATE_USE_FSDP") and num_asked() > 1 and learner.optimizer == "adamw_8bit":
+        raise RunError(
+            "accelerate's config asks for FSDP, and learner.optimizer is adamw_8bit, whose blocks of 256 moments are "
+            "cut from each process's part of a weight, so that no other number of processes could read a checkpoint of "
+            "them; set learner.optimizer=adamw, whose moments take two bytes each with learner.precision=bf16"
+        )
     mixed = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
     if mixed not in ("", "no", "bf16" if precision == "mixed" else "no"):
         raise RunError(

@@ -89,7 +89,7 @@ def make_components(
 
     Raises SpiralError for what cannot be made; `spiral.selfplay.validation.check` finds most of it before.
     """
-    accelerator = make_accelerator(config.process_deadline_s, config.learner.precision)
+    accelerator = make_accelerator(config.process_deadline_s, config.learner)
     check_memory(config, plugins)
     processes, method = Processes(accelerator, stop or StopSignals()), config.learner.method
     progress(Phase(f"loading {label(config.model.name, config.model.args)}"))

@@ -20,6 +20,7 @@ from spiral.learning.distributed import make_accelerator
 from spiral.learning.full_learner import FullLearner
 from spiral.learning.packing import Batch, pack
 from spiral.learning.sharding import Gathered, Sharding
+from spiral.models.bfloat16 import to_bfloat16
 from spiral.models.logits import parameters
 from spiral.models.sharded import whole
 from spiral.runs import checkpoints
@@ -43,7 +44,10 @@ def model(adapter=False):
 
 def learner(accelerator, made=None, **settings):
     config = LearnerConfig(**{"ratio_tolerance": 1e9, "lr": 1e-3, "kl": 0.0, "ema": 0.0, **settings})
-    return FullLearner(made or model(), config, 10, accelerator)
+    made = made or model()
+    if config.precision == "bf16":
+        to_bfloat16(made)
+    return FullLearner(made, config, 10, accelerator)
 
 
 def played(step, num=9):
@@ -145,9 +149,9 @@ def state_of(one):
     return {"tensors": tensors, "moments": moments, "values": state["values"]}
 
 
-def saved(accelerator, folder):
+def saved(accelerator, folder, **settings):
     """Checkpoints at steps 2 and 4, the state at 4, and the metrics of the step after."""
-    one = learner(accelerator, **EVERYTHING)
+    one = learner(accelerator, **EVERYTHING, **settings)
     for step in range(4):
         update(one, accelerator, step)
         if step % 2:
@@ -156,9 +160,9 @@ def saved(accelerator, folder):
     return {"state": state_of(one), "stats": update(one, accelerator, 4)}
 
 
-def resumed(accelerator, folder):
+def resumed(accelerator, folder, **settings):
     """The same from the checkpoint at 4 that another process, or several, left."""
-    one = learner(accelerator, **EVERYTHING)
+    one = learner(accelerator, **EVERYTHING, **settings)
     checkpoints.restore(folder / "checkpoints" / "step-000004", one, {})
     return {"state": state_of(one), "stats": update(one, accelerator, 4)}
 
@@ -171,11 +175,16 @@ def found(accelerator, out, earlier=()):
         "few": trained(accelerator, num=1),
         "recomputed": trained(accelerator, steps=2, checkpoint_activations=True),
         "mixed": trained(accelerator, steps=2, precision="mixed", checkpoint_activations=True),
+        "bf16": trained(accelerator, steps=2, precision="bf16", **EVERYTHING),
         "adapter": trained(accelerator, adapter=True, kl=0.1, ema=0.9),
         "refused": refused(accelerator),
         "sgd": one_sgd_step(accelerator),
         "saved": saved(accelerator, out),
         "resumed": {name: resumed(accelerator, out.parent / name) for name in [out.name, *earlier]},
+        "saved in bf16": saved(accelerator, out / "bf16", precision="bf16"),
+        "resumed in bf16": {
+            name: resumed(accelerator, out.parent / name / "bf16", precision="bf16") for name in [out.name, *earlier]
+        },
     }
 
 

@@ -185,7 +185,7 @@ def _half_precision(plan: Plan) -> Iterator[tuple[str, Plan]]:
 
 
 def _eight_bit(plan: Plan) -> Iterator[tuple[str, Plan]]:
-    if plan.learner.optimizer == "adamw":
+    if plan.learner.optimizer == "adamw" and plan.shards == 1:
         yield "learner.optimizer=adamw_8bit", _learner(plan, optimizer="adamw_8bit")
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from spiral.api.errors import RunError
+from spiral.config.schema import LearnerConfig
 from spiral.learning.launchers import check_accelerate_config, num_asked
 
 FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
@@ -38,7 +39,7 @@ def test_what_no_run_can_have_is_refused(asked, env, sentence):
     """As accelerate's launcher tells it to the processes that it starts."""
     asked(**env)
     with pytest.raises(RunError, match=f"accelerate's config asks for .*{sentence}"):
-        check_accelerate_config("float32")
+        check_accelerate_config(LearnerConfig())
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_another_precision_than_the_runs_is_refused(asked, mixed, precision):
     with pytest.raises(
         RunError, match=f"mixed_precision: {mixed}, and learner.precision is {precision}, which decides"
     ):
-        check_accelerate_config(precision)
+        check_accelerate_config(LearnerConfig(precision=precision))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,21 @@ def test_a_config_that_agrees_is_taken(asked, mixed, precision):
     """`no` is what accelerate writes where nothing was asked for; false and no are nothing asked for."""
     off = dict.fromkeys(("FSDP_OFFLOAD_PARAMS", "FSDP_ACTIVATION_CHECKPOINTING", "ACCELERATE_USE_DEEPSPEED"), "false")
     asked(**FSDP, **off, ACCELERATE_MIXED_PRECISION=mixed)
-    check_accelerate_config(precision)
+    check_accelerate_config(LearnerConfig(precision=precision))
+
+
+def test_moments_of_8_bits_are_not_shared_out(asked):
+    """They have blocks of one number of processes; one process alone, and data parallel ones, may have them."""
+    alone = {"WORLD_SIZE": "1", "RANK": "0"}
+    several = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}
+    learner = LearnerConfig(optimizer="adamw_8bit")
+    asked(**FSDP, **alone)
+    check_accelerate_config(learner)
+    asked(**several)
+    with pytest.raises(RunError, match=r"FSDP, and learner.optimizer is adamw_8bit, .*; set learner.optimizer=adamw, "):
+        check_accelerate_config(learner)
+    asked(ACCELERATE_USE_FSDP="false")
+    check_accelerate_config(learner)
 
 
 @pytest.mark.parametrize("missing", ["MASTER_ADDR", "MASTER_PORT"])
