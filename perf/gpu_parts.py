@@ -30,6 +30,8 @@ from spiral.config.schema import LearnerConfig, PluginConfig
 from spiral.engines.torch.decoding import Record
 from spiral.engines.torch.engine import TorchEngine
 from spiral.learning.packing import pack
+from spiral.learning.row_cost import RowCost
+from spiral.models.attention import attention_of
 from spiral.models.logits import TokenLogits, parameters
 from spiral.plugins.registry import Plugins
 from spiral.training.memory.architecture import Adapter, Architecture
@@ -144,8 +146,9 @@ def learner(sizes: Sizes, shape: Shape, method: str) -> Iterator[Result]:
     )  # fmt: skip
     made = make_learner(shape.model(sizes.device, sizes.dtype), settings)
     rows = transcripts(sizes.rows, sizes.row_tokens, shape.vocab)
-    batch = pack(rows, [[t.reward] for t in rows], settings.micro_batch_tokens)
+    batch = pack(rows, [[t.reward] for t in rows], settings.micro_batch_tokens, cost=RowCost.of(made.model))
     yield {"shape": shape.name, "method": method, "tokens": batch.num_computed_tokens, "dtype": str(sizes.dtype)}
+    yield {"attention": attention_of(made.model)}
     yield {"first_update_s": timed(lambda: made.update(batch, 0, len(rows)), sizes.device)}  # the optimiser's moments
     peak_bytes(sizes.device, reset=True)
     seconds = [timed(lambda: made.update(batch, 1, len(rows)), sizes.device) for _ in range(sizes.updates)]

@@ -152,6 +152,10 @@ class LearnerConfig:
     """`adamw_8bit` keeps AdamW's two moments in a byte each; it needs torchao, the extra `8bit`."""
     micro_batch_tokens: int = 2048
     """Tokens of a forward pass; changes memory, never the result."""
+    attention: Literal["auto", "sdpa", "flex", "flash"] = "auto"
+    """Of the rows of an update: `sdpa`, torch's own over padded rows, with masks where rows are trees; or on GPUs over
+    rows without padding or masks `flex`, torch's flex attention, or `flash`, flash-attention's, which knows no trees.
+    `auto` is `flash` where it is installed and the precision is bfloat16, else `flex`, and on a CPU `sdpa`."""
     checkpoint_activations: bool = False
     """Keep the inputs of the model's layers only, and compute the rest again in the backward pass: a third more time
     for a fraction of the memory, and the same result."""

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from spiral.learning.packing import MicroBatch
+from spiral.models.attention import row_mask
 from spiral.models.logits import TokenLogits
 
 T = TypeVar("T")
@@ -47,8 +48,9 @@ class States:
     @classmethod
     def of(cls, lm: TokenLogits, batch: MicroBatch) -> States:
         """The model's forward pass over a micro-batch."""
+        mask = batch.mask if batch.last is None else row_mask(lm.model, batch.last, batch.bounds)
         compute = lm.hidden if lm.splits_head else lm
-        return cls(lm, compute(batch.ids, batch.positions, batch.mask, batch.rows, batch.columns))
+        return cls(lm, compute(batch.ids, batch.positions, mask, batch.rows, batch.columns))
 
     def logits(self, tokens: slice) -> Tensor:
         """Of a chunk's tokens, over the vocabulary."""

@@ -22,6 +22,7 @@ from spiral.api.errors import RunError, SpiralError
 from spiral.api.progress import Phase, Progress, no_progress
 from spiral.config.schema import LearnerConfig
 from spiral.learning.agreement import Agreement
+from spiral.learning.attention import prepare_attention
 from spiral.learning.averaging import ModelAverage, Reference
 from spiral.learning.loss import LossTerms
 from spiral.learning.movement import Movement
@@ -67,6 +68,7 @@ class FullLearner:
         self._config, self._num_steps, self._accelerator = config, num_steps, accelerator
         self._progress, self._num_computed = progress, 0
         self._whole = model.to(accelerator.device).eval()
+        prepare_attention(self._whole, config)  # before it is copied
         if accelerator.num_processes > 1:
             for parameter in self._whole.parameters():  # a warm start may round differently on each device
                 torch.distributed.broadcast(parameter.data, 0)

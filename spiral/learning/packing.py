@@ -5,7 +5,8 @@ the last one ended, are one sequence, which costs its own length and trains ever
 beginning become branches of a tree in one row, where each token attends to its own ancestors only, so a shared prompt
 is paid once, as far as that costs less than attention between branches that never meet: see `row_cost`. All others are
 plain rows without a mask. Rows are padded on the right to the longest of their micro-batch; sorted by length, that is
-6% of the tokens of a step of Kuhn poker and 17% of one of tic-tac-toe, whose trees differ more in length.
+6% of the tokens of a step of Kuhn poker and 17% of one of tic-tac-toe, whose trees differ more in length. With an
+attention that skips what no token may see they stand after one another instead: see `row_layout`.
 
 B rows, T tokens a row, N trained tokens.
 """
@@ -16,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +24,7 @@ from spiral.api.records import Trajectory
 from spiral.learning.anchor import Target, random_play_targets
 from spiral.learning.minibatches import draw_minibatches
 from spiral.learning.row_cost import RowCost
+from spiral.learning.row_layout import padded, unpadded
 from spiral.learning.samples import Sample, merge
 
 MASKED_TOKENS = 256
@@ -40,7 +41,7 @@ class MicroBatch:
     positions: Tensor
     """(B, T), the place of a token in its own sequence."""
     mask: Tensor | None
-    """(B, 1, T, T) bool, True where a token may attend; None for plain causal rows."""
+    """(B, 1, T, T) bool, True where a token may attend; None for plain causal rows, and where `last` says it."""
     rows: Tensor
     """(N,) the row of the token that predicts trained token n."""
     columns: Tensor
@@ -64,6 +65,10 @@ class MicroBatch:
     """(M,) those tokens' ids."""
     anchor_probs: Tensor
     """(M,) and their probabilities in random legal play."""
+    last: Tensor | None = None
+    """(B, T) of rows without padding: the last column that may attend to each token; None for padded rows."""
+    bounds: Tensor | None = None
+    """Of such rows without a tree: see `spiral.models.attention.text_bounds`."""
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same on a device."""
@@ -172,7 +177,8 @@ def pack_samples(
     samples: Sequence[Sample], micro_batch_tokens: int, cost: RowCost | None = None
 ) -> tuple[MicroBatch, ...]:
     """The tensors of samples that are sorted by ids; `MicroBatch.samples` counts them from 0. `cost`: see `pack`."""
-    return tuple(_micro_batches(_rows(samples, micro_batch_tokens, cost or RowCost()), micro_batch_tokens))
+    cost = cost or RowCost()
+    return tuple(_micro_batches(_rows(samples, micro_batch_tokens, cost), micro_batch_tokens, cost.pads))
 
 
 def filler() -> MicroBatch:
@@ -221,18 +227,6 @@ class _Row:
             self.trained.append((source, token, logprob, *sums, number))
         self._path = path
 
-    def mask(self, width: int) -> np.ndarray:
-        """(width, width) bool: each token sees itself and its ancestors; padding sees itself."""
-        mask = np.zeros((width, width), dtype=bool)
-        mask.flat[:: width + 1] = True
-        triangle = np.tri(max(end - start for start, end, _ in self.segments), dtype=bool)
-        for start, end, parent in self.segments:
-            # A segment sees what its parent saw, which is complete: parents come before their children.
-            if parent >= 0:
-                mask[start:end] = mask[parent]
-            mask[start:end, start:end] = triangle[: end - start, : end - start]
-        return mask
-
     @property
     def is_plain(self) -> bool:
         return len(self.segments) == 1
@@ -241,15 +235,6 @@ class _Row:
     def is_long(self) -> bool:
         """Whether it is too long for a mask, which one tree gives to all rows of its micro-batch."""
         return self.is_plain and len(self.ids) > MASKED_TOKENS
-
-    def positions_to(self, width: int, masked: bool) -> list[int]:
-        """The positions of its tokens and of the padding after them.
-
-        Without a mask they go on: transformers takes positions that start again for another text in the same row, and
-        makes a mask of (T, T) of it. Under a mask they do not: a tree beside it may be longer than the model's context.
-        """
-        num = len(self.ids)
-        return self.positions + ([0] * (width - num) if masked else list(range(num, width)))
 
 
 def _chains(samples: Sequence[Sample]) -> list[list[Sample]]:
@@ -294,35 +279,36 @@ def _joins(row: _Row, num_tokens: int, common: int, max_tokens: int, cost: RowCo
     return cost.tree(grown) - now <= cost.plain(num_tokens)
 
 
-def _micro_batches(rows: list[_Row], max_tokens: int) -> list[MicroBatch]:
-    """Rows of like length together, at most `max_tokens` with padding, or one row."""
+def _micro_batches(rows: list[_Row], max_tokens: int, pads: bool) -> list[MicroBatch]:
+    """Rows of like length together, at most `max_tokens` with the padding that they have if it `pads`, or one row."""
     batches: list[list[_Row]] = []
     # By length, so that little is padded; by ids too, so that the cut does not depend on the order of the samples.
     for row in sorted(rows, key=lambda r: (r.is_long, len(r.ids), r.ids)):
-        together = bool(batches) and batches[-1][0].is_long == row.is_long
-        if together and len(row.ids) * (len(batches[-1]) + 1) <= max_tokens:
+        if batches and _has_room(batches[-1], row, max_tokens, pads):
             batches[-1].append(row)
         else:
             batches.append([row])
-    return [_tensors(batch) for batch in batches]
+    return [_tensors(batch, pads) for batch in batches]
 
 
-def _tensors(rows: list[_Row]) -> MicroBatch:
-    width = max(len(row.ids) for row in rows)
-    ids = torch.tensor([row.ids + [0] * (width - len(row.ids)) for row in rows])
-    masked = not all(row.is_plain for row in rows)
-    positions = torch.tensor([row.positions_to(width, masked) for row in rows])
-    mask = None
-    if masked:
-        mask = torch.from_numpy(np.stack([row.mask(width) for row in rows]))[:, None]
-    trained = [(index, *entry) for index, row in enumerate(rows) for entry in row.trained]
+def _has_room(batch: list[_Row], row: _Row, max_tokens: int, pads: bool) -> bool:
+    """Whether a row, at least as long as those of a micro-batch, may join them."""
+    if not pads:
+        return sum(len(other.ids) for other in batch) + len(row.ids) <= max_tokens
+    return batch[0].is_long == row.is_long and len(row.ids) * (len(batch) + 1) <= max_tokens
+
+
+def _tensors(rows: list[_Row], pads: bool = True) -> MicroBatch:
+    layout = padded(rows) if pads else unpadded(rows)
+    places = zip(layout.starts, rows, strict=True)
+    trained = [(index, start + source, *rest) for (index, start), row in places for source, *rest in row.trained]
     index, columns, targets, logprobs, positive, negative, count, samples = zip(*trained, strict=True)
     starts = accumulate((len(row.trained) for row in rows[:-1]), initial=0)
     anchors = [(start + place, *rest) for start, row in zip(starts, rows, strict=True) for place, *rest in row.anchors]
     return MicroBatch(
-        ids,
-        positions,
-        mask,
+        layout.ids,
+        layout.positions,
+        layout.mask,
         torch.tensor(index),
         torch.tensor(columns),
         torch.tensor(targets),
@@ -334,6 +320,8 @@ def _tensors(rows: list[_Row]) -> MicroBatch:
         torch.tensor([place for place, _, _ in anchors], dtype=torch.long),
         torch.tensor([token for _, token, _ in anchors], dtype=torch.long),
         torch.tensor([probability for _, _, probability in anchors]),
+        layout.last,
+        layout.bounds,
     )
 
 

@@ -59,7 +59,8 @@ class TokenLogits(nn.Module):
         """Logits (N, V) that follow the tokens at (rows[n], columns[n]).
 
         `ids`, `positions`: (B, T). `mask`: (B, 1, T, S) bool, True where a token may attend; None for causal rows
-        padded on the right. `rows`, `columns`: (N,). `cache`: a transformers Cache to write to and attend over.
+        padded on the right; or what `spiral.models.attention.row_mask` gives. `rows`, `columns`: (N,). `cache`: a
+        transformers Cache to write to and attend over.
         """
         if not self.splits_head:
             logits: Tensor = self.model(**self._inputs(ids, positions, mask, cache)).logits
@@ -83,7 +84,7 @@ class TokenLogits(nn.Module):
         return logits
 
     def _inputs(self, ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Any) -> dict[str, Any]:
-        if mask is not None and mask.dtype == torch.bool:
+        if isinstance(mask, Tensor) and mask.dtype == torch.bool:
             # Some attentions add what they are given; those that take bools would turn them into this in each layer.
             zeros = torch.zeros(mask.shape, dtype=self.model.dtype, device=mask.device)
             mask = zeros.masked_fill_(~mask, -torch.inf)

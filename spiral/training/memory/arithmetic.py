@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from spiral.learning.row_cost import RowCost
 from spiral.training.memory.architecture import Architecture
 from spiral.training.memory.settings import EngineSettings, LearnerSettings
 
@@ -91,6 +92,8 @@ def learner_parts(a: Architecture, s: LearnerSettings, shards: int = 1, on_gpu: 
         parts.append(Part("learner", "weights cast to bfloat16", cast_bytes(a, s), "learning"))
     parts.append(Part("learner", "activations", activation_bytes(a, s), "learning"))
     parts.append(Part("learner", "logits", logits_bytes(a, s), "learning"))
+    if s.shared_tokens is not None:
+        parts.append(Part("learner", "masks of trees", mask_bytes(a, s, s.shared_tokens), "learning"))
     if not on_gpu:
         parts.append(Part("learner", "holes between activations", holes_bytes(a, s), "learning"))
     return parts
@@ -148,6 +151,13 @@ def holes_bytes(a: Architecture, s: LearnerSettings) -> int:
     layers = 1 if s.checkpoint_activations else a.layers
     sizes = [compute * s.row_tokens * width for width in widths]
     return layers * sum(size for size in sizes if size < MAPPED)
+
+
+def mask_bytes(a: Architecture, s: LearnerSettings, shared_tokens: int) -> int:
+    """Of a micro-batch of trees of the length that costs least, where sequences share a beginning of that many tokens:
+    a pair of tokens takes a bool and a number of what weights are."""
+    cost = RowCost.of_width(a.hidden)
+    return int(s.row_tokens * min(s.row_tokens, cost.best_length(shared_tokens)) * (1 + PRECISIONS[s.precision].held))
 
 
 def cast_bytes(a: Architecture, s: LearnerSettings) -> int:

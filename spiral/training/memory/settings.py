@@ -26,6 +26,8 @@ class LearnerSettings:
     precision: str = "float32"
     optimizer: str = "adamw"
     checkpoint_activations: bool = False
+    shared_tokens: int | None = None
+    """Of the longest beginning that rows share as trees under a dense mask; None where no mask is made."""
     chunk_bytes: int = MAX_LOGIT_BYTES
     """Of the float32 logits that are in memory at once."""
     adapter: Adapter | None = None
@@ -107,6 +109,7 @@ def settings_of(
         row_tokens=max(c.micro_batch_tokens, text_tokens),
         precision=c.precision,
         optimizer=c.optimizer,
+        shared_tokens=prompt_tokens if c.attention == "sdpa" or (c.attention == "auto" and not on_gpu) else None,
         checkpoint_activations=c.checkpoint_activations,
         adapter=adapter,
         average=c.ema > 0,
