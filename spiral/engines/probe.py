@@ -23,6 +23,7 @@ from spiral.api.training import Engine
 from spiral.engines.waiting import Deadline
 from spiral.models.adapted import adapter_of
 from spiral.models.logits import TokenLogits, context_length, load_parameters
+from spiral.models.room import room_for
 from spiral.models.sharded import WholeWeights
 
 BANDS = {torch.float32: 1e-3, torch.float64: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.3}
@@ -207,8 +208,9 @@ class ProbedEngine:
         if isinstance(weights, WholeWeights):
             # A learner in parts has a model of its own, so this one may take them: gathered one after another, where a
             # call under them all would hold every whole tensor at once.
-            load_parameters(self._lm.model, weights)
-            logits = self._lm(*inputs)
+            with room_for(self._lm.model):
+                load_parameters(self._lm.model, weights)
+                logits = self._lm(*inputs)
         else:
             named = {f"model.{name}": tensor for name, tensor in weights.items()}
             logits = functional_call(self._lm, named, inputs)

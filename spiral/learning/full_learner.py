@@ -36,6 +36,7 @@ from spiral.learning.sharding import Gathered, Sharding
 from spiral.learning.totals import Totals, metrics, mismatch_metrics
 from spiral.models.adapted import copied, frozen_copy, save
 from spiral.models.logits import TokenLogits, load_parameters, parameters
+from spiral.models.room import give_up_room, room_for
 from spiral.models.sharded import WholeWeights, parts_like, whole
 from spiral.runs.metric_names import MOVED, RATIO_BEYOND, RATIO_GAP
 
@@ -84,6 +85,8 @@ class FullLearner:
         self._initial = TokenLogits(frozen_copy(self.model)) if needs_initial else None
         # After the copies, which are made of whole models, and before the optimiser, which holds what is trained.
         self._scorers = None if sharding is None else self._shard(sharding, loss)
+        if sharding is not None:
+            give_up_room(self._whole)
         self._parameters = _trained(self.model)
         self._optimizer = make_optimizer(self._parameters, config)
         self._agreement = Agreement.of(config, torch.bfloat16 if mixed else self.model.dtype, engine_dtype)
@@ -203,10 +206,10 @@ class FullLearner:
             save(self.evaluated_model, path)
             return
         # One tensor after another into the whole model, which an engine makes its own from and then loads weights into.
-        with torch.no_grad():
+        with torch.no_grad(), room_for(self._whole):
             load_parameters(self._whole, self._readable(parameters(self.evaluated_model)))
-        if self._accelerator.is_main_process:
-            save(self._whole, path)
+            if self._accelerator.is_main_process:
+                save(self._whole, path)
 
     def _take_steps(self, batch: Batch, num_games: int, weights: Objective) -> tuple[dict[str, float], bool]:
         """The optimiser steps of an update: their metrics, and whether one was refused, which ends them."""

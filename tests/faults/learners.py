@@ -89,7 +89,9 @@ def trained(accelerator, steps=3, num=9, adapter=False, **settings):
         for averaged in (True, False)
     ]
     averaged = one.averaged()
+    whole_model = sum(p.untyped_storage().nbytes() for p in parameters(one._whole).values())
     return {
+        "whole model": whole_model,
         "before": before,
         "weights": read(one.weights()),
         "averaged": {} if averaged is None else read(averaged),

@@ -14,6 +14,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.commands.config.config_args import load_config_from_file
+from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("learners.py")
@@ -149,6 +150,8 @@ def test_each_process_holds_about_half(one, two):
     parts = [found["plain"]["bytes"] for found in two["fsdp2"]]
     assert sum(parts) == whole
     assert max(parts) < 0.6 * whole
+    # The model that engines are made from has no memory of its own meanwhile.
+    assert [found["plain"]["whole model"] for found in two["fsdp2"]] == [0, 0]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -195,6 +198,14 @@ def test_two_processes_go_on_from_a_checkpoint_of_one(one, two, kind):
     for found in two[kind]:
         _same_run(found["resumed"]["one"], one["saved"])
         _same_state(found["resumed in bf16"]["one"], one["saved in bf16"], 0)
+
+
+@pytest.mark.parametrize("name", ["dp", "fsdp2"])
+def test_the_saved_model_is_the_average(folder, two, name):
+    """Whole, whatever the processes hold of it."""
+    [found] = (folder / name / "checkpoints" / "step-000004" / "model").glob("*.safetensors")
+    expected = two["data parallel" if name == "dp" else name][0]["saved"]["state"]["tensors"]["averaged"]
+    _agree(load_file(found), expected, 0)
 
 
 @pytest.mark.parametrize("name", ["dp", "fsdp2"])

@@ -37,6 +37,7 @@ from spiral.engines.torch.slots import Slots, draw
 from spiral.engines.torch.transfer import to_device
 from spiral.models.adapted import frozen_copy
 from spiral.models.logits import TokenLogits, context_length, load_parameters
+from spiral.models.room import room_for
 
 Ids = tuple[int, ...]
 _LOW = (1 << 32) - 1
@@ -98,9 +99,11 @@ class TorchEngine:
         base with adapters share the base."""
         lane = self._lanes.get(policy)
         if lane is None:
-            lane = self._lanes[policy] = _Lane(
-                frozen_copy(self._model), *self._limits, None if self._record is None else self._record()
-            )
+            with room_for(self._model) as is_undefined:
+                if is_undefined:  # a lane tries the model that it is given
+                    load_parameters(self._model, weights)
+                model = frozen_copy(self._model)
+            lane = self._lanes[policy] = _Lane(model, *self._limits, None if self._record is None else self._record())
         if lane.busy:
             raise SpiralError(f"weights of '{policy}' were loaded while its requests were in flight; finish them first")
         lane.load(weights, version)

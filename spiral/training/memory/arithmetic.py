@@ -88,6 +88,8 @@ def learner_parts(a: Architecture, s: LearnerSettings, shards: int = 1, on_gpu: 
     if shards > 1:
         gathered = GATHERED_LAYERS * a.layer_parameters + a.vocabulary * a.hidden * (1 if a.tied else 2)
         parts.append(Part("learner", "layers gathered from other devices", gathered * p.held, "learning"))
+        # All that is in parts is whole for a moment, where an engine is probed with it, and where it is saved.
+        parts.append(Part("learner", "whole weights, for the engine", copy, "playing"))
     if p.casts:
         parts.append(Part("learner", "weights cast to bfloat16", cast_bytes(a, s), "learning"))
     parts.append(Part("learner", "activations", activation_bytes(a, s), "learning"))

@@ -14,6 +14,7 @@ from spiral.engines.probe import EVERY, PROMPT_TOKENS, ProbedEngine
 from spiral.engines.sleeping import asleep
 from spiral.engines.torch.engine import TorchEngine
 from spiral.models.logits import parameters
+from spiral.models.room import give_up_room, room_for
 from spiral.models.sharded import WholeWeights
 
 torch.set_num_threads(1)
@@ -212,6 +213,48 @@ def test_weights_that_are_gathered_as_they_are_read_are_probed():
     engine._lanes[LEARNER].load = lambda weights, version: None
     with pytest.raises(RunError, match="it answers as it did before"):
         probed.load_weights(LEARNER, Gathered(_moved(model)), EVERY)
+
+
+def test_a_template_without_memory_has_it_while_it_is_needed():
+    """As beside a learner in parts: a policy that is new, one that is known, and one of other weights answer as they
+    would otherwise, bit for bit; a load that changes nothing is found; nothing is kept."""
+    model, requests = _model(), [Request(n, "new", (7, 8, 9), Sampling(6, (261,)), n) for n in range(3)]
+    given, answers = _moved(model), []
+    for is_empty in (False, True):
+        template = copy.deepcopy(model)
+        engine = TorchEngine(template, None)
+        probed = ProbedEngine(engine, template)
+        probed.load_weights(LEARNER, parameters(model), 0)
+        if is_empty:
+            give_up_room(template)
+        probed.load_weights("new", Gathered(given), 0)
+        probed.load_weights(LEARNER, Gathered(given), EVERY)
+        answers.append(_run(probed, requests))
+        assert sum(p.untyped_storage().nbytes() for p in template.parameters()) == 0 or not is_empty
+    assert answers[0] == answers[1]
+    engine._lanes[LEARNER].load = lambda weights, version: None
+    with pytest.raises(RunError, match="it answers as it did before"):
+        probed.load_weights(LEARNER, Gathered(_moved(model)), 2 * EVERY)
+
+
+def test_weights_of_a_file_give_up_their_memory_too(tmp_path):
+    """Tensors that share a storage, and those that lie in a file, which torch cannot make smaller."""
+    torch.save({"weight": torch.ones(3, 4)}, tmp_path / "weights.pt")
+    model = torch.nn.ModuleList([torch.nn.Linear(4, 3, bias=False) for _ in range(3)])
+    both = torch.arange(24.0)
+    for layer, data in zip(model, (both[:12], both[12:]), strict=False):
+        layer.weight.data = data.view(3, 4)
+    model[2].weight.data = torch.load(tmp_path / "weights.pt", mmap=True)["weight"]
+    give_up_room(model)
+    assert [p.untyped_storage().nbytes() for p in model.parameters()] == [0, 0, 0]
+    assert both.tolist() == list(range(24))
+    with room_for(model) as is_undefined, torch.no_grad():
+        assert is_undefined
+        for n, parameter in enumerate(model.parameters()):
+            parameter.fill_(n)
+        assert [p.sum().item() for p in model.parameters()] == [0, 12, 24]
+    with room_for(torch.nn.Linear(2, 2)) as is_undefined:
+        assert not is_undefined
 
 
 class Gathered(WholeWeights):

@@ -194,13 +194,15 @@ def test_logits_are_as_many_as_a_chunk(architecture):
 
 
 def test_a_sharded_learner_is_spread_and_gathers_two_layers(architecture):
-    """Eight devices hold an eighth each; layers are whole while they are computed; activations are not shared."""
+    """Eight devices hold an eighth each; layers are whole while they are computed, and all weights where an engine takes
+    them; activations are not shared."""
     settings = LearnerSettings(TOKENS)
     whole, sharded = (_sizes(learner_parts(architecture, settings, shards)) for shards in (1, 8))
     for name in ("learner weights", "learner gradients", "learner optimiser state"):
         assert sharded[name] == -(-whole[name] // 8)
     assert sharded["learner activations"] == whole["learner activations"]
     assert sharded["learner layers gathered from other devices"] >= 4 * 2 * architecture.layer_parameters
+    assert sharded["learner whole weights, for the engine"] == whole["learner weights"]
 
 
 def test_an_engine_has_weights_and_caches_for_each_policy(architecture):
