@@ -21,10 +21,14 @@ def memory_errors_named(micro_batch: MicroBatch, config: LearnerConfig) -> Itera
         if not _is_out_of_memory(error):
             raise
         rows, width = micro_batch.ids.shape
+        what = f"{rows} {'row' if rows == 1 else 'rows'} of {width} tokens"
+        if micro_batch.last is not None:  # in one row, where each begins at position 0
+            rows = int((micro_batch.positions == 0).sum())
+            what = f"{rows} {'text or tree' if rows == 1 else 'texts and trees'} of {width} tokens together"
         raise RunError(
-            f"memory ran out in the update, on a micro-batch of {rows} {'row' if rows == 1 else 'rows'} of {width} "
-            f"tokens, of which {len(micro_batch.targets)} are trained ({_first_line(error)}); {_remedy(rows, config)}; "
-            "then resume the run, which goes on from its last checkpoint"
+            f"memory ran out in the update, on a micro-batch of {what}, of which {len(micro_batch.targets)} are "
+            f"trained ({_first_line(error)}); {_remedy(rows, config)}; then resume the run, which goes on from its "
+            "last checkpoint"
         ) from error
 
 

@@ -175,7 +175,7 @@ def _checkpointed(plan: Plan) -> Iterator[tuple[str, Plan]]:
 
 
 def _sharded(plan: Plan) -> Iterator[tuple[str, Plan]]:
-    if plan.devices.num > plan.shards:
+    if plan.devices.num > plan.shards and plan.learner.optimizer != "adamw_8bit":  # see `check_accelerate_config`
         yield "", replace(plan, shards=plan.devices.num)
 
 

@@ -9,10 +9,12 @@ import torch
 from accelerate import Accelerator
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from spiral.api.errors import RunError
 from spiral.config.schema import LearnerConfig
 from spiral.learning import attention as learned
 from spiral.learning.full_learner import FullLearner
 from spiral.learning.objective import Objective
+from spiral.learning.out_of_memory import memory_errors_named
 from spiral.learning.packing import Batch, MiniBatch, pack_samples
 from spiral.learning.policy_loss import PolicyLoss
 from spiral.learning.row_cost import RowCost
@@ -158,6 +160,20 @@ def test_a_long_text_is_a_micro_batch_of_its_own():
         fields = [getattr(batches[1], name) for name in batches[1].__slots__ if name != "bounds"]
         assert max(field.numel() for field in fields if field is not None) == 16_384
         assert batches[1].bounds.untyped_storage().nbytes() == 8
+
+
+@pytest.mark.parametrize(
+    ("limit", "what"),
+    [
+        (10**6, r"9 texts and trees of \d+ tokens together, .*; set learner.micro_batch_tokens below 2048 or"),
+        (1, r"1 text or tree of \d+ tokens together, .* or shorter texts"),
+    ],
+)
+def test_memory_that_runs_out_names_the_texts_of_a_row(limit, what):
+    """A row holds many, of which fewer would need less; a text alone is only less when it is shorter."""
+    batch = pack_samples(_sorted(_plain()), limit, RowCost(attention="flash"))[0]
+    with pytest.raises(RunError, match=what), memory_errors_named(batch, LearnerConfig()):
+        raise torch.OutOfMemoryError("no memory")
 
 
 @pytest.mark.parametrize(("kind", "precision"), [("flex", "float32"), ("flash", "bf16")])

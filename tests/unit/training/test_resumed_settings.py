@@ -35,6 +35,7 @@ SEEN_IN_THE_PARTS = {
     "learner.kl": "0.5", "learner.kl_end": "0.5", "learner.anchor": "0.5", "learner.anchor_end": "0.5",
     "learner.anchor_to": "legal", "learner.reference_every": "3", "learner.reference_ema": "0.5", "learner.ema": "0.5",
     "learner.ema_power": "1.0", "learner.micro_batch_tokens": "512", "learner.checkpoint_activations": "true", "learner.ratio_tolerance": "0.01",
+    "learner.attention": "sdpa",
     "evaluate.exploitability": "true", "evaluate.max_nodes": "10", "evaluate.opponents": "[equilibrium]",
     "evaluate.matches": "4",
 }  # fmt: skip

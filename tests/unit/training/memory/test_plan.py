@@ -92,6 +92,15 @@ def test_gpus_that_are_there_are_used_before_anything_is_rounded(architecture):
     assert not any("precision" in word or "lora" in word for word in remedy.overrides)
 
 
+@pytest.mark.parametrize("size", [24, 10])
+def test_moments_of_8_bits_and_sharding_are_not_told_together(architecture, size):
+    """A run refuses the two: whichever a plan has, the other is no change that would make it fit."""
+    eight_bit = cheapest_change(_plan(architecture, Devices(8, size * GB, True), optimizer="adamw_8bit"))
+    assert eight_bit is None or eight_bit.shards == 1
+    sharded = cheapest_change(_plan(architecture, Devices(8, size * GB, True), shards=8))
+    assert sharded is None or "learner.optimizer=adamw_8bit" not in sharded.overrides
+
+
 def test_an_engine_that_takes_a_share_is_given_what_is_left(architecture):
     """vLLM takes nine tenths of a GPU by itself, also where the learner needs most of it."""
     plan = _plan(architecture, precision="bf16", claims=0.92)
