@@ -50,15 +50,17 @@ def set_attention(model: Any, kind: Attention) -> None:
     wrapped(model).set_attn_implementation(_NAMES.get(kind, "sdpa"))
 
 
+def computes_sdpa(model: Any) -> bool:
+    """Whether a model of transformers computes torch's attention by name, where it is given dense masks."""
+    return wrapped(model).config._attn_implementation in ("sdpa", *_NAMES.values())
+
+
 def hindrance(model: Any, kind: Attention) -> str | None:
     """Why a model on its device cannot compute `kind`, as the end of a sentence; None where it can."""
     model, device = wrapped(model), model.device.type
     if kind == "sdpa":
         return None
-    if not getattr(model, "_supports_attention_backend", False) or model.config._attn_implementation not in (
-        "sdpa",
-        *_NAMES.values(),
-    ):
+    if not getattr(model, "_supports_attention_backend", False) or not computes_sdpa(model):
         return f"{type(model).__name__} has an attention of its own"
     if device != "cuda":
         missing = "torch's flex attention has no backward pass" if kind == "flex" else "flash-attention has no kernel"

@@ -16,6 +16,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from spiral.models.adapted import wrapped
+from spiral.models.attention import computes_sdpa
 
 NAME = "spiral_grouped"
 """What transformers knows it as."""
@@ -24,7 +25,7 @@ NAME = "spiral_grouped"
 def share_keys_of_groups(model: Any) -> None:
     """Let a model that uses transformers' `sdpa` use this attention; any other model stays as it is."""
     inner = wrapped(model)
-    if isinstance(inner, PreTrainedModel) and inner.config._attn_implementation == "sdpa":
+    if isinstance(inner, PreTrainedModel) and computes_sdpa(inner):
         AttentionInterface.register(NAME, _attend)
         AttentionMaskInterface.register(NAME, sdpa_mask)
         if inner._can_set_attn_implementation():

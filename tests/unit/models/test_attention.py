@@ -1,5 +1,6 @@
 """Attention over rows without padding: who sees whom, by brute force, and the tiles that flex attention computes."""
 
+import copy
 import random
 import sys
 
@@ -12,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from spiral.api.errors import SpiralError
 from spiral.config.schema import LearnerConfig
+from spiral.engines.torch.grouped_attention import share_keys_of_groups
 from spiral.learning import attention as learned
 from spiral.learning.attention import prepare_attention
 from spiral.learning.row_layout import last_attending
@@ -160,7 +162,18 @@ def test_adapters_are_looked_through(gpu):
     assert attention_of(model) == attention_of(model.get_base_model()) == "flex"
 
 
-def test_all_else_is_computed_as_before(monkeypatch):
+@pytest.mark.parametrize("kind", ["sdpa", "flex", "flash"])
+def test_an_engine_on_a_gpu_has_its_own_attention_all_the_same(kind):
+    """For its copy of a model whose rows a learner lays out otherwise."""
+    model = _llama()
+    set_attention(model, kind)
+    own = copy.deepcopy(model)
+    share_keys_of_groups(own)
+    assert own.config._attn_implementation == "spiral_grouped"
+    assert attention_of(model) == kind
+
+
+def test_all_else_is_computed_as_before():
     """An engine gives the same model dense masks and caches: the same bits."""
     model, ids = _llama(), torch.arange(1, 13)[None]
     with torch.no_grad():
