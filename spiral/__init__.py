@@ -24,6 +24,7 @@ from spiral.api.policies import Bot, OpponentSampler, PoolView, Rating, ResultsV
 from spiral.api.records import (
     LEARNER,
     Completion,
+    Continuation,
     Episode,
     PolicyId,
     Request,
@@ -67,6 +68,7 @@ __all__ = [
     "Completion",
     "Components",
     "ConfigError",
+    "Continuation",
     "Engine",
     "Enumerable",
     "Episode",

@@ -44,17 +44,29 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Continuation:
+    """How a reply goes on behind what there is of it."""
+
+    forced: tuple[int, ...] = ()
+    """Ids that are put there and not sampled, none of them a stop id."""
+    num_tokens: int | None = None
+    """The most that are sampled behind them before the reply goes on anew, 1 or more; None for all that is left."""
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """The reply to one request."""
 
     request_id: int
     ids: tuple[int, ...]
-    """The sampled token ids, the stop id included when `finish` is `stop`."""
+    """The token ids, the stop id included when `finish` is `stop`; sampled, but for those at `forced`."""
     logprobs: tuple[float, ...]
-    """Natural log-probability of each id under the distribution it was sampled from, in nats."""
+    """Natural log-probability of each id under the distribution it was sampled from, in nats; 0 at `forced`."""
     finish: Finish
     version: int
     """The version of the weights that produced it."""
+    forced: tuple[int, ...] = ()
+    """Ascending places in `ids` of those that a prompt format put there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +95,14 @@ class Turn:
     """The player's oldest turns that `prompt` leaves out, since they had no room in the model's context."""
     trained: bool = True
     """Whether the loss takes the reply: not one that was cut off, with `rollout.cut_replies: mask`."""
+    forced: tuple[int, ...] = ()
+    """Ascending places in `reply` of ids that the prompt format put there, as the end of a thought that was too long.
+    They were not sampled: their `logprobs` are 0, the loss leaves them out, and later ids follow them."""
+
+    @property
+    def num_sampled(self) -> int:
+        """Ids of the reply that the policy chose."""
+        return len(self.reply) - len(self.forced)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from spiral.api.errors import PromptTooLong, SpiralError
 from spiral.api.progress import Progress, no_progress
-from spiral.api.records import Completion, Episode, PolicyId, Request, Trajectory, Turn
+from spiral.api.records import Completion, Continuation, Episode, PolicyId, Request, Trajectory, Turn
 
 Weights = Mapping[str, Any]
 """torch tensors by name; typed loosely, since the contracts load no model library."""
@@ -86,7 +86,10 @@ class PromptFormat(Protocol):
 
     Optional members: `lists_moves: bool = False`, whether prompts name the legal moves; `has_history: bool = False`,
     whether a prompt holds the player's earlier turns; `drops_turns: bool = False`, whether the oldest of them may leave
-    when the context is full, which voids the game otherwise.
+    when the context is full, which voids the game otherwise; `continuation(reply) -> Continuation`, of a format whose
+    replies are sampled in parts: asked with () before the first, and with all ids so far, none of them a stop id,
+    whenever a part has run to its `num_tokens`; `min_new_tokens: int = 1`, the shortest `rollout.max_new_tokens` that
+    has room for the parts.
     """
 
     stop_ids: tuple[int, ...]
@@ -122,6 +125,17 @@ def has_history(prompt_format: object) -> bool:
 def drops_turns(prompt_format: object) -> bool:
     """Whether a prompt format declares that the oldest turns may leave a prompt that has no room for them."""
     return bool(getattr(prompt_format, "drops_turns", False))
+
+
+def continues(prompt_format: object) -> Callable[[Sequence[int]], Continuation] | None:
+    """A prompt format's `continuation`; None of one whose replies are sampled at a stretch."""
+    found: Callable[[Sequence[int]], Continuation] | None = getattr(prompt_format, "continuation", None)
+    return found
+
+
+def min_new_tokens(prompt_format: object) -> int:
+    """The fewest tokens that a prompt format declares its replies need room for."""
+    return int(getattr(prompt_format, "min_new_tokens", 1))
 
 
 class Engine(Protocol):

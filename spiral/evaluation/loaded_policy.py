@@ -111,7 +111,7 @@ class LoadedPolicy:
         (reply,) = completions(completer.engine, 1, deadline)
         turn = Turn(
             observation, prompt, reply.ids, reply.logprobs, completer.read(reply), False, reply.finish, reply.version,
-            legal_moves=None if moves is None else tuple(moves), left_out=left_out,
+            legal_moves=None if moves is None else tuple(moves), left_out=left_out, forced=reply.forced,
         )  # fmt: skip
         return turn, str(self.setup.tokenizer.decode(list(reply.ids)))
 

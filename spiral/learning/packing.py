@@ -167,7 +167,7 @@ def _pack_part(
     return MiniBatch(
         micro_batches,
         num_turns=sum(s.count for s in samples),
-        num_reply_tokens=sum(s.count * len(s.reply) for s in samples),
+        num_reply_tokens=sum(s.count * s.num_trained for s in samples),
         num_sequence_tokens=sum(s.count * (len(s.prompt) + len(s.reply)) for s in samples),
         num_computed_tokens=sum(m.ids.numel() for m in micro_batches),
     )
@@ -217,14 +217,18 @@ class _Row:
         path += range(start, start + len(ids) - shared)
         self.ids += ids[shared:]
         self.positions += range(shared, len(ids))
-        first, num_before = len(sample.prompt), len(self.trained)
-        for offset, token, probability in random_play_targets(sample.reply, sample.legal_replies or ()):
-            self.anchors.append((num_before + offset, token, probability))
+        first, trained = len(sample.prompt), dict[int, int]()
         # The token that predicts the first reply id is the prompt's last one, which may stand in another segment.
         for offset, (token, logprob) in enumerate(zip(sample.reply, sample.logprobs, strict=True)):
+            if offset in sample.forced:  # stands in the row, and is no target of it
+                continue
+            trained[offset] = len(self.trained)
             source = path[first + offset - 1]
             sums = (sample.positive, sample.negative, sample.count)
             self.trained.append((source, token, logprob, *sums, number))
+        for offset, token, probability in random_play_targets(sample.reply, sample.legal_replies or ()):
+            if offset in trained:
+                self.anchors.append((trained[offset], token, probability))
         self._path = path
 
     @property

@@ -30,6 +30,13 @@ class Sample:
     count: int = 0
     legal_replies: tuple[tuple[int, ...], ...] | None = None
     """Those of the turn, where they were recorded."""
+    forced: tuple[int, ...] = ()
+    """Places in `reply` of ids that were not sampled, and are not trained."""
+
+    @property
+    def num_trained(self) -> int:
+        """Ids of the reply that are trained."""
+        return len(self.reply) - len(self.forced)
 
 
 def merge(trajectories: Sequence[Trajectory], advantages: Sequence[Sequence[float]]) -> list[Sample]:
@@ -43,13 +50,15 @@ def merge(trajectories: Sequence[Trajectory], advantages: Sequence[Sequence[floa
             if not turn.trained or not turn.reply:  # a bot's turn has no reply
                 continue
             # With the legal replies, which a game may let depend on more than the player was shown.
-            key = (turn.prompt, turn.reply, turn.legal_replies or ())
+            key = (turn.prompt, turn.reply, turn.legal_replies or (), turn.forced)
             same = samples.setdefault(key, [])
             for sample in same:
                 if _are_same(sample.logprobs, turn.logprobs):
                     break
             else:
-                sample = Sample(turn.prompt, turn.reply, turn.logprobs, legal_replies=turn.legal_replies)
+                sample = Sample(
+                    turn.prompt, turn.reply, turn.logprobs, legal_replies=turn.legal_replies, forced=turn.forced
+                )
                 same.append(sample)
             sample.count += 1
             # Apart, since a clipped objective treats the two signs differently: see `surrogate`.
@@ -59,7 +68,7 @@ def merge(trajectories: Sequence[Trajectory], advantages: Sequence[Sequence[floa
                 sample.negative += advantage
     # Sorted, so that equal beginnings are neighbours, and float sums do not depend on the order of the episodes. By the
     # whole sequence, so that the turns of a transcript follow each other.
-    keys = sorted(samples, key=lambda key: (key[0] + key[1], len(key[0]), key[2]))
+    keys = sorted(samples, key=lambda key: (key[0] + key[1], len(key[0]), *key[2:]))
     return [sample for key in keys for sample in sorted(samples[key], key=lambda sample: sample.logprobs)]
 
 

@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from spiral.api.answers import THOUGHT_END, last_boxed, last_bracketed, last_tagged, without_thought
+from spiral.api.answers import THOUGHT_END, without_thought
 from spiral.api.errors import SpiralError
 from spiral.api.records import Turn
+from spiral.models.answer_forms import FORMS, Form
 from spiral.models.frames import Frame, Template, check_pieces, plain_frame
+from spiral.models.thoughts import ThoughtLimit
 from spiral.models.tokens import PlainText, control_tokens, stop_id
 
-Form = Literal["boxed", "brackets", "tags", "plain"]
 History = Literal["fresh", "transcript"]
 WhenFull = Literal["drop", "void"]
 
 _MAX_CACHED_TEXTS = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class _AnswerForm:
-    told: str
-    """How it is asked for."""
-    write: str
-    """With `MOVE` where the move stands."""
-    read: Callable[[str], str | None]
-
-
-_FORMS: dict[str, _AnswerForm] = {
-    "boxed": _AnswerForm(r"within \boxed{}", r"\boxed{MOVE}", last_boxed),
-    "brackets": _AnswerForm("within square brackets, like [move]", "[MOVE]", last_bracketed),
-    "tags": _AnswerForm("between <answer> and </answer>", "<answer>MOVE</answer>", last_tagged),
-    "plain": _AnswerForm("", "MOVE", lambda text: text or None),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +48,8 @@ class Style:
     history: History = "fresh"
     keep_thoughts: bool = True
     when_full: WhenFull = "drop"
+    thought_tokens: int | None = None
+    """After so many a thought is closed; None for no limit of its own."""
 
 
 class ChatFormat:
@@ -90,6 +76,9 @@ class ChatFormat:
         self.lists_moves = style.moves
         self.has_history = style.history == "transcript"
         self.drops_turns = self.has_history and style.when_full == "drop"
+        if style.thought_tokens is not None:
+            limit = ThoughtLimit(tokenizer, style.thought_tokens, FORMS[style.form], frame.opens_thought)
+            self.continuation, self.min_new_tokens = limit.continuation, limit.min_new_tokens
 
     def encode(
         self, rules: str, observation: str, moves: Sequence[str] | None = None, turns: Sequence[Turn] = ()
@@ -107,7 +96,7 @@ class ChatFormat:
         """The answer and its end, where nothing else may be said; None for a move that would be read as another."""
         if not self._style.exact:
             return None
-        ids = [*self._text_ids(_FORMS[self._style.form].write.replace("MOVE", move)), self._end]
+        ids = [*self._text_ids(FORMS[self._style.form].write(move)), self._end]
         return ids if self.read(ids) == move else None
 
     def read(self, reply: Sequence[int]) -> str | None:
@@ -119,7 +108,7 @@ class ChatFormat:
         answer = without_thought(str(text), self._opens_thought)
         if answer is None:
             return None
-        return _FORMS[self._style.form].read(answer if self._style.exact else answer.strip())
+        return FORMS[self._style.form].read(answer if self._style.exact else answer.strip())
 
     @property
     def _ends(self) -> frozenset[int]:
@@ -167,7 +156,8 @@ def chat(
     moves: bool = False,
     answer: Form = "boxed",
     reason: bool | None = None,
-    thinking: bool | int | None = None,
+    thinking: bool | None = None,
+    thought_tokens: int | None = None,
     history: History = "fresh",
     keep_thoughts: bool = True,
     when_full: WhenFull = "drop",
@@ -178,10 +168,11 @@ def chat(
 
     `system`: a text of your own, else the template's. `rules`, `moves`: tell the game's rules, list the legal moves.
     `answer`: the form of the move; `reason`: ask for reasoning before it, by default unless `answer` is plain.
-    `thinking`: turn the template's thoughts on or off, or on with a number of words to keep to. `history`: each
-    decision by itself, or the player's whole transcript, with its thoughts or without (`keep_thoughts`); `when_full`:
-    its oldest turns leave a full context, or the game is voided. `template`: false for plain text whatever the
-    tokenizer has. `date`: what a template that writes today's date is told.
+    `thinking`: turn the template's thoughts on or off. `thought_tokens`: after so many a thought, or reasoning without
+    an answer, is closed, and the answer follows. `history`: each decision by itself, or the player's whole transcript,
+    with its thoughts or without (`keep_thoughts`); `when_full`: its oldest turns leave a full context, or the game is
+    voided. `template`: false for plain text whatever the tokenizer has. `date`: what a template that writes today's
+    date is told.
     """
     if history == "fresh" and not (keep_thoughts and when_full == "drop"):
         raise SpiralError(
@@ -191,28 +182,31 @@ def chat(
     reasons = answer != "plain" if reason is None else reason
     if reasons and answer == "plain":
         raise SpiralError("prompt chat cannot tell reasoning from a plain answer; set answer=boxed, or reason=false")
-    limit = thinking if type(thinking) is int else None
-    if limit is not None and limit < 1:
-        raise SpiralError(f"prompt chat was asked for thinking={limit}, a number of words; give 1 or more, or false")
-    switch = None if thinking is None else bool(thinking)
     has_template = template and getattr(tokenizer, "chat_template", None) is not None
     if has_template:
-        made = Template(tokenizer, system, switch, date)
-        frame, may_think = made.frame(history == "transcript"), made.can_think and switch is not False
-    elif switch is not None:
+        made = Template(tokenizer, system, thinking, date)
+        frame, may_think = made.frame(history == "transcript"), made.can_think and thinking is not False
+    elif thinking is not None:
         raise SpiralError("prompt chat cannot turn thinking on or off without a chat template; leave thinking out")
     else:
         frame, may_think = plain_frame(tokenizer, system), False
     exact = not (reasons or may_think or frame.opens_thought)
-    wording = Wording(closing=_how(answer, reasons, limit))
-    return ChatFormat(tokenizer, frame, Style(wording, answer, exact, rules, moves, history, keep_thoughts, when_full))
+    if exact and thought_tokens is not None:
+        raise SpiralError(
+            f"prompt chat was asked for thought_tokens={thought_tokens}, and lets nothing but the move be said; set "
+            "reason=true, or thinking=true where the template has thoughts, or leave thought_tokens out"
+        )
+    wording = Wording(closing=_how(answer, reasons))
+    return ChatFormat(
+        tokenizer,
+        frame,
+        Style(wording, answer, exact, rules, moves, history, keep_thoughts, when_full, thought_tokens),
+    )
 
 
-def _how(form: Form, reasons: bool, limit: int | None) -> str:
+def _how(form: Form, reasons: bool) -> str:
     if reasons:
-        text = f"Reason step by step, then give your final move {_FORMS[form].told}, exactly as the game writes moves."
-    elif form == "plain":
-        text = "Answer with your move alone, exactly as the game writes moves."
-    else:
-        text = f"Answer with your move {_FORMS[form].told}, exactly as the game writes moves, and nothing else."
-    return text if limit is None else f"{text} Think in {limit} words at most."
+        return f"Reason step by step, then give your final move {FORMS[form].told}, exactly as the game writes moves."
+    if form == "plain":
+        return "Answer with your move alone, exactly as the game writes moves."
+    return f"Answer with your move {FORMS[form].told}, exactly as the game writes moves, and nothing else."

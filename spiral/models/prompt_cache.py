@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from spiral.api.records import Turn
-from spiral.api.training import PromptFormat, drops_turns, has_history, lists_moves
+from spiral.api.training import PromptFormat, continues, drops_turns, has_history, lists_moves, min_new_tokens
 
 _MAX_CACHED_TOKENS = 4_000_000
 """Tokens of prompts, of replies read and of legal replies that are remembered: about 40 bytes each."""
@@ -20,6 +20,7 @@ class Prompter:
         self.stop_ids = tuple(dict.fromkeys((*prompt_format.stop_ids, *stop_ids)))
         self.lists_moves, self.has_history = lists_moves(prompt_format), has_history(prompt_format)
         self.drops_turns = drops_turns(prompt_format)
+        self.continuation, self.min_new_tokens = continues(prompt_format), min_new_tokens(prompt_format)
         self._prompts: dict[tuple[str, str, tuple[str, ...] | None], tuple[int, ...]] = {}
         self._moves: dict[tuple[int, ...], str | None] = {}
         self._legal: dict[tuple[str, ...], tuple[tuple[int, ...], ...] | None] = {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from spiral.api.errors import PromptTooLong, SpiralError
 from spiral.api.records import Completion, PolicyId, Request, Sampling, Turn
 from spiral.api.training import Engine, check_room
+from spiral.engines.forcing import ForcingEngine
 from spiral.models.prompt_cache import Prompter
 
 
@@ -23,7 +24,18 @@ class Completer:
 
     @classmethod
     def of(cls, engine: Engine, prompter: Prompter, max_new_tokens: int, reads_cut: bool = False) -> Completer:
-        """Training's sampling, temperature 1 over the full distribution, with the prompt format's stop ids."""
+        """Training's sampling, temperature 1 over the full distribution, with the prompt format's stop ids.
+
+        Raises SpiralError for replies that are too short for the prompt format.
+        """
+        if max_new_tokens < prompter.min_new_tokens:
+            raise SpiralError(
+                f"the prompt asks for replies of up to {prompter.min_new_tokens} tokens, a thought, what closes it and "
+                f"an answer, and a reply is cut after {max_new_tokens}; set rollout.max_new_tokens="
+                f"{prompter.min_new_tokens} or more, or a smaller prompt.args.thought_tokens"
+            )
+        if prompter.continuation is not None:
+            engine = ForcingEngine(engine, prompter.continuation)
         return cls(engine, prompter, Sampling(max_new_tokens, prompter.stop_ids), reads_cut)
 
     @property

@@ -43,4 +43,5 @@ def _turn(turn: Turn, show: Callable[[list[int]], str]) -> dict[str, Any]:
         "reward": turn.reward,
         "logprob": sum(turn.logprobs) if turn.reply else None,
         "token_logprobs": [round(x, 4) for x in turn.logprobs],
+        "forced": list(turn.forced),
     }

@@ -112,7 +112,7 @@ class Match:
             self.observation, self.prompt, ids, logprobs, self.move, legal, finish, reply.version,
             joint_state=self.joint_state, legal_replies=self.legal_replies,
             legal_moves=None if named is None else tuple(named), left_out=self.left_out,
-            trained=finish == "stop" or self.config.cut_replies != "mask",
+            trained=finish == "stop" or self.config.cut_replies != "mask", forced=reply.forced,
         )  # fmt: skip
 
     def _bot_turn(self, move: str) -> Turn:

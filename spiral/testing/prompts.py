@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from spiral.api.records import Turn
-from spiral.api.training import PromptFormat, has_history
+from spiral.api.records import Continuation, Turn
+from spiral.api.training import PromptFormat, continues, has_history, min_new_tokens
 from spiral.models.tokens import control_tokens
 from spiral.testing.violations import Violation, doing, run_checks, short
 
@@ -64,6 +64,8 @@ def check_prompt_format(factory: PromptFactory, tokenizers: Mapping[str, Any]) -
     - `reply(move)` ends with a stop id and holds none before, and `read` gives the move back; or it is None for every
       move.
     - `read` takes any ids and gives a text or None.
+    - `continuation`, where there is one, takes any ids that end no reply, puts ids behind them that end none, asks for a
+      token or more, and needs no more room than `min_new_tokens`.
 
     Example: `assert check_prompt_format(ChatFormat, {"merging": merging_tokenizer()}) == []`
     """
@@ -71,7 +73,11 @@ def check_prompt_format(factory: PromptFactory, tokenizers: Mapping[str, Any]) -
         *[
             [partial(check, factory, name, tokenizer) for check in checks]
             for name, tokenizer in tokenizers.items()
-            for checks in ([_check_encode, _check_history], [_check_replies, _check_any_ids])
+            for checks in (
+                [_check_encode, _check_history],
+                [_check_replies, _check_any_ids],
+                [_check_continuation],
+            )
         ]
     )
 
@@ -161,3 +167,26 @@ def _check_any_ids(factory: PromptFactory, name: str, tokenizer: Any) -> Iterato
         if read is not None and not isinstance(read, str):
             yield f"read({ids}) is {short(read)}; return the move as a str, or None"
             return
+
+
+def _check_continuation(factory: PromptFactory, name: str, tokenizer: Any) -> Iterator[str]:
+    made, rng = _made(factory, name, tokenizer), random.Random(0)
+    continuation = continues(made)
+    if continuation is None:
+        return
+    vocabulary = [i for i in range(len(tokenizer)) if i not in made.stop_ids]
+    for _ in range(NUM_RANDOM):
+        ids: list[int] = []
+        while True:
+            with doing(f"continuation({short(ids)}) with the tokenizer {name}"):
+                then: Any = continuation(ids)
+            if not isinstance(then, Continuation) or (then.num_tokens is not None and then.num_tokens < 1):
+                raise Violation(f"continuation({short(ids)}) is {short(then)}; continue by 1 token or more")
+            if any(i in made.stop_ids for i in then.forced):
+                raise Violation(f"continuation({short(ids)}) puts a stop id there; leave the end to the policy")
+            ids += then.forced
+            if len(ids) >= min_new_tokens(made):
+                raise Violation(f"a reply has {len(ids)} ids before its last part; raise min_new_tokens")
+            if then.num_tokens is None:
+                break
+            ids += rng.choices(vocabulary, k=then.num_tokens)

@@ -19,9 +19,10 @@ def summarise(
         "play/turns_per_game": _mean([len(e.players) for e in episodes]),
         metric_names.CUT_GAMES: float(sum(e.ending == "cut" for e in episodes)),
         metric_names.ILLEGAL_RATE: _mean([e.ending == "illegal" for e in episodes]),
-        "play/reply_tokens": _mean([len(t.reply) for t in turns]),
+        "play/reply_tokens": _mean([t.num_sampled for t in turns]),
         "play/left_out_rate": _mean([t.left_out > 0 for t in turns]),
         "play/cut_off_rate": _mean([t.finish == "length" for t in turns]),
+        "play/forced_rate": _mean([bool(t.forced) for t in turns]),
         "advantage/mean_abs": _mean([abs(a) for a in credits]),
         "advantage/zero_share": _mean([a == 0 for a in credits]),
     }

@@ -131,7 +131,7 @@ def _turn(number: int, turn: Json, limit: int) -> Json:
         "finish": as_text(turn.get("finish"), 40),
         "logprob": as_number(turn.get("logprob")),
         "advantage": as_number(turn.get("advantage")),
-        "num_tokens": len(as_list(turn.get("token_logprobs"))),
+        "num_tokens": len(as_list(turn.get("token_logprobs"))) - len(as_list(turn.get("forced"))),
     }
 
 

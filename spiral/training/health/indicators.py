@@ -128,7 +128,7 @@ def _replies(trained: Trained) -> Signs:
         total[0] += len(trajectory.turns)
         for turn in trajectory.turns:
             total[1] -= sum(turn.logprobs)
-            total[2] += len(turn.reply)
+            total[2] += turn.num_sampled
             cut_off += turn.finish == "length"
             unreadable += turn.move is None
         idle += sum(-NOTHING <= advantage <= NOTHING for advantage in row)

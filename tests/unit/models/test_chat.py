@@ -117,7 +117,6 @@ def test_a_special_token_inside_an_answer_does_not_vanish():
         ({"when_full": "void"}, "set history=transcript"),
         ({"keep_thoughts": False}, "set history=transcript"),
         ({"answer": "plain", "reason": True}, "cannot tell reasoning from a plain answer"),
-        ({"thinking": 0}, "give 1 or more"),
         ({"thinking": True}, "no switch for it"),
         ({"thinking": False}, "no switch for it"),
         ({"thinking": True, "template": False}, "without a chat template"),
@@ -268,12 +267,11 @@ def test_a_text_stands_as_it_is_whatever_it_says(observation):
 
 
 def test_thinking_is_turned_on_and_off_where_the_template_can():
-    """Off: the template closes the thought. On with a number: the player is told how many words. A policy that may
-    think has no one reply for a move, and what it says inside a thought is no move."""
+    """Off: the template closes the thought. A policy that may think has no one reply for a move, and what it says
+    inside a thought is no move."""
     tokenizer = chatml(THINKING)
     assert shown(tokenizer, "", "o", thinking=False).endswith("assistant\n<think>\n\n</think>\n\n")
     assert shown(tokenizer, "", "o", thinking=True).endswith("assistant\n")
-    assert "Think in 40 words at most." in shown(tokenizer, "", "o", thinking=40)
     off, on = (chat(tokenizer, thinking=switch, answer="plain") for switch in (False, True))
     assert off.reply("bet") is not None
     assert on.reply("bet") is None

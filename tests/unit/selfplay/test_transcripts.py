@@ -1,4 +1,4 @@
-"""Transcripts in play and in learning: what the learner scores is what was sampled, id for id.
+"""Transcripts and limited thoughts in play and in learning: what the learner scores is what was sampled, id for id.
 
 The games, tokenizers and reply lengths are random. The engine remembers what it was asked and what it sampled; from the
 packed batch each trained token is read back with all that it attends to, and the two must be the same.
@@ -91,10 +91,11 @@ class Talk:
 
 class Engine:
     """Samples a move of the format, or ids at random up to the limit, ended or cut; each id's log-probability is a
-    function of all before it. Remembers (prompt, reply, log-probs) in `sampled`."""
+    function of all before it. Remembers (prompt, reply, log-probs) in `sampled`. `texts`: what it says in place of
+    moves, ended, where many replies say one move."""
 
-    def __init__(self, prompter, vocabulary, move_rate=0.7, context=None):
-        self.prompter, self.vocabulary, self.move_rate = prompter, vocabulary, move_rate
+    def __init__(self, prompter, vocabulary, move_rate=0.7, context=None, texts=()):
+        self.prompter, self.vocabulary, self.move_rate, self.texts = prompter, vocabulary, move_rate, texts
         self.sampled, self.waiting = [], []
         if context is not None:
             self.context = context
@@ -112,9 +113,11 @@ class Engine:
     def _complete(self, request):
         rng, most, stops = random.Random(request.seed), request.sampling.max_new_tokens, request.sampling.stop_ids
         if rng.random() < self.move_rate:
-            ids = list(self.prompter.reply(rng.choice("ab")))
+            ids = [*rng.choice(self.texts), stops[0]] if self.texts else list(self.prompter.reply(rng.choice("ab")))
         else:
-            ids = [i for i in rng.choices(self.vocabulary, k=rng.randint(0, most)) if i not in stops]
+            ids = [
+                i for i in rng.choices(self.vocabulary, k=rng.choice([most, rng.randint(0, most)])) if i not in stops
+            ]
             ids.append(rng.choice(stops))
         ids = tuple(ids[:most])
         logprobs = tuple(-1.0 - hash((*request.prompt, *ids[:n])) % 1000 / 1024 for n in range(1, len(ids) + 1))
@@ -161,41 +164,57 @@ def conditioned(batch):
     limit=st.integers(3, 12),
     room=st.sampled_from([None, 40, 150]),
     cut=st.sampled_from(["illegal", "mask", "train"]),
+    thought=st.sampled_from([None, None, 1, 6]),
     seed=st.integers(0, 1 << 30),
 )
 def test_what_the_learner_scores_is_what_was_sampled(
-    name, history, moves, players, length, hears, limit, room, cut, seed
+    name, history, moves, players, length, hears, limit, room, cut, thought, seed
 ):
     """Every trained token follows the very ids that the engine had read and sampled, at its own log-probability; no
-    token is left out, but those of replies that the config masks; and a prompt begins with the last one and its reply,
-    as long as neither thoughts nor turns leave it."""
+    token is left out, but those of replies that the config masks, and those that closed a thought, which were not
+    sampled; and a prompt begins with the last one and its reply, as long as neither thoughts nor turns leave it."""
     form = chat(
-        tokenizer(name), answer="plain", moves=moves, history="fresh" if history == "fresh" else "transcript",
-        keep_thoughts=history != "thoughtless",
+        tokenizer(name), answer="boxed" if thought else "plain", moves=moves, thought_tokens=thought,
+        history="fresh" if history == "fresh" else "transcript", keep_thoughts=history != "thoughtless",
     )  # fmt: skip
     prompter = Prompter(form)
+    limit += prompter.min_new_tokens - 1
     first = len(prompter.encode(Talk.rules, "p0 " + max(SAID, key=len) * 3, ["a", "b"] if moves else None))
     context = None if room is None or hears == "all" else first + limit + room
     # Often a special token, or `</think>`, in the middle of a reply.
     vocabulary = [*range(len(tokenizer(name))), *[*control_tokens(tokenizer(name)).values()] * 10]
-    engine = Engine(prompter, vocabulary, context=context)
+    # A whole answer, one behind a thought, and one that was begun for it.
+    said = ["\\boxed{a}", "<think>b</think>\\boxed{b}", "a}"] if thought else []
+    texts = [tokenizer(name).encode(text, add_special_tokens=False) for text in said]
+    engine = Engine(prompter, vocabulary, context=context, texts=texts)
     completer = Completer.of(engine, prompter, limit, reads_cut=cut == "train")
     play = rollouts(lambda: Talk(players, length, hears), engine, completer, retries=2, cut_replies=cut, max_voided=0)
     episodes = play.play(4, (seed,))
     trajectories = [t for e in episodes for t in e.trajectories]
     batch = pack(trajectories, [[1.0] * len(t.turns) for t in trajectories], 1)
-    trained = {(t.prompt, t.reply) for one in trajectories for t in one.turns if t.trained}
+    turns = [turn for one in trajectories for turn in one.turns]
+    trained = [turn for turn in turns if turn.trained]
     sampled = {
-        (prompt + reply[:n], reply[n], logprobs[n])
-        for prompt, reply, logprobs in engine.sampled
-        if (prompt, reply) in trained
-        for n in range(len(reply))
+        (prompt + ids[:n], ids[n], logprobs[n])
+        for prompt, ids, logprobs in engine.sampled
+        if any(_is_part(prompt, ids, turn) for turn in trained)
+        for n in range(len(ids))
     }
     assert conditioned(batch) == sampled
-    asked = {(prompt, reply) for prompt, reply, _ in engine.sampled}
-    assert asked - trained == {(p, r) for p, r in asked if cut == "mask" and r[-1] not in prompter.stop_ids}
+    assert all(any(_is_part(prompt, ids, turn) for turn in turns) for prompt, ids, _ in engine.sampled)
+    for turn in turns:
+        was_cut = turn.reply[-1] not in prompter.stop_ids
+        assert turn.finish == ("length" if was_cut else "stop")
+        assert turn.trained == (cut != "mask" or not was_cut)
+        assert thought or not turn.forced
     if history == "transcript":
         _check_transcripts(trajectories, batch)
+
+
+def _is_part(prompt, ids, turn):
+    """Whether ids sampled behind a prompt are a part of a turn's reply."""
+    whole = turn.prompt + turn.reply
+    return len(prompt) >= len(turn.prompt) and whole[: len(prompt + ids)] == prompt + ids
 
 
 def _check_transcripts(trajectories, batch):
@@ -303,6 +322,98 @@ def test_a_reply_that_was_cut_is_illegal_or_masked_or_read(policy, move, trained
     assert episode.ending == ("finished" if move else "illegal")
     batch = pack(episode.trajectories, [[1.0]], 1000)
     assert batch.num_reply_tokens == (len(written) if trained else 0)
+
+
+# Thoughts that were closed
+
+
+class Thinker:
+    """Says `first` to a prompt of a player, and `then` to one that a thought's close ends; remembers the requests."""
+
+    def __init__(self, tokens, first, then):
+        self.asked, self.waiting = [], []
+        self.first, self.then = (tuple(tokens.encode(text, add_special_tokens=False)) for text in (first, then))
+        self.close = tuple(tokens.encode("\n</think>\n\n", add_special_tokens=False))
+
+    def submit(self, request):
+        self.asked.append(request)
+        self.waiting.append(request)
+
+    def load_weights(self, policy, weights, version):
+        pass
+
+    def step(self):
+        waiting, self.waiting = self.waiting, []
+        # The last first: games must not depend on the order of answers.
+        return [self._complete(request) for request in reversed(waiting)]
+
+    def _complete(self, request):
+        closed = request.prompt[-len(self.close) :] == self.close
+        ids = (self.then if closed else self.first)[: request.sampling.max_new_tokens]
+        finish = "stop" if ids[-1] in request.sampling.stop_ids else "length"
+        return Completion(request.id, ids, (-1.0,) * len(ids), finish, 0)
+
+
+def think(first, then, cut="illegal", **args):
+    """Two games of two turns with thoughts of 6 tokens, replies of 40; their turns, the engine, the metrics."""
+    tokens = tokenizer("chatml")
+    prompter = Prompter(chat(tokens, thought_tokens=6, history="transcript", **args))
+    engine = Thinker(tokens, first, then)
+    completer = Completer.of(engine, prompter, 40, reads_cut=cut == "train")
+    episodes = rollouts(lambda: Talk(1, 2, "last"), engine, completer, cut_replies=cut).play(2, (3,))
+    trajectories = [t for episode in episodes for t in episode.trajectories]
+    metrics = summarise(episodes, trajectories, [[0.0] * len(t.turns) for t in trajectories])
+    return [list(t.turns) for t in trajectories], engine, metrics
+
+
+LONG = "<think>one two three four five six seven eight"
+
+
+@pytest.mark.parametrize("cut", ["illegal", "mask", "train"])
+def test_a_thought_that_was_closed_is_no_reply_that_was_cut(cut):
+    """Its move is read and played, it is trained whatever becomes of cut replies, and it counts as closed alone."""
+    games, engine, metrics = think(LONG, "\\boxed{a}<|im_end|>", cut)
+    turns = [turn for game in games for turn in game]
+    assert [(t.move, t.legal, t.finish, t.trained) for t in turns] == [("a", True, "stop", True)] * 4
+    close = tuple(range(6, 6 + len(engine.close)))
+    assert [t.forced for t in turns] == [close] * 4
+    assert all(tuple(t.reply[place] for place in close) == engine.close for t in turns)
+    assert (metrics["play/forced_rate"], metrics["play/cut_off_rate"]) == (1.0, 0.0)
+    assert metrics["play/reply_tokens"] == len(turns[0].reply) - len(close)
+
+
+def test_the_next_prompt_holds_the_reply_with_what_closed_its_thought():
+    """The history is the row: the ids sampled and the ids put there, as they stood."""
+    games, engine, _ = think(LONG, "\\boxed{a}<|im_end|>")
+    for first, second in games:
+        assert second.prompt[: len(first.prompt + first.reply)] == first.prompt + first.reply
+        assert engine.close == first.reply[6 : 6 + len(engine.close)]
+
+
+def test_each_part_of_a_reply_has_a_seed_of_its_own():
+    """All descend from the run's seed: a game that is played again asks the same."""
+    _, engine, _ = think(LONG, "\\boxed{a}<|im_end|>")
+    assert len(engine.asked) == 8
+    assert len({request.seed for request in engine.asked}) == 8
+    _, again, _ = think(LONG, "\\boxed{a}<|im_end|>")
+    assert [r.seed for r in again.asked] == [r.seed for r in engine.asked]
+
+
+def test_an_answer_that_runs_out_of_tokens_is_cut():
+    """Also behind a thought that was closed."""
+    games, _, metrics = think(LONG, "I " * 60)
+    [turn] = games[0]
+    assert (turn.move, turn.legal, turn.finish, len(turn.reply)) == (None, False, "length", 40)
+    assert turn.forced
+    assert (metrics["play/forced_rate"], metrics["play/cut_off_rate"]) == (1.0, 1.0)
+
+
+def test_a_reply_that_ends_in_time_is_one_request():
+    """And nothing is put into it."""
+    games, engine, metrics = think("[b]<|im_end|>", "", answer="brackets")
+    assert [(t.move, t.forced) for game in games for t in game] == [("b", ())] * 4
+    assert len(engine.asked) == 4
+    assert metrics["play/forced_rate"] == 0.0
 
 
 # What needs the prompt to be a function of the observation

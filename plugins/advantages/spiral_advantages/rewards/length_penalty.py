@@ -23,4 +23,4 @@ class LengthPenalty:
 
     def __call__(self, episode: Episode) -> Episode:
         """The episode with the cost in `Turn.reward`."""
-        return paid(episode, lambda turn: -self.weight * max(0, len(turn.reply) - self.target_tokens))
+        return paid(episode, lambda turn: -self.weight * max(0, turn.num_sampled - self.target_tokens))

@@ -40,7 +40,7 @@ class BalancedTokens:
     def record(self, episode: Episode) -> None:
         """Count the trained tokens of a finished game."""
         trained = [trajectory for trajectory in episode.trajectories if trajectory.policy == LEARNER]
-        tokens = sum(len(turn.reply) for trajectory in trained for turn in trajectory.turns)
+        tokens = sum(turn.num_sampled for trajectory in trained for turn in trajectory.turns)
         keep, before = self._decay, self.state.get(episode.game, {"tokens": 0.0, "weight": 0.0})
         self.state[episode.game] = {
             "tokens": keep * before["tokens"] + (1 - keep) * tokens,

@@ -105,6 +105,8 @@ function play() {
       caption: "Mean number of tokens in a reply, the one that ends it included." },
     ever("play/cut_off_rate") ? { title: "Replies cut off", unit: "share of replies", zero: true, percent: true,
       lines: lines(["cut off", "play/cut_off_rate"]), caption: "Replies that ran out of tokens before they ended." } : null,
+    ever("play/forced_rate") ? { title: "Thoughts closed", unit: "share of replies", zero: true, percent: true,
+      lines: lines(["closed by their limit", "play/forced_rate"]), caption: "Replies in which the prompt's limit closed a thought, and the policy then answered." } : null,
     several ? { title: "Games played", unit: "a step", zero: true, lines: each("games"),
       caption: "Finished games of each kind that a step trained on." } : null,
     ever("play/voided") ? { title: "Voided games", unit: "a step", zero: true, lines: lines(["voided", "play/voided"]),
