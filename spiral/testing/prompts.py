@@ -64,7 +64,7 @@ def check_prompt_format(factory: PromptFactory, tokenizers: Mapping[str, Any]) -
     - `reply(move)` ends with a stop id and holds none before, and `read` gives the move back; or it is None for every
       move.
     - `read` takes any ids and gives a text or None.
-    - `continuation`, where there is one, takes any ids that end no reply, puts ids behind them that end none, asks for a
+    - `continuation`, if there is one, takes any ids that end no reply, puts ids behind them that end none, asks for a
       token or more, and needs no more room than `min_new_tokens`.
 
     Example: `assert check_prompt_format(ChatFormat, {"merging": merging_tokenizer()}) == []`

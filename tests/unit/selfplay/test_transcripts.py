@@ -7,6 +7,7 @@ packed batch each trained token is read back with all that it attends to, and th
 import functools
 import os
 import random
+from collections import defaultdict
 
 import pytest
 import torch
@@ -193,15 +194,10 @@ def test_what_the_learner_scores_is_what_was_sampled(
     trajectories = [t for e in episodes for t in e.trajectories]
     batch = pack(trajectories, [[1.0] * len(t.turns) for t in trajectories], 1)
     turns = [turn for one in trajectories for turn in one.turns]
-    trained = [turn for turn in turns if turn.trained]
-    sampled = {
-        (prompt + ids[:n], ids[n], logprobs[n])
-        for prompt, ids, logprobs in engine.sampled
-        if any(_is_part(prompt, ids, turn) for turn in trained)
-        for n in range(len(ids))
-    }
-    assert conditioned(batch) == sampled
-    assert all(any(_is_part(prompt, ids, turn) for turn in turns) for prompt, ids, _ in engine.sampled)
+    parts = defaultdict(set)
+    for prompt, ids, logprobs in engine.sampled:
+        parts[prompt].add((ids, logprobs))
+    assert conditioned(batch) == {found for turn in turns if turn.trained for found in _sampled(turn, parts)}
     for turn in turns:
         was_cut = turn.reply[-1] not in prompter.stop_ids
         assert turn.finish == ("length" if was_cut else "stop")
@@ -211,10 +207,16 @@ def test_what_the_learner_scores_is_what_was_sampled(
         _check_transcripts(trajectories, batch)
 
 
-def _is_part(prompt, ids, turn):
-    """Whether ids sampled behind a prompt are a part of a turn's reply."""
-    whole = turn.prompt + turn.reply
-    return len(prompt) >= len(turn.prompt) and whole[: len(prompt + ids)] == prompt + ids
+def _sampled(turn, parts):
+    """(what was read, the id, its log-probability) of each id of a reply that the engine sampled. `parts`: by prompt,
+    what was sampled behind it."""
+    whole, end = turn.prompt + turn.reply, len(turn.prompt)
+    for start in range(len(turn.prompt), len(whole)):
+        for ids, logprobs in parts.get(whole[:start], ()):
+            if start >= end and whole[start : start + len(ids)] == ids:
+                end = start + len(ids)
+                yield from ((whole[: start + n], ids[n], logprobs[n]) for n in range(len(ids)))
+    assert end == len(whole)
 
 
 def _check_transcripts(trajectories, batch):
