@@ -217,18 +217,15 @@ class _Row:
         path += range(start, start + len(ids) - shared)
         self.ids += ids[shared:]
         self.positions += range(shared, len(ids))
-        first, trained = len(sample.prompt), dict[int, int]()
+        first, places = len(sample.prompt), dict[int, int]()
         # The token that predicts the first reply id is the prompt's last one, which may stand in another segment.
-        for offset, (token, logprob) in enumerate(zip(sample.reply, sample.logprobs, strict=True)):
-            if offset in sample.forced:  # stands in the row, and is no target of it
-                continue
-            trained[offset] = len(self.trained)
-            source = path[first + offset - 1]
+        for offset, token, logprob in sample.trained():
+            places[offset] = len(self.trained)
             sums = (sample.positive, sample.negative, sample.count)
-            self.trained.append((source, token, logprob, *sums, number))
+            self.trained.append((path[first + offset - 1], token, logprob, *sums, number))
         for offset, token, probability in random_play_targets(sample.reply, sample.legal_replies or ()):
-            if offset in trained:
-                self.anchors.append((trained[offset], token, probability))
+            if offset in places:
+                self.anchors.append((places[offset], token, probability))
         self._path = path
 
     @property

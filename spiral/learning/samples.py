@@ -3,7 +3,7 @@ apart, so that a clipped objective stays the same."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import sub
 from typing import Any
@@ -37,6 +37,12 @@ class Sample:
     def num_trained(self) -> int:
         """Ids of the reply that are trained."""
         return len(self.reply) - len(self.forced)
+
+    def trained(self) -> Iterator[tuple[int, int, float]]:
+        """(place in the reply, id, its log-probability at sampling) of each id that is trained."""
+        for place, (token, logprob) in enumerate(zip(self.reply, self.logprobs, strict=True)):
+            if place not in self.forced:
+                yield place, token, logprob
 
 
 def merge(trajectories: Sequence[Trajectory], advantages: Sequence[Sequence[float]]) -> list[Sample]:
