@@ -64,6 +64,6 @@ def one_turn_batch(requests: Sequence[Request], done: Completions) -> Batch:
     trajectories = []
     for request in requests:
         c = done[request.id]
-        turn = Turn("", request.prompt, c.ids, c.logprobs, "move", True, c.finish, c.version)
+        turn = Turn("", request.prompt, c.ids, c.logprobs, "move", True, c.finish, c.version, forced=c.forced)
         trajectories.append(Trajectory("game", 0, LEARNER, 1.0, (turn,), 0))
     return pack(trajectories, [[1.0 if n % 2 else -1.0] for n in range(len(trajectories))], 4096)

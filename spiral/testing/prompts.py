@@ -169,7 +169,7 @@ def _check_any_ids(factory: PromptFactory, name: str, tokenizer: Any) -> Iterato
             return
 
 
-def _check_continuation(factory: PromptFactory, name: str, tokenizer: Any) -> Iterator[str]:
+def _check_continuation(factory: PromptFactory, name: str, tokenizer: Any) -> None:
     made, rng = _made(factory, name, tokenizer), random.Random(0)
     continuation = continues(made)
     if continuation is None:

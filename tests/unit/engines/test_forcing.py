@@ -5,12 +5,16 @@ them and asks for the rest.
 """
 
 import pytest
+import torch
+from spiral_models import MODELS
 
 from spiral.api.errors import PluginError, PromptTooLong
 from spiral.api.records import LEARNER, Continuation, Request, Sampling
 from spiral.engines.forcing import ForcingEngine
+from spiral.engines.torch.engine import TorchEngine
+from spiral.models.logits import parameters
 from spiral.testing import ScriptedEngine
-from spiral.testing.engines import answered
+from spiral.testing.engines import answered, forward_logprobs
 
 STOP = 0
 PUT = (90, 91)
@@ -114,3 +118,20 @@ def test_a_continuation_that_goes_nowhere_is_named(continuation, found):
     """It would be asked again for ever, or not once."""
     with pytest.raises(PluginError, match=found):
         ForcingEngine(say(), lambda reply: continuation).submit(request())
+
+
+def test_what_is_sampled_behind_forced_ids_has_the_models_probabilities():
+    """On the torch engine, of several replies at once, against one plain forward pass; twice the same."""
+    torch.manual_seed(0)
+    model, tokenizer = MODELS["byte-0.1m"](context=64)
+    engine = TorchEngine(model.eval(), tokenizer)
+    engine.load_weights(LEARNER, parameters(model), 2)
+    requests = [Request(n, LEARNER, (9, 8, 7, n % 2), Sampling(12, (STOP,)), seed=n) for n in range(4)]
+    first, again = (answered(ForcingEngine(engine, after_three), requests) for _ in range(2))
+    assert first == again
+    for asked in requests:
+        done = first[asked.id]
+        assert (done.version, done.forced, [done.ids[place] for place in done.forced]) == (2, (3, 4), [*PUT])
+        expected = forward_logprobs(model, asked.prompt, done.ids)
+        sampled = [k for k in range(len(done.ids)) if k not in done.forced]
+        assert [done.logprobs[k] for k in sampled] == pytest.approx([expected[k] for k in sampled], abs=1e-4)

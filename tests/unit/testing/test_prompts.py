@@ -8,6 +8,7 @@ from spiral_models import MODELS
 from spiral_models.byte.tokenizer import ByteTokenizer
 from transformers import MistralConfig, MistralForCausalLM
 
+from spiral.api.records import Continuation
 from spiral.models.chat import chat
 from spiral.models.prompts import PlainFormat
 from spiral.testing.models import check_model
@@ -70,6 +71,25 @@ class Listing(PlainFormat):
         self.stop_ids = list(self.stop_ids)
 
 
+class Ending(PlainFormat):
+    """Ends the reply in the policy's place."""
+
+    def continuation(self, reply):
+        return Continuation(self.stop_ids)
+
+
+class Standing(PlainFormat):
+    def continuation(self, reply):
+        return Continuation(num_tokens=0)
+
+
+class Crammed(PlainFormat):
+    """Says nothing of the room that its parts take."""
+
+    def continuation(self, reply):
+        return Continuation((1, 2)) if reply else Continuation(num_tokens=4)
+
+
 @pytest.mark.parametrize(
     ("make", "found"),
     [
@@ -81,6 +101,9 @@ class Listing(PlainFormat):
         (Sometimes, "None for all moves or for none"),
         (Raising, "raised ValueError"),
         (Listing, "make it a tuple of ids"),
+        (Ending, "puts a stop id there"),
+        (Standing, "continue by 1 token or more"),
+        (Crammed, "raise min_new_tokens"),
     ],
 )
 def test_a_broken_promise_is_named(make, found):

@@ -16,8 +16,9 @@ from accelerate import Accelerator
 from spiral_models import MODELS
 
 from spiral.api.errors import PromptTooLong, RunError, SpiralError
-from spiral.api.records import LEARNER, Request, Sampling
+from spiral.api.records import LEARNER, Continuation, Request, Sampling
 from spiral.config.loading import load as load_config
+from spiral.engines.forcing import ForcingEngine
 from spiral.engines.probe import EVERY, ProbedEngine
 from spiral.engines.torch.engine import TorchEngine
 from spiral.models.logits import load_parameters, parameters
@@ -104,6 +105,26 @@ def test_log_probs_are_those_of_the_model_after_each_load_with_and_without_cache
         torch_engine = TorchEngine(now, None)
         torch_engine.load_weights(LEARNER, parameters(now), version)
         assert logprob_gap(now, requests, answered(torch_engine, requests)) < TOLERANCE
+
+
+def test_a_reply_in_parts_is_read_from_the_cache_and_scored_as_it_was_sampled(loaded, model):
+    """Its second part is a request like any other: the prompt and the first part are cached, and what was put between is
+    no sample, so no ratio differs from 1 by more than 2e-5."""
+    from spiral.learning.full_learner import FullLearner
+
+    config = load_config(None, [{"learner": {"anchor": 0, "kl": 0}}]).learner
+    learner = FullLearner(copy.deepcopy(model).requires_grad_(True), config, 4, Accelerator(cpu=True))
+    put = _ids(5, 3)
+    forcing = ForcingEngine(loaded, lambda reply: Continuation(put) if reply else Continuation(num_tokens=20))
+    requests = [_request(n, _ids(60, 40 + n), tokens=40) for n in range(4)]
+    before = loaded.cached_tokens
+    done = answered(forcing, requests)
+    assert loaded.cached_tokens - before >= len(requests) * 64
+    assert [done[n].forced for n in range(4)] == [tuple(range(20, 25))] * 4
+    assert len({done[n].ids for n in range(4)}) == 4
+    stats = learner.update(one_turn_batch(requests, done), 0, len(requests))
+    assert stats["learner/ratio_gap"] < TOLERANCE
+    assert stats["learner/reply_tokens"] == len(requests) * 35
 
 
 def test_the_learner_scores_what_vllm_sampled_as_vllm_did(loaded, model):
