@@ -193,6 +193,27 @@ def test_a_model_with_an_adapter_trains_and_goes_on_after_a_resume(tmp_path, plu
         assert all(torch.equal(expected[key], found[key]) for key in expected)
 
 
+def test_thoughts_that_were_closed_are_played_trained_and_resumed(tmp_path, plugins):
+    """A model of random weights ends hardly a reply within 4 tokens. Learner and engine agree on what it sampled, the
+    log names what it did not, and two steps, then one more, are three: bit for bit."""
+    constant = ["learner.lr_end=1", "learner.anchor_end=1", "learner.kl_end=1"]  # whatever number of steps is asked for
+    prompt = "prompt={name: chat, args: {thought_tokens: 4, rules: false}}"
+    words = [prompt, "rollout.max_new_tokens=30", "warm_start.max_steps=0", *constant]
+    whole = run(tmp_path / "whole", plugins, words)
+    run(tmp_path / "parts", plugins, [*words, "steps=2"])
+    parts = run(tmp_path / "parts", plugins, words, resume=True)
+    expected, found = (load_file(opened.checkpoint() / "live.safetensors") for opened in (whole, parts))
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    first = next(iter(whole.metrics()))
+    assert first["play/forced_rate"] > 0.5
+    assert first["learner/ratio_gap"] < 1e-4
+    close = list(range(4, 4 + len("\n\nAnswer: \\boxed{")))
+    lines = (whole.path / "episodes.jsonl").read_text().splitlines()
+    turns = [turn for record in map(json.loads, lines) for turn in record["turns"]]
+    assert {tuple(turn["forced"]) for turn in turns} <= {(), tuple(close)}
+    assert any(turn["forced"] and "\n\nAnswer: \\boxed{" in turn["reply"] for turn in turns)
+
+
 def test_the_pool_remembers_results(tmp_path, plugins):
     """24 games against the bot: as many recent results, and a rating of both."""
     opened = run(tmp_path / "r", plugins, ["opponents=fixed"])
