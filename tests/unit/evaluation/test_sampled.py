@@ -132,6 +132,20 @@ def test_many_thoughts_lead_to_one_move(tokenizer):
     assert sampled.answers["kuhn p1 Q bet"] == (None, None, None, "fold", None, None)
 
 
+def test_a_thought_that_is_closed_leads_to_a_move_too(tokenizer):
+    """Samples are asked as play asks: a policy that never stops to think is closed, and answers."""
+    prompter = Prompter(chat(tokenizer, thought_tokens=8))
+    close = prompter.continuation([97] * 8).forced
+
+    def reply(request):
+        text = "check}" if request.prompt[-len(close) :] == close else "I wonder. " * 9
+        return [*tokenizer.encode(text, add_special_tokens=False), prompter.stop_ids[0]]
+
+    sampled = ask(ScriptedEngine(reply, policies=[AVERAGED]), prompter, 2)
+    assert sampled.answers["kuhn p0 J"] == ("check", "check")
+    assert sampled.answers["kuhn p1 Q bet"] == (None, None)
+
+
 def test_everything_is_asked_at_once(tokenizer):
     """All samples of all decisions are with the engine before it is asked to work: each with a seed and an id of its
     own, the run's sampling at temperature 1, the prompt of its decision."""
