@@ -177,12 +177,8 @@ def test_terms_are_sums_and_never_means():
     """Twice the tokens, twice every term: so the cut of a batch into forwards cannot matter."""
     reference = torch.zeros(2, 3)
     one = _batch([1, 2], [-1.0, -2.0], [1.0, 0.0], [0.0, -1.0], [1.0, 2.0])
-    two = MicroBatch(
-        *(
-            None if f.name == "mask" else torch.cat([getattr(one, f.name)] * 2, -1)
-            for f in dataclasses.fields(MicroBatch)
-        )
-    )
+    fields = [getattr(one, f.name) for f in dataclasses.fields(MicroBatch)]
+    two = MicroBatch(*(None if field is None else torch.cat([field] * 2, -1) for field in fields))
     logits = torch.tensor([LOGITS, (0.0, 0.3, 1.0)])
     single = loss_terms(logits, one, Objective(0.2, 0.01, 0.1), reference)
     double = loss_terms(torch.cat([logits] * 2), two, Objective(0.2, 0.01, 0.1), torch.cat([reference] * 2))
