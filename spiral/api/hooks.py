@@ -76,6 +76,11 @@ def register_prompts(register: Register) -> None:
 
 
 @hookspec
+def register_benchmarks(register: Register) -> None:
+    """factory(**args) -> a sequence of Tasks, the same ones in the same order each time."""
+
+
+@hookspec
 def register_loggers(register: Register) -> None:
     """factory(run_dir, **args) -> an object with any of the observers below as hookimpls."""
 

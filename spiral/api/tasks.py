@@ -1,0 +1,25 @@
+"""The Protocol of a task, one verifiable question; a benchmark is a named list of them.
+
+The same list measures transfer (`spiral bench`) and, as one-player games, is what RLVR (reinforcement learning with
+verifiable rewards) trains on.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Task(Protocol):
+    """A question with a grade that needs no judge; picklable. Having the members is enough. `spiral check` tests the
+    promises."""
+
+    id: str
+    """Unique in its benchmark and the same on every machine, so that two models are compared on the same questions."""
+    prompt: str
+    """The question alone: how to answer is for the prompt format to say."""
+    gold: str
+    """A reply that is graded 1, such as the right answer by itself."""
+
+    def grade(self, reply: str) -> float:
+        """From 0 to 1, of all that the policy replied, or of the answer alone. A pure function that raises nothing and
+        returns in bounded time, whatever the text; may be called from several threads at once."""
