@@ -19,14 +19,18 @@ the run after `rollout.max_turns` turns."""
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How an engine turns logits into ids. Always the full distribution: what is stored is what was sampled."""
+    """How an engine turns logits into ids. Training samples the full distribution at temperature 1."""
 
     max_new_tokens: int
     """The longest reply, the stop id included."""
     stop_ids: tuple[int, ...]
     """Ids that end a reply; the one sampled is the reply's last id."""
     temperature: float = 1.0
-    """1 for training. The log-probs are those of the tempered distribution."""
+    """The log-probs are those of the tempered distribution. 0 is greedy: the likeliest id each time, the lowest of
+    equals, with its log-probability at temperature 1."""
+    top_p: float = 1.0
+    """Below 1, for evaluation alone: from the likeliest ids of the tempered distribution, as few as hold this much of
+    it; the log-probs are those of what is left. Greedy replies do without."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,18 @@ def min_new_tokens(prompt_format: object) -> int:
     return int(getattr(prompt_format, "min_new_tokens", 1))
 
 
+@runtime_checkable
+class AsksQuestions(Protocol):
+    """A prompt format with words of its own for a question that is no game, such as one of a benchmark. Without it a
+    question is asked as the observation of a game without rules."""
+
+    def question(self, text: str) -> list[int]:
+        """Prompt ids for a question; `text` is encoded as plain text."""
+
+    def said(self, reply: Sequence[int]) -> str:
+        """All that a reply says, its end left out; a thought that the prompt opened is opened in it too."""
+
+
 class Engine(Protocol):
     """Continuous batching: requests come and go at any time. Policies it has no weights for are refused.
 

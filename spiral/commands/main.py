@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from spiral.api.errors import SpiralError
+from spiral.commands.bench import bench
 from spiral.commands.best_response import best_response
 from spiral.commands.check import check
 from spiral.commands.compare import compare
@@ -50,6 +51,7 @@ class _Group(click.Group):
         train,
         plan,
         evaluate,
+        bench,
         exploitability,
         best_response,
         tournament,

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from spiral.api.records import Turn
-from spiral.api.training import PromptFormat, continues, drops_turns, has_history, lists_moves, min_new_tokens
+from spiral.api.training import (
+    AsksQuestions,
+    PromptFormat,
+    continues,
+    drops_turns,
+    has_history,
+    lists_moves,
+    min_new_tokens,
+)
 
 _MAX_CACHED_TOKENS = 4_000_000
 """Tokens of prompts, of replies read and of legal replies that are remembered: about 40 bytes each."""
@@ -63,6 +71,22 @@ class Prompter:
             said = None if move is None else self.reply(move)
             self._moves[reply] = move if said is None or said == reply else None
         return self._moves[reply]
+
+    def question(self, text: str) -> tuple[int, ...]:
+        """Prompt ids for a question that is no game; nothing is remembered, since it hardly comes twice."""
+        if isinstance(self._format, AsksQuestions):
+            return tuple(self._format.question(text))
+        return tuple(self._format.encode("", text, None, ()))
+
+    def said(self, reply: Sequence[int], decode: Callable[[list[int]], str]) -> str:
+        """All that a reply to a question says; `decode` makes text of ids where the format does not."""
+        if isinstance(self._format, AsksQuestions):
+            return self._format.said(reply)
+        return decode(list(reply[:-1] if reply and reply[-1] in self.stop_ids else reply))
+
+    def is_readable(self, reply: Sequence[int]) -> bool:
+        """Whether a reply to a question holds an answer in the form that the format asks for."""
+        return self._format.read(reply) is not None
 
     def reply(self, move: str) -> tuple[int, ...] | None:
         """The one reply that says `move`, or None."""

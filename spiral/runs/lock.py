@@ -21,10 +21,13 @@ log = printable_logger(__name__)
 
 
 @contextmanager
-def locked(run: Path) -> Iterator[None]:
+def locked(run: Path, use: str = "being trained", option: str = "--run-dir") -> Iterator[None]:
     """Hold a run's directory, which is made where there is none. Raises RunError if another process holds it, or if it
-    cannot be made. Who only reads needs no lock."""
-    descriptor = _opened(run)
+    cannot be made. Who only reads needs no lock.
+
+    `use`, `option`: for the error, what a process does that holds it, and what names another directory.
+    """
+    descriptor = _opened(run, use, option)
     try:
         with contextlib.suppress(OSError):  # on a full disk the lock holds all the same
             os.ftruncate(descriptor, 0)
@@ -34,7 +37,7 @@ def locked(run: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _opened(run: Path) -> int:
+def _opened(run: Path, use: str, option: str) -> int:
     """The lock file's descriptor, locked. Not inherited by processes that this one starts, which may outlive it."""
     path = run / NAME
     while True:
@@ -42,7 +45,7 @@ def _opened(run: Path) -> int:
             run.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise RunError(f"{run} cannot be written ({error.strerror}); give another --run-dir") from error
+            raise RunError(f"{run} cannot be written ({error.strerror}); give another {option}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # A run that failed at its start removes its directory: what was locked must be what is there now.
@@ -51,7 +54,7 @@ def _opened(run: Path) -> int:
             os.close(descriptor)
         except OSError as error:
             if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-                log.warning("%s is on a file system without locks, so two processes could train in it", run)
+                log.warning("%s is on a file system without locks, so two processes could use it at once", run)
                 return descriptor
             holder = os.pread(descriptor, 1000, 0).decode(errors="replace").split()
             os.close(descriptor)
@@ -59,5 +62,5 @@ def _opened(run: Path) -> int:
                 raise
             who = f"process {holder[0]} on {holder[1]}" if len(holder) == 2 else "another process"
             raise RunError(
-                f"{run} is being trained by {who}; wait for its end or stop it first, or give another --run-dir"
+                f"{run} is {use} by {who}; wait for its end or stop it first, or give another {option}"
             ) from error

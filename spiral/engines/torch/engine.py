@@ -260,7 +260,8 @@ class _Lane:
         """
         slots = self._slots
         active = slots.on_rows_from(first)
-        ids, logprobs = draw(logits, slots.row[active] - first, slots.temperature[active], slots.uniforms(active))
+        asked = slots.temperature[active], slots.uniforms(active), slots.top_p[active]
+        ids, logprobs = draw(logits, slots.row[active] - first, *asked)
         ended = slots.append(active, ids, logprobs)
         done = slots.complete(active[ended], self._version)
         self._regroup(first, active[~ended], ids[~ended])

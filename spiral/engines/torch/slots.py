@@ -23,6 +23,7 @@ class Slots:
         self._free: list[int] = []
         self.row = np.empty(0, np.int64)
         self.temperature = np.empty(0)
+        self.top_p = np.empty(0)
         self._seed = np.empty(0, np.uint64)
         self._length = np.empty(0, np.int64)
         self._limit = np.empty(0, np.int64)
@@ -43,6 +44,7 @@ class Slots:
         self.row[slots], self._length[slots] = rows, 0
         self._seed[slots] = [request.seed for request in requests]
         self.temperature[slots] = [sampling.temperature for sampling in samplings]
+        self.top_p[slots] = [sampling.top_p for sampling in samplings]
         self._limit[slots] = [sampling.max_new_tokens for sampling in samplings]
         for sampling in distinct:
             alike = slots if len(distinct) == 1 else slots[[s is sampling for s in samplings]]
@@ -106,38 +108,64 @@ class Slots:
         old = len(self._requests)
         self._requests += [None] * (num - old)
         self._free += range(num - 1, old - 1, -1)
-        for name in ("row", "temperature", "_seed", "_length", "_limit", "_ids", "_logprobs", "_stops"):
+        for name in ("row", "temperature", "top_p", "_seed", "_length", "_limit", "_ids", "_logprobs", "_stops"):
             array = getattr(self, name)
             new = np.full((num - old, *array.shape[1:]), -1 if name == "row" else 0, array.dtype)
             setattr(self, name, np.concatenate([array, new]))
 
 
 def draw(
-    logits: Tensor, rows: np.ndarray, temperature: np.ndarray, uniforms: np.ndarray
+    logits: Tensor, rows: np.ndarray, temperature: np.ndarray, uniforms: np.ndarray, top_p: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sample by inverse CDF: for each n an id from row `rows[n]` of `logits` (R, V), and its log-probability in nats.
+    """Sample by inverse CDF: for each n an id from row `rows[n]` of `logits` (R, V), and its log-probability in nats;
+    `top_p` is 1 for all without it. See `Sampling` for temperature 0 and for `top_p`.
 
-    One softmax a row, not a request, where temperatures agree. The sums are in float64, so that an id's chance is what
-    its float32 probability says for any vocabulary.
+    One softmax a row, not a request, where all are sampled alike. The sums are in float64, so that an id's chance is
+    what its float32 probability says for any vocabulary.
     """
-    if (temperature != temperature[0]).any():
+    top_p = np.ones(len(rows)) if top_p is None else top_p
+    greedy = temperature == 0
+    tempers = np.where(greedy, 1.0, temperature)
+    if mixed := any((values != values[0]).any() for values in (tempers, top_p, greedy)):
         logits, rows = logits[to_device(rows, logits.device)], np.arange(len(rows))
-        logits = logits.float() / to_device(temperature.astype(np.float32), logits.device)[:, None]
-    elif temperature[0] != 1:
-        logits = logits.float() / float(temperature[0])
-    logprobs = torch.log_softmax(logits.float(), -1)
-    cumulative = logprobs.exp().cumsum(-1, dtype=torch.float64)
+        logits = logits.float() / to_device(tempers.astype(np.float32), logits.device)[:, None]
+    elif tempers[0] != 1:
+        logits = logits.float() / float(tempers[0])
     row = to_device(rows, logits.device)
-    wanted = to_device(uniforms, logits.device) * cumulative[row, -1]
-    if len(rows) == len(cumulative) and bool((rows == np.arange(len(rows))).all()):  # one request a row
-        ids = _search(cumulative, wanted[:, None])[:, 0]
-    else:
-        # As many columns as requests stand on the fullest row: a copy of its row for each would be a vocabulary each.
-        place = _places(rows)
-        column = to_device(place, logits.device)
-        targets = wanted.new_zeros(len(cumulative), int(place.max()) + 1).index_put_((row, column), wanted)
-        ids = _search(cumulative, targets)[row, column]
+    logprobs = torch.log_softmax(logits.float(), -1)
+    if greedy.all():
+        ids = logprobs.argmax(-1)[row]
+        return to_host(ids, logprobs[row, ids])
+    if (cut := (top_p < 1) & ~greedy).any():
+        marks = np.where(cut, top_p, 2.0) if mixed else np.full(len(logprobs), top_p[0])
+        logprobs = _nucleus(logprobs, to_device(marks, logits.device))
+    ids = _drawn(logprobs, rows, row, uniforms)
+    if greedy.any():
+        ids = torch.where(to_device(greedy, logits.device), logprobs.argmax(-1), ids)
     return to_host(ids, logprobs[row, ids])
+
+
+def _drawn(logprobs: Tensor, rows: np.ndarray, row: Tensor, uniforms: np.ndarray) -> Tensor:
+    """(n,) ids drawn from rows of `logprobs` (R, V); `row` is `rows` on the device."""
+    cumulative = logprobs.exp().cumsum(-1, dtype=torch.float64)
+    wanted = to_device(uniforms, logprobs.device) * cumulative[row, -1]
+    if len(rows) == len(cumulative) and bool((rows == np.arange(len(rows))).all()):  # one request a row
+        return _search(cumulative, wanted[:, None])[:, 0]
+    # As many columns as requests stand on the fullest row: a copy of its row for each would be a vocabulary each.
+    place = _places(rows)
+    column = to_device(place, logprobs.device)
+    targets = wanted.new_zeros(len(cumulative), int(place.max()) + 1).index_put_((row, column), wanted)
+    return _search(cumulative, targets)[row, column]
+
+
+def _nucleus(logprobs: Tensor, top_p: Tensor) -> Tensor:
+    """(R, V): the likeliest ids of each row that together hold `top_p` (R,) of it, as few as do, and no other; 2 keeps
+    all."""
+    ordered, ids = logprobs.sort(dim=-1, descending=True, stable=True)
+    # Without its own part: the id that passes the mark is kept, and so is always the first.
+    before = ordered.exp().cumsum(-1, dtype=torch.float64) - ordered.exp()
+    left_out = torch.empty_like(ids, dtype=torch.bool).scatter_(-1, ids, before >= top_p[:, None])
+    return torch.log_softmax(logprobs.masked_fill(left_out, -torch.inf), -1)
 
 
 def _search(cumulative: Tensor, targets: Tensor) -> Tensor:

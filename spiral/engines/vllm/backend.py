@@ -160,7 +160,8 @@ def _shared_params(sampling: Sampling) -> Any:
     from vllm.sampling_params import RequestOutputKind
 
     return SamplingParams(
-        temperature=sampling.temperature,
+        temperature=sampling.temperature,  # 0 is greedy there too, and its log-probability that at temperature 1
+        top_p=sampling.top_p,
         max_tokens=sampling.max_new_tokens,
         stop_token_ids=list(sampling.stop_ids),
         ignore_eos=True,  # the stop ids are the request's, whatever the model's configuration says

@@ -22,7 +22,7 @@ from spiral.engines.forcing import ForcingEngine
 from spiral.engines.probe import EVERY, ProbedEngine
 from spiral.engines.torch.engine import TorchEngine
 from spiral.models.logits import load_parameters, parameters
-from spiral.testing.engines import answered, logprob_gap, one_turn_batch
+from spiral.testing.engines import answered, forward_logprobs, logprob_gap, one_turn_batch
 
 pytest.importorskip("vllm")
 
@@ -272,6 +272,17 @@ def test_log_probs_are_those_of_the_tempered_distribution(loaded, model):
     requests = [_request(n, _ids(14, 3), temperature=t) for n, t in enumerate((1.0, 0.5, 2.0, 0.25))]
     done = answered(loaded, requests)
     assert logprob_gap(model, requests, done) < 1e-4
+
+
+def test_temperature_0_is_greedy_and_top_p_cuts(loaded, model):
+    """The likeliest id each time with its log-probability at temperature 1; `top_p` near 0 gives the same ids, each
+    with all of what is left."""
+    greedy = _request(0, _ids(14, 3), temperature=0.0)
+    nucleus = replace(greedy, id=1, sampling=replace(greedy.sampling, temperature=1.0, top_p=1e-6))
+    done = answered(loaded, [greedy, nucleus])
+    assert done[0].ids == done[1].ids
+    assert done[0].logprobs == pytest.approx(forward_logprobs(model, greedy.prompt, done[0].ids), abs=TOLERANCE)
+    assert done[1].logprobs == pytest.approx([0.0] * len(done[1].ids), abs=1e-5)
 
 
 def test_a_folders_own_sampling_has_no_effect(loaded, model):
