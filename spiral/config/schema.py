@@ -188,6 +188,20 @@ class WarmStartConfig:
 
 
 @dataclass(frozen=True)
+class BenchmarkConfig(PluginConfig):
+    """A benchmark whose questions are asked in training."""
+
+    samples: int = 1
+    """Replies to each question."""
+    limit: int | None = None
+    """The first so many questions; null for all."""
+    temperature: float | None = None
+    """0 is greedy; null is 0 for one reply to a question, and 0.6 for several."""
+    max_new_tokens: int | None = None
+    """The longest reply; null is `rollout.max_new_tokens`."""
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """What is measured during training, on the averaged weights."""
 
@@ -201,6 +215,8 @@ class EvaluateConfig:
     """The policies to play matches against, each as a pool's member; a game for one player is played without."""
     matches: int = 100
     """Matches against each opponent, in each of its games and as each player; and of each game for one player."""
+    tasks: list[BenchmarkConfig] = field(default_factory=list)
+    """Benchmarks to ask, each in the run's own prompt format and on its engine."""
 
 
 @dataclass(frozen=True)

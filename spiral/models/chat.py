@@ -11,7 +11,7 @@ from spiral.api.answers import THOUGHT_END, without_thought
 from spiral.api.errors import SpiralError
 from spiral.api.records import Turn
 from spiral.models.answer_forms import FORMS, Form
-from spiral.models.frames import Frame, Template, check_pieces, plain_frame
+from spiral.models.frames import THOUGHT_START, Frame, Template, check_pieces, plain_frame
 from spiral.models.thoughts import ThoughtLimit
 from spiral.models.tokens import PlainText, control_tokens, stop_id
 
@@ -40,6 +40,8 @@ class Style:
     """How a conversation is held."""
 
     wording: Wording
+    question: Wording
+    """Around a question that is no game."""
     form: Form = "boxed"
     exact: bool = False
     """Whether nothing but the answer may be said, so that a move has one reply."""
@@ -91,6 +93,20 @@ class ChatFormat:
             before = turn.observation
         ids += self._text_ids(self._told(rules, observation, moves, before))
         return [*ids, *self._answer]
+
+    def question(self, text: str) -> list[int]:
+        """Start, the question in its own words, and what asks for the reply."""
+        wording = self._style.question
+        told = wording.gap.join(
+            part for part in (wording.opening, f"{wording.observation}{text}", wording.closing) if part
+        )
+        return [*self._start, *self._text_ids(told.strip() if self._strips else told), *self._answer]
+
+    def said(self, reply: Sequence[int]) -> str:
+        """All of a reply but its end; with the mark of the thought that it begins inside of, if the prompt opened it."""
+        body = list(reply[:-1] if reply and reply[-1] in self._ends else reply)
+        text = self._tokenizer.decode(body, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return f"{THOUGHT_START}{text}" if self._opens_thought else str(text)
 
     def reply(self, move: str) -> list[int] | None:
         """The answer and its end, where nothing else may be said; None for a move that would be read as another."""
@@ -196,11 +212,11 @@ def chat(
             f"prompt chat was asked for thought_tokens={thought_tokens}, and lets nothing but the move be said; set "
             "reason=true, or thinking=true where the template has thoughts, or leave thought_tokens out"
         )
-    wording = Wording(closing=_how(answer, reasons))
+    wording, question = Wording(closing=_how(answer, reasons)), Wording(closing=_how_questions(answer, reasons))
     return ChatFormat(
         tokenizer,
         frame,
-        Style(wording, answer, exact, rules, moves, history, keep_thoughts, when_full, thought_tokens),
+        Style(wording, question, answer, exact, rules, moves, history, keep_thoughts, when_full, thought_tokens),
     )
 
 
@@ -210,3 +226,8 @@ def _how(form: Form, reasons: bool) -> str:
     if form == "plain":
         return "Answer with your move alone, exactly as the game writes moves."
     return f"Answer with your move {FORMS[form].told}, exactly as the game writes moves, and nothing else."
+
+
+def _how_questions(form: Form, reasons: bool) -> str:
+    told = FORMS[form].told or "alone"
+    return f"Reason step by step, then give your final answer {told}." if reasons else f"Give your answer {told}."

@@ -39,7 +39,7 @@ KINDS = (
     Kind("engine", "register_engines", ("engine",), num_core_args=2),
     Kind("learner", "register_learners", ("learner.method",), num_core_args=1),
     Kind("prompt", "register_prompts", ("prompt",), num_core_args=1),
-    Kind("benchmark", "register_benchmarks"),
+    Kind("benchmark", "register_benchmarks", ("evaluate.tasks",)),
     Kind("logger", "register_loggers", ("loggers",), num_core_args=1),
 )
 

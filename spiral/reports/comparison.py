@@ -102,8 +102,11 @@ def chosen_metrics(runs: Sequence[ComparedRun], asked: Sequence[str]) -> list[st
 
 
 def headline_metrics(names: Iterable[str]) -> list[str]:
-    """Of each game its exact NashConv; where that is unknown its wins in matches, else the returns of its players."""
+    """Of each game its exact NashConv; where that is unknown its wins in matches, else the returns of its players. And
+    of each benchmark the share that was right."""
     by_game: dict[str, dict[int, list[str]]] = {}
+    names = list(names)
+    right = [name for name in names if (task := metric_names.parse_task(name)) and task[1] == "accuracy"]
     for name in names:
         if (parsed := metric_names.parse(name)) is None:
             continue
@@ -113,11 +116,13 @@ def headline_metrics(names: Iterable[str]) -> list[str]:
         rank = 0 if exact else 1 if wins else 2 if returns else None
         if rank is not None:
             by_game.setdefault(parsed.game, {}).setdefault(rank, []).append(name)
-    return [name for ranked in by_game.values() for name in ranked[min(ranked)]]
+    return [name for ranked in by_game.values() for name in ranked[min(ranked)]] + right
 
 
 def title(metric: str) -> str:
     """How a metric is called over its chart."""
+    if (task := metric_names.parse_task(metric)) is not None:
+        return f"{'right' if task[1] == 'accuracy' else task[1]} {task[0]}"
     parsed = metric_names.parse(metric)
     if parsed is None:
         return metric

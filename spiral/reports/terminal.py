@@ -173,8 +173,8 @@ def _told(phase: Phase, since: float, now: float) -> str:
 
 
 def headline(metrics: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
-    """The figures a run is judged by, under the names shown: NashConv, or win rates by player where it is unknown, and
-    the mean return of a game for one player."""
+    """The figures a run is judged by, under the names shown: NashConv, or win rates by player where it is unknown, the
+    mean return of a game for one player, and the share of a benchmark's questions that were right."""
     named = _of_games(metrics)
     exact = {name.game: value for name, value in named if (name.stage, name.quantity) == ("eval", "nash_conv")}
     found: dict[str, tuple[float, ...]] = {f"NashConv {game}": (value,) for game, value in exact.items()}
@@ -184,6 +184,9 @@ def headline(metrics: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
         if name.opponent is not None and name.quantity == "win" and name.game not in exact:
             title = f"wins {name.game} vs {name.opponent}"
             found[title] = (*found.get(title, ()), value)
+    for metric, value in metrics.items():
+        if (task := metric_names.parse_task(metric)) is not None and task[1] == "accuracy":
+            found[f"right {task[0]}"] = (value,)
     return found
 
 

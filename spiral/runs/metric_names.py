@@ -1,8 +1,9 @@
 """The names of metrics, built and parsed here only, since files of runs, reports and trackers all read them.
 
-A name is `stage/quantity`, `stage/GAME/quantity` or `eval/GAME/vs/OPPONENT/pPLAYER/quantity`. A quantity that a game
-has once for each of its players ends in `_pPLAYER`. Games and opponents may hold slashes, quantities hold none. Only a
-part `vs` of a game would be ambiguous, so the slash before it is escaped as a URL escapes it.
+A name is `stage/quantity`, `stage/GAME/quantity`, `eval/GAME/vs/OPPONENT/pPLAYER/quantity` or
+`eval/tasks/BENCHMARK/quantity`. A quantity that a game has once for each of its players ends in `_pPLAYER`. Games,
+opponents and benchmarks may hold slashes, quantities hold none. Only a part `vs` of a game would be ambiguous, so the
+slash before it is escaped as a URL escapes it.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ _MATCH = re.compile(r"eval/(.+?)/vs/(.+)/p([0-9]+)/([^/]+)", re.DOTALL)
 # The last slash ends the game, since a quantity holds none.
 _OF_GAME = re.compile(r"(eval|play|health|pool)/(.+)/([^/]+)", re.DOTALL)
 _OF_PLAYER = re.compile(r"(.+)_p([0-9]+)", re.DOTALL)
+# By its quantities, which no game has: a game may be called `tasks/NAME`.
+_OF_TASKS = re.compile(
+    r"eval/tasks/(.+)/(accuracy|accuracy_low|accuracy_high|tokens|cut_replies|unreadable)", re.DOTALL
+)
 # At the end too: the mark that follows a game `x/vs` would make it `x/vs/vs/...`.
 _VS = re.compile(r"/vs(?=/|\Z)")
 
@@ -62,6 +67,17 @@ def of_game(stage: Stage, game: str, quantity: str) -> str:
 def match(game: str, opponent: str, player: int, quantity: str) -> str:
     """A result of matches of `player` against `opponent`."""
     return f"eval/{_escaped(game)}/vs/{_escaped(opponent)}/p{player}/{quantity}"
+
+
+def task(benchmark: str, quantity: str) -> str:
+    """A result of a benchmark's questions: `accuracy`, the ends of its interval, or the mean `tokens` of a reply."""
+    return f"eval/tasks/{_escaped(benchmark)}/{quantity}"
+
+
+def parse_task(name: str) -> tuple[str, str] | None:
+    """Benchmark and quantity in a name of `task`; None for another metric."""
+    found = _OF_TASKS.fullmatch(name)
+    return None if found is None else (_plain(found[1]), found[2])
 
 
 def nash_conv(game: str) -> str:
@@ -115,6 +131,8 @@ def is_evaluation(name: str) -> bool:
 @functools.lru_cache(maxsize=4096)
 def parse(name: str) -> MetricName | None:
     """What a name says; None for one that belongs to no game."""
+    if _OF_TASKS.fullmatch(name):
+        return None
     if found := _MATCH.fullmatch(name):
         game, opponent, player, quantity = found.groups()
         return MetricName("eval", _plain(game), quantity, _plain(opponent), int(player))

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from spiral.api.records import Continuation, Turn
-from spiral.api.training import PromptFormat, continues, has_history, min_new_tokens
+from spiral.api.training import AsksQuestions, PromptFormat, continues, has_history, min_new_tokens
 from spiral.models.tokens import control_tokens
 from spiral.testing.violations import Violation, doing, run_checks, short
 
@@ -59,7 +59,7 @@ def check_prompt_format(factory: PromptFactory, tokenizers: Mapping[str, Any]) -
     `tokenizers`: by the name that a violation calls it; one that merges letters (`merging_tokenizer`) finds most.
 
     - `encode` gives ids, equal for equal texts and different for different observations; what a player writes makes no
-      special token.
+      special token, nor does a question.
     - With `has_history` a prompt begins with the ids of the turn before it, prompt and reply, ended or cut.
     - `reply(move)` ends with a stop id and holds none before, and `read` gives the move back; or it is None for every
       move.
@@ -115,6 +115,10 @@ def _check_encode(factory: PromptFactory, name: str, tokenizer: Any) -> Iterator
                 f"a player who writes {token!r} makes a special token of it, with the tokenizer {name}; encode text "
                 "from games with split_special_tokens=True, and cut the names of other tokens"
             )
+        if isinstance(made, AsksQuestions):
+            asked = [[i for i in made.question(f"a{text}b") if i in special] for text in ("", token)]
+            if asked[0] != asked[1]:
+                yield f"a question that holds {token!r} makes a special token of it; encode it as plain text"
 
 
 def _check_history(factory: PromptFactory, name: str, tokenizer: Any) -> Iterator[str]:

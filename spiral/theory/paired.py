@@ -38,7 +38,7 @@ def mcnemar(better: int, worse: int) -> float:
     policies equally good, each question on which they differ would be a fair coin. 1 where they never differ."""
     num = better + worse
     tail = sum(math.comb(num, k) for k in range(min(better, worse) + 1))
-    return min(1.0, 2 * tail / 2**num)
+    return min(1.0, float(2 * tail / 2**num))
 
 
 def paired(first: Sequence[float], second: Sequence[float], once: bool, seed: int) -> Difference:

@@ -8,6 +8,8 @@ from spiral.api.errors import RunError
 from spiral.api.progress import Phase, Progress
 from spiral.api.training import Engine, Learner, LearnerSetup, needs_joint_state
 from spiral.config.schema import Config
+from spiral.evaluation.benchmarks.in_training import TaskEvaluator, load_tasks
+from spiral.evaluation.benchmarks.models import decoder
 from spiral.evaluation.evaluator import Evaluator
 from spiral.evaluation.matches import MatchRunner
 from spiral.learning.distributed import Processes, make_accelerator
@@ -49,6 +51,8 @@ class Components:
     """Plays the games of a step."""
     evaluator: Evaluator
     """Measures weights as the config's `evaluate` asks."""
+    tasks: TaskEvaluator
+    """Asks them the questions of its benchmarks."""
     progress: Progress
     """Is told of every piece of work that may take long."""
 
@@ -92,6 +96,7 @@ def make_components(
     accelerator = make_accelerator(config.process_deadline_s, config.learner)
     check_memory(config, plugins)
     processes, method = Processes(accelerator, stop or StopSignals()), config.learner.method
+    benchmarks = load_tasks(config, plugins)  # before the model: a file that is missing is told at once
     progress(Phase(f"loading {label(config.model.name, config.model.args)}"))
     play = make_play_setup(config, plugins)
     training = make_training_setup(config, plugins)
@@ -127,6 +132,7 @@ def make_components(
     )
     runner = MatchRunner(play.games, play.pool, config.rollout)
     evaluator = Evaluator(play.games, opponents, runner, play.completer, config.evaluate)
+    tasks = TaskEvaluator(benchmarks, play.completer, decoder(play.tokenizer), config, progress)
     if learner.averaged() is not None:
         play.pool.add_weights(AVERAGED)
-    return Components(config, play, training, processes, learner, rollouts, evaluator, progress)
+    return Components(config, play, training, processes, learner, rollouts, evaluator, tasks, progress)

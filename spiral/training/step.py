@@ -76,6 +76,7 @@ def evaluate(components: Components, run: RunDir, step: int) -> dict[str, float]
     with c.processes.together():
         if c.processes.is_main:  # all would play the same matches, and pay for the calls of a remote opponent each
             metrics |= c.evaluator.matches(policy, (c.config.seed, "evaluate", step))
+            metrics |= c.tasks.metrics(policy)
     if c.processes.is_main:
         run.write("policy.json", json.dumps(policy_record(step, exact)))
     return c.processes.from_main(metrics)

@@ -68,10 +68,13 @@ class Asker:
             if samples:
                 yield Question(benchmark.label, task, samples, sampling)
 
-    def ask(self, questions: Sequence[Question], seed: int, progress: Progress = no_progress) -> Iterator[list[Reply]]:
-        """The graded replies, a few at a time, as they come. Raises RunError when the engine's deadline passes."""
+    def ask(
+        self, questions: Sequence[Question], seed: int, progress: Progress = no_progress, told_as: str = ""
+    ) -> Iterator[list[Reply]]:
+        """The graded replies, a few at a time, as they come; `told_as`: what `progress` is told of it. Raises RunError
+        when the engine's deadline passes."""
         told = _Told(sum(len(question.samples) for question in questions))
-        progress(told.phase(self._model))
+        progress(told.phase(told_as or f"asking {self._model}"))
         pool = ThreadPoolExecutor(GRADERS, thread_name_prefix="grading")
         try:
             for replies in self._asked(questions, seed, pool):
@@ -166,8 +169,8 @@ class _Told:
             self._tokens += reply.reply_tokens
             self._right += reply.right
 
-    def phase(self, model: str) -> Phase:
-        return Phase(f"asking {model}", self._total, "replies", lambda: float(self._done), self._note)
+    def phase(self, name: str) -> Phase:
+        return Phase(name, self._total, "replies", lambda: float(self._done), self._note)
 
     def _note(self) -> str:
         return f"{self._right:,} right, {self._tokens:,} tokens" if self._done else ""

@@ -1,4 +1,4 @@
-"""The index of a run's games: which metric holds which quantity of which game, player and opponent.
+"""The index of a run's games and benchmarks: which metric holds which quantity of which of them.
 
 Names of metrics are parsed here and not in the page's script, so that one module of the project knows their form. The
 page looks curves up by the names that it finds in this index.
@@ -36,6 +36,16 @@ def game_index(configured: Sequence[str], metrics: Iterable[str], others: Iterab
     for name, found in parsed:
         if (entry := index.get(as_name(found.game))) is not None:
             _add(entry, name, found)
+    return list(index.values())
+
+
+def task_index(metrics: Iterable[str]) -> list[Json]:
+    """One entry a benchmark that is asked in training: its name, and the metric of each of its quantities."""
+    index: dict[str, Json] = {}
+    for name in metrics:
+        if (found := metric_names.parse_task(name)) is not None:
+            benchmark, quantity = as_name(found[0]), found[1]
+            index.setdefault(benchmark, {"name": benchmark, "metrics": {}})["metrics"][quantity] = name
     return list(index.values())
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from spiral.reports.html.curves import read_curves, series, total
-from spiral.reports.html.game_index import game_index
+from spiral.reports.html.game_index import game_index, task_index
 from spiral.reports.html.values import Json, as_dict, as_list, as_name, as_number, as_text
 from spiral.runs import metric_names
 
@@ -59,6 +59,7 @@ def collect(run_dir: Path) -> Json:
         "run": run_dir.resolve().name,
         "config": config,
         "games": game_index(configured["games"], curves, [*pool, *policy, *(row["game"] for row in episodes)]),
+        "tasks": task_index(curves),
         "model": configured["model"],
         "steps": configured["steps"],
         # A step's line is written when the step is done; a last evaluation may stand on a line of its own.

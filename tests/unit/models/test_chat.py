@@ -57,6 +57,37 @@ def test_a_prompt_by_hand():
     )
 
 
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (
+            chat,
+            "<|im_start|>user\n1 + 1?\n\nReason step by step, then give your final answer within \\boxed{}."
+            "<|im_end|>\n<|im_start|>assistant\n",
+        ),
+        (
+            qwen3,
+            "<|im_start|>user\nQuestion: 1 + 1?\nReason step by step, and put your final answer in \\boxed{}."
+            "<|im_end|>\n<|im_start|>assistant\n",
+        ),
+    ],
+)
+def test_a_question_is_asked_without_a_word_of_games(make, told):
+    """In the words of `encode` for a game, as the paper has them for both."""
+    tokenizer = chatml()
+    assert tokenizer.decode(make(tokenizer).question("1 + 1?"), skip_special_tokens=False) == told
+
+
+def test_all_that_is_said_to_a_question_is_graded():
+    """The end is left out, special tokens inside are not, and a thought that the prompt opened begins with its mark, so
+    that one without an end is known as a thought."""
+    tokenizer = chatml()
+    said = tokenizer.encode("<think>maybe 3</think>\\boxed{2}")
+    assert chat(tokenizer).said([*said, tokenizer.eos_token_id]) == "<think>maybe 3</think>\\boxed{2}"
+    assert r1_distill(tokenizer).said(tokenizer.encode("maybe 3")) == "<think>maybe 3"
+    assert Prompter(chat(tokenizer)).said(said, decode=None) == "<think>maybe 3</think>\\boxed{2}"
+
+
 def test_rules_and_moves_are_told_if_asked():
     assert "Be nice" not in shown(chatml(), "Be nice.", "p0 K", rules=False)
     assert "Legal" not in shown(chatml(), "", "p0 K", None, moves=True)

@@ -87,6 +87,17 @@ function matchCharts(match) {
   ];
 }
 
+function tasks() {
+  const charts = data.tasks.map(({ name, metrics }) => ({ title: name, unit: "share right", percent: true, lead: data.tasks.length === 1,
+    lines: lines(["right", metrics.accuracy, { low: take(metrics.accuracy_low), high: take(metrics.accuracy_high) }]),
+    caption: "Share of replies to the benchmark's questions that were right. The band is the interval of the measurement." }));
+  const together = (quantity) => lines(...data.tasks.map(({ name, metrics }) => [name, metrics[quantity]]));
+  return charted("tasks", "Benchmarks", "Questions that the policy is asked and does not train on.", [[null, [...charts,
+    { title: "Reply length in benchmarks", unit: "tokens", zero: true, lines: together("tokens"), caption: "Mean number of tokens in a reply to a question." },
+    { title: "Cut replies in benchmarks", unit: "share of replies", zero: true, percent: true, lines: together("cut_replies"), caption: "Replies that ran out of tokens." },
+    { title: "Unreadable replies in benchmarks", unit: "share of replies", zero: true, percent: true, lines: together("unreadable"), caption: "Replies without an answer in the form that was asked for." }]]]);
+}
+
 function play() {
   data.voided_metrics.forEach(take); // by cause, written only where it is not 0; the header has the sums
   const each = (quantity, whole) => several ? lines(...games.map((game) => [game.name, game.play.whole[quantity]])) : lines(["all games", whole]);

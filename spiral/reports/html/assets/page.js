@@ -158,7 +158,7 @@ function plugins() {
     el("table", { class: "plain" }, el("tbody", null, rows.map(([name, version]) => el("tr", null, el("td", null, name), el("td", null, version))))));
 }
 
-const sections = [truth(), policies(), health(), pool(), play(), learner(), speed(), replay(), config(), plugins()];
+const sections = [truth(), tasks(), policies(), health(), pool(), play(), learner(), speed(), replay(), config(), plugins()];
 sections.splice(8, 0, others()); // built last, placed before the config: it shows what the others left
 const present = sections.filter(Boolean);
 document.getElementById("page").append(
