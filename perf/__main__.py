@@ -21,6 +21,7 @@ BENCHES = {
     "merge": "merging",
     "rows": "rows",
     "memory": "memory",
+    "bench": "bench_speed",
     "startup": "startup",
     "vllm": "vllm",
 }

@@ -103,7 +103,7 @@ class ChatFormat:
         return [*self._start, *self._text_ids(told.strip() if self._strips else told), *self._answer]
 
     def said(self, reply: Sequence[int]) -> str:
-        """All of a reply but its end; with the mark of the thought that it begins inside of, if the prompt opened it."""
+        """All of a reply but its end; a thought that the prompt opened begins with its mark."""
         body = list(reply[:-1] if reply and reply[-1] in self._ends else reply)
         text = self._tokenizer.decode(body, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return f"{THOUGHT_START}{text}" if self._opens_thought else str(text)

@@ -34,14 +34,18 @@ def print_bench(record: Json, console: Console) -> None:
 
 
 def _accuracies(record: Json) -> Table:
-    table = Table(title="right answers, 95% interval", title_justify="left", box=SIMPLE)
+    table = Table(
+        title="share of replies that were right, 95% interval; tokens of a reply and in all",
+        title_justify="left",
+        box=SIMPLE,
+    )
     for heading in ("benchmark", "model"):
         table.add_column(heading, overflow="fold")
     several = any(one["samples"] > 1 for one in record["benchmarks"])
     graded = any(abs(row["mean_grade"] - row["accuracy"]) > 5e-4 for row in record["rows"])
-    headings = ["questions", "accuracy", *(["pass@k"] if several else []), *(["mean grade"] if graded else [])]
-    for heading in (*headings, "cut", "unreadable", "tokens a reply", "tokens"):
-        table.add_column(heading, justify="right")
+    headings = ["asked", "right", *(["pass@k"] if several else []), *(["mean grade"] if graded else [])]
+    for heading in (*headings, "cut", "unreadable", "a reply", "tokens"):
+        table.add_column(heading, justify="right", no_wrap=True)
     samples = {one["label"]: one["samples"] for one in record["benchmarks"]}
     last = None
     for row in record["rows"]:
@@ -72,11 +76,11 @@ def _accuracies(record: Json) -> Table:
 
 def _differences(record: Json) -> Table:
     first = shown(record["models"][0]["name"])
-    table = Table(title=f"against {first}, on the same questions", title_justify="left", box=SIMPLE)
+    table = Table(title=f"against {first} on the same questions, 95% interval", title_justify="left", box=SIMPLE)
     for heading in ("benchmark", "model"):
         table.add_column(heading, overflow="fold")
-    for heading in ("difference, 95%", "better", "worse", "McNemar p"):
-        table.add_column(heading, justify="right")
+    for heading in ("difference", "better", "worse", "McNemar p"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in record["differences"]:
         table.add_row(
             Text(shown(row["benchmark"])),
@@ -97,5 +101,5 @@ def _passed(row: Json, k: int) -> str:
     return "-" if value is None or k == 1 else f"{value:.3f}"
 
 
-def _within(value: float, low: float, high: float, sign: str = "") -> str:
-    return f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+def _within(value: float, low: float, high: float, sign: str = "") -> Text:
+    return Text.assemble(f"{value:{sign}.3f}\n", (f"{low:{sign}.2f} to {high:{sign}.2f}", "dim"))

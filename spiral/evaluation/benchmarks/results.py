@@ -65,7 +65,7 @@ def row(model: str, benchmark: Benchmark, scores: Scores) -> Json:
         "pass_at": {str(k): scores.pass_at(k) for k in _counts(samples)},
         "mean_grade": _mean(graded),
         "cut": _mean([reply.finish == "length" for reply in replies]),
-        "unreadable": _mean([not reply.readable for reply in replies]),
+        "unreadable": _mean([_unreadable(reply) for reply in replies]),
         "no_room": sum(reply.finish == "no room" for reply in replies),
         "ungraded": sum(reply.grade is None for reply in replies),
         "mean_reply_tokens": _mean([reply.reply_tokens for reply in answered]),
@@ -124,11 +124,14 @@ def notes(rows: Sequence[Json], replies: Sequence[Reply]) -> list[str]:
                 f"wrong ({_listed([reply.task for reply in failed])}; the first: {failed[0].problem})."
             )
         if figures["unreadable"] > MANY_UNREADABLE:
-            sample = next(reply for reply in mine if not reply.readable)
-            end = sample.text[-80:].strip() or "nothing"
+            unread = [reply for reply in mine if _unreadable(reply)]
+            cut = sum(reply.finish == "length" for reply in unread) / len(unread)
+            remedy = "a larger --max-new-tokens" if cut > 0.5 else "another --prompt"
+            end = " ".join(unread[0].text[-60:].split()) or "nothing"
             found.append(
                 f"{benchmark}, {model}: {figures['unreadable']:.0%} of the replies hold no answer in the form that was "
-                f"asked for, such as {sample.task}, which ends in {end!r}; another --prompt may be understood better."
+                f"asked for, {cut:.0%} of them since they were cut; {unread[0].task} ends in {end!r}; {remedy} may "
+                "help."
             )
     return found
 
@@ -136,6 +139,10 @@ def notes(rows: Sequence[Json], replies: Sequence[Reply]) -> list[str]:
 def _counts(samples: int) -> list[int]:
     """1, 2, 4 and so on, and the number of samples."""
     return sorted({*(2**n for n in range(samples.bit_length())), samples})
+
+
+def _unreadable(reply: Reply) -> bool:
+    return not reply.readable and reply.finish != "no room"
 
 
 def _beyond(first: Mapping[str, float], other: Mapping[str, float]) -> list[float]:

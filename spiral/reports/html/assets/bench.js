@@ -21,20 +21,24 @@ function section(id, title, lead, ...content) {
   return el("section", { id }, el("h2", null, title), lead ? el("p", { class: "lead" }, lead) : null, content);
 }
 
+// A row is {group: name of the rows below it} or {cells}.
 function table(kind, heads, rows) {
-  return el("div", { class: "table" }, el("table", { class: kind },
-    el("thead", null, el("tr", null, heads.map(([name, style]) => el("th", { class: style || null }, name)))),
-    el("tbody", null, rows.map((row) => el("tr", { class: row.first ? "first" : null }, row.cells.map((value, i) => el("td", { class: heads[i][1] || null }, value)))))));
+  const body = rows.map((row) => row.group !== undefined
+    ? el("tr", { class: "group" }, el("td", { colspan: heads.length }, el("span", null, breakable(row.group))))
+    : el("tr", null, row.cells.map((value, i) => el("td", { class: heads[i][1] || null }, value))));
+  return el("div", { class: "table whole" }, el("table", { class: kind },
+    el("thead", null, el("tr", null, heads.map(([name, style]) => el("th", { class: style || null }, name)))), el("tbody", null, body)));
 }
 
 const narrow = matchMedia("(max-width: 760px)").matches;
-const WIDTH = narrow ? 84 : 240, TALL = 22;
+const WIDTH = narrow ? 92 : 190, TALL = 22;
 
 // A point with its interval on a scale that all of a table share.
 function plotted(at, low, high, from, to, zero, style) {
   const x = (value) => 6 + ((value - from) / (to - from || 1)) * (WIDTH - 12), mid = TALL / 2;
   const cap = (end) => svg("path", { class: "whisker", d: `M${x(end).toFixed(1)} ${mid - 4}V${mid + 4}` });
   return svg("svg", { width: WIDTH, height: TALL, viewBox: `0 0 ${WIDTH} ${TALL}`, class: style, "aria-hidden": true },
+    svg("line", { class: "grid", x1: x(to), x2: x(to), y1: 0, y2: TALL }),
     svg("line", { class: "zero", x1: x(zero), x2: x(zero), y1: 0, y2: TALL }),
     svg("path", { class: "whisker", d: `M${x(low).toFixed(1)} ${mid}H${x(high).toFixed(1)}` }), cap(low), cap(high),
     svg("circle", { class: "point", cx: x(at), cy: mid, r: 4.5 }));
@@ -59,7 +63,7 @@ function header() {
     el("dl", { class: "facts" }, facts.map(([name, value]) => el("div", null, el("dt", null, name), el("dd", null, value)))),
     el("div", { class: "headline" }, headline()),
     el("div", { class: "status" },
-      el("p", null, el("span", { class: data.notes.length ? "mark bad" : "mark" }), data.notes.length ? "Every reply is here; read these first:" : "Every question was asked, and every reply graded."),
+      el("p", null, el("span", { class: data.notes.length ? "mark bad" : "mark" }), data.notes.length ? "Before reading the table:" : "Every question was asked, and every reply graded."),
       data.notes.length ? el("ul", null, data.notes.map((note) => el("li", null, note))) : null));
 }
 
@@ -74,25 +78,28 @@ function headline() {
 
 // ---- Tables
 
-const ends = (row, show) => [show(row.accuracy ?? row.mean), el("span", { class: "muted" }, ` ${show(row.low)} to ${show(row.high)}`)];
+const ends = (row, show) => el("div", { class: "within" }, show(row.accuracy ?? row.mean), el("small", { class: "muted" }, `${show(row.low)} to ${show(row.high)}`));
+// One table for any number of models: with several, each benchmark is a group of rows.
+const grouped = (rows, name, cells) => rows.flatMap((row, i) => {
+  const first = several && (i === 0 || name(rows[i - 1]) !== name(row));
+  return [...(first ? [{ group: name(row) }] : []), { cells: [several ? named(row.model) : el("b", null, breakable(name(row))), ...cells(row)] }];
+});
+const nameOf = (row) => (row.benchmark === undefined ? "Mean of benchmarks" : titled(row.benchmark));
 
 function accuracies() {
   const repeated = benchmarks.some((one) => one.samples > 1);
   const partial = data.rows.some((row) => Math.abs(row.mean_grade - row.accuracy) > 5e-4);
-  const heads = [["Benchmark"], ...(several ? [["Model"]] : []), [""], ["Right, 95%", "num"], ...(repeated ? [["pass@k", "num"]] : []),
+  const heads = [[several ? "Model" : "Benchmark"], [""], ["Right, 95%", "num"], ...(repeated ? [["pass@k", "num"]] : []),
     ...(partial ? [["Mean grade", "num"]] : []), ["Questions", "num"], ["Cut", "num"], ["Unreadable", "num"], ["Tokens a reply", "num"], ["Tokens", "num"]];
-  let last = null;
-  const rows = data.rows.map((row) => {
-    const first = row.benchmark !== last, k = times(row.benchmark);
-    last = row.benchmark;
-    return { first, cells: [first ? el("b", null, breakable(titled(row.benchmark))) : "", ...(several ? [named(row.model)] : []),
-      plotted(row.accuracy, row.low, row.high, 0, 1, 0, colour(row.model)), ends(row, share), ...(repeated ? [k > 1 ? share(row.pass_at[String(k)]) : "–"] : []),
-      ...(partial ? [share(row.mean_grade)] : []), whole(row.questions), rate(row.cut), rate(row.unreadable), whole(row.mean_reply_tokens), whole(row.reply_tokens)] };
-  });
-  data.means.models.forEach((row, i) => rows.push({ first: i === 0, cells: [i ? "" : el("b", null, "Mean of benchmarks"), ...(several ? [named(row.model)] : []),
-    plotted(row.accuracy, row.low, row.high, 0, 1, 0, colour(row.model)), ends(row, share), ...(repeated ? [""] : []), ...(partial ? [""] : []), "", "", "", "", whole(row.reply_tokens)] }));
-  const lead = `Share of replies that were right, with its 95% interval: Wilson's where a question is asked once, over questions where it is asked more often.${repeated ? " pass@k: the chance that one of k replies is right." : ""} Cut: replies that ran out of tokens. Unreadable: no answer in the form that was asked for.`;
-  return section("accuracy", "Accuracy", lead, table("bars", heads, rows));
+  const plot = (row) => plotted(row.accuracy, row.low, row.high, 0, 1, 0, colour(row.model));
+  const cells = (row) => {
+    if (row.benchmark === undefined) return [plot(row), ends(row, share), ...(repeated ? [""] : []), ...(partial ? [""] : []), "", "", "", "", whole(row.reply_tokens)];
+    const k = times(row.benchmark);
+    return [plot(row), ends(row, share), ...(repeated ? [k > 1 ? share(row.pass_at[String(k)]) : "–"] : []), ...(partial ? [share(row.mean_grade)] : []),
+      whole(row.questions), rate(row.cut), rate(row.unreadable), whole(row.mean_reply_tokens), whole(row.reply_tokens)];
+  };
+  const lead = `Share of replies that were right, with its 95% interval, drawn from 0 to 1: Wilson's where a question is asked once, over questions where it is asked more often.${repeated ? " pass@k: the chance that one of k replies is right." : ""} Cut: replies that ran out of tokens. Unreadable: no answer in the form that was asked for.`;
+  return section("accuracy", "Accuracy", lead, table("bars", heads, grouped([...data.rows, ...data.means.models], nameOf, cells)));
 }
 
 function differences() {
@@ -100,17 +107,12 @@ function differences() {
   const all = [...data.differences, ...data.means.differences];
   const far = Math.max(...all.flatMap((row) => [Math.abs(row.low), Math.abs(row.high)]), 0.02);
   const exact = data.differences.some((row) => row.p_value !== null);
-  const heads = [["Benchmark"], ["Model"], [""], ["Difference, 95%", "num"], ["Better", "num"], ["Worse", "num"], ...(exact ? [["McNemar p", "num"]] : [])];
-  let last = null;
-  const rows = all.map((row) => {
-    const name = row.benchmark === undefined ? "Mean of benchmarks" : titled(row.benchmark), first = name !== last;
-    last = name;
-    const p = row.p_value === null || row.p_value === undefined ? "–" : format(row.p_value, 2);
-    return { first, cells: [first ? el("b", null, breakable(name)) : "", named(row.model), plotted(row.mean, row.low, row.high, -far, far, 0, colour(row.model)),
-      ends(row, gain), row.better === undefined ? "" : whole(row.better), row.worse === undefined ? "" : whole(row.worse), ...(exact ? [row.benchmark === undefined ? "" : p] : [])] };
-  });
+  const heads = [["Model"], [""], ["Difference, 95%", "num"], ["Better", "num"], ["Worse", "num"], ...(exact ? [["McNemar p", "num"]] : [])];
+  const cells = (row) => [plotted(row.mean, row.low, row.high, -far, far, 0, colour(row.model)), ends(row, gain),
+    ...(row.benchmark === undefined ? ["", ""] : [whole(row.better), whole(row.worse)]),
+    ...(exact ? [row.p_value === undefined ? "" : row.p_value === null ? "–" : format(row.p_value, 2)] : [])];
   const lead = `Against ${models[0]}, question by question: the difference in the share that was right, with the 95% interval of the paired bootstrap. Better and worse count the questions on which the two differ.`;
-  return section("differences", "Differences", lead, table("bars", heads, rows));
+  return section("differences", "Differences", lead, table("bars", heads, grouped(all, nameOf, cells)));
 }
 
 // ---- Replies
@@ -176,11 +178,11 @@ function read(reply) {
   const text = (value, empty) => el("dd", null, el("div", { class: "text" }, value || empty));
   return [
     el("div", { class: `turn ${colour(reply.model)}` },
-      el("header", null, el("b", null, breakable(reply.task)), el("span", { class: "muted" }, titled(reply.benchmark)),
+      el("header", null, el("b", null, breakable(reply.task)), el("span", { class: "muted" }, titled(reply.benchmark)), several ? named(reply.model) : null,
         el("span", { class: reply.right ? "good" : "bad" }, verdict(reply)), el("span", { class: "muted num" }, count(reply.tokens, "token")),
         flags.map((flag) => el("span", { class: "flag mild" }, flag))),
       el("dl", { class: "says" }, el("dt", null, "question"), text(prompt), el("dt", null, "gold"), text(gold),
-        el("dt", null, several ? named(reply.model) : "reply"), text(reply.text, reply.finish === "no room" ? "(not asked)" : "(nothing)"),
+        el("dt", null, "reply"), text(reply.text, reply.finish === "no room" ? "(not asked)" : "(nothing)"),
         reply.problem ? [el("dt", null, "note"), text(reply.problem)] : null)),
     ...others.map((other) => el("details", { class: `turn ${colour(other.model)}` },
       el("summary", null, named(other.model), " ", el("span", { class: other.right ? "good" : "bad" }, verdict(other)), ` · ${count(other.tokens, "token")}`),
@@ -193,7 +195,7 @@ function read(reply) {
 function games() {
   if (!data.games.length) return null;
   return section("games", "Games of the suite", "Each is a command of its own, since its opponent is outside of this program.",
-    table("bars", [["Game"], [""], ["Command"]], data.games.map((game) => ({ cells: [game.game, el("span", { class: "muted" }, game.held_out ? "held out" : "trained on"), el("code", null, game.command)] }))));
+    table("bars", [["Game"], [""], ["Command"]], data.games.map((game) => ({ cells: [breakable(game.game), el("span", { class: "muted" }, game.held_out ? "held out" : "trained on"), el("code", null, game.command)] }))));
 }
 
 function origin() {
