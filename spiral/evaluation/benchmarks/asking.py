@@ -180,6 +180,8 @@ def _graded(reply: Reply, task: Task) -> Reply:
     """The reply with its grade, or with how its grader failed, which is neither right nor wrong."""
     try:
         grade = float(task.grade(reply.text))
+        if callable(read := getattr(task, "read", None)):  # what the grade is of, whatever form the prompt asks for
+            reply = replace(reply, readable=read(reply.text) is not None)
     except Exception as error:
         return replace(reply, grade=None, problem=f"{type(error).__name__}: {error}"[:300])
     if math.isnan(grade) or not 0 <= grade <= 1:

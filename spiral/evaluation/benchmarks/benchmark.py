@@ -111,7 +111,9 @@ def load_benchmark(chosen: Chosen, plugins: Plugins) -> Benchmark:
     """Make a benchmark's questions. Raises SpiralError for one without questions, or with one that cannot be asked."""
     tasks = plugins.make("benchmark", chosen.plugin.name, **chosen.plugin.args)
     with blamed(f"benchmark '{chosen.plugin.name}', as its questions were read,"):
-        questions = tuple(tasks[: chosen.asking.limit])
+        limit = chosen.asking.limit
+        num = len(tasks) if limit is None else min(limit, len(tasks))
+        questions = tuple(tasks[number] for number in range(num))  # one at a time: not every sequence takes a slice
         told = [_told(task) for task in questions]
     if not questions:
         raise SpiralError(f"benchmark {chosen.label} holds no question; check its arguments and the file that it reads")

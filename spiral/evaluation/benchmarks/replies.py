@@ -34,7 +34,7 @@ class Reply:
     reply_tokens: int
     finish: End
     readable: bool
-    """Whether it holds an answer in the form that the prompt asks for."""
+    """Whether it holds an answer: one that the task reads, or else in the form that the prompt asks for."""
     text: str
     """All that was replied."""
     grade: float | None

@@ -73,6 +73,18 @@ def test_a_reply_is_graded_and_kept_whole():
     assert (wrong.text, wrong.grade, wrong.right) == ("4.", 0.0, False)
 
 
+def test_a_task_that_reads_answers_says_what_is_readable():
+    """Whatever form the prompt asks for: `5` alone has no full stop, and `5.` is none of this task's answers."""
+
+    class Strict(Sum):
+        def read(self, reply):
+            return reply if reply.isdecimal() else None
+
+    for reply, readable in (("5", True), ("5.", False)):
+        engine = ScriptedEngine(lambda request, reply=reply: [*map(ord, reply), STOP])
+        assert [one.readable for one in ask([Strict("a", "23")], engine)] == [readable]
+
+
 def test_a_reply_that_is_cut_is_graded_as_it_is():
     engine = ScriptedEngine(lambda request: [ord("5")] * 20)
     [reply] = ask([Sum("a", "23", grade=lambda text: float(text == "55555555"))], engine)

@@ -81,7 +81,7 @@ def test_a_bench_that_is_over_loads_no_model(bench, whole, monkeypatch):
             ["--tasks", "numbers"],
             "its benchmarks are letters(num=6), numbers(num=4), and letters(num=6), numbers(num=4), ",
         ),
-        (["--prompt", "plain:rules=true"], "was asked with prompt plain, and prompt plain(rules=true) is asked for"),
+        (["--prompt", "plain:rules=true"], "was asked with prompt plain, and prompt plain(rules=True) is asked for"),
     ],
 )
 def test_a_directory_belongs_to_one_bench(bench, whole, change, reason):
