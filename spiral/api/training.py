@@ -158,6 +158,7 @@ class Engine(Protocol):
     dtype in which log-probabilities are computed, of an engine that has another precision or other kernels than the
     model's own forward pass. `sleep() -> bool` and `wake()`, called around an update: the first gives the device's
     memory to the learner, and says whether it did; after the second every policy has the weights that it had.
+    `close()`, where dropping it does not free what it holds; nothing is asked of it afterwards.
     """
 
     def submit(self, request: Request) -> None:

@@ -151,8 +151,8 @@ def _literals(tree):
 
 
 def test_the_core_names_no_first_party_plugin():
-    """No string that is one of their names: two data files alone may, `defaults.yaml` (the demo) and
-    `best_response.yaml` (what a best response trains with)."""
+    """No string that is one of their names: three data files alone may, `defaults.yaml` (the demo), `best_response.yaml`
+    (what a best response trains with) and `suites.yaml` (benchmarks under one name)."""
     registered = Plugins.installed().registrations()
     own = ("spiral-games", "spiral-opponents", "spiral-advantages", "spiral-models")
     names = {r.name for r in registered if r.distribution in own}

@@ -108,6 +108,11 @@ class VllmEngine:
             for instance in self._instances:
                 instance.wake()
 
+    def close(self) -> None:
+        """Free every vLLM engine; nothing is asked of this one afterwards."""
+        for instance in self._instances:
+            instance.close()
+
     def _with_room(self, policy: PolicyId) -> Instance:
         if len(self._of) >= self.capacity:
             raise SpiralError(

@@ -159,14 +159,20 @@ class Instance:
         if any(request.policy == policy for request in self._requests.values()):
             raise SpiralError(f"{what.format(policy)} while its requests were in flight; finish them first")
 
-    def _end(self, fault: Exception) -> None:
-        """Free what the engine holds, so that the next one has room; what hangs cannot be asked to."""
-        if not isinstance(fault, Hung):
-            try:
-                self._call("its end", self._backend.close)
-            except Exception as error:
-                log.warning("vLLM did not end cleanly (%s)", told(error))
+    def close(self) -> None:
+        """Free what the engine holds, and its thread; nothing is asked of it afterwards."""
+        try:
+            self._call("its end", self._backend.close)
+        except Exception as error:
+            log.warning("vLLM did not end cleanly (%s)", told(error))
         self._thread.close()
+
+    def _end(self, fault: Exception) -> None:
+        """Make room for the next engine; one that hangs cannot be asked to free anything."""
+        if isinstance(fault, Hung):
+            self._thread.close()
+        else:
+            self.close()
 
     def _start(self) -> None:
         self._thread = WatchedThread("vllm")

@@ -107,6 +107,20 @@ def check_chosen(chosen: Sequence[Chosen], plugins: Plugins) -> None:
         raise SpiralError("\n".join(problems))
 
 
+def load_benchmarks(chosen: Sequence[Chosen], plugins: Plugins) -> list[Benchmark]:
+    """Make them all. Raises SpiralError with what is wrong with each, a sentence each."""
+    check_chosen(chosen, plugins)
+    found, problems = [], []
+    for one in chosen:
+        try:
+            found.append(load_benchmark(one, plugins))
+        except SpiralError as error:
+            problems.append(str(error))
+    if problems:
+        raise SpiralError("\n".join(problems))
+    return found
+
+
 def load_benchmark(chosen: Chosen, plugins: Plugins) -> Benchmark:
     """Make a benchmark's questions. Raises SpiralError for one without questions, or with one that cannot be asked."""
     tasks = plugins.make("benchmark", chosen.plugin.name, **chosen.plugin.args)

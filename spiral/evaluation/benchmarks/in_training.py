@@ -8,7 +8,7 @@ from spiral.api.progress import Progress, no_progress
 from spiral.api.records import PolicyId
 from spiral.config.schema import BenchmarkConfig, Config, PluginConfig
 from spiral.evaluation.benchmarks.asking import Asker
-from spiral.evaluation.benchmarks.benchmark import Asking, Benchmark, Chosen, load_benchmark
+from spiral.evaluation.benchmarks.benchmark import Asking, Benchmark, Chosen, load_benchmarks
 from spiral.evaluation.benchmarks.replies import Reply
 from spiral.evaluation.benchmarks.results import Scores, row
 from spiral.plugins.registry import Plugins
@@ -28,7 +28,7 @@ QUANTITIES = {
 
 def load_tasks(config: Config, plugins: Plugins) -> list[Benchmark]:
     """The benchmarks of `evaluate.tasks`. Raises SpiralError for one that cannot be asked."""
-    return [load_benchmark(_chosen(one, config.rollout.max_new_tokens), plugins) for one in config.evaluate.tasks]
+    return load_benchmarks([_chosen(one, config.rollout.max_new_tokens) for one in config.evaluate.tasks], plugins)
 
 
 def _chosen(one: BenchmarkConfig, reply_limit: int) -> Chosen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 from collections import Counter
@@ -14,7 +15,6 @@ from spiral.config.loading import load
 from spiral.config.schema import Config, PluginConfig
 from spiral.evaluation.benchmarks.asking import Asker
 from spiral.models.fingerprint import fingerprint
-from spiral.models.logits import load_parameters, parameters
 from spiral.plugins.kinds import named_in
 from spiral.plugins.pretrained import find_model
 from spiral.plugins.registry import Plugins, label
@@ -29,7 +29,6 @@ from spiral.policies.loading import (
 )
 from spiral.policies.pool import AVERAGED
 from spiral.policies.reference import PolicyRef
-from spiral.runs.checkpoints import evaluated_weights
 from spiral.runs.directory import RunDir
 
 
@@ -103,8 +102,7 @@ class ModelLoader:
 
     def __init__(self, plugins: Plugins) -> None:
         self._plugins = plugins
-        self._loaded: tuple[tuple[Asked, PluginConfig], Completer, Any] | None = None
-        """What is loaded now: what it was made from, and its tokenizer."""
+        self._loaded: _Loaded | None = None
 
     def asker(self, model: BenchModel) -> Asker:
         """The model in an engine; what was loaded before is gone. Raises SpiralError if it cannot be loaded."""
@@ -115,30 +113,53 @@ class ModelLoader:
         rollout = model.config.rollout
         return Asker(model.name, completer.engine, AVERAGED, completer.prompter, decoder(tokenizer), rollout)
 
+    def close(self) -> None:
+        """Free what is loaded."""
+        if self._loaded is not None:
+            getattr(self._loaded.completer.engine, "close", lambda: None)()
+            self._loaded = None
+            gc.collect()
+
     def _of_folder(self, model: BenchModel) -> tuple[Completer, Any]:
-        self._loaded = None
+        from spiral.models.logits import parameters
+
+        self.close()
         made, tokenizer = make_model(model.config.model, model.config, self._plugins)
         completer = make_completer(made, tokenizer, model.config, self._plugins)
+        self._loaded = _Loaded(None, completer, tokenizer)
         completer.engine.load_weights(AVERAGED, parameters(made), 0)
         return completer, tokenizer
 
     def _of_run(self, model: BenchModel) -> tuple[Completer, Any]:
         import torch
 
+        from spiral.models.logits import load_parameters
+        from spiral.runs.checkpoints import evaluated_weights
+
         config, checkpoint, run = model.config, model.ref.checkpoint(), RunDir(model.ref.path)
-        asked = Asked.by(config, run.read_from(), self._plugins), config.engine
+        made_from = Asked.by(config, run.read_from(), self._plugins), config.engine
         weights = evaluated_weights(checkpoint)
-        step = model.ref.step or 0
-        if self._loaded is None or self._loaded[0] != asked:
-            self._loaded = None  # before the next one is made: two may not fit
+        if self._loaded is None or self._loaded.made_from != made_from:
+            self.close()  # before the next one is made: two may not fit
             named = model_of_checkpoint(config.model, checkpoint, run.read_from(), self._plugins)
             made, tokenizer = make_model(named, config, self._plugins)
             with torch.no_grad():
                 load_parameters(made, weights)
-            self._loaded = asked, make_completer(made, tokenizer, config, self._plugins), tokenizer
-        _, completer, tokenizer = self._loaded
-        completer.engine.load_weights(AVERAGED, weights, step)
-        return completer, tokenizer
+            self._loaded = _Loaded(made_from, make_completer(made, tokenizer, config, self._plugins), tokenizer)
+        completer = self._loaded.completer
+        completer.engine.load_weights(AVERAGED, weights, model.ref.step or 0)
+        return completer, self._loaded.tokenizer
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What is in memory now."""
+
+    made_from: tuple[Asked, PluginConfig] | None
+    """What other checkpoints must have in common with it to share its engine; None for a saved model, which shares
+    none."""
+    completer: Completer
+    tokenizer: Any
 
 
 def decoder(tokenizer: Any) -> Callable[[list[int]], str]:

@@ -19,7 +19,7 @@ from spiral.api.progress import Phase, Progress, no_progress
 from spiral.api.tasks import Task
 from spiral.evaluation.benchmarks import results
 from spiral.evaluation.benchmarks.asking import grade_again
-from spiral.evaluation.benchmarks.benchmark import Benchmark, Chosen, check_chosen, load_benchmark
+from spiral.evaluation.benchmarks.benchmark import Benchmark, Chosen, load_benchmarks
 from spiral.evaluation.benchmarks.models import BenchModel, ModelLoader
 from spiral.evaluation.benchmarks.replies import Key, Reply, ReplyLog, in_order
 from spiral.evaluation.benchmarks.results import Json, Scores
@@ -59,9 +59,8 @@ def run_bench(bench: Bench, plugins: Plugins, progress: Progress = no_progress) 
 
     Raises SpiralError, before a model is loaded, for whatever cannot be asked, and for a directory of another bench.
     """
-    check_chosen(bench.benchmarks, plugins)
     progress(Phase("reading the questions"))
-    benchmarks = [load_benchmark(chosen, plugins) for chosen in bench.benchmarks]
+    benchmarks = load_benchmarks(bench.benchmarks, plugins)
     progress(Phase("identifying the models by their content"))
     plan = _plan(bench, benchmarks)
     started = time.time()
@@ -72,8 +71,11 @@ def run_bench(bench: Bench, plugins: Plugins, progress: Progress = no_progress) 
         tasks: Tasks = {(b.label, task.id): task for b in benchmarks for task in b.tasks}
         known |= _graded_again(known, tasks, log)
         loader = ModelLoader(plugins)
-        for model in bench.models:
-            known |= _ask(model, benchmarks, bench.seed, loader, log, known, progress)
+        try:
+            for model in bench.models:
+                known |= _ask(model, benchmarks, bench.seed, loader, log, known, progress)
+        finally:
+            loader.close()
         replies = in_order(known.values(), [m.name for m in bench.models], [b.label for b in benchmarks])
         record = {
             **results_of(bench, benchmarks, replies),

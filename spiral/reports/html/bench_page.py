@@ -13,9 +13,10 @@ from spiral.reports.html.document import asset, document
 
 Json = dict[str, Any]
 
-MAX_REPLIES = 300
-"""Of one model to one benchmark."""
-MAX_CHARS = 12_000_000
+MAX_REPLIES = 2000
+"""Of all; of one model to one benchmark at most `MAX_OF_ONE`."""
+MAX_OF_ONE = 300
+MAX_CHARS = 16_000_000
 """Of the texts of all replies together."""
 MAX_TEXT = 40_000
 """Characters of one text; of a longer one both ends are shown."""
@@ -85,10 +86,12 @@ def _kept(replies: Sequence[ShownReply]) -> list[ShownReply]:
     by_part: dict[tuple[str, str, bool], list[ShownReply]] = {}
     for reply in replies:
         by_part.setdefault((reply.model, reply.benchmark, reply.right), []).append(reply)
+    parts = len({(model, benchmark) for model, benchmark, _ in by_part})
+    most = max(20, min(MAX_OF_ONE, MAX_REPLIES // max(1, parts)))
     kept: set[int] = set()
     for (model, benchmark, right), part in by_part.items():
         others = len(by_part.get((model, benchmark, not right), ()))
-        kept |= {id(reply) for reply in part[: max(MAX_REPLIES // 2, MAX_REPLIES - others)]}
+        kept |= {id(reply) for reply in part[: max(most // 2, most - others)]}
     return [reply for reply in replies if id(reply) in kept]
 
 

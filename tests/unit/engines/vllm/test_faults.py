@@ -191,6 +191,14 @@ def test_an_engine_that_hangs_is_made_anew():
     stuck.set()
 
 
+def test_an_engine_that_is_closed_frees_each_of_its_own():
+    """So that the next model has room; one that does not end cleanly is told, and the others end."""
+    engine, fake = _engine({("close", 1): RuntimeError("stuck")}, capacity=2)
+    engine.load_weights("other", _weights(6.0), version=1)
+    engine.close()
+    assert fake.calls.count("close") == 2
+
+
 def test_restarts_end():
     """After as many as were asked for the fault stops the run; also where the new engine does not start."""
     faults = {("step", 1): RuntimeError("died"), ("make", 2): RuntimeError("no memory")}

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from spiral.api.errors import SpiralError
+from spiral.config.loading import parse_plugin
 from spiral.config.schema import PluginConfig
 from spiral.evaluation.benchmarks.benchmark import Asking, Chosen, check_chosen, load_benchmark, parse_chosen
 from spiral.evaluation.benchmarks.suites import Suite, SuiteGame, chosen_of, suite_named
@@ -94,3 +95,11 @@ def test_what_is_asked_beside_a_suite_takes_the_place_of_its_own():
     chosen = chosen_of(["c", "a:path=x"], suite, temperature=None, limit=3, top_p=1.0)
     assert [(one.label, one.asking.samples) for one in chosen] == [("a(path=x)", 4), ("b", 1), ("c", 1)]
     assert {(one.asking.temperature, one.asking.top_p, one.asking.limit) for one in chosen} == {(0.6, 1.0, 3)}
+
+
+def test_the_games_of_a_suite_are_there(plugins):
+    """Each can be made as `spiral eval` would, but for the opponent's address, which is the user's."""
+    for game in suite_named("spiral-paper").games:
+        named = parse_plugin(game.game)
+        assert plugins.problem("game", named.name, named.args) is None
+        assert plugins.problem("bot", **vars(parse_plugin(game.opponent))) is None
