@@ -62,18 +62,7 @@ def validate(config: Config) -> list[str]:
     if not c.games:
         problems.append("games is empty; name at least one, such as games=kuhn_poker")
     problems += [f"games: weight of {g.name} is {g.weight}, and must be positive" for g in c.games if g.weight <= 0]
-    problems += [
-        f"evaluate.tasks: {key} of {one.name} is {value}, and must be at least {low}"
-        for one in c.evaluate.tasks
-        for key, low in (("samples", 1), ("limit", 1), ("max_new_tokens", 1), ("temperature", 0))
-        if (value := getattr(one, key)) is not None and value < low
-    ]
-    problems += [
-        f"evaluate.tasks: {one.name} is asked for {one.samples} replies to each question at temperature 0, where they "
-        "would all be alike; raise its temperature, or set samples: 1"
-        for one in c.evaluate.tasks
-        if one.samples > 1 and one.temperature == 0
-    ]
+    problems += _wrong_tasks(c)
     problems += [
         f"warm_start.dropout has a rate of {rate}, and must be at least 0 and below 1"
         for _, rate in c.warm_start.dropout
@@ -109,6 +98,19 @@ def validate(config: Config) -> list[str]:
             "learner.clip=0.2"
         )
     return problems
+
+
+def _wrong_tasks(config: Config) -> Iterator[str]:
+    """What is wrong with how benchmarks are asked in training."""
+    for one in config.evaluate.tasks:
+        for key, low in (("samples", 1), ("limit", 1), ("max_new_tokens", 1), ("temperature", 0)):
+            if (value := getattr(one, key)) is not None and value < low:
+                yield f"evaluate.tasks: {key} of {one.name} is {value}, and must be at least {low}"
+        if one.samples > 1 and one.temperature == 0:
+            yield (
+                f"evaluate.tasks: {one.name} is asked for {one.samples} replies to each question at temperature 0, "
+                "where they would all be alike; raise its temperature, or set samples: 1"
+            )
 
 
 def _value(config: Config, key: str) -> Any:
