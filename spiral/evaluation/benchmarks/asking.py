@@ -117,12 +117,13 @@ class Asker:
     ) -> list[Reply]:
         """Submit a question; where its prompt has no room, the replies that say so, and are wrong."""
         prompt, task = self._prompter.question(question.task.prompt), question.task
-        empty = Reply(self._model, question.benchmark, task.id, 0, 0, len(prompt), 0, "no room", False, "", 0.0)
+        limit = question.sampling.max_new_tokens
+        empty = Reply(self._model, question.benchmark, task.id, 0, 0, len(prompt), limit, 0, "no room", False, "", 0.0)
         blank = [replace(empty, sample=s, seed=derive(seed, "bench", task.id, s)) for s in question.samples]
         try:
-            check_room(self._engine, len(prompt), question.sampling.max_new_tokens)
+            check_room(self._engine, len(prompt), limit)
         except PromptTooLong:
-            context, limit = getattr(self._engine, "context", 0), question.sampling.max_new_tokens
+            context = getattr(self._engine, "context", 0)
             why = f"{len(prompt)} tokens and a reply of {limit} have no room in the model's context of {context}"
             return [replace(reply, problem=why) for reply in blank]
         for reply in blank:

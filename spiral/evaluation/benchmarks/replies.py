@@ -31,6 +31,8 @@ class Reply:
     seed: int
     """64 bits; a function of the bench's seed, `task` and `sample` alone."""
     prompt_tokens: int
+    limit: int
+    """Tokens that it may have."""
     reply_tokens: int
     finish: End
     readable: bool

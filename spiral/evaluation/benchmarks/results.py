@@ -59,6 +59,7 @@ def row(model: str, benchmark: Benchmark, scores: Scores) -> Json:
         "benchmark": benchmark.label,
         "questions": len(benchmark.tasks),
         "replies": len(replies),
+        "max_new_tokens": max((reply.limit for reply in replies), default=0),
         "accuracy": mean,
         "low": low,
         "high": high,
@@ -107,7 +108,7 @@ def means(models: Sequence[str], benchmarks: Sequence[Benchmark], scores: Mappin
 
 def notes(rows: Sequence[Json], replies: Sequence[Reply]) -> list[str]:
     """What a reader of the table must know, a sentence each."""
-    found = []
+    found = _unlike_limits(rows)
     for model, benchmark, figures in ((r["model"], r["benchmark"], r) for r in rows):
         mine = [reply for reply in replies if (reply.model, reply.benchmark) == (model, benchmark)]
         if figures["no_room"]:
@@ -134,6 +135,19 @@ def notes(rows: Sequence[Json], replies: Sequence[Reply]) -> list[str]:
                 "help."
             )
     return found
+
+
+def _unlike_limits(rows: Sequence[Json]) -> list[str]:
+    """A sentence for each benchmark in which models had replies of unlike lengths, since their contexts differ."""
+    limits: dict[str, dict[str, int]] = defaultdict(dict)
+    for one in rows:
+        limits[one["benchmark"]][one["model"]] = one["max_new_tokens"]
+    return [
+        f"{benchmark}: replies may have {', '.join(f'{limit} tokens by {model}' for model, limit in of.items())}, half "
+        "of a model's context at most; --max-new-tokens gives all the same."
+        for benchmark, of in limits.items()
+        if len(set(of.values())) > 1
+    ]
 
 
 def _counts(samples: int) -> list[int]:

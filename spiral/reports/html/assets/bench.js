@@ -200,7 +200,7 @@ function games() {
 
 function origin() {
   const plain = (rows) => el("table", { class: "plain" }, rows.map(([name, value]) => el("tr", null, el("td", null, name), el("td", null, value))));
-  const asked = benchmarks.map((one) => [one.label, [`${count(one.questions, "question")}, ${count(one.samples, one.samples === 1 ? "reply" : "replie")} each`, `temperature ${one.temperature}`, one.top_p < 1 ? `top-p ${one.top_p}` : null, one.max_new_tokens ? `at most ${whole(one.max_new_tokens)} tokens` : null].filter(Boolean).join(", ")]);
+  const asked = benchmarks.map((one) => [one.label, [`${count(one.questions, "question")}, ${count(one.samples, one.samples === 1 ? "reply" : "replie")} each`, `temperature ${one.temperature}`, one.top_p < 1 ? `top-p ${one.top_p}` : null, `at most ${[...new Set(data.rows.filter((row) => row.benchmark === one.label).map((row) => whole(row.max_new_tokens)))].join(" or ")} tokens`].filter(Boolean).join(", ")]);
   const made = Object.entries(data.plan.models).map(([name, how]) => [name, `${how.prompt} prompt, engine ${how.engine}, weights ${how.weights}`]);
   return section("origin", "How they were asked", null, el("details", null, el("summary", null, "Sampling, models and versions"), plain(asked), plain(made), plain(Object.entries(data.versions))));
 }

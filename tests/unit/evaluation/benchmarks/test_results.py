@@ -23,13 +23,13 @@ class Question:
         return 1.0
 
 
-def made(grades, samples=1, model="m", name="b", **more):
+def made(grades, samples=1, model="m", name="b", limit=16, **more):
     """A benchmark and the replies to it, by their grades in the order of questions and samples."""
     num = len(grades) // samples
     benchmark = Benchmark(name, tuple(Question(f"q{n}") for n in range(num)), Asking(samples), "")
     fields = {"finish": "stop", "readable": True, "text": "t", **more}
     replies = [
-        Reply(model, name, f"q{n // samples}", n % samples, n, 10, 4, grade=grade, **fields)
+        Reply(model, name, f"q{n // samples}", n % samples, n, 10, limit, 4, grade=grade, **fields)
         for n, grade in enumerate(grades)
     ]
     return benchmark, replies
@@ -78,6 +78,16 @@ def test_unreadable_and_unasked_are_told_apart_from_wrong():
     [note] = results.notes([row], replies)
     assert "2 of 2 questions were not asked and count as wrong" in note
     assert "too long" in note
+
+
+def test_models_with_unlike_limits_are_told():
+    """As contexts of unlike lengths make them where no limit is given: the comparison is not of models alone."""
+    benchmark, one = made([1.0])
+    _, other = made([1.0], model="n", limit=8)
+    rows = [results.row(model, benchmark, Scores.of(replies)) for model, replies in (("m", one), ("n", other))]
+    [note] = results.notes(rows, [*one, *other])
+    assert note.startswith("b: replies may have 16 tokens by m, 8 tokens by n, half of a model's context at most")
+    assert results.notes(rows[:1], one) == []
 
 
 def test_a_difference_is_over_common_questions():
