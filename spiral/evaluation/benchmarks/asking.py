@@ -61,6 +61,11 @@ class Asker:
         """What is still to be asked of a benchmark; `known`: replies that are there already. Raises SpiralError for a
         limit of replies that leaves no question any room."""
         asking, limit = benchmark.asking, reply_limit(benchmark.asking.max_new_tokens, self._engine)
+        if limit < self._prompter.min_new_tokens:
+            raise SpiralError(
+                f"the prompt asks {self._model} for replies of up to {self._prompter.min_new_tokens} tokens, and those "
+                f"to {benchmark.label} may have {limit}; raise --max-new-tokens, or take another --prompt"
+            )
         sampling = Sampling(limit, self._prompter.stop_ids, asking.resolved_temperature, asking.top_p)
         for task in benchmark.tasks:
             key = self._model, benchmark.label, task.id
@@ -137,7 +142,7 @@ class Asker:
         ids = completion.ids
         return replace(
             blank,
-            reply_tokens=len(ids),
+            reply_tokens=len(ids) - len(completion.forced),
             finish=completion.finish,
             readable=self._prompter.is_readable(ids),
             text=self._prompter.said(ids, self._decode),

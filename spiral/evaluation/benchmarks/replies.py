@@ -34,6 +34,7 @@ class Reply:
     limit: int
     """Tokens that it may have."""
     reply_tokens: int
+    """That were sampled: those that a prompt format put there are none."""
     finish: End
     readable: bool
     """Whether it holds an answer: one that the task reads, or else in the form that the prompt asks for."""

@@ -5,8 +5,9 @@ import threading
 import pytest
 
 from spiral.api.errors import RunError, SpiralError
-from spiral.api.records import LEARNER
+from spiral.api.records import LEARNER, Continuation
 from spiral.config.schema import RolloutConfig
+from spiral.engines.forcing import ForcingEngine
 from spiral.evaluation.benchmarks import asking as module
 from spiral.evaluation.benchmarks.asking import Asker, reply_limit
 from spiral.evaluation.benchmarks.benchmark import Asking, Benchmark
@@ -191,6 +192,30 @@ def test_the_longest_reply_leaves_the_question_half_of_a_short_context():
     assert (reply_limit(None, engine), reply_limit(100, engine)) == (64, 100)
     with pytest.raises(SpiralError, match="replies of 128 tokens leave no room for a question in .* context of 128"):
         reply_limit(128, engine)
+
+
+def test_a_format_that_limits_thoughts_needs_room_for_them():
+    """And what it puts into a reply is no sampled token."""
+
+    class Limits(Characters):
+        min_new_tokens = 6
+
+        def continuation(self, reply):
+            return Continuation(num_tokens=2) if not reply else Continuation((ord("."),))
+
+    limits = Prompter(Limits())
+    engine = ForcingEngine(
+        ScriptedEngine(lambda r: [ord("5"), ord("5")] if len(r.prompt) == 2 else [STOP]), limits.continuation
+    )
+    asker = Asker("model", engine, LEARNER, limits, decode, RolloutConfig())
+    [[reply]] = [
+        part
+        for part in asker.ask([*asker.questions(Benchmark("b", (Sum("a", "23"),), Asking(max_new_tokens=8), ""))], 0)
+        if part
+    ]
+    assert (reply.text, reply.reply_tokens) == ("55.", 3)
+    with pytest.raises(SpiralError, match="replies of up to 6 tokens, and those to b may have 5"):
+        list(asker.questions(Benchmark("b", (Sum("a", "23"),), Asking(max_new_tokens=5), "")))
 
 
 def test_an_engine_that_answers_nothing_is_named(monkeypatch):
