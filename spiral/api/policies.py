@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -31,6 +31,7 @@ class Bot(Protocol):
     once, while other games go on;
     `state`, see `Stateful`;
     `keep_in(folder)`, for what must not be forgotten, see `KeepsFiles`;
+    `identity`, `spent` and `answer(messages, rng)`, to judge texts as well, see `ChatModel`;
     `external: bool = False`, whether a process or person outside this program decides, who cannot be tested;
     `tried_on: Sequence[str] = ()`, names of the games that the conformance kit tries it on, instead of all that are
     installed.
@@ -51,6 +52,22 @@ class KeepsFiles(Protocol):
     def keep_in(self, folder: Path) -> None:
         """Called once, before play, with a folder of the run: the same for all of its processes and after a resume. It
         may not be there yet, and holds the files of other bots too."""
+
+
+@runtime_checkable
+class ChatModel(Protocol):
+    """Optional: a bot that answers messages of any chat too, so that it can judge texts as well as play."""
+
+    @property
+    def identity(self) -> str:
+        """What an answer depends on beside the messages, such as server, model and temperature; shows no secret."""
+
+    @property
+    def spent(self) -> Mapping[str, Any]:
+        """Calls, tokens and cost so far; JSON values."""
+
+    def answer(self, messages: Sequence[Mapping[str, str]], rng: random.Random) -> str:
+        """The whole reply to messages of `role` and `content`. Raises as `choose` does."""
 
 
 def max_concurrent(bot: Bot) -> int:

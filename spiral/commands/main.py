@@ -23,6 +23,7 @@ from spiral.commands.export import export
 from spiral.commands.fetch import fetch
 from spiral.commands.new import new
 from spiral.commands.output import echo, escape_what_cannot_be_encoded
+from spiral.commands.patterns import patterns
 from spiral.commands.plan import plan
 from spiral.commands.play import play
 from spiral.commands.plugins import plugins
@@ -56,6 +57,7 @@ class _Group(click.Group):
         best_response,
         tournament,
         compare,
+        patterns,
         play,
         plugins,
         check,

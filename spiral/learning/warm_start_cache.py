@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from spiral.api.errors import SpiralError
 from spiral.api.text import printable_logger
 from spiral.learning.warm_start import WarmStart, WarmStarted
 from spiral.models.logits import load_parameters, parameters
-from spiral.runs.files import WriteError, make_directory, num_bytes, replace_file
+from spiral.runs.files import WriteError, cache_folder, make_directory, num_bytes, replace_file
 
 logger = printable_logger(__name__)
 
@@ -66,5 +65,4 @@ def _keep(path: Path, weights: dict[str, torch.Tensor]) -> None:
 def _path(identity: Mapping[str, Any]) -> Path:
     """Where the result is kept: the file's name is a hash of all that it depends on."""
     text = json.dumps({**identity, "torch": torch.__version__, "threads": torch.get_num_threads()}, sort_keys=True)
-    folder = Path(os.environ.get("SPIRAL_CACHE", "~/.cache/spiral")).expanduser() / "warm_start"
-    return folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.safetensors"
+    return cache_folder("warm_start") / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.safetensors"

@@ -57,6 +57,11 @@ def writing(path: Path, num_bytes: int) -> Iterator[None]:
         ) from error
 
 
+def cache_folder(name: str) -> Path:
+    """Where results are kept for later runs, in SPIRAL_CACHE or ~/.cache/spiral; it need not be there yet."""
+    return Path(os.environ.get("SPIRAL_CACHE", "~/.cache/spiral")).expanduser() / name
+
+
 def is_free(path: Path) -> bool:
     """Whether a new folder can be written there: nothing is, or an empty folder."""
     return not path.exists() or (path.is_dir() and not any(path.iterdir()))

@@ -32,6 +32,20 @@ def wilson_interval(count: float, total: float, z: float = TWO_SIDED_95) -> tupl
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def difference_interval(
+    count: float, total: float, other_count: float, other_total: float, z: float = TWO_SIDED_95
+) -> tuple[float, float]:
+    """The interval of the difference of two independent proportions, `count` / `total` less the other, 95% by default:
+    Newcombe's from the two Wilson intervals (1998, method 10); (-1, 1) where there is nothing of one of them."""
+    if total <= 0 or other_total <= 0:
+        return -1.0, 1.0
+    share, other = count / total, other_count / other_total
+    low, high = wilson_interval(count, total, z)
+    other_low, other_high = wilson_interval(other_count, other_total, z)
+    below, above = math.hypot(share - low, other_high - other), math.hypot(high - share, other - other_low)
+    return share - other - below, share - other + above
+
+
 def score_interval(deals: Sequence[float] | Floats, z: float = TWO_SIDED_95) -> tuple[float, float, float]:
     """(mean, low, high) of the mean score, from one mean score a deal, each from 0 to 1; (1/2, 0, 1) without deals.
 

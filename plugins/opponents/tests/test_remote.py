@@ -217,7 +217,7 @@ def test_a_budget_of_calls_is_exact_among_threads():
     assert {type(r) for r in refusals} == {SpiralError}
     assert {str(r) for r in refusals} == {
         f"remote bot tiny at {bot._url.removesuffix('/chat/completions')} has used its budget of 13 calls; raise "
-        "max_calls, or take it out of the opponents"
+        "max_calls, or go on without it"
     }
 
 

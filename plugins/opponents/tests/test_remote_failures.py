@@ -145,7 +145,7 @@ def test_no_server_at_the_address():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         bot = Remote("tiny", f"http://127.0.0.1:{taken.getsockname()[1]}/v1", retries=2)
-        with pytest.raises(Unavailable, match="no move in 3 calls; ConnectionRefusedError") as error:
+        with pytest.raises(Unavailable, match="no answer in 3 calls; ConnectionRefusedError") as error:
             choose(bot)
     assert error.value.cause == "connection"
     assert bot.spent["failures"] == {"connection": 3}

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,13 @@ class Remote:
         """Calls, tokens, cost, and failures by cause; JSON values."""
         return self._account.spent
 
+    @property
+    def identity(self) -> str:
+        """Address, model and the other fields of a request but its messages, as JSON; not the limits of a reply, on which
+        a whole one does not depend."""
+        fields = {key: value for key, value in self._request.items() if key not in LIMITS}
+        return json.dumps([self._url, fields], sort_keys=True)
+
     def keep_in(self, folder: Path) -> None:
         """Count in a file of `folder`, together with all processes that do: spent money stays spent after a kill or a
         rollback. A bot with another budget, and all else alike, goes on with the same file."""
@@ -105,13 +113,17 @@ class Remote:
         Raises Unavailable when no call brought a whole reply, SpiralError when the server refuses for a reason that
         will not pass, or the budget is spent.
         """
-        waits = random.Random(rng.getrandbits(64))  # one draw a move, whatever the number of retries
         moves = game.legal_moves()
         messages = conversation(self._style, game.rules, game.observe(player), moves)
-        with self._patience.asking():
-            return move_in(self._reply(messages, waits), moves)
+        return move_in(self.answer(messages, rng), moves)
 
-    def _reply(self, messages: list[dict[str, str]], waits: random.Random) -> str:
+    def answer(self, messages: Sequence[Mapping[str, str]], rng: random.Random) -> str:
+        """The whole reply to messages that need not be a game's. Raises as `choose` does."""
+        waits = random.Random(rng.getrandbits(64))  # one draw an answer, whatever the number of retries
+        with self._patience.asking():
+            return self._reply(messages, waits)
+
+    def _reply(self, messages: Sequence[Mapping[str, str]], waits: random.Random) -> str:
         for attempt in range(self._retries + 1):
             try:
                 return self._call(messages)
@@ -123,13 +135,13 @@ class Remote:
                 hopeless = not failed.again or failed.wait_s > MAX_RETRY_AFTER_S or attempt == self._retries
                 if hopeless:
                     calls = "1 call" if attempt == 0 else f"{attempt + 1} calls"
-                    detail = f"{self._name} gave no move in {calls}; {failed.detail}"
+                    detail = f"{self._name} gave no answer in {calls}; {failed.detail}"
                     raise Unavailable(failed.cause, detail) from failed
             time.sleep(wait_s)
         raise AssertionError("the last attempt returns or raises")
 
-    def _call(self, messages: list[dict[str, str]]) -> str:
-        fields = {**self._request, "messages": messages}
+    def _call(self, messages: Sequence[Mapping[str, str]]) -> str:
+        fields = {**self._request, "messages": list(messages)}
         body = json.dumps({key: value for key, value in fields.items() if value is not None}).encode()
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if key := self._key():

@@ -164,9 +164,7 @@ class Account:
         return sum(number * price for number, price in zip(tokens, self._prices, strict=True)) / 1e6
 
     def _spent(self, budget: str, argument: str) -> SpiralError:
-        return SpiralError(
-            f"{self._name} has used its budget of {budget}; raise {argument}, or take it out of the opponents"
-        )
+        return SpiralError(f"{self._name} has used its budget of {budget}; raise {argument}, or go on without it")
 
 
 def _busy_file(path: Path) -> IO[str]:

@@ -1,0 +1,1 @@
+"""Patterns of reasoning in what models wrote: traces of runs and benches, judged by chat models, and counted."""
