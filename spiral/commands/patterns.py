@@ -70,7 +70,8 @@ def patterns(
     """Which patterns of reasoning traces show: judged by a chat model in two wordings, or by two models, which see the
     text alone.
 
-    A RUN is a run's directory, whose games are judged; a BENCH is DIR/bench.json, as `spiral bench` writes it.
+    A RUN is a run's directory, whose games are judged; a BENCH is a bench's directory, or the bench.json in
+    it, whose replies are judged.
     """
     from rich.console import Console
 

@@ -13,7 +13,7 @@ from spiral_opponents.openai_chat import http as remote_http
 from spiral_opponents.openai_chat import messages as remote_chat
 from spiral_opponents.openai_chat.bot import Remote
 
-from spiral import IllegalMove, SpiralError, Unavailable
+from spiral import ChatModel, IllegalMove, SpiralError, Unavailable
 from spiral.config.loading import parse_plugin
 from spiral.plugins.registry import Plugins
 from spiral.testing import ChatAnswer, ChatServer, check_bot
@@ -166,6 +166,33 @@ def test_arguments_that_make_no_sense_are_a_sentence_at_once(args, says):
     with pytest.raises(SpiralError, match=says) as error:
         Remote("tiny", **{"url": "http://127.0.0.1/v1", **args})
     assert "secret" not in str(error.value)
+
+
+# Any chat
+
+
+def test_it_answers_messages_that_are_no_games_with_the_whole_reply():
+    """As a judge of texts does: the messages go out as they are, and no move is read out of the reply."""
+    messages = [{"role": "system", "content": "Judge."}, {"role": "user", "content": "A text."}]
+    with ChatServer(["Well.\n\\boxed{bet}"]) as server:
+        bot = bot_for(server)
+        assert isinstance(bot, ChatModel)
+        assert bot.answer(messages, random.Random(0)) == "Well.\n\\boxed{bet}"
+    assert server.requests[0]["messages"] == messages
+    assert bot.spent["calls"] == 1
+
+
+def test_its_identity_is_what_a_whole_reply_depends_on(monkeypatch):
+    """Server, model and the fields of a request; no key, budget or time-out, and no limit of a reply's length."""
+    monkeypatch.setenv("MY_KEY", "sk-secret")
+    plain = Remote("tiny", "http://host/v1").identity
+    same = {"key_env": "MY_KEY", "max_tokens": 9, "timeout_s": 1.0, "max_calls": 3, "retries": 0}
+    assert Remote("tiny", "http://host/v1/", **same).identity == plain
+    assert "sk-secret" not in plain
+    others = [{"temperature": 0.5}, {"extra": {"seed": 1}}]
+    found = [Remote("tiny", "http://host/v1", **args).identity for args in others]
+    found += [Remote("small", "http://host/v1").identity, Remote("tiny", "http://other/v1").identity]
+    assert len({plain, *found}) == 5
 
 
 # Budget

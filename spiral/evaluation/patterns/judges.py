@@ -162,7 +162,6 @@ class _Asking:
                     if not isinstance(outcome, SpiralError):
                         raise outcome
                     stopped = stopped or str(outcome)
-                    self._stop.set()
                     continue
                 found.update(dict.fromkeys(one.places, outcome))
                 judge = id(self._readings[one.reading].judge)
@@ -185,6 +184,7 @@ class _Asking:
             try:
                 self._answers.put((one, None if self._stop.is_set() else self._asked(one)))
             except BaseException as error:  # whatever it is, the main thread waits for an answer
+                self._stop.set()  # here, so that not one call more is made
                 told = error if isinstance(error, Exception) else SpiralError(f"a judge raised {type(error).__name__}")
                 self._answers.put((one, told))
 

@@ -28,7 +28,7 @@ class VerdictStore:
             found = json.loads(self._path(key).read_text(encoding="utf-8"))
             shown = {str(name): bool(value) for name, value in found["shown"].items()}
             return Verdict(shown, {name: str(found["reasons"][name]) for name in shown})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
     def put(self, key: str, verdict: Verdict) -> None:

@@ -96,8 +96,8 @@ class Remote:
 
     @property
     def identity(self) -> str:
-        """Address, model and the other fields of a request but its messages, as JSON; not the limits of a reply, on which
-        a whole one does not depend."""
+        """Address, model and the other fields of a request but its messages, as JSON; not the limits of a reply, since
+        a whole one does not depend on them."""
         fields = {key: value for key, value in self._request.items() if key not in LIMITS}
         return json.dumps([self._url, fields], sort_keys=True)
 

@@ -1,6 +1,7 @@
 """Runs, benches and scripted judges, made small and by hand; no test here asks a network or the user's own cache."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from spiral_opponents.openai_chat import bot as remote
@@ -9,10 +10,6 @@ from spiral.config.loading import dump, load
 from spiral.evaluation.patterns.record import Analysis, run_analysis
 from spiral.plugins.registry import Plugins
 from spiral.testing import ChatServer
-
-CASES = "If the other one holds a king, betting loses. If it holds a jack, betting wins. So I bet."
-VALUE = "I win 1 with chance 2/3 and lose 2 with chance 1/3: the expected value is 0."
-PLAIN = "I bet."
 
 
 @pytest.fixture(autouse=True)
@@ -32,29 +29,28 @@ def config_text():
 
 
 def episode(step, replies, game="kuhn_poker", policies=("learner", "bot:random"), deal=0):
-    """A line of episodes.jsonl in which each policy replies in turn; `replies`: of the first, the second, ..."""
+    """A line of episodes.jsonl in which the policies reply in turn."""
+    written = [policies[n % len(policies)].startswith(("learner", "snapshot")) for n in range(len(replies))]
     turns = [
-        {
-            "player": n % len(policies),
-            "observation": "kuhn p0 J",
-            "reply": text,
-            "move": "bet",
-            "logprob": -1.0 if policies[n % len(policies)].startswith(("learner", "snapshot")) else None,
-        }
-        for n, text in enumerate(replies)
+        {"player": n % len(policies), "observation": "kuhn p0 J", "reply": text, "move": "bet", "logprob": logprob}
+        for n, (text, logprob) in enumerate(zip(replies, [-1.0 if w else None for w in written], strict=True))
     ]
     return {"step": step, "game": game, "deal": deal, "policies": list(policies), "turns": turns}
 
 
 @pytest.fixture
 def make_run(tmp_path, config_text):
-    """make_run(name, episodes) -> the run's directory."""
+    """make_run(name, [(step, game, reply), ...]) -> the run's directory; a mapping stands for a line of its own."""
 
     def make(name, episodes):
         folder = tmp_path / name
         folder.mkdir(parents=True)
         (folder / "config.yaml").write_text(config_text)
-        (folder / "episodes.jsonl").write_text("".join(json.dumps(one) + "\n" for one in episodes))
+        rows = [
+            one if isinstance(one, dict) else episode(one[0], [one[2], "check"], game=one[1], deal=n)
+            for n, one in enumerate(episodes)
+        ]
+        (folder / "episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         return folder
 
     return make
@@ -91,10 +87,9 @@ def patterns_of(request):
 
 
 def by_words(request):
-    """A judge that finds a case by `If`, a value by `expected value`, a pattern by `pattern`, in either wording."""
-    text = text_of(request)
+    """A judge that finds a case by `If`, a value by `expected value`, a regularity by `pattern`, in either wording."""
+    text, said = text_of(request), {}
     marks = {"case": "If ", "likely": "expected value", "regular": "pattern"}
-    said = {}
     for key, asked in patterns_of(request).items():
         word = next((word for sign, word in marks.items() if sign in asked), "never")
         said[key] = {"reason": f"looked for {word!r}", "shown": word in text}
@@ -117,7 +112,7 @@ def judge():
 
 @pytest.fixture
 def analyse(tmp_path, plugins):
-    """analyse(server, *sources, args={...}, ...) -> the record and its traces."""
+    """analyse(server, *sources, args=",max_calls=3", ...) -> the record and its traces."""
 
     def run(server, *sources, args="", **asked):
         judges = asked.pop("judges", None) or [f"remote:model=any,url={server.url},retries=0,timeout_s=5{args}"]
@@ -125,3 +120,18 @@ def analyse(tmp_path, plugins):
         return run_analysis(Analysis([str(s) for s in sources], judges, out, **asked), plugins)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def said():
+    """What tests need of this file beside its other fixtures."""
+    return SimpleNamespace(
+        cases="If the other one holds a king, betting loses. If it holds a jack, betting wins. So I bet.",
+        value="I win 1 with chance 2/3 and lose 2 with chance 1/3: the expected value is 0.",
+        plain="I bet.",
+        paper=["case by case analysis", "expected value calculation", "pattern recognition"],
+        episode=episode,
+        by_words=by_words,
+        text_of=text_of,
+        patterns_of=patterns_of,
+    )
