@@ -83,8 +83,12 @@ def patterns(
 
     kept = out or default_out(sources)
     analysis = Analysis(sources, judges, kept, rubrics=rubrics, **asked)
-    with shown_progress() as progress:
-        record, traces = run_analysis(analysis, Plugins.installed(), progress)
+    try:
+        with shown_progress() as progress:
+            record, traces = run_analysis(analysis, Plugins.installed(), progress)
+    except KeyboardInterrupt:
+        echo("every verdict that had come is kept; the same command asks for the others alone", err=True)
+        raise
     write_atomic(kept / "report.html", patterns_page(record, traces))
     if as_json:
         echo(json.dumps(record, indent=1))

@@ -164,11 +164,12 @@ def _notes(
     missing = Counter(v.cause for one in judged for v in one.verdicts if isinstance(v, NoVerdict))
     if missing:
         told = ", ".join(f"{cause} {times}" for cause, times in missing.most_common())
-        notes.append(f"{sum(missing.values())} times a judge gave no verdict ({told}); those traces are left out")
+        notes.append(f"no verdict {sum(missing.values())} times ({told}); those traces are left out of every share")
     if long:
-        notes.append(f"{long} traces have more than {analysis.max_chars:,} characters; a judge saw both ends of them")
+        some = "1 trace has" if long == 1 else f"{long} traces have"
+        notes.append(f"{some} more than {analysis.max_chars:,} characters, of which a judge saw both ends")
     if sampled.unreadable:
-        notes.append(f"{sampled.unreadable} lines of the logs are cut off or damaged, and were left out")
+        notes.append(f"lines of the logs that are cut off or damaged, and were left out: {sampled.unreadable}")
     domains = {one.trace.domain for one in judged}
     if len(domains) == 1:
         lacking = "a bench of the same run" if domains == {"game"} else "the run itself"

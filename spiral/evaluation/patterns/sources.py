@@ -88,9 +88,12 @@ def _of_run(run: Path, unreadable: list[int]) -> Iterator[Place]:
     """The episodes in which the learner wrote something."""
     policy = str(run.resolve())
     for offset, row in _rows(run / EPISODES, unreadable):
-        if _replies(row):
-            name = str(row.get("game"))
-            yield Place(run / EPISODES, offset, policy, int(row.get("step", 0)), _domain(name), name)
+        try:
+            if _replies(row):
+                name, step = str(row["game"]), int(row["step"])
+                yield Place(run / EPISODES, offset, policy, step, _domain(name), name)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            unreadable[0] += 1
 
 
 def _domain(game: str) -> Domain:
@@ -100,29 +103,36 @@ def _domain(game: str) -> Domain:
 
 def _replies(row: Json) -> list[tuple[int, Json]]:
     """The turns that the learner wrote, by number: not those of bots, nor of past versions, whose step is another."""
-    policies, turns = row.get("policies"), row.get("turns")
-    if not isinstance(policies, list) or not isinstance(turns, list):
-        return []
     return [
         (number, turn)
-        for number, turn in enumerate(turns)
-        if policies[turn["player"]] == LEARNER and turn.get("logprob") is not None
+        for number, turn in enumerate(row["turns"])
+        if row["policies"][turn["player"]] == LEARNER and turn.get("logprob") is not None
     ]
 
 
 def _of_bench(folder: Path, unreadable: list[int]) -> Iterator[Place]:
     """The graded replies; a model that is a run's checkpoint has that run as its policy."""
-    models = {model["name"]: model for model in json.loads((folder / BENCH).read_text(encoding="utf-8"))["models"]}
+    try:
+        record = json.loads((folder / BENCH).read_text(encoding="utf-8"))
+        steps = {str(model["name"]): model["step"] for model in record["models"]}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunError(f"{folder / BENCH} is damaged; run the same bench again, which only counts anew") from error
     found: dict[tuple[Any, ...], Place] = {}
     for offset, row in _rows(folder / REPLIES, unreadable):
-        if row["finish"] == "no room":  # the question was never asked
-            continue
-        name = row["model"]
-        step = models.get(name, {}).get("step")
-        policy = name if step is None else str(Path(name.removesuffix(f"@{step}").removeprefix("run:")).resolve())
-        place = Place(folder / REPLIES, offset, policy, step, "task", row["benchmark"])
-        found[name, row["benchmark"], row["task"], row["sample"]] = place  # of two for one key the later counts
+        try:
+            key = row["model"], row["benchmark"], row["task"], row["sample"]
+            step = steps[key[0]]
+            policy = key[0] if step is None else _run_of(key[0], step)
+            if row["finish"] != "no room" and isinstance(row["text"], str):  # without room it was never asked
+                found[key] = Place(folder / REPLIES, offset, policy, step, "task", key[1])  # of two the later counts
+        except (KeyError, TypeError):
+            unreadable[0] += 1
     yield from found.values()
+
+
+def _run_of(model: str, step: int) -> str:
+    """The run of which a bench's model is a checkpoint."""
+    return str(Path(model.removesuffix(f"@{step}").removeprefix("run:")).resolve())
 
 
 def _rows(path: Path, unreadable: list[int]) -> Iterator[tuple[int, Json]]:

@@ -172,7 +172,7 @@ def test_nonsense_is_asked_again_with_the_reason_and_then_counts_as_no_verdict(m
     assert all("there is no JSON object in it" in messages[3]["content"] for messages in again)
     assert (record["traces"], record["judged"], tries["slow"]) == (3, 2, 2)
     assert [reading["without_verdict"] for reading in record["readings"]] == [{"nonsense": 1}] * 2
-    assert any("2 times a judge gave no verdict (nonsense 2)" in note for note in record["notes"])
+    assert any("no verdict 2 times (nonsense 2)" in note for note in record["notes"])
     hopeless = next(trace for trace in traces if trace["text"] == "hopeless")
     assert hopeless["verdicts"][0]["problem"].startswith("nonsense: 2 answers were no verdict")
     assert record["cells"][0]["patterns"][0]["judged"] == 2
@@ -234,7 +234,7 @@ def test_of_a_megabyte_the_judge_sees_both_ends_and_the_record_says_so(make_run,
     assert seen.endswith(" ends")
     assert "998,012 characters are left out here" in seen
     assert record["cut"] == 1
-    assert record["notes"][0] == "1 traces have more than 2,000 characters; a judge saw both ends of them"
+    assert record["notes"][0] == "1 trace has more than 2,000 characters, of which a judge saw both ends"
     assert long in {trace["text"] for trace in traces}
 
 

@@ -66,6 +66,8 @@ def test_a_verdict_is_found_in_what_judges_put_around_it(descriptions, answer):
         ("", "no JSON object"),
         ("I cannot judge this.", "no JSON object"),
         ("[true, false]", "no JSON object"),
+        ("P1 is NOT SHOWN; P2: shown, true.", "no JSON object"),
+        (json.dumps({**ENTRIES, "P1": {"reason": "a", "shown": "NOT SHOWN"}}), "`shown` of P1"),
         ('{"P1": {"reason": "here", "shown": true}', "no JSON object"),
         ("{}", "P1 has no entry"),
         (json.dumps({"P1": ENTRIES["P1"]}), "P2 has no entry"),

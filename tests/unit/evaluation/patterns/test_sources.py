@@ -91,6 +91,24 @@ def test_a_line_that_a_kill_cut_in_two_is_left_out_and_counted(make_run):
     assert found.unreadable == 1
 
 
+def test_lines_of_another_shape_are_left_out_and_counted(make_run, make_bench):
+    """Neither a log nor a bench is trusted to be whole."""
+    odd = [{}, {"step": 1}, {"step": 1, "game": "kuhn", "policies": [], "turns": [{"player": 3}]}, {"turns": 5}]
+    found = sampled(make_run("a", [(0, "kuhn", "whole"), *odd]))
+    assert ([trace.text for trace in found.traces], found.unreadable) == (["whole"], 4)
+    bench = make_bench("b", {"m": None}, [("m", "x", "q", "whole", 1.0), ("unknown", "x", "q", "t", 1.0)])
+    found = sampled(bench)
+    assert ([trace.text for trace in found.traces], found.unreadable) == (["whole"], 1)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"models": [1]}'])
+def test_a_damaged_record_of_a_bench_is_a_sentence(make_bench, text):
+    bench = make_bench("b", {"m": None}, [])
+    bench.write_text(text)
+    with pytest.raises(RunError, match=r"bench\.json is damaged; run the same bench again"):
+        sampled(bench)
+
+
 def test_a_run_named_twice_is_read_once(make_run):
     run = make_run("a", [(0, "kuhn", "one"), (0, "kuhn", "two")])
     assert len(sampled(run, run).traces) == 2
