@@ -96,17 +96,11 @@ def changes(judged: Sequence[JudgedTrace], patterns: Sequence[str], stages: dict
             if len(reached) < 2:
                 continue
             first, last = ([one for one in own if one.stage == stage] for stage in (reached[0], reached[-1]))
-            found = [{"pattern": pattern, **(_difference(last, first, pattern) or {})} for pattern in patterns]
-            label = stages[policy].label
-            rows.append(
-                {
-                    "policy": policy,
-                    "domain": domain,
-                    "from": label(reached[0]),
-                    "to": label(reached[-1]),
-                    "patterns": [entry for entry in found if "share" in entry],
-                }
-            )
+            moved = {pattern: _difference(last, first, pattern) for pattern in patterns}
+            found = [{"pattern": pattern, **change} for pattern, change in moved.items() if change is not None]
+            steps = {"from": stages[policy].label(reached[0]), "to": stages[policy].label(reached[-1])}
+            if found:  # neither stage may have a trace with verdicts
+                rows.append({"policy": policy, "domain": domain, **steps, "patterns": found})
     return rows
 
 

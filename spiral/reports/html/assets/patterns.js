@@ -42,7 +42,7 @@ function header() {
 function figures(place) {
   const staged = data.transfer.filter((one) => one.stage !== null), own = staged.filter((one) => one.policy === staged[0].policy);
   const domain = ["games", "tasks"].find((name) => own.some((one) => one.patterns[0][name].judged));
-  const rows = own.filter((one) => one.patterns[0][domain].judged).map((one) => ({ steps: one.steps, ...one.patterns[place][domain] }));
+  const rows = own.filter((one) => domain && one.patterns[0][domain].judged).map((one) => ({ steps: one.steps, ...one.patterns[place][domain] }));
   const tell = (entry, ...from) => [el("div", { class: "big" }, (100 * entry.share).toFixed(0), el("small", null, "%")), el("div", { class: "from" }, from)];
   if (rows.length > 1) return tell(rows.at(-1), `in ${domain} at the end, ${share(rows[0].share)} at first`);
   const entries = data.cells.map((cell) => cell.patterns[place]), sum = (key) => entries.reduce((total, entry) => total + entry[key], 0);

@@ -50,23 +50,32 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
 
 
+def dumped(path, profile):
+    """The elements of a page as a browser drew them, without the data and the scripts."""
+    asked = [str(BROWSER), *QUIET, f"--user-data-dir={profile}", "--dump-dom", path.as_uri()]
+    return subprocess.run(asked, capture_output=True, text=True, timeout=60, check=True).stdout.split('id="data"')[0]
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no chromium to draw the page in")
 def test_a_browser_draws_the_page(make_run, make_bench, judge, command, tmp_path, said):
-    """Every section is there, hostile text is in no element of its own, and a trace without verdicts says why."""
+    """Every section is there, hostile text is in no element of its own, a trace without verdicts says why; and a page is
+    drawn where no trace has any."""
     hostile = f"{said.cases} <img src=x onerror=alert(1)>"
     run = make_run("mine", [(step, "kuhn", f"{hostile} {step}") for step in range(4)])
     bench = make_bench("b", {f"{run}@3": 3}, [(f"{run}@3", "math500", "q1", said.value, 1.0)])
     # No verdict on the first trace, which is the one that the page opens.
     server = judge(lambda request: "no" if f"{hostile} 0" in said.text_of(request) else said.by_words(request))
     command(run, bench, "--judge", server.url, "--judge-model", "any", "--stages", "2", "--out", "out")
-    path = (tmp_path / "out" / "report.html").as_uri()
-    asked = [str(BROWSER), *QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path]
-    dom = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=True).stdout.split('id="data"')[0]
+    dom = dumped(tmp_path / "out" / "report.html", tmp_path / "profile")
     for part in ("shares", "transfer", "changes", "agreement", "traces", "rubric"):
         assert f'id="{part}"' in dom, part
     assert "Not every trace has a verdict" in dom
     assert "nonsense" in dom
     assert "<img" not in dom
+    command(run, bench, "--judge", f"remote:model=b,url={server.url},max_calls=0", "--out", "out")
+    dom = dumped(tmp_path / "out" / "report.html", tmp_path / "profile")
+    assert "Ended early" in dom
+    assert 'id="traces"' in dom
 
 
 def test_json_is_the_record(make_run, judge, command):
