@@ -151,8 +151,9 @@ def _literals(tree):
 
 
 def test_the_core_names_no_first_party_plugin():
-    """No string that is one of their names: three data files alone may, `defaults.yaml` (the demo), `best_response.yaml`
-    (what a best response trains with) and `suites.yaml` (benchmarks under one name)."""
+    """No string that is one of their names: four data files alone may, `defaults.yaml` (the demo), `best_response.yaml`
+    (what a best response trains with), `suites.yaml` (benchmarks under one name) and `judge.yaml` (what asks a judge's
+    server)."""
     registered = Plugins.installed().registrations()
     own = ("spiral-games", "spiral-opponents", "spiral-advantages", "spiral-models")
     names = {r.name for r in registered if r.distribution in own}
