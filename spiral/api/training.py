@@ -112,6 +112,15 @@ class PromptFormat(Protocol):
         """The move in a finished reply, or None if there is none."""
 
 
+@runtime_checkable
+class WritesReplies(Protocol):
+    """Optional: a prompt format in which many replies say one move, and which can write one, to learn from."""
+
+    def write(self, move: str, thoughts: str) -> list[int] | None:
+        """A finished reply that gives `thoughts`, which may be empty, and then says `move`, so that `read` gives the
+        move back; None where no reply does."""
+
+
 def lists_moves(prompt_format: object) -> bool:
     """Whether a prompt format declares that its prompts name the legal moves."""
     return bool(getattr(prompt_format, "lists_moves", False))

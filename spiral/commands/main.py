@@ -16,6 +16,7 @@ from spiral.api.errors import SpiralError
 from spiral.commands.bench import bench
 from spiral.commands.best_response import best_response
 from spiral.commands.check import check
+from spiral.commands.collect import collect
 from spiral.commands.compare import compare
 from spiral.commands.evaluate import evaluate
 from spiral.commands.exploitability import exploitability
@@ -27,6 +28,7 @@ from spiral.commands.patterns import patterns
 from spiral.commands.plan import plan
 from spiral.commands.play import play
 from spiral.commands.plugins import plugins
+from spiral.commands.sft import sft
 from spiral.commands.tournament import tournament
 from spiral.commands.train import train
 
@@ -50,6 +52,7 @@ class _Group(click.Group):
     cls=_Group,
     commands=[
         train,
+        sft,
         plan,
         evaluate,
         bench,
@@ -59,6 +62,7 @@ class _Group(click.Group):
         compare,
         patterns,
         play,
+        collect,
         plugins,
         check,
         new,

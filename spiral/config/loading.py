@@ -27,6 +27,9 @@ from spiral.config.validation import validate
 DEFAULTS = Path(__file__).with_name("defaults.yaml")
 """The one file of the core that names first-party plug-ins: the demo that `spiral train` runs by itself."""
 
+SUPERVISED = Path(__file__).with_name("supervised.yaml")
+"""Laid over the demo where a config names examples to learn from."""
+
 _KEEP = ("args", "policy")
 """Keys of named entries whose references to the environment are resolved in use: where secrets stand."""
 _BETWEEN_ARGUMENTS = re.compile(r",(?=[A-Za-z_][\w.]*=)" + r'(?=(?:[^"\\]|\\.|"(?:[^"\\]|\\.)*")*$)', re.S)
@@ -73,23 +76,32 @@ def read_layers(
     if path is not None:
         layers.append(Layer(str(path), _read(path, problems)))
     layers += [Layer("command line", _override(override, problems)) for override in overrides]
+    supervised = _supervised(layers)
     said = merged(layers)
     entry, learner = said.get("model"), said.get("learner")
     method = learner.get("method") if isinstance(learner, Mapping) else None
     found = find_model(entry, method if isinstance(method, Mapping) else {}) if isinstance(entry, Mapping) else None
     if found is None:
-        return layers, problems
+        return [layers[0], *supervised, *layers[1:]], problems
     assert isinstance(entry, Mapping)
     if found.name != entry["name"]:  # a folder, in whichever layers it stands
         layers = [_with_model(layer, entry["name"], found.name, found.args) for layer in layers]
     under, over = layers[:1], layers[1:]
     if found.num_parameters is not None:
-        sized = by_size(found.num_parameters)
+        sized = by_size(found.num_parameters, bool(supervised))
         under += [Layer("pretrained defaults", _read(PRETRAINED, problems)), Layer("the model's size", sized)]
     if found.lr_factor != 1:
         own = by_method(merged(under)["learner"]["lr"], found.lr_factor)
         under.append(Layer("the learner's method", own))
-    return [*under, *over], problems
+    return [*under, *supervised, *over], problems
+
+
+def _supervised(layers: list[Layer]) -> list[Layer]:
+    """The defaults of supervised training, where examples are named."""
+    examples = merged(layers).get("examples")
+    if not isinstance(examples, Mapping) or not examples.get("path"):
+        return []
+    return [Layer("supervised defaults", _read(SUPERVISED, []))]
 
 
 def _with_model(layer: Layer, written: str, name: str, args: Mapping[str, Any]) -> Layer:

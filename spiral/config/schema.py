@@ -50,6 +50,21 @@ class PoolConfig:
 
 
 @dataclass(frozen=True)
+class ExamplesConfig:
+    """Games that were played before, by other policies: supervised training in place of self-play."""
+
+    path: str = ""
+    """A file that `spiral collect` wrote, of whose games each step trains on `rollout.episodes`, in a new random order
+    each epoch; empty for self-play."""
+    held_out: float = 0.05
+    """Share of the games that is never trained on: each evaluation measures the loss on them."""
+    max_held_out: int = 500
+    """Games held out, at most."""
+    thoughts: bool = True
+    """Train on what a policy wrote before its answer, where the prompt format lets a reply say more than a move."""
+
+
+@dataclass(frozen=True)
 class RolloutConfig:
     """How games are played."""
 
@@ -88,6 +103,9 @@ class RolloutConfig:
 class LearnerConfig:
     """One update: objective, regularisers and optimiser (AdamW)."""
 
+    objective: Literal["return", "likelihood"] = "return"
+    """What is maximised: the expected `return` of self-play, by the policy gradient; or the log-`likelihood` of the
+    replies of another policy, token by token, as `examples` need."""
     method: PluginConfig = field(default_factory=lambda: PluginConfig("full"))
     """What of the model is trained, and how: `full`, every weight; `lora`, a low-rank adapter over the frozen model."""
     lr: float = 1e-3
@@ -270,6 +288,7 @@ class Config:
     """Shapers of returns, applied in order before credit."""
     loggers: list[PluginConfig] = field(default_factory=list)
     """Observers beside metrics.jsonl, which is always written."""
+    examples: ExamplesConfig = field(default_factory=ExamplesConfig)
     pool: PoolConfig = field(default_factory=PoolConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
@@ -298,6 +317,8 @@ FIXED_IN_A_RUN = (
     "curriculum",
     "rewards",
     "advantage",
+    "examples",
+    "learner.objective",
     "learner.method",
     "learner.precision",
     "learner.optimizer",

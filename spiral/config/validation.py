@@ -18,7 +18,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
         "rollout.max_turns learner.epochs learner.minibatches learner.importance_cap "
         "learner.micro_batch_tokens checkpoint.every "
         "warm_start.check_every warm_start.batch evaluate.matches evaluate.max_nodes pool.size "
-        "health.window",
+        "health.window examples.max_held_out",
     ),
     "at least 0": (
         0,
@@ -34,7 +34,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
         "rollout.turn_deadline_s process_deadline_s",
     ),
     "from 0 to 1": (0, 1, "learner.lr_end learner.kl_end learner.anchor_end warm_start.legal health.fallback_share"),
-    "at least 0 and below 1": (0, 1 - 1e-12, "learner.ema learner.reference_ema"),
+    "at least 0 and below 1": (0, 1 - 1e-12, "learner.ema learner.reference_ema examples.held_out"),
 }
 """What a value must be -> (lowest, highest, the keys it is asked of)."""
 
@@ -96,6 +96,12 @@ def validate(config: Config) -> list[str]:
         problems.append(
             f"learner.clip_high is {c.learner.clip_high} without learner.clip, which it widens above 1 only; set "
             "learner.clip=0.2"
+        )
+    if (c.learner.objective == "likelihood") != bool(c.examples.path):
+        problems.append(
+            f"learner.objective is {c.learner.objective} and examples.path is {c.examples.path or 'empty'}; a "
+            "likelihood needs replies of another policy, and a return needs none: name a file of spiral collect with "
+            "learner.objective=likelihood (spiral sft does), or neither"
         )
     return problems
 

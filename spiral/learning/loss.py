@@ -24,6 +24,8 @@ class LossTerms:
     objective: Tensor
     """What is maximised: the surrogate, with the other terms at their weights."""
     surrogate: Tensor
+    nll: Tensor
+    """Negative log-likelihood of the replies."""
     entropy: Tensor
     kl: Tensor
     """KL(policy || reference); 0 without a reference."""
@@ -68,6 +70,7 @@ def loss_terms(tokens: TokenTerms, batch: MicroBatch, weights: Objective, old: T
     return LossTerms(
         objective,
         gain.value.detach(),
+        -(batch.count * tokens.logprobs).sum().detach(),
         entropy.total.detach(),
         kl.total.detach(),
         anchor.total.detach(),

@@ -21,6 +21,9 @@ class Objective:
     """Of KL(anchor || policy)."""
     clip_high: float | None = None
     """Epsilon above 1, where it is not `clip`."""
+    likelihood: bool = False
+    """Whether the surrogate is the log-likelihood of the replies, which another policy gave: there is no ratio to it,
+    so nothing is clipped, corrected or compared."""
     ratio_level: RatioLevel = "token"
     mean_of_replies: bool = False
     """Whether each reply counts by the mean over its tokens, and not by their sum."""

@@ -20,4 +20,13 @@ def objective(config: LearnerConfig, step: int, num_steps: int) -> Objective:
     kl = config.kl * (1 - (1 - config.kl_end) * done)
     anchor = config.anchor * (1 - (1 - config.anchor_end) * done)
     by_mean = config.normalisation == "sequence"
-    return Objective(config.clip, config.entropy, kl, anchor, config.clip_high, config.ratio_level, by_mean)
+    return Objective(
+        config.clip,
+        config.entropy,
+        kl,
+        anchor,
+        config.clip_high,
+        likelihood=config.objective == "likelihood",
+        ratio_level=config.ratio_level,
+        mean_of_replies=by_mean,
+    )

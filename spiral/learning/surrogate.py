@@ -59,6 +59,8 @@ def surrogate(logprobs: Tensor, batch: MicroBatch, weights: Objective, old: Tens
     distribution (truncated importance sampling). `old`: (N,), log pi_old, the learner's before the update's first step;
     None where that is now, as in an update of one step.
     """
+    if weights.likelihood:
+        return _likelihood(logprobs, batch, weights)
     corrected = weights.importance_cap is not None
     proximal = batch.logprobs
     if corrected:
@@ -79,6 +81,15 @@ def surrogate(logprobs: Tensor, batch: MicroBatch, weights: Objective, old: Tens
         cut_off = ((batch.positive > 0) & (up != ratio)) | ((batch.negative < 0) & (down != ratio))
         clipped = (batch.count * cut_off).sum()
     return Surrogate(gains.sum(), clipped, truncated)
+
+
+def _likelihood(logprobs: Tensor, batch: MicroBatch, weights: Objective) -> Surrogate:
+    """Log-probabilities, each weighed by the advantages of its turns: of 1 each, the log-likelihood of the replies."""
+    gains = (batch.positive + batch.negative) * logprobs
+    if weights.mean_of_replies:
+        gains = gains / reply_lengths(batch)
+    none = gains.new_zeros(())
+    return Surrogate(gains.sum(), none, none)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from spiral.learning.loss import LossTerms
 from spiral.learning.packing import Batch
 from spiral.runs import metric_names
 
-_TERMS = ("objective", "surrogate", "entropy", "kl", "anchor", "anchored", "clipped", "truncated")
+_TERMS = ("objective", "surrogate", "nll", "entropy", "kl", "anchor", "anchored", "clipped", "truncated")
 _MISMATCH = {"ratio": "ratio", "mismatch_kl": "kl", "beyond": "beyond"}
 """A sum's name -> that of the field of `Mismatch`."""
 GAP = "gap"
@@ -50,6 +50,7 @@ def metrics(totals: Mapping[str, float], batch: Batch) -> dict[str, float]:
     return {
         "learner/objective": totals["mean_objective"],
         "learner/surrogate": totals["mean_surrogate"],
+        "learner/nll": totals["nll"] / tokens,
         "learner/entropy": totals["entropy"] / turns,
         "learner/entropy_per_token": totals["entropy"] / tokens,
         "learner/kl": totals["kl"] / turns,

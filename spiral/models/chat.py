@@ -132,16 +132,7 @@ class ChatFormat:
 
     def _told(self, rules: str, observation: str, moves: Sequence[str] | None, before: str | None) -> str:
         """The text of the user for one decision; `before`: the player's last observation, None for the first."""
-        wording = self._style.wording
-        new = observation
-        if before is not None and observation.startswith(before):
-            # All that was seen before stands in the transcript; a decision that is asked again is told again.
-            new = observation[len(before) :] or observation
-        shown = f"{rules}\n\n{new}" if self._style.rules and rules and before is None else new
-        listed = "Legal moves, one a line:\n" + "\n".join(moves) if moves else ""
-        first = before is None
-        parts = [wording.opening if first else "", f"{wording.observation}{shown}", listed]
-        text = wording.gap.join(part for part in (*parts, wording.closing if first else "") if part)
+        text = _text(self._style, rules, observation, moves, before)
         return text.strip() if self._strips else text
 
     def _past(self, reply: tuple[int, ...]) -> list[int]:
@@ -163,6 +154,29 @@ class ChatFormat:
             enough = str(decode(list(reply[:middle]))).count(THOUGHT_END) >= num
             low, high = (low, middle) if enough else (middle + 1, high)
         return low
+
+
+def _text(style: Style, rules: str, observation: str, moves: Sequence[str] | None, before: str | None = None) -> str:
+    wording, new = style.wording, observation
+    if before is not None and observation.startswith(before):
+        # All that was seen before stands in the transcript; a decision that is asked again is told again.
+        new = observation[len(before) :] or observation
+    shown = f"{rules}\n\n{new}" if style.rules and rules and before is None else new
+    listed = "Legal moves, one a line:\n" + "\n".join(moves) if moves else ""
+    first = before is None
+    parts = [wording.opening if first else "", f"{wording.observation}{shown}", listed]
+    return wording.gap.join(part for part in (*parts, wording.closing if first else "") if part)
+
+
+def question(rules: str, observation: str, moves: Sequence[str] | None, reasons: bool) -> str:
+    """What `chat` says for a player's first decision, as a message for any chat template. `moves`: those to list;
+    `reasons`: whether reasoning is asked for before the boxed move."""
+    return _text(Style(Wording(closing=_how("boxed", reasons, None))), rules, observation, moves)
+
+
+def boxed(move: str) -> str:
+    """The answer that `question` asks for."""
+    return _FORMS["boxed"].write.replace("MOVE", move)
 
 
 def chat(

@@ -8,6 +8,7 @@ from spiral.api.records import Turn
 from spiral.api.training import (
     AsksQuestions,
     PromptFormat,
+    WritesReplies,
     continues,
     drops_turns,
     has_history,
@@ -92,6 +93,15 @@ class Prompter:
         """The one reply that says `move`, or None."""
         ids = self._format.reply(move)
         return None if ids is None else tuple(ids)
+
+    def write(self, move: str, thoughts: str = "") -> tuple[int, ...] | None:
+        """A finished reply that says `move`: the one that does, or where many do one that gives `thoughts` before it,
+        which is None if the format cannot write it."""
+        ids = self.reply(move)
+        if ids is None and isinstance(self._format, WritesReplies):
+            written = self._format.write(move, thoughts)
+            return None if written is None else tuple(written)
+        return ids
 
     def legal_replies(self, moves: Sequence[str]) -> tuple[tuple[int, ...], ...] | None:
         """The one reply that says each of `moves`; None if one of them has many."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from spiral.api.errors import RunError
 from spiral.config.schema import Config
@@ -27,8 +27,13 @@ def check_same_models(run: RunDir, config: Config, learner: Mapping[str, str], k
 
 
 def _members(config: Config) -> dict[str, str]:
+    return content_of(PolicyRef.parse(member.policy) for member in config.pool.members)
+
+
+def content_of(refs: Iterable[PolicyRef]) -> dict[str, str]:
+    """What the policies with weights are read from: their text -> fingerprint."""
     found = {}
-    for ref in (PolicyRef.parse(member.policy) for member in config.pool.members):
+    for ref in refs:
         if ref.kind == "model":
             found[str(ref)] = fingerprint(ref.saved_model())
         elif ref.kind == "run":

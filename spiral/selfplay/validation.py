@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
+from pathlib import Path
 
 from spiral.api.errors import ConfigError, SpiralError
 from spiral.api.games import Game, IllegalMove
@@ -20,6 +21,8 @@ from spiral.policies.loading import PolicyLoader
 from spiral.policies.pool import Pool
 from spiral.policies.reference import PolicyRef, problem_with, trained_on_others
 from spiral.selfplay.bot_faults import BotFault, choose, illegal_move
+from spiral.selfplay.examples import read_examples
+from spiral.selfplay.replay import check_examples
 from spiral.selfplay.setup import TrainingSetup, make_games, make_training_setup, sampler_names
 
 
@@ -34,6 +37,8 @@ def check(config: Config, plugins: Plugins, problems: Sequence[str] = ()) -> Non
     found += [f"games: {name} is listed {n} times; raise its weight instead" for name, n in labels.items() if n > 1]
     if not found:  # what is named wrongly cannot be made
         found += _unusable(config, plugins)
+    if not found and config.examples.path:
+        found += _unusable_examples(config, plugins)
     if found:
         raise ConfigError("\n".join(found))
 
@@ -123,6 +128,15 @@ def _unusable(config: Config, plugins: Plugins) -> list[str]:
         except Exception as error:
             problems.append(str(failed_to_start(name, error)))
     return problems
+
+
+def _unusable_examples(config: Config, plugins: Plugins) -> list[str]:
+    try:
+        path = Path(config.examples.path)
+        check_examples(read_examples(path), make_games(config, plugins), str(path))
+    except SpiralError as error:
+        return [f"examples: {error}"]
+    return []
 
 
 def _plays(config: Config, policy: PolicyId, game: str) -> bool:

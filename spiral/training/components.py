@@ -29,6 +29,7 @@ from spiral.selfplay.setup import (
     sampler_names,
 )
 from spiral.theory.best_response import NashConv
+from spiral.training.experience import Experience, Played, Recorded
 from spiral.training.initial_weights import warm_start_weights
 from spiral.training.memory.planning import check_memory
 from spiral.training.memory.settings import HeldPolicies
@@ -49,6 +50,8 @@ class Components:
     """Takes the updates."""
     rollouts: Rollouts
     """Plays the games of a step."""
+    experience: Experience
+    """Where the games of a step come from."""
     evaluator: Evaluator
     """Measures weights as the config's `evaluate` asks."""
     tasks: TaskEvaluator
@@ -135,4 +138,7 @@ def make_components(
     tasks = TaskEvaluator(benchmarks, play.completer, decoder(play.tokenizer), config, progress)
     if learner.averaged() is not None:
         play.pool.add_weights(AVERAGED)
-    return Components(config, play, training, processes, learner, rollouts, evaluator, tasks, progress)
+    experience: Experience = Played(config, rollouts, training, play.pool, processes)
+    if config.examples.path:
+        experience = Recorded(config, play, progress)
+    return Components(config, play, training, processes, learner, rollouts, experience, evaluator, tasks, progress)

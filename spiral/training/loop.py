@@ -20,7 +20,6 @@ from spiral.api.training import Stateful
 from spiral.config.loading import dump
 from spiral.config.schema import Config
 from spiral.engines.sleeping import asleep
-from spiral.learning.credit import advantages_of
 from spiral.learning.packing import pack
 from spiral.learning.row_cost import RowCost
 from spiral.learning.stop_signals import StopRequested, StopSignals
@@ -32,12 +31,10 @@ from spiral.runs.directory import RunDir
 from spiral.seeds import derive
 from spiral.training.components import make_components
 from spiral.training.health.first_steps import FirstSteps
-from spiral.training.health.indicators import vital_signs
 from spiral.training.health.monitor import HealthMonitor
-from spiral.training.metrics import summarise
 from spiral.training.recorder import Recorder
 from spiral.training.recovery import Recovery
-from spiral.training.step import evaluate, play, take_snapshot
+from spiral.training.step import evaluate, take_snapshot
 from spiral.training.stopwatch import Stopwatch
 
 log = printable_logger(__name__)
@@ -77,10 +74,10 @@ class Training:
             with self._kept_if_stopped(step):
                 metrics = self.evaluate(step) if due else {}
                 with watch("rollout"):
-                    episodes = play(c, step)
+                    episodes = c.experience.episodes(step)
             with watch("credit"):
                 trajectories = [t for e in episodes for t in e.trajectories if t.policy == LEARNER]
-                advantages = advantages_of(c.training.advantage, trajectories, config.advantage.name)
+                advantages = c.experience.advantages(trajectories)
             with watch("learner"):
                 batch = pack(
                     trajectories,
@@ -95,11 +92,10 @@ class Training:
                 with asleep(c.engine):
                     stats = c.learner.update(batch, step, config.rollout.episodes)
                 c.engine.load_weights(LEARNER, c.learner.weights(), version=step + 1)
-            metrics |= summarise(episodes, trajectories, advantages) | stats
-            metrics |= vital_signs(episodes, trajectories, advantages) | c.pool.metrics()
+            metrics |= c.experience.metrics(step, episodes, trajectories, advantages) | stats
             self._stop.takes_s = watch.seconds("learner") + self.recovery.save_s
             metrics |= watch.metrics(len(episodes), batch.num_reply_tokens, batch.num_sequence_tokens)
-            self.recorder.step(step, metrics, episodes, c.rollouts.voided, trajectories, advantages)
+            self.recorder.step(step, metrics, episodes, c.experience.voided, trajectories, advantages)
             self.recovery.note(self.first_steps.look(step, trajectories, advantages))
             if self.recovery.must_roll_back(step, metrics):
                 step = self.recovery.roll_back(step)

@@ -1,0 +1,155 @@
+"""Where the games of a step come from: played by the learner, or read from a file of what other policies played."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from spiral.api.errors import RunError
+from spiral.api.progress import Progress
+from spiral.api.records import LEARNER, Episode, Trajectory, Turn, VoidedGame
+from spiral.api.training import RecordsEpisodes
+from spiral.config.schema import Config
+from spiral.evaluation.held_out import held_out, held_out_metrics
+from spiral.learning.credit import advantages_of, shaped
+from spiral.learning.distributed import Processes
+from spiral.learning.recorded_games import RecordedGames
+from spiral.plugins.faults import blamed
+from spiral.policies.pool import Pool
+from spiral.selfplay.examples import read_examples
+from spiral.selfplay.rollouts import Rollouts, check_voided
+from spiral.selfplay.setup import PlaySetup, TrainingSetup, curriculum_name, sampler_names
+from spiral.training.health.indicators import vital_signs
+from spiral.training.metrics import summarise
+
+
+class Experience(Protocol):
+    """The games that a run learns from. Every process of a run asks alike, and is given the same."""
+
+    @property
+    def voided(self) -> Sequence[VoidedGame]:
+        """The games of the last step that were voided."""
+
+    def episodes(self, step: int) -> list[Episode]:
+        """The games of a step; in each the learner is a player."""
+
+    def advantages(self, trajectories: Sequence[Trajectory]) -> Sequence[Sequence[float]]:
+        """`out[i][k]`: the weight of turn k of trajectory i in the objective."""
+
+    def metrics(
+        self,
+        step: int,
+        episodes: Sequence[Episode],
+        trajectories: Sequence[Trajectory],
+        advantages: Sequence[Sequence[float]],
+    ) -> dict[str, float]:
+        """What a step's games tell; `trajectories` and `advantages` are the learner's."""
+
+    def evaluate(self, scorer: Any) -> dict[str, float]:
+        """What the games tell of the weights that `scorer` scores with, see `Learner.scorer`."""
+
+
+class Played:
+    """The learner's own games, played with the weights as they are."""
+
+    def __init__(
+        self, config: Config, rollouts: Rollouts, training: TrainingSetup, pool: Pool, processes: Processes
+    ) -> None:
+        self._config, self._rollouts, self._training = config, rollouts, training
+        self._pool, self._processes = pool, processes
+
+    @property
+    def voided(self) -> Sequence[VoidedGame]:
+        return self._rollouts.voided
+
+    def episodes(self, step: int) -> list[Episode]:
+        """From all processes, with rewards shaped, and their results known to pool and samplers."""
+        config, rollouts, processes = self._config, self._rollouts, self._processes
+        samplers = " or ".join(sampler_names(config))
+        seed = (config.seed, "rollout", step)
+        with processes.together():
+            episodes = rollouts.play(config.rollout.episodes, seed, processes.rank, processes.world)
+        episodes, rollouts.voided = processes.gathered(episodes, rollouts.voided, config.rollout.group_size)
+        # A process stops by itself at its own games; what is allowed is that many of all.
+        check_voided(rollouts.voided, config.rollout)
+        if any(LEARNER not in episode.policies for episode in episodes):
+            raise RunError(
+                f"{samplers} gave a line-up without the learner; every game needs the learner as at least one "
+                "player, or the step would train on less than it asked for"
+            )
+        episodes = shaped(episodes, self._training.rewards, [plugin.name for plugin in config.rewards])
+        # Every process records the same episodes in the same order, so that all have the same pool and samplers.
+        self._pool.results.record(episodes)
+        for recorder, name in (
+            (self._training.opponents, samplers),
+            (self._training.curriculum, curriculum_name(config)),
+        ):
+            if isinstance(recorder, RecordsEpisodes):
+                with blamed(f"{name}, in record(episode),"):
+                    for episode in episodes:
+                        recorder.record(episode)
+        return episodes
+
+    def advantages(self, trajectories: Sequence[Trajectory]) -> Sequence[Sequence[float]]:
+        return advantages_of(self._training.advantage, trajectories, self._config.advantage.name)
+
+    def metrics(
+        self,
+        step: int,
+        episodes: Sequence[Episode],
+        trajectories: Sequence[Trajectory],
+        advantages: Sequence[Sequence[float]],
+    ) -> dict[str, float]:
+        played = summarise(episodes, trajectories, advantages)
+        return played | vital_signs(episodes, trajectories, advantages) | self._pool.metrics()
+
+    def evaluate(self, scorer: Any) -> dict[str, float]:
+        return {}
+
+
+class Recorded:
+    """Games of other policies, whose every reply is to become likelier."""
+
+    voided: Sequence[VoidedGame] = ()
+
+    def __init__(self, config: Config, play: PlaySetup, progress: Progress) -> None:
+        """Raises SpiralError for a file that cannot be read, or without a game that the learner has room for."""
+        examples, c = config.examples, config.learner
+        anchored = c.anchor > 0 and c.anchor_to == "legal"
+        read = read_examples(Path(examples.path))
+        self._prompter = play.completer.prompter
+        self._games = RecordedGames(read, play.completer, examples, config.seed, anchored, progress)
+        self._num_games, self._micro_batch_tokens = config.rollout.episodes, c.micro_batch_tokens
+
+    def episodes(self, step: int) -> list[Episode]:
+        return self._games.of_step(step, self._num_games)
+
+    def advantages(self, trajectories: Sequence[Trajectory]) -> Sequence[Sequence[float]]:
+        return [[1.0] * len(trajectory.turns) for trajectory in trajectories]
+
+    def metrics(
+        self,
+        step: int,
+        episodes: Sequence[Episode],
+        trajectories: Sequence[Trajectory],
+        advantages: Sequence[Sequence[float]],
+    ) -> dict[str, float]:
+        left_out = self._games.left_out
+        return {
+            "examples/epoch": (step + 1) * self._num_games / self._games.num_games,
+            "examples/turns": float(sum(map(len, advantages))),
+            "examples/left_out": float(left_out.examples if left_out else 0),
+        }
+
+    def evaluate(self, scorer: Any) -> dict[str, float]:
+        episodes = self._games.held_out()
+        return held_out_metrics(held_out(scorer, episodes, self._num_answer, self._micro_batch_tokens))
+
+    def _num_answer(self, turn: Turn) -> int:
+        """How many ids at the end of a reply say its move: those that the reply without thoughts ends with too."""
+        bare = self._prompter.write(turn.move or "") or ()
+        num = 0
+        while num < min(len(bare), len(turn.reply)) and bare[-1 - num] == turn.reply[-1 - num]:
+            num += 1
+        return num
