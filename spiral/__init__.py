@@ -20,7 +20,7 @@ from spiral.api.games import (
 )
 from spiral.api.hooks import Register, hookimpl
 from spiral.api.person import ask_person, wrapped
-from spiral.api.policies import Bot, ChatModel, OpponentSampler, PoolView, Rating, ResultsView, Unavailable
+from spiral.api.policies import Bot, ChatModel, OpponentSampler, PoolView, Rating, ResultsView, SaidMove, Unavailable
 from spiral.api.records import (
     LEARNER,
     Completion,
@@ -93,6 +93,7 @@ __all__ = [
     "RewardShaper",
     "Run",
     "RunError",
+    "SaidMove",
     "Sampling",
     "SpiralError",
     "Stateful",

@@ -51,6 +51,16 @@ def last_tagged(text: str) -> str | None:
     return None if end < 0 or start < 0 else text[start + len("<answer>") : end].strip() or None
 
 
+def thoughts_before(text: str, move: str) -> str:
+    """What a reply says before the answer that is `move`, without the marks of a thought; all of it without one."""
+    said = re.escape(move)
+    for form in (rf"\\boxed\s*\{{\s*(?:\\text\s*\{{)?\s*{said}", rf"<answer>\s*{said}", rf"\[\s*{said}\s*\]", said):
+        if found := [match.start() for match in re.finditer(form, text)]:
+            text = text[: found[-1]]
+            break
+    return text.replace(_THOUGHT_START, "").replace(THOUGHT_END, "").strip()
+
+
 def without_thought(text: str, opened: bool = False) -> str | None:
     """What follows the last `</think>`; the whole text where nobody thought; None for a thought that has no end.
 

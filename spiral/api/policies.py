@@ -23,6 +23,20 @@ class Unavailable(Exception):
         self.cause = cause
 
 
+class SaidMove(str):
+    """A move that a bot read in a text, such as a language model's reply with its thoughts: that text is `reply`."""
+
+    reply: str
+
+    def __new__(cls, move: str, reply: str) -> SaidMove:
+        said = super().__new__(cls, move)
+        said.reply = reply
+        return said
+
+    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]  # for copies
+        return str(self), self.reply
+
+
 class Bot(Protocol):
     """A program that plays. It reads nothing that `observe(player)` hides, and never changes the game.
 
@@ -38,7 +52,8 @@ class Bot(Protocol):
     """
 
     def choose(self, game: Game, player: int, rng: random.Random) -> str:
-        """A legal move for `player`, whose turn it is; of an external bot, any text.
+        """A legal move for `player`, whose turn it is; of an external bot, any text. A `SaidMove` where it was read in
+        a longer one, which is kept with the turn.
 
         Raises SpiralError for a game it cannot play, Unavailable when the remote model or person does not answer.
         Whatever else it raises or gives is the bot's own fault: it voids the match, and in a tournament loses it.

@@ -102,6 +102,8 @@ class Turn:
     forced: tuple[int, ...] = ()
     """Ascending places in `reply` of ids that the prompt format put there, as the end of a thought that was too long.
     They were not sampled: their `logprobs` are 0, the loss leaves them out, and later ids follow them."""
+    said: str = ""
+    """The text that a bot gave its move in, with its thoughts; empty where it gave the move alone."""
 
     @property
     def num_sampled(self) -> int:

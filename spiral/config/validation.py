@@ -97,13 +97,18 @@ def validate(config: Config) -> list[str]:
             f"learner.clip_high is {c.learner.clip_high} without learner.clip, which it widens above 1 only; set "
             "learner.clip=0.2"
         )
+    problems += _of_examples(c)
+    return problems
+
+
+def _of_examples(c: Config) -> Iterator[str]:
+    """What is learned from has to be what the objective is about."""
     if (c.learner.objective == "likelihood") != bool(c.examples.path):
-        problems.append(
+        yield (
             f"learner.objective is {c.learner.objective} and examples.path is {c.examples.path or 'empty'}; a "
             "likelihood needs replies of another policy, and a return needs none: name a file of spiral collect with "
             "learner.objective=likelihood (spiral sft does), or neither"
         )
-    return problems
 
 
 def _wrong_tasks(config: Config) -> Iterator[str]:

@@ -23,6 +23,10 @@ from spiral.selfplay.examples import Example, by_game
 log = printable_logger(__name__)
 
 
+class Unfit(SpiralError):
+    """An example cannot be a reply of the learner."""
+
+
 @dataclass(frozen=True)
 class LeftOut:
     """What of a file the learner cannot be trained on."""
@@ -36,8 +40,8 @@ class LeftOut:
 class RecordedGames:
     """The games of a file of examples.
 
-    `left_out`: the trajectories that have no room, None if all have. One that has none is left out whole: a transcript
-    cannot go on behind a turn that is missing.
+    `left_out`: the trajectories with a turn that has no room or cannot be written, None without any. They are left out
+    whole: a transcript cannot go on behind a turn that is missing.
     """
 
     def __init__(
@@ -49,8 +53,7 @@ class RecordedGames:
         with_legal_replies: bool = False,
         progress: Progress = no_progress,
     ) -> None:
-        """`with_legal_replies`: keep those of each turn, for an anchor. Raises SpiralError for a prompt format that
-        cannot write a reply, and if no game is left."""
+        """`with_legal_replies`: keep those of each turn, for an anchor. Raises SpiralError if no game is left."""
         self._completer, self._config, self._seed = completer, config, seed
         self._with_legal_replies = with_legal_replies
         games = by_game(examples)
@@ -96,7 +99,7 @@ class RecordedGames:
         return {*random.Random(derive(self._seed, "held out")).sample(sorted(numbers), num)}
 
     def _fitting(self, games: Sequence[Sequence[Example]], progress: Progress) -> list[list[Example]]:
-        """The games with room, without the trajectories that have none."""
+        """The games without the trajectories that are left out."""
         found: list[list[Example]] = []
         num_examples = num_trajectories = 0
         first = ""
@@ -106,7 +109,7 @@ class RecordedGames:
             for of_player in _by_player(of_game):
                 try:
                     self._turns(of_player)
-                except PromptTooLong as error:
+                except (PromptTooLong, Unfit) as error:
                     first = first or f"game {of_game[0].number}, player {of_player[0].player}: {error}"
                     num_examples, num_trajectories = num_examples + len(of_player), num_trajectories + 1
                 else:
@@ -116,9 +119,9 @@ class RecordedGames:
         if num_trajectories:
             total = sum(map(len, games))
             self.left_out = LeftOut(num_examples, num_trajectories, first)
-            what = f"{num_examples:,} of {total:,} examples have no room; the first: {first}"
+            what = f"{num_examples:,} of {total:,} examples cannot be learned from; the first: {first}"
             if not found:
-                raise PromptTooLong(what)
+                raise SpiralError(what)
             log.warning("%s. They are left out, each with its player's whole game.", what)
         return found
 
@@ -148,20 +151,20 @@ class RecordedGames:
         return turns
 
     def _turn(self, e: Example, before: Sequence[Turn]) -> Turn:
-        """A decision as the learner would be asked for it. Raises PromptTooLong where it could not be asked, or could
-        not answer with as much."""
+        """A decision as the learner would be asked for it. Raises PromptTooLong where it could not be asked, and Unfit
+        where it could not answer so."""
         completer = self._completer
         prompter = completer.prompter
         moves = e.legal_moves if prompter.lists_moves else None
         prompt, left_out = completer.fitting(e.rules, e.observation, moves, before)
         reply = prompter.write(e.move, e.thoughts if self._config.thoughts else "")
         if reply is None:
-            raise SpiralError(
+            raise Unfit(
                 f"the prompt format of this run gives no way to write the move {e.move!r} of {e.game}; choose another, "
                 "such as prompt=plain or prompt=chat"
             )
         if len(reply) > completer.max_new_tokens:
-            raise PromptTooLong(
+            raise Unfit(
                 f"a reply takes {len(reply)} tokens with its end, and one is cut after {completer.max_new_tokens}; set "
                 f"rollout.max_new_tokens={len(reply)} or more"
             )

@@ -52,6 +52,8 @@ class Style:
     when_full: WhenFull = "drop"
     thought_tokens: int | None = None
     """After so many a thought is closed; None for no limit of its own."""
+    thinks: bool = False
+    """Whether the model puts its thoughts between marks of its own."""
 
 
 class ChatFormat:
@@ -115,6 +117,22 @@ class ChatFormat:
         ids = [*self._text_ids(FORMS[self._style.form].write(move)), self._end]
         return ids if self.read(ids) == move else None
 
+    def write(self, move: str, thoughts: str) -> list[int] | None:
+        """Thoughts, the answer and its end, where more than the answer may be said; None for a move that would be read
+        as another."""
+        if self._style.exact:
+            return self.reply(move)
+        answer = FORMS[self._style.form].write(move)
+        thoughts, marks = thoughts.strip(), functools.partial(self._tokenizer.encode, add_special_tokens=False)
+        if self._opens_thought or (thoughts and self._style.thinks):
+            # Marks that the tokenizer knows are ids of their own; what was thought is text, whatever it holds.
+            opened = [] if self._opens_thought else marks(f"{THOUGHT_START}\n")
+            ids = [*opened, *self._text_ids(thoughts), *marks(f"\n{THOUGHT_END}\n\n"), *self._text_ids(answer)]
+        else:
+            ids = [*self._text_ids(f"{thoughts}\n\n{answer}" if thoughts else answer)]
+        ids.append(self._end)
+        return ids if self.read(ids) == move else None
+
     def read(self, reply: Sequence[int]) -> str | None:
         """The answer behind any thought, in the form that was asked for."""
         # Whichever special token ended it: a model may have several.
@@ -171,12 +189,12 @@ def _text(style: Style, rules: str, observation: str, moves: Sequence[str] | Non
 def question(rules: str, observation: str, moves: Sequence[str] | None, reasons: bool) -> str:
     """What `chat` says for a player's first decision, as a message for any chat template. `moves`: those to list;
     `reasons`: whether reasoning is asked for before the boxed move."""
-    return _text(Style(Wording(closing=_how("boxed", reasons, None))), rules, observation, moves)
+    return _text(Style(Wording(closing=_how("boxed", reasons))), rules, observation, moves)
 
 
 def boxed(move: str) -> str:
     """The answer that `question` asks for."""
-    return _FORMS["boxed"].write.replace("MOVE", move)
+    return FORMS["boxed"].write(move)
 
 
 def chat(
@@ -230,7 +248,7 @@ def chat(
     return ChatFormat(
         tokenizer,
         frame,
-        Style(wording, question, answer, exact, rules, moves, history, keep_thoughts, when_full, thought_tokens),
+        Style(wording, question, answer, exact, rules, moves, history, keep_thoughts, when_full, thought_tokens, may_think),
     )
 
 

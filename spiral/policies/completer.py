@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from spiral.api.errors import PromptTooLong, SpiralError
@@ -21,9 +21,18 @@ class Completer:
     sampling: Sampling
     reads_cut: bool = False
     """Whether a move is read from a reply that was cut off at its limit; it is no move otherwise."""
+    decode: Callable[[Sequence[int]], str] | None = None
+    """The tokenizer's ids -> text, special tokens by their names; None where there is no tokenizer."""
 
     @classmethod
-    def of(cls, engine: Engine, prompter: Prompter, max_new_tokens: int, reads_cut: bool = False) -> Completer:
+    def of(
+        cls,
+        engine: Engine,
+        prompter: Prompter,
+        max_new_tokens: int,
+        reads_cut: bool = False,
+        decode: Callable[[Sequence[int]], str] | None = None,
+    ) -> Completer:
         """Training's sampling, temperature 1 over the full distribution, with the prompt format's stop ids.
 
         Raises SpiralError for replies that are too short for the prompt format.
@@ -36,7 +45,7 @@ class Completer:
             )
         if prompter.continuation is not None:
             engine = ForcingEngine(engine, prompter.continuation)
-        return cls(engine, prompter, Sampling(max_new_tokens, prompter.stop_ids), reads_cut)
+        return cls(engine, prompter, Sampling(max_new_tokens, prompter.stop_ids), reads_cut, decode)
 
     @property
     def max_new_tokens(self) -> int:
@@ -79,6 +88,11 @@ class Completer:
     def request(self, number: int, policy: PolicyId, prompt: tuple[int, ...], seed: int) -> Request:
         """The request `number` for one decision of `policy`; `seed` has 64 bits."""
         return Request(number, policy, prompt, self.sampling, seed)
+
+    def text(self, reply: Sequence[int]) -> str:
+        """What a reply says, without the id that ended it."""
+        assert self.decode is not None, "this completer was made without a tokenizer"
+        return self.decode(reply[:-1] if reply and reply[-1] in self.prompter.stop_ids else reply)
 
     def read(self, completion: Completion) -> str | None:
         """The move in a reply, or None for one that holds no move, or was cut off."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,7 +180,9 @@ def make_completer(model: Any, tokenizer: Any, config: Config, plugins: Plugins)
     engine = plugins.make("engine", config.engine.name, model, tokenizer, **config.engine.args)
     made = plugins.make("prompt", config.prompt.name, tokenizer, **config.prompt.args)
     prompter = Prompter(made, generation_stop_ids(model))
-    return Completer.of(ProbedEngine(engine, model), prompter, config.rollout.max_new_tokens, _reads_cut(config))
+    decode = partial(tokenizer.decode, skip_special_tokens=False)
+    tokens, reads_cut = config.rollout.max_new_tokens, _reads_cut(config)
+    return Completer.of(ProbedEngine(engine, model), prompter, tokens, reads_cut, lambda ids: str(decode(list(ids))))
 
 
 def _reads_cut(config: Config) -> bool:

@@ -23,9 +23,8 @@ def model_card(run: RunDir, config: Config, step: int, name: str, prompt: str) -
     parts = [
         "---\nlibrary_name: transformers\ntags: [self-play, reinforcement-learning, spiral]\n---",
         f"# {name}",
-        f"`{label(config.model.name, config.model.args)}` after {step} of {config.steps} steps of self-play on "
-        f"{games}, trained by spiral with {config.advantage.name} against "
-        f"{config.opponents.name} opponents. It loads with transformers alone.",
+        f"`{label(config.model.name, config.model.args)}` after {step} of {config.steps} steps of {_how(config)} on "
+        f"{games}, trained by spiral. It loads with transformers alone.",
         "## How it is asked",
         f"In the prompt format `{label(config.prompt.name, config.prompt.args)}`, at temperature 1, for at most "
         f"{config.rollout.max_new_tokens} tokens. The first question of a match:",
@@ -37,6 +36,12 @@ def model_card(run: RunDir, config: Config, step: int, name: str, prompt: str) -
         _fenced(dump(config).rstrip(), "yaml"),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _how(config: Config) -> str:
+    if config.examples.path:
+        return f"supervised training (`{config.examples.path}`)"
+    return f"self-play with {config.advantage.name} against {config.opponents.name} opponents"
 
 
 def _figures(run: RunDir, step: int) -> str:

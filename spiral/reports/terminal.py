@@ -88,9 +88,12 @@ class Terminal:
         self._steps = config["steps"]
         self._last_step = self._steps - (not config["evaluate"]["every"])  # a last evaluation is reported by itself
         games = ", ".join(game["name"] for game in config["games"])
+        source = config["examples"]["path"]
+        how = f"the replies in {source}" if source else f"{config['opponents']['name']} opponents, "
+        how += "" if source else config["advantage"]["name"]
         self._print(
-            f"{config['model']['name']} learns {games}: {config['opponents']['name']} opponents, "
-            f"{config['advantage']['name']}, {config['rollout']['episodes']} games a step, run {run_dir}"
+            f"{config['model']['name']} learns {games}: {how}, {config['rollout']['episodes']} games a step, run "
+            f"{run_dir}"
         )
         self._started = self._clock()
         if self._live is not None:
@@ -174,13 +177,16 @@ def _told(phase: Phase, since: float, now: float) -> str:
 
 def headline(metrics: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
     """The figures a run is judged by, under the names shown: NashConv, or win rates by player where it is unknown, the
-    mean return of a game for one player, and the share of a benchmark's questions that were right."""
+    mean return of a game for one player, the share of a benchmark's questions that were right, and of a supervised run the
+    loss on games that were held out."""
     named = _of_games(metrics)
     exact = {name.game: value for name, value in named if (name.stage, name.quantity) == ("eval", "nash_conv")}
     found: dict[str, tuple[float, ...]] = {f"NashConv {game}": (value,) for game, value in exact.items()}
     for name, value in named:
         if (name.stage, name.quantity, name.opponent) == ("eval", "return", None):
             found[f"return {name.game}"] = (value,)
+        if (name.stage, name.quantity) == ("eval", "held_out_loss"):
+            found[f"held-out loss {name.game}"] = (value,)
         if name.opponent is not None and name.quantity == "win" and name.game not in exact:
             title = f"wins {name.game} vs {name.opponent}"
             found[title] = (*found.get(title, ()), value)

@@ -73,10 +73,13 @@ def make_directory(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
-def append(path: Path, data: bytes) -> None:
-    """Add to a file; a process that is killed meanwhile leaves a part of it."""
+def append(path: Path, data: bytes, sync: bool = False) -> None:
+    """Add to a file; a process that is killed meanwhile leaves a part of it. `sync`: return when it is on disk."""
     with writing(path, len(data)), path.open("ab") as file:
         file.write(data)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def write_atomic(path: Path, content: str | bytes, shared: bool = False) -> None:

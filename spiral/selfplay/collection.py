@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from spiral.api.answers import thoughts_before
 from spiral.api.errors import SpiralError
 from spiral.api.games import Game
 from spiral.api.progress import Phase, Progress, no_progress
@@ -23,7 +24,7 @@ from spiral.api.records import Episode, PolicyId, Turn, outcome
 from spiral.api.training import Stateful
 from spiral.config.schema import RolloutConfig
 from spiral.policies.pool import Pool
-from spiral.runs.files import make_directory, write_atomic, writing
+from spiral.runs.files import append, make_directory, write_atomic
 from spiral.selfplay.examples import Example, Outcome, line_of, read_record, record_path
 from spiral.selfplay.fixed_seats import FixedSeats
 from spiral.selfplay.replay import positions
@@ -103,7 +104,7 @@ class _Progress:
     kept: list[int]
     """Games kept, by line-up."""
     played: list[int]
-    batches: int = 0
+    batches: list[int]
     bytes: int = 0
     voided: int = 0
     bots: dict[str, Any] = field(default_factory=dict)
@@ -128,7 +129,7 @@ class Collection:
         self._rules, self._path, self._show = replace(rules, group_size=1), path, progress
         share, rest = divmod(request.num, len(self._line_ups))
         self._quotas = [share + (place < rest) for place in range(len(self._line_ups))]
-        self._done = _Progress([0] * len(self._line_ups), [0] * len(self._line_ups))
+        self._done = _Progress(*([0] * len(self._line_ups) for _ in range(3)))
         self._hash = hashlib.sha256()
         self._open()
 
@@ -152,13 +153,13 @@ class Collection:
         self._show(
             Phase("collecting", self.request.num, "games", lambda: self.num_kept, lambda: f"{self.num_played:,} played")
         )
-        while self.num_kept < self.request.num:
-            for place, line_up in enumerate(self._line_ups):
-                if self._done.kept[place] < self._quotas[place]:
-                    self._batch(place, line_up)
+        done = self._done
+        while behind := [p for p, quota in enumerate(self._quotas) if done.kept[p] < quota]:
+            # By what is on record, and not by a loop's own place, which a kill would lose.
+            self._batch(min(behind, key=lambda place: done.batches[place]))
 
-    def _batch(self, place: int, line_up: LineUp) -> None:
-        done, wanted = self._done, self._quotas[place] - self._done.kept[place]
+    def _batch(self, place: int) -> None:
+        line_up, done, wanted = self._line_ups[place], self._done, self._quotas[place] - self._done.kept[place]
         seats = FixedSeats(line_up.game, line_up.policies)
         num = self._batch_size(place, wanted)
         rules = replace(self._rules, max_voided=VOIDED * num)
@@ -174,7 +175,7 @@ class Collection:
                 done.kept[place] += 1
                 text += b"".join(map(line_of, examples))
         done.voided += len(rollouts.voided)
-        done.batches += 1
+        done.batches[place] += 1
         self._write(bytes(text))
         if not done.kept[place] and done.played[place] >= PATIENCE:
             kept = " or ".join(dict.fromkeys(line_up.policies[player] for player in line_up.kept))
@@ -214,7 +215,10 @@ class Collection:
 
     def _said(self, policy: PolicyId, turn: Turn) -> tuple[str, str | None]:
         """What a policy wrote before its answer, and all that it wrote."""
-        return "", None
+        text = turn.said
+        if self._pool.bot_of(policy) is None:
+            text = self._pool.completer_of(policy).text(turn.reply)
+        return thoughts_before(text, turn.move or ""), text or None
 
     def _open(self) -> None:
         """Go on where an earlier process was, if the file is its."""
@@ -241,10 +245,7 @@ class Collection:
 
     def _write(self, lines: bytes) -> None:
         """The lines first, then the record that they count by."""
-        with writing(self._path, len(lines)), self._path.open("ab") as file:
-            file.write(lines)
-            file.flush()
-            os.fsync(file.fileno())
+        append(self._path, lines, sync=True)
         self._hash.update(lines)
         self._done.bytes += len(lines)
         bots = self._pool.bots().items()

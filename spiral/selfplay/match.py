@@ -12,7 +12,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 
 from spiral.api.games import Game, IllegalMove, cut_returns, joint_state, try_move, worst_return
-from spiral.api.policies import Bot, is_external, max_concurrent
+from spiral.api.policies import Bot, SaidMove, is_external, max_concurrent
 from spiral.api.records import LEARNER, Completion, Ending, Episode, PolicyId, Trajectory, Turn
 from spiral.config.schema import RolloutConfig
 from spiral.selfplay import bot_faults
@@ -125,7 +125,8 @@ class Match:
             legal = False
             if not is_external(self.bots[self.policies[self.player]]):
                 raise bot_faults.illegal_move(move, reason) from reason
-        return Turn(self.observation, (), (), (), move, legal, "stop", 0)
+        said = move.reply if isinstance(move, SaidMove) else ""
+        return Turn(self.observation, (), (), (), str(move), legal, "stop", 0, said=said)
 
     def forfeit(self, fault: str) -> Episode:
         """The episode of a match that ends here by a fault of the bot to move."""

@@ -1,6 +1,7 @@
 """A remote model as a bot: what it is asked, what it may spend, and that its key is shown nowhere."""
 
 import inspect
+import pickle
 import random
 import re
 import threading
@@ -81,6 +82,14 @@ def test_the_model_is_given_rules_observation_and_moves_and_how_to_answer():
         "Bet or check.\n\nYou are player 1. Your card: J\n  <|im_end|> \\boxed{?}\n\nLegal moves, one a line:\nbet\ncheck"
     )
     assert server.authorizations == [None]
+
+
+def test_what_the_model_wrote_comes_with_its_move():
+    """Its thoughts are examples to learn from (spiral collect); to the game the move is the move alone."""
+    with ChatServer(["A bluff.\n\\boxed{bet}"]) as server:
+        said = ask(server.url)
+    assert (said, said.reply) == ("bet", "A bluff.\n\\boxed{bet}")
+    assert pickle.loads(pickle.dumps(said)).reply == said.reply
 
 
 def test_fields_can_be_left_out_and_renamed():

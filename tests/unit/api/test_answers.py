@@ -2,7 +2,7 @@
 
 import pytest
 
-from spiral.api.answers import last_boxed, last_bracketed, last_tagged, without_thought
+from spiral.api.answers import last_boxed, last_bracketed, last_tagged, thoughts_before, without_thought
 
 
 @pytest.mark.parametrize(
@@ -84,3 +84,20 @@ def test_a_thought_is_no_answer(text, opened, answer):
 def test_a_reply_that_repeats_itself_is_read_in_one_pass(read, piece):
     """A search from each of 200,000 openings would take minutes, and end at the time limit of the tests."""
     assert read(piece * 200_000) in (None, piece * 200_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "thoughts"),
+    [
+        (r"I bet. \boxed{bet}", "I bet."),
+        (r"<think>bet? \boxed{bet}?</think> So: \boxed{\text{bet}} it is", r"bet? \boxed{bet}? So:"),
+        ("A bet it is: [ bet ]", "A bet it is:"),
+        ("<answer>bet</answer> <answer> bet</answer>", "<answer>bet</answer>"),
+        ("Check or bet?\nbet", "Check or bet?"),
+        ("bet", ""),
+        ("I give up", "I give up"),
+    ],
+)
+def test_what_was_said_before_the_answer(text, thoughts):
+    """Up to the last place that says the move, in a form of answer if there is one; the marks of a thought are none."""
+    assert thoughts_before(text, "bet") == thoughts

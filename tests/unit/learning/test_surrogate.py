@@ -223,3 +223,19 @@ def test_the_mismatch_kl_is_that_of_the_distributions():
     found = mismatch(learner, batch, band=0.1)
     assert found.kl.item() == pytest.approx((engine.exp() * (engine - learner)).sum().item(), rel=1e-5)
     assert found.ratio.item() == pytest.approx(1.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_likelihood_is_the_weighed_log_probability_whatever_sampled_the_reply(level):
+    """Value sum of A log pi, slope A: no ratio, so neither what another policy's log-probabilities were nor a clip nor
+    a cap of importance weights changes anything; by the mean of each reply where replies count so."""
+    now, advantages = [-0.5, -3.0, -1.0], [1.0, 1.0, -2.0]
+    weights = {"likelihood": True, "ratio_level": level, "clip": 0.2, "importance_cap": 2.0}
+    for engine in ([0.0, 0.0, 0.0], [-9.0, -0.1, -4.0]):
+        value, slopes, terms = _of(now, _batch(engine, advantages, [2, 1]), **weights)
+        assert value == pytest.approx(-0.5 - 3.0 + 2.0)
+        assert slopes == advantages
+        assert (float(terms.clipped), float(terms.truncated)) == (0.0, 0.0)
+    value, slopes, _ = _of(now, _batch([0.0] * 3, advantages, [2, 1]), mean_of_replies=True, **weights)
+    assert value == pytest.approx((-0.5 - 3.0) / 2 + 2.0)
+    assert slopes == [0.5, 0.5, -2.0]

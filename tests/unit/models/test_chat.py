@@ -135,6 +135,38 @@ def test_without_reasoning_a_move_has_one_reply(answer):
         assert chat(tokenizer, answer=answer).reply("bet") is None
 
 
+@pytest.mark.parametrize("answer", ["boxed", "brackets", "tags"])
+@pytest.mark.parametrize("thoughts", ["", "Not <|im_end|>, </think> or \\boxed{check}."])
+def test_a_reply_can_be_written_with_thoughts_to_learn_from(answer, thoughts):
+    """Thoughts as text, whatever they hold, then the answer and the end of the turn, which stands there alone."""
+    tokenizer = chatml()
+    made = chat(tokenizer, answer=answer)
+    reply = made.write("bet", thoughts)
+    assert made.read(reply) == "bet"
+    assert [i for i in reply if i in made.stop_ids] == [reply[-1]]
+    assert tokenizer.decode(reply).startswith(thoughts)
+    assert Prompter(made).write("bet", thoughts) == tuple(reply)
+    exact = Prompter(chat(tokenizer, answer=answer, reason=False))
+    assert exact.write("bet", thoughts) == exact.reply("bet")
+
+
+def test_thoughts_stand_between_the_marks_of_a_model_that_thinks():
+    """Marks that the tokenizer knows are single ids; a prompt that opens the thought is not opened again."""
+    tokenizer = chatml(THINKING)
+    start, end = (tokenizer.convert_tokens_to_ids(mark) for mark in ("<think>", "</think>"))
+    made = chat(tokenizer)
+    reply = made.write("bet", "a bluff")
+    assert (reply[0], reply.count(start), reply.count(end)) == (start, 1, 1)
+    assert made.read(reply) == "bet"
+    assert start not in made.write("bet", "")
+    opened = r1_distill(tokenizer)
+    reply = opened.write("bet", "a bluff")
+    assert (reply.count(start), reply.count(end)) == (0, 1)
+    assert opened.read(reply) == "bet"
+    assert opened.read(opened.write("bet", "")) == "bet"
+    assert chat(tokenizer, thinking=False).write("bet", "a bluff").count(start) == 0
+
+
 def test_a_special_token_inside_an_answer_does_not_vanish():
     """`be<|im_start|>t` is not `bet`: what is scored as legal is what was sampled."""
     tokenizer = chatml()

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spiral import Game, SpiralError, Unavailable
+from spiral import Game, SaidMove, SpiralError, Unavailable
 from spiral_opponents.openai_chat.budget import Account
 from spiral_opponents.openai_chat.http import CallFailed, NotProtocol, Response, post, url_problem
 from spiral_opponents.openai_chat.messages import (
@@ -115,7 +115,8 @@ class Remote:
         """
         moves = game.legal_moves()
         messages = conversation(self._style, game.rules, game.observe(player), moves)
-        return move_in(self.answer(messages, rng), moves)
+        text = self.answer(messages, rng)
+        return SaidMove(move_in(text, moves), text)
 
     def answer(self, messages: Sequence[Mapping[str, str]], rng: random.Random) -> str:
         """The whole reply to messages that need not be a game's. Raises as `choose` does."""

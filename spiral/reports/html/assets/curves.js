@@ -68,6 +68,10 @@ function theory(game) {
     { title: "Value in self-play", unit: "points",
       caption: "What each player gets on average when the policy plays itself. At an equilibrium of a two-player zero-sum game this is the value of the game.",
       lines: byPlayer(game.exact, "value") },
+    { title: "Held-out loss", unit: "nats a token", zero: true, lines: lines(["loss", whole.held_out_loss]),
+      caption: "Negative log-likelihood of other policies' replies, in games that were never trained on. Where replies are drawn at random it cannot reach 0." },
+    { title: "Held-out moves", unit: "share of moves", zero: true, percent: true, lines: lines(["the same move", whole.held_out_accuracy]),
+      caption: "Moves of those games that the policy would make too, at temperature 0." },
     { title: "Illegal mass", unit: "share of replies", zero: true, percent: true,
       caption: "Probability of replies that are no legal move, mean over the states. A table of moves says little while this is large.",
       lines: lines(["averaged weights", whole.illegal_mass], ["live weights", whole.illegal_mass_live, { dash: "4 3" }]) },
@@ -131,6 +135,7 @@ function learner() {
   // A curve that never leaves 0 (no clip, no reference) belongs to a feature that is off: it stays among the others.
   const one = (title, unit, name, caption, more) => ever(name) ? { title, unit, caption, lines: lines([title, name]), ...more } : null;
   return charted("learner", "Learner", "What the updates did to the weights.", [[null, [
+    one("Negative log-likelihood", "nats a token", "learner/nll", "Of the replies that were trained on, before the update: the loss of supervised training.", { zero: true }),
     one("Entropy", "nats a reply", "learner/entropy", "How undecided the policy is. A fast fall to 0 means it stopped exploring.", { zero: true }),
     one("Entropy per token", "nats", "learner/entropy_per_token", "The same, divided by the number of tokens in the reply.", { zero: true }),
     one("KL to the reference", "nats a reply", "learner/kl", "Distance from the slowly moving reference that keeps self-play from going in circles; it jumps when the reference moves.", { zero: true }),
