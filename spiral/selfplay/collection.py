@@ -35,7 +35,7 @@ Keep = Literal["wins", "all"]
 BATCH = 128
 """Games that a line-up plays at a time: what a kill loses, and what an engine has in flight."""
 PATIENCE = 500
-"""Games of a line-up of which none was won, after which it is given up."""
+"""Games of a line-up of which none gave anything to keep, after which it is given up."""
 VOIDED = 3
 """Voided games a game of a batch after which the collection stops."""
 _OUTCOMES: dict[float, Outcome] = {1.0: "win", 0.5: "draw", 0.0: "loss"}
@@ -149,7 +149,7 @@ class Collection:
         return self._done.voided
 
     def run(self) -> None:
-        """Play until every line-up has its share of the games. Raises SpiralError when one wins none."""
+        """Play until every line-up has its share of the games. Raises SpiralError for one whose games give none."""
         self._show(
             Phase("collecting", self.request.num, "games", lambda: self.num_kept, lambda: f"{self.num_played:,} played")
         )
@@ -178,11 +178,17 @@ class Collection:
         done.batches[place] += 1
         self._write(bytes(text))
         if not done.kept[place] and done.played[place] >= PATIENCE:
-            kept = " or ".join(dict.fromkeys(line_up.policies[player] for player in line_up.kept))
-            raise SpiralError(
-                f"none of the first {done.played[place]} games of {line_up.game} between {', '.join(line_up.policies)} "
-                f"was won by {kept}, so there is nothing to keep; take --keep all, or other opponents"
-            )
+            raise self._nothing(line_up, done.played[place])
+
+    def _nothing(self, line_up: LineUp, num: int) -> SpiralError:
+        kept = " or ".join(dict.fromkeys(line_up.policies[player] for player in line_up.kept))
+        wins = self.request.keep == "wins"
+        what = f"was won by {kept}" if wins else f"has a legal move of {kept}"
+        remedy = "take --keep all, or other opponents" if wins else "name another policy, or another game"
+        return SpiralError(
+            f"none of the first {num} games of {line_up.game} between {', '.join(line_up.policies)} {what}, so there "
+            f"is nothing to keep; {remedy}"
+        )
 
     def _batch_size(self, place: int, wanted: int) -> int:
         """About as many games as give what is wanted, by the share that was kept so far."""
