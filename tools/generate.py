@@ -13,7 +13,7 @@ import spiral
 from spiral.api import hooks as hookspecs
 from spiral.commands.main import main
 from spiral.config import schema
-from spiral.config.loading import DEFAULTS
+from spiral.config.loading import DEFAULTS, SUPERVISED
 from spiral.config.pretrained import PRETRAINED
 from spiral.plugins.kinds import KINDS
 from spiral.plugins.registry import Plugins, Registration
@@ -27,6 +27,7 @@ GROUPS = {
     "PluginConfig": "A plug-in: `curriculum`, `opponents`, `advantage`, `model`, `engine`, `prompt`, and each of "
     "`rewards`, `loggers`",
     "GameConfig": "Each of `games`",
+    "ExamplesConfig": "`examples`",
     "PoolConfig": "`pool`",
     "MemberConfig": "Each of `pool.members` and `evaluate.opponents`",
     "RolloutConfig": "`rollout`",
@@ -55,8 +56,8 @@ replaced as a whole; `games.0.weight=2` changes one entry. The arguments of a pl
 model loads, with exit code 2.
 
 `spiral train --show ...` prints the config that these words would train with, and behind each value where it comes
-from: `defaults`, `pretrained defaults`, `the model's size`, the file's name or `command line`. What it prints is a
-config file.
+from: `defaults`, `pretrained defaults`, `the model's size`, `supervised defaults`, the file's name or `command line`.
+What it prints is a config file.
 
 `${oc.env:KEY}` in an argument of a plug-in, or in the text that names a policy, is given to the plug-in as the
 environment has it, and stays a reference in all that a run writes: config.yaml, the report, trackers, names in metrics.
@@ -71,6 +72,11 @@ Over them, where the model is a pretrained one:
 
 ```yaml
 PRETRAINED```
+
+Over those, where `examples` names a file to [learn from](../guides/supervised.md):
+
+```yaml
+SUPERVISED```
 """
 
 HOOKS_INTRO = """# Hooks
@@ -125,8 +131,10 @@ def config_page() -> str:
     """docs/reference/config.md, from the fields of the schema and their docstrings."""
     tree = ast.parse(Path(schema.__file__).read_text(encoding="utf-8"))
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    demo, pretrained = (path.read_text(encoding="utf-8") for path in (DEFAULTS, PRETRAINED))
-    parts = [NOTICE, CONFIG_INTRO.replace("DEFAULTS", demo).replace("PRETRAINED", pretrained)]
+    intro = CONFIG_INTRO
+    for name, path in (("DEFAULTS", DEFAULTS), ("PRETRAINED", PRETRAINED), ("SUPERVISED", SUPERVISED)):
+        intro = intro.replace(name, path.read_text(encoding="utf-8"))
+    parts = [NOTICE, intro]
     for name, title in GROUPS.items():
         node = classes[name]
         parts.append(

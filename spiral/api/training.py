@@ -89,7 +89,7 @@ class PromptFormat(Protocol):
     when the context is full, which voids the game otherwise; `continuation(reply) -> Continuation`, of a format whose
     replies are sampled in parts: asked with () before the first, and with all ids so far, none of them a stop id,
     whenever a part has run to its `num_tokens`; `min_new_tokens: int = 1`, the shortest `rollout.max_new_tokens` that
-    has room for the parts.
+    has room for the parts; `write`, see `WritesReplies`.
     """
 
     stop_ids: tuple[int, ...]

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from spiral.api.records import Continuation, Turn
-from spiral.api.training import AsksQuestions, PromptFormat, continues, has_history, min_new_tokens
+from spiral.api.training import AsksQuestions, PromptFormat, WritesReplies, continues, has_history, min_new_tokens
 from spiral.models.tokens import control_tokens
 from spiral.testing.violations import Violation, doing, run_checks, short
 
@@ -62,7 +62,7 @@ def check_prompt_format(factory: PromptFactory, tokenizers: Mapping[str, Any]) -
       special token, nor does a question.
     - With `has_history` a prompt begins with the ids of the turn before it, prompt and reply, ended or cut.
     - `reply(move)` ends with a stop id and holds none before, and `read` gives the move back; or it is None for every
-      move.
+      move. So does `write`, where it is there, with thoughts and without.
     - `read` takes any ids and gives a text or None.
     - `continuation`, if there is one, takes any ids that end no reply, puts ids behind them that end none, asks for a
       token or more, and needs no more room than `min_new_tokens`.
@@ -75,7 +75,7 @@ def check_prompt_format(factory: PromptFactory, tokenizers: Mapping[str, Any]) -
             for name, tokenizer in tokenizers.items()
             for checks in (
                 [_check_encode, _check_history],
-                [_check_replies, _check_any_ids],
+                [_check_replies, _check_written, _check_any_ids],
                 [_check_continuation],
             )
         ]
@@ -160,6 +160,24 @@ def _check_replies(factory: PromptFactory, name: str, tokenizer: Any) -> Iterato
             read = made.read(ids)
         if read != move:
             yield f"read(reply({move!r})) is {read!r} with the tokenizer {name}; make the two agree"
+
+
+def _check_written(factory: PromptFactory, name: str, tokenizer: Any) -> Iterator[str]:
+    made = _made(factory, name, tokenizer)
+    if not isinstance(made, WritesReplies):
+        return
+    form: Any = made
+    for move, thoughts in ((move, thoughts) for move in MOVES for thoughts in ("", "It may be a bluff.")):
+        asked = f"write({move!r}, {thoughts!r})"
+        with doing(f"{asked} with the tokenizer {name}"):
+            ids = form.write(move, thoughts)
+            read = None if ids is None else form.read(ids)
+        if ids is None:
+            continue
+        if not ids or ids[-1] not in form.stop_ids or any(i in form.stop_ids for i in ids[:-1]):
+            yield f"{asked} is {short(ids)}; end it with one of stop_ids ({form.stop_ids}), and only there"
+        elif read != move:
+            yield f"read({asked}) is {read!r} with the tokenizer {name}; make the two agree, or return None"
 
 
 def _check_any_ids(factory: PromptFactory, name: str, tokenizer: Any) -> Iterator[str]:

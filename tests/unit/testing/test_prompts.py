@@ -60,6 +60,20 @@ class Sometimes(PlainFormat):
         return super().reply(move) if len(move) > 1 else None
 
 
+class Mumbling(PlainFormat):
+    """Writes its thoughts where it reads the move."""
+
+    def write(self, move, thoughts):
+        return super().reply(f"{thoughts}{move}")
+
+
+class Rambling(PlainFormat):
+    """Goes on after the end of a reply that it writes."""
+
+    def write(self, move, thoughts):
+        return [*super().reply(move), *self._ids(thoughts)]
+
+
 class Raising(PlainFormat):
     def read(self, reply):
         return self._tokenizer.decode(reply[: reply.index(self.stop_ids[0])])
@@ -99,6 +113,8 @@ class Crammed(PlainFormat):
         (Rewriting, "after 1 turns a prompt does not begin with the last one"),
         (Unfinished, "end it with one of stop_ids"),
         (Sometimes, "None for all moves or for none"),
+        (Mumbling, "read.write.'bet', 'It may be a bluff.'.. is 'It may be a bluff.bet'"),
+        (Rambling, "end it with one of stop_ids"),
         (Raising, "raised ValueError"),
         (Listing, "make it a tuple of ids"),
         (Ending, "puts a stop id there"),
