@@ -129,7 +129,8 @@ class Collection:
         self._rules, self._path, self._show = replace(rules, group_size=1), path, progress
         share, rest = divmod(request.num, len(self._line_ups))
         self._quotas = [share + (place < rest) for place in range(len(self._line_ups))]
-        self._done = _Progress(*([0] * len(self._line_ups) for _ in range(3)))
+        num = len(self._line_ups)
+        self._done = _Progress([0] * num, [0] * num, [0] * num)
         self._hash = hashlib.sha256()
         self._open()
 
@@ -164,7 +165,13 @@ class Collection:
         num = self._batch_size(place, wanted)
         rules = replace(self._rules, max_voided=VOIDED * num)
         rollouts = Rollouts(self._games, seats, seats, self._pool, rules, progress=no_progress)
-        seed = (self.request.seed, "collect", line_up.game, *line_up.policies, done.played[place])
+        seed: tuple[int | str, ...] = (
+            self.request.seed,
+            "collect",
+            line_up.game,
+            *line_up.policies,
+            done.played[place],
+        )
         episodes = rollouts.play(num, seed)
         text = bytearray()
         for episode in episodes:
