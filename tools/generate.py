@@ -76,6 +76,7 @@ PRETRAINED```
 Over those, where `examples` names a file to [learn from](../guides/supervised.md):
 
 ```yaml
+examples: {path: games.jsonl}
 SUPERVISED```
 """
 

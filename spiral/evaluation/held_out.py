@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from spiral.api.records import Episode, Turn
-from spiral.learning.packing import pack_samples
+from spiral.evaluation.move_probabilities import reply_logits
 from spiral.learning.samples import Sample
 from spiral.models.logits import TokenLogits
 from spiral.runs import metric_names
@@ -71,11 +71,9 @@ def _of_game(
     device = lm.model.device
     nll, wrong = torch.zeros(len(keys), device=device), torch.zeros(len(keys), device=device)
     from_end = torch.tensor([answers[key] for key in keys], device=device)
-    for cpu_batch in pack_samples([samples[key] for key in keys], micro_batch_tokens):
-        batch = cpu_batch.to(device)
-        logits = lm(batch.ids, batch.positions, batch.mask, batch.rows, batch.columns).float()
-        logprobs = torch.log_softmax(logits, -1).gather(-1, batch.targets[:, None])[:, 0]
-        nll.index_add_(0, batch.samples, -logprobs)
+    for batch, logits in reply_logits(lm, [samples[key] for key in keys], micro_batch_tokens):
+        said = logits.gather(-1, batch.targets[:, None])[:, 0]
+        nll.index_add_(0, batch.samples, logits.logsumexp(-1) - said)  # without a second copy of the logits
         _, places, lengths = torch.unique_consecutive(batch.samples, return_inverse=True, return_counts=True)
         starts = lengths.cumsum(0) - lengths
         left = lengths[places] - (torch.arange(len(places), device=device) - starts[places])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -68,14 +68,20 @@ def move_probabilities(
 @torch.inference_mode()
 def sequence_logprobs(lm: TokenLogits, samples: Sequence[Sample], micro_batch_tokens: int) -> Tensor:
     """The log-probability of each sample's reply given its prompt, nats, (number of samples,); sorted samples only."""
-    device = lm.model.device
-    total = torch.zeros(len(samples), device=device)
-    for cpu_batch in pack_samples(samples, micro_batch_tokens):
-        batch: MicroBatch = cpu_batch.to(device)
-        logits = lm(batch.ids, batch.positions, batch.mask, batch.rows, batch.columns)
-        logprobs = torch.log_softmax(logits.float(), -1).gather(-1, batch.targets[:, None])[:, 0]
+    total = torch.zeros(len(samples), device=lm.model.device)
+    for batch, logits in reply_logits(lm, samples, micro_batch_tokens):
+        logprobs = torch.log_softmax(logits, -1).gather(-1, batch.targets[:, None])[:, 0]
         total.index_add_(0, batch.samples, logprobs)
     return total.cpu()
+
+
+def reply_logits(
+    lm: TokenLogits, samples: Sequence[Sample], micro_batch_tokens: int
+) -> Iterator[tuple[MicroBatch, Tensor]]:
+    """Micro-batches of sorted samples with the float32 logits, (N, V), that their reply tokens were predicted from."""
+    for cpu_batch in pack_samples(samples, micro_batch_tokens):
+        batch = cpu_batch.to(lm.model.device)
+        yield batch, lm(batch.ids, batch.positions, batch.mask, batch.rows, batch.columns).float()
 
 
 def _normalised(row: Mapping[str, float]) -> dict[str, float]:

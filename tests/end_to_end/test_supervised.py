@@ -9,7 +9,11 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from spiral.commands.main import main
+from spiral.evaluation.learned_best_response import Target
+from spiral.evaluation.learned_best_response import configure as best_response_config
+from spiral.plugins.registry import Plugins
 from spiral.selfplay.examples import read_examples, record_path
+from spiral.testing import ChatServer
 
 STEPS = 30
 TINY = [
@@ -100,6 +104,36 @@ def test_every_command_takes_it_as_a_run(run, games, tmp_path):
     members = "{name: mixture, args: {weights: {learner: 0.5, members: 0.5}}}"
     against = [f"opponents={members}", f"pool.members=['run:{run}@{STEPS}']"]
     spiral("train", *short, *against, "--run-dir", tmp_path / "against")
+
+
+def test_a_best_response_to_it_plays_and_copies_nothing(run):
+    """Its config is the run's with the examples taken out."""
+    config, problems = best_response_config(Target.of(str(run)), None, [], Plugins.installed())
+    assert problems == []
+    assert (config.examples.path, config.learner.objective) == ("", "return")
+
+
+def test_a_remote_models_thoughts_are_learned(tmp_path):
+    """From the server's reply to the ids of a format that asks for reasoning."""
+    games = tmp_path / "games.jsonl"
+    with ChatServer(lambda request: f"It may pay.\n\\boxed{{{_a_move(request)}}}") as server:
+        bot = f"remote:model=tiny,url={server.url}"
+        spiral("collect", bot, "--opponent", "random", "--games", "kuhn_poker", "--num", 6, "--out", games)
+    examples = read_examples(games)
+    assert {(e.thoughts, e.reply) for e in examples} == {
+        ("It may pay.", f"It may pay.\n\\boxed{{{e.move}}}") for e in examples
+    }
+    spiral(
+        "sft", games, "steps=2", "prompt={name: chat, args: {rules: false}}", "rollout.max_new_tokens=40",
+        "evaluate.every=0", "loggers=[]", "checkpoint.episodes=1", "--run-dir", tmp_path / "run",
+    )  # fmt: skip
+    learned = [json.loads(line) for line in (tmp_path / "run" / "episodes.jsonl").read_text().splitlines()]
+    assert all(turn["reply"].startswith("It may pay.\n\n\\boxed{") for game in learned for turn in game["turns"])
+
+
+def _a_move(request):
+    """The first of the legal moves that a prompt lists."""
+    return request["messages"][1]["content"].partition("Legal moves, one a line:\n")[2].splitlines()[0]
 
 
 def test_an_adapter_learns_too(games, tmp_path):
