@@ -43,11 +43,16 @@ def launch(
 
 def _layer(path: Path, overrides: Sequence[Override], epochs: float | None) -> Mapping[str, Any]:
     """What the file says of a run's config: its games, and the steps of `epochs` passes."""
-    from spiral.config.loading import parse_plugin, read
+    from spiral.config.loading import parse_plugin, read, references
     from spiral.selfplay.examples import read_examples
 
     examples = read_examples(path)
     games = [asdict(parse_plugin(name)) for name in dict.fromkeys(example.game for example in examples)]
+    if found := references(games):
+        raise SpiralError(
+            f"{path} asks for {', '.join(sorted(found))} of the environment in a game's arguments, and a file may be "
+            "another's; mend it, or delete those lines"
+        )
     layer: dict[str, Any] = {"examples": {"path": str(path)}, "games": games}
     asked = [word for word in overrides if isinstance(word, str) and word.partition("=")[0] == "steps"]
     if asked and epochs is not None:

@@ -191,6 +191,13 @@ def test_a_file_that_is_missing_cut_or_altered_is_one_sentence(games, tmp_path):
     assert "SHA-256" in spiral("sft", altered, code=2)
 
 
+def test_a_file_reads_nothing_of_the_environment(games, tmp_path):
+    """A file may come from elsewhere: a game in it is given no secret of this machine."""
+    path = tmp_path / "games.jsonl"
+    path.write_bytes(games.read_bytes().replace(b'"kuhn_poker"', b'"kuhn_poker(rounds=${oc.env:HOME})"'))
+    assert "asks for ${oc.env:HOME} of the environment" in spiral("sft", path, code=2)
+
+
 def test_a_resumed_run_keeps_its_examples(run, games, tmp_path):
     other = tmp_path / "other.jsonl"
     shutil.copy(games, other)
