@@ -186,14 +186,14 @@ def _text(style: Style, rules: str, observation: str, moves: Sequence[str] | Non
     return wording.gap.join(part for part in (*parts, wording.closing if first else "") if part)
 
 
-def question(rules: str, observation: str, moves: Sequence[str] | None, reasons: bool) -> str:
+def decision(rules: str, observation: str, moves: Sequence[str] | None, reasons: bool) -> str:
     """What `chat` says for a player's first decision, as a message for any chat template. `moves`: those to list;
     `reasons`: whether reasoning is asked for before the boxed move."""
-    return _text(Style(Wording(closing=_how("boxed", reasons))), rules, observation, moves)
+    return _text(Style(Wording(closing=_how("boxed", reasons)), Wording()), rules, observation, moves)
 
 
 def boxed(move: str) -> str:
-    """The answer that `question` asks for."""
+    """The answer that `decision` asks for."""
     return FORMS["boxed"].write(move)
 
 
@@ -248,7 +248,9 @@ def chat(
     return ChatFormat(
         tokenizer,
         frame,
-        Style(wording, question, answer, exact, rules, moves, history, keep_thoughts, when_full, thought_tokens, may_think),
+        Style(
+            wording, question, answer, exact, rules, moves, history, keep_thoughts, when_full, thought_tokens, may_think
+        ),
     )
 
 

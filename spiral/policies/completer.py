@@ -21,7 +21,7 @@ class Completer:
     sampling: Sampling
     reads_cut: bool = False
     """Whether a move is read from a reply that was cut off at its limit; it is no move otherwise."""
-    decode: Callable[[Sequence[int]], str] | None = None
+    decode: Callable[[list[int]], str] | None = None
     """The tokenizer's ids -> text, special tokens by their names; None where there is no tokenizer."""
 
     @classmethod
@@ -31,7 +31,7 @@ class Completer:
         prompter: Prompter,
         max_new_tokens: int,
         reads_cut: bool = False,
-        decode: Callable[[Sequence[int]], str] | None = None,
+        decode: Callable[[list[int]], str] | None = None,
     ) -> Completer:
         """Training's sampling, temperature 1 over the full distribution, with the prompt format's stop ids.
 
@@ -92,7 +92,7 @@ class Completer:
     def text(self, reply: Sequence[int]) -> str:
         """What a reply says, without the id that ended it."""
         assert self.decode is not None, "this completer was made without a tokenizer"
-        return self.decode(reply[:-1] if reply and reply[-1] in self.prompter.stop_ids else reply)
+        return self.prompter.said(reply, self.decode)
 
     def read(self, completion: Completion) -> str | None:
         """The move in a reply, or None for one that holds no move, or was cut off."""

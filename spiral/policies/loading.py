@@ -182,7 +182,7 @@ def make_completer(model: Any, tokenizer: Any, config: Config, plugins: Plugins)
     prompter = Prompter(made, generation_stop_ids(model))
     decode = partial(tokenizer.decode, skip_special_tokens=False)
     tokens, reads_cut = config.rollout.max_new_tokens, _reads_cut(config)
-    return Completer.of(ProbedEngine(engine, model), prompter, tokens, reads_cut, lambda ids: str(decode(list(ids))))
+    return Completer.of(ProbedEngine(engine, model), prompter, tokens, reads_cut, lambda ids: str(decode(ids)))
 
 
 def _reads_cut(config: Config) -> bool:

@@ -176,9 +176,9 @@ def _told(phase: Phase, since: float, now: float) -> str:
 
 
 def headline(metrics: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
-    """The figures a run is judged by, under the names shown: NashConv, or win rates by player where it is unknown, the
-    mean return of a game for one player, the share of a benchmark's questions that were right, and of a supervised run the
-    loss on games that were held out."""
+    """The figures a run is judged by, under the names shown: NashConv, or win rates by player where it is unknown; the
+    mean return of a game for one player; the share of a benchmark's questions that were right; and of a supervised run
+    the loss on games that were held out."""
     named = _of_games(metrics)
     exact = {name.game: value for name, value in named if (name.stage, name.quantity) == ("eval", "nash_conv")}
     found: dict[str, tuple[float, ...]] = {f"NashConv {game}": (value,) for game, value in exact.items()}

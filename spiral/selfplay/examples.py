@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spiral.api.errors import SpiralError
-from spiral.models.chat import boxed, question
+from spiral.models.chat import boxed, decision
 
 Outcome = Literal["win", "draw", "loss"]
 
@@ -86,7 +86,7 @@ def messages(example: Example) -> dict[str, list[dict[str, str]]]:
     e, reasons = example, bool(example.thoughts)
     answer = f"{e.thoughts}\n\n{boxed(e.move)}" if reasons else boxed(e.move)
     said = e.reply if e.reply is not None and reasons and boxed(e.move) in e.reply else answer
-    asked = question(e.rules, e.observation, e.legal_moves, reasons)
+    asked = decision(e.rules, e.observation, e.legal_moves, reasons)
     return {
         "prompt": [{"role": "user", "content": asked}],
         "completion": [{"role": "assistant", "content": said}],
