@@ -238,7 +238,7 @@ def test_a_learner_of_likelihoods_learns_the_replies_and_where_they_end(model):
         for n, move in enumerate(("abc", "abd", "xyz", "bet"))
     ]
     config = LearnerConfig(objective="likelihood", normalisation="tokens", lr=5e-3, kl=0.0, ema=0.0)
-    learner = FullLearner(lm, config, 40, make_accelerator(60.0, "float32"))
+    learner = FullLearner(lm, config, 40, make_accelerator(60.0, config))
     asker = Completer.of(TorchEngine(lm, tokenizer), Prompter(PlainFormat(tokenizer)), 16)
     games = RecordedGames(asked, asker, ExamplesConfig("x", held_out=0.0), 0)
     for step in range(40):
