@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,9 @@ IN_FLIGHT = 1024
 that is free is never empty."""
 GRADERS = 4
 """Threads that grade."""
+HANDED_OUT, HANDED_OUT_S = 32, 1.0
+"""Replies, and seconds, after which graded ones are handed out to be kept: a file for each alone would cost more than
+its grade."""
 REPLY_LIMIT = 2048
 """Tokens of a reply to a question, where nothing says how many."""
 
@@ -93,6 +97,8 @@ class Asker:
         waiting, numbers = iter(questions), itertools.count()
         in_flight: dict[int, tuple[Reply, Task]] = {}
         grading: deque[Future[Reply]] = deque()
+        done: list[Reply] = []
+        handed_out = time.monotonic()
         longest = max((question.sampling.max_new_tokens for question in questions), default=1)
         deadline_s = self._rollout.deadline_s * max(1.0, longest / self._rollout.max_new_tokens)
         deadline = Deadline(deadline_s, "raise rollout.deadline_s in the run's config, or let replies be shorter")
@@ -112,10 +118,14 @@ class Asker:
             else:
                 deadline.check(f"{len(in_flight)} replies of {self._model}")
             # In order, so that what is kept does not depend on which thread was faster.
-            if done := [grading.popleft().result() for _ in itertools.takewhile(Future.done, tuple(grading))]:
+            while grading and grading[0].done():
+                done.append(grading.popleft().result())
+            if len(done) >= HANDED_OUT or (done and time.monotonic() - handed_out >= HANDED_OUT_S):
                 yield done
+                done, handed_out = [], time.monotonic()
+        yield done
         while grading:
-            yield [grading.popleft().result()]
+            yield [grading.popleft().result() for _ in range(min(HANDED_OUT, len(grading)))]
 
     def _submit(
         self, question: Question, seed: int, numbers: Iterator[int], in_flight: dict[int, tuple[Reply, Task]]
