@@ -6,7 +6,7 @@ all that is public; every other module is private. Importing this loads no model
 
 from typing import TYPE_CHECKING, Any
 
-from spiral.api.answers import last_boxed
+from spiral.api.answers import last_boxed, last_tagged, without_thought
 from spiral.api.errors import ConfigError, PluginError, PromptTooLong, RunError, SpiralError
 from spiral.api.games import (
     Enumerable,
@@ -34,6 +34,7 @@ from spiral.api.records import (
     VoidedGame,
     outcome,
 )
+from spiral.api.tasks import Task
 from spiral.api.text import printable
 from spiral.api.training import (
     AdvantageEstimator,
@@ -97,6 +98,7 @@ __all__ = [
     "Sampling",
     "SpiralError",
     "Stateful",
+    "Task",
     "TokenLogits",
     "Trajectory",
     "Turn",
@@ -109,6 +111,7 @@ __all__ = [
     "hookimpl",
     "is_zero_sum",
     "last_boxed",
+    "last_tagged",
     "load",
     "outcome",
     "pack",
@@ -116,6 +119,7 @@ __all__ = [
     "random_legal_move",
     "train",
     "try_move",
+    "without_thought",
     "worst_return",
     "wrapped",
 ]

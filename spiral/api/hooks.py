@@ -77,7 +77,8 @@ def register_prompts(register: Register) -> None:
 
 @hookspec
 def register_benchmarks(register: Register) -> None:
-    """factory(**args) -> a sequence of Tasks, the same ones in the same order each time."""
+    """factory(**args) -> a sequence of Tasks, the same ones in the same order each time. Optional: factory.missing(
+    **args) -> what has to be there first, such as a file, as the end of a sentence; empty if nothing is missing."""
 
 
 @hookspec

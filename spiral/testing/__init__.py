@@ -4,6 +4,7 @@ Each `check_...` returns the violations, a sentence each: `assert check_game(MyG
 What only the author can decide is a `Notice`, an ordinary warning.
 """
 
+from spiral.testing.benchmarks import check_benchmark
 from spiral.testing.bots import check_bot
 from spiral.testing.chat_server import ChatAnswer, ChatServer
 from spiral.testing.curricula import check_curriculum
@@ -25,6 +26,7 @@ __all__ = [
     "ScriptedBot",
     "ScriptedEngine",
     "check",
+    "check_benchmark",
     "check_bot",
     "check_curriculum",
     "check_estimator",

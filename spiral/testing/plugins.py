@@ -9,6 +9,7 @@ from spiral.api.policies import is_external, tried_on
 from spiral.plugins.arguments import required_arguments
 from spiral.plugins.kinds import BY_NAME
 from spiral.plugins.registry import Bound, Plugins
+from spiral.testing.benchmarks import check_benchmark
 from spiral.testing.bots import check_bot
 from spiral.testing.curricula import check_curriculum
 from spiral.testing.estimators import check_estimator
@@ -35,7 +36,8 @@ def check(
 
     The `CHECKED_KINDS` have a check; of the other kinds only the name and the arguments are checked. A bot is tried on
     the games that its factory names in `tried_on`, or on every installed game but the members of families; an
-    external one, for which a person or another process decides, is not tried, nor is a model that needs an argument.
+    external one, for which a person or another process decides, is not tried, nor is a model or a benchmark that needs
+    an argument, or whose factory says what is `missing`.
     Raises PluginError for a name that is not installed, or that two distributions took.
 
     Example: `assert check(Plugins.installed(), "game", "kuhn_poker") == []`
@@ -54,9 +56,10 @@ def why_not_tried(kind: str, name: str, factory: Factory, args: Mapping[str, Any
     """The reason why a plug-in's promises are not tested; empty for one that is tested."""
     if is_external(factory):
         return "it asks a person or another process"
-    if kind == "model" and not args and (needed := required_arguments(factory, BY_NAME[kind].num_core_args)):
+    if kind in _MAY_NEED and not args and (needed := required_arguments(factory, BY_NAME[kind].num_core_args)):
         return f"it needs an argument: spiral check {name}:{needed[0]}=..."
-    return ""
+    missing = getattr(factory, "missing", None)
+    return str(missing(**args)) if callable(missing) else ""
 
 
 def _check_bot(made: Bound, plugins: Plugins, progress: Progress | None) -> list[str]:
@@ -83,7 +86,11 @@ _CHECKS: dict[str, Callable[[Bound, Plugins, Progress | None], list[str]]] = {
     "advantage": lambda made, plugins, progress: check_estimator(made),
     "prompt": _check_prompt,
     "model": _check_model,
+    "benchmark": lambda made, plugins, progress: check_benchmark(made),
 }
+
+_MAY_NEED = ("model", "benchmark")
+"""The kinds whose plug-ins may need an argument that the check cannot give, such as a path."""
 
 CHECKED_KINDS = tuple(_CHECKS)
 """The kinds of plug-in that have a check."""
