@@ -13,6 +13,7 @@ from spiral.models.paper_prompts import llama_instruct, octothinker, qwen3, r1_d
 from spiral.models.prompts import PlainFormat
 from spiral.reports.trackers import TRACKERS
 from spiral.selfplay.curriculum import Weighted
+from spiral.selfplay.task_game import FAMILY, benchmark_names, task_game
 
 
 def torch_engine(model: Any, tokenizer: Any, max_rows: int = 256, prefill_tokens: int = 16384) -> Any:
@@ -84,6 +85,11 @@ def tracker(name: str) -> Callable[..., Any]:
 
     make.__doc__ = f"The run's config, and every metric of every step, in {name}; `options` are for its own start."
     return make
+
+
+@hookimpl
+def register_games(register: Register) -> None:
+    register(FAMILY, task_game, members=benchmark_names)
 
 
 @hookimpl

@@ -176,9 +176,9 @@ class Plugins:
         only = os.environ.get("SPIRAL_PLUGINS")
         if near:
             hint = f"did you mean '{near[0]}'?"
-        elif self.names(kind) or self.failed or only:
+        elif any(r.kind == kind and not r.members for r in self.registrations()) or self.failed or only:
             hint = "pip install a distribution that provides it"
-        else:  # nothing of the kind, and nothing that failed or was left out: spiral was installed bare
+        else:  # nothing of the kind but families, and nothing that failed or was left out: spiral was installed bare
             hint = f'pip install "{FIRST_PARTY}" brings the first-party ones'
         return f"{hint} (only SPIRAL_PLUGINS={only} was loaded)" if only else hint
 
