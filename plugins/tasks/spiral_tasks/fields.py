@@ -69,10 +69,10 @@ class Fields:
         wrong = [str(row[f"Incorrect Answer {n}"]).strip() for n in (1, 2, 3) if row.get(f"Incorrect Answer {n}")]
         if wrong:
             right = self.gold(row)
-            choices = [right, *wrong]
+            drawn = [right, *wrong]
             digest = hashlib.sha256(self.prompt(row).encode("utf-8", "surrogatepass")).hexdigest()
-            random.Random(digest).shuffle(choices)
-            return tuple(choices), LETTERS[choices.index(right)]
+            random.Random(digest).shuffle(drawn)
+            return tuple(drawn), LETTERS[drawn.index(right)]
         value = self.value(row, "choices")
         if isinstance(value, dict):  # as AI2's sets are saved: {"text": [...], "label": [...]}
             value = value.get("text")

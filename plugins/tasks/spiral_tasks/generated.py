@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import functools
 import importlib.util
 import json
-import pickle
 from dataclasses import dataclass
 from typing import Any
 
 from spiral import SpiralError
 from spiral_tasks.generator_names import EXCLUDED, GENERATORS
-from spiral_tasks.grading.answers import MAX_ANSWER, final_answer, normalised
-from spiral_tasks.grading.pool import pool
+from spiral_tasks.grading.answers import MAX_ANSWER, final_answer
+from spiral_tasks.grading.pool import Ungraded, pool
 from spiral_tasks.question import Question
-from spiral_tasks.splits import Split, in_split
-
-MAX_REPEATS = 1000
-"""Questions in a row that were asked before, after which a generator has no more."""
+from spiral_tasks.splits import Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,46 +52,24 @@ def generated(
     part, whatever the seeds. partial: the generator's own score of a wrong answer counts, which is above 0 for some.
     Raises SpiralError for an unknown generator, arguments that are not its own, or a size beyond its questions.
     """
-    made = _dataset(generator, json.dumps({**config, "seed": seed, "size": 100_000}, sort_keys=True))
-    questions: dict[str, Question] = {}
-    index = repeats = 0
-    written = json.dumps({**config, "seed": seed}, sort_keys=True)
-    while len(questions) < size:
-        entry, index = made[index], index + 1
-        prompt, gold = str(entry["question"]), str(entry["answer"])
-        key = normalised(prompt)
-        if key in questions or not in_split(key, split):
-            repeats += 1
-            if repeats > MAX_REPEATS:
-                raise SpiralError(
-                    f"reasoning_gym/{generator} has {len(questions)} distinct questions with these arguments and "
-                    f"{size} were asked for; give size={len(questions)} or less, or harder arguments"
-                )
-            continue
-        repeats = 0
-        grader = GeneratedGrader(generator, written, base64.b64encode(pickle.dumps(entry)).decode("ascii"), partial)
-        questions[key] = Question(f"{generator}-{seed}-{index - 1}", prompt, gold, grader)
-    return list(questions.values())
-
-
-@functools.lru_cache(maxsize=64)
-def _dataset(generator: str, config: str) -> Any:
     if generator in EXCLUDED:
         raise SpiralError(f"reasoning_gym/{generator} cannot be asked here: {EXCLUDED[generator]}")
     if not _is_installed():
         raise SpiralError(
             f'reasoning_gym/{generator} needs the package reasoning-gym; pip install "spiral-selfplay[tasks]" brings it'
         )
-    import reasoning_gym
-    from reasoning_gym.factory import DATASETS
-
-    if generator not in DATASETS:
-        raise SpiralError(f"reasoning-gym has no generator '{generator}'; `spiral plugins reasoning_gym` lists them")
+    written = json.dumps({**config, "seed": seed}, sort_keys=True)
     try:
-        return reasoning_gym.create_dataset(generator, **json.loads(config))
-    except (TypeError, AssertionError, ValueError) as error:
-        fields = ", ".join(f for f in DATASETS[generator][1].__dataclass_fields__ if f not in ("seed", "size"))
-        raise SpiralError(f"reasoning_gym/{generator}: {error}; its own arguments are: {fields or 'none'}") from error
+        made = pool().ask("questions", generator, written, size, split)
+    except Ungraded as error:
+        raise SpiralError(
+            f"reasoning_gym/{generator} made no questions: its process {error}; run: spiral check "
+            f"reasoning_gym/{generator}"
+        ) from error
+    return [
+        Question(f"{generator}-{seed}-{index}", prompt, gold, GeneratedGrader(generator, written, entry, partial))
+        for index, prompt, gold, entry in made
+    ]
 
 
 def _is_installed() -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from spiral import SpiralError
 from spiral_tasks.fields import Fields, with_options
 from spiral_tasks.grading.graders import ChoiceGrader, GraderName, MathGrader, NumberGrader, TextGrader
+from spiral_tasks.grading.pool import pool
 from spiral_tasks.question import Grader, Question
 from spiral_tasks.rows import found, read_rows
 from spiral_tasks.splits import Split, in_split
@@ -51,4 +52,6 @@ def json_lines(
             )
         if in_split(prompt, split):
             made.append(Question(id, prompt, gold, grade))
+    if grader == "math":
+        pool().prepare("math")
     return made

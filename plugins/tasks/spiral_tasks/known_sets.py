@@ -13,6 +13,7 @@ from typing import Literal
 from spiral import SpiralError
 from spiral_tasks.fields import Fields, with_options
 from spiral_tasks.grading.graders import ChoiceGrader, MathGrader
+from spiral_tasks.grading.pool import pool
 from spiral_tasks.question import Question
 from spiral_tasks.rows import Row, found, read_rows, sha256
 
@@ -104,6 +105,8 @@ class KnownBenchmark:
                 f"benchmark '{name}': {place} holds {len(rows)} questions, and the set has {of.num_rows}; restore it, "
                 "or give pinned=false to take this one as it is"
             )
+        if of.grading == "math":
+            pool().prepare("math")
         return questions(name, of.grading, rows, place)
 
     def missing(self, path: str | None = None, **args: object) -> str:

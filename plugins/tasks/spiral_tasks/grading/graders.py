@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Literal
 
-from spiral import without_thought
+from spiral import SpiralError, without_thought
 from spiral_tasks.grading.answers import MAX_ANSWER, final_answer, marked_answer, normalised, stated_answers
 from spiral_tasks.grading.pool import pool
 
@@ -19,6 +20,8 @@ _INTEGER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d{1,30})")
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:,\d{3})*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _WORD = re.compile(r"[^\W\d_]{3,}")
+_PROSE = re.compile(r"(?<!\S)(?:[^\W\d_]{2,}(?=[\s.,:;!?]|$)|#{2,}|\*\*)")
+"""What is no part of a formula: a word by itself, a mark of a heading or of bold letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +92,15 @@ class ChoiceGrader:
 class MathGrader:
     """Right is what is the same in mathematics, such as 1/2 and 0.5; a gold answer in words is compared as text.
 
-    tolerance: the difference up to which a number is right.
+    tolerance: the difference up to which a number is right. Raises SpiralError without math-verify.
     """
 
     tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        # When a benchmark is made, not in the middle of a run. Not imported: its processes do that.
+        if importlib.util.find_spec("math_verify") is None:
+            raise SpiralError('grading mathematics needs math-verify; pip install "spiral-selfplay[tasks]" brings it')
 
     def read(self, reply: str) -> str | None:
         return final_answer(reply)
@@ -109,7 +117,7 @@ class MathGrader:
             return 0.0
         if self.tolerance is None and _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
             return float(int(gold.replace(",", "")) == int(answer.replace(",", "")))
-        prose = not marked and ("\n" in answer or _is_words(answer, math=False) or len(answer) > MAX_ANSWER)
+        prose = not marked and ("\n" in answer or _PROSE.search(answer) is not None or len(answer) > MAX_ANSWER)
         return float(pool().ask("math", gold, answer[-MAX_ANSWER:], prose, self.tolerance))
 
 
@@ -128,7 +136,7 @@ def _squeezed(text: str) -> str:
     return normalised(text).replace(" ", "")
 
 
-def _is_words(text: str, math: bool = True) -> bool:
-    """Whether a text holds words beside commands of LaTeX; with `math`, and no digit."""
+def _is_words(text: str) -> bool:
+    """Whether a text is words beside commands of LaTeX, and no digit."""
     bare = _COMMAND.sub(" ", normalised(text))
-    return _WORD.search(bare) is not None and not (math and re.search(r"\d", bare))
+    return _WORD.search(bare) is not None and re.search(r"\d", bare) is None

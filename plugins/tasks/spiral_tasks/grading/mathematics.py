@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+from collections.abc import Callable
 from typing import Any
 
 import sympy
@@ -25,6 +26,9 @@ CLOSE = 1e-5
 _WHOLE = (LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False),)
 _PROSE = (LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig())
 
+_BASE = re.compile(r"\d\s*_\s*\{?\s*(\d+)")
+"""That of a number such as 52_8, which the parser drops."""
+
 _MENDS = (
     (re.compile(r"(?<![A-Za-z\\])(\d+(?:\.\d+)?)[eE]([+-]?\d+)(?![A-Za-z\d])"), r"\1 \\times 10^{\2}"),
     (re.compile(r"(\d)\.(?!\d)"), r"\1"),
@@ -36,6 +40,11 @@ _MENDS = (
 """What people write and the parser does not read, or reads as less: 1.87e6, -1./3, \\sqrt(2), \\mathrm{e}."""
 
 
+def prepared(gold: str, answer: str, prose: bool, tolerance: float | None) -> Callable[[], float]:
+    """See `grade`."""
+    return functools.partial(grade, gold, answer, prose, tolerance)
+
+
 def grade(gold: str, answer: str, prose: bool, tolerance: float | None) -> float:
     """1 if the answer is the gold one, else 0.
 
@@ -43,12 +52,13 @@ def grade(gold: str, answer: str, prose: bool, tolerance: float | None) -> float
     """
     golds = _whole(gold)
     answers = parse(answer[-MAX_PROSE:], _PROSE, "no_fallback", parsing_timeout=None) if prose else _whole(answer)
-    if not golds or not answers:
+    bases = _BASE.findall(gold), _BASE.findall(answer)
+    if not golds or not answers or (all(bases) and bases[0] != bases[1]):
         return 0.0
     right = bool(verify(golds, answers, timeout_seconds=None))
     if _is_number(golds[0]) and _is_number(answers[0]):
         if tolerance is not None:
-            return float(_difference(golds[0], answers[0]) <= tolerance * (1 + 1e-9))
+            return float(bool(_difference(golds[0], answers[0]) <= tolerance * (1 + 1e-9)))
         # Rounded to six places all small numbers are equal; a percentage may also be given as its number.
         if right and "%" not in gold + answer:
             return float(_are_close(golds[0], answers[0]))

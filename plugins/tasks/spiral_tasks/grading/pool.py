@@ -17,14 +17,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from spiral import SpiralError
 
-CPU_S = 5.0
+CPU_S = 3.0
 """Seconds of a processor that one grade may take."""
-WALL_S = 60.0
-"""Seconds that one grade may take in all, such as of one that sleeps."""
+WALL_S = 25.0
+"""Seconds that one grade may take in all, such as of one that sleeps; below what a turn of a game may."""
 START_S = 600.0
 """Seconds in which a worker has to begin: it imports sympy, on a machine that may be busy."""
 MAX_WORKERS = 8
@@ -41,12 +42,14 @@ class Raised(Ungraded):
 class Worker:
     """One process; `ask` is for one thread at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: Iterable[str] = ()) -> None:
+        """`kinds`: the graders whose imports it begins with."""
         # With this process's own path, which an environment variable does not tell.
         code = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from spiral_tasks.grading import worker"
         self._process = subprocess.Popen(
-            [sys.executable, "-c", f"{code}; worker.main()", json.dumps(sys.path)],
+            [sys.executable, "-c", f"{code}; worker.main(sys.argv[2:])", json.dumps(sys.path), *kinds],
             bufsize=0,
+            env={**os.environ, "PYTHONHASHSEED": "0"},  # what is drawn from a set of strings is the same everywhere
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -57,7 +60,7 @@ class Worker:
         return self._process.poll() is None
 
     def ask(self, kind: str, args: tuple[Any, ...], cpu_s: float, wall_s: float) -> Any:
-        """What the grader `kind` says. Raises Ungraded."""
+        """What the job `kind` gives. Raises Ungraded, and the SpiralError of the job."""
         assert self._process.stdin is not None
         job = json.dumps([kind, cpu_s, *args]).encode("ascii") + b"\n"
         try:
@@ -69,6 +72,8 @@ class Worker:
         if line == b"begins":
             line = self._line(wall_s, f"took more than {wall_s:g} s")
         answer = json.loads(line)
+        if "told" in answer:
+            raise SpiralError(answer["told"])
         if "error" in answer:
             raise Raised(answer["error"])
         return answer["grade"]
@@ -107,10 +112,20 @@ class Pool:
     def __init__(self, size: int = 0, cpu_s: float = CPU_S, wall_s: float = WALL_S) -> None:
         self._size = size or min(MAX_WORKERS, os.cpu_count() or 1)
         self._cpu_s, self._wall_s = cpu_s, wall_s
+        self._kinds: dict[str, None] = {}
         self._reset()
+
+    def prepare(self, kind: str) -> None:
+        """Start a worker, if there is none, that imports what the grader `kind` needs; returns at once."""
+        self._kinds[kind] = None
+        with self._lock:
+            if not self._workers:
+                self._workers.append(Worker(list(self._kinds)))
+                self._idle.append(self._workers[-1])
 
     def ask(self, kind: str, *args: Any) -> Any:
         """What the grader `kind` of `spiral_tasks.grading.worker` says of JSON values. Raises Ungraded."""
+        self._kinds[kind] = None
         with self._free:
             with self._lock:
                 worker = self._idle.pop() if self._idle else None
@@ -122,11 +137,14 @@ class Pool:
                 worker = self._made()
             try:
                 grade = worker.ask(kind, args, self._cpu_s, self._wall_s)
-            except Raised:
+            except (Raised, SpiralError):
                 self._give_back(worker)
                 raise
             except BaseException:
-                self._forget(worker)  # it may be at work still, and its late grade would be taken for the next one's
+                # It may be at work still, and its late grade would be taken for the next one's. The one in its place
+                # begins with its imports while nothing is asked of it.
+                self._forget(worker)
+                self._give_back(self._made())
                 raise
             self._give_back(worker)
             return grade
@@ -140,7 +158,9 @@ class Pool:
     def close(self) -> None:
         """End every worker."""
         with self._lock:
-            workers, self._workers, self._idle = self._workers, [], []
+            workers = list(self._workers)
+            self._workers.clear()
+            self._idle.clear()
         for worker in workers:
             worker.kill()
 
@@ -156,7 +176,7 @@ class Pool:
         self._idle: list[Worker] = []
 
     def _made(self) -> Worker:
-        worker = Worker()
+        worker = Worker(list(self._kinds))
         with self._lock:
             self._workers.append(worker)
         return worker

@@ -15,6 +15,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import reasoning_gym
+
 _LITERALS = ("string_insertion", "spiral_matrix", "binary_matrix", "n_queens")
 """Modules that evaluate an answer which is a list."""
 
@@ -28,8 +30,6 @@ def prepared(generator: str, config: str, entry: str, answer: str) -> Callable[[
 
 @functools.lru_cache(maxsize=64)
 def _dataset(generator: str, config: str) -> Any:
-    import reasoning_gym
-
     made = reasoning_gym.create_dataset(generator, **json.loads(config))
     for name, module in list(sys.modules.items()):
         if name.startswith("reasoning_gym.") and name.rpartition(".")[2] in _LITERALS:
