@@ -14,23 +14,22 @@ class Task(Protocol):
     promises.
 
     Optional member: `read(reply) -> str | None`, the answer that `grade` takes from a reply, None where there is none,
-    so that what was not answered is told apart from what was wrong (`answer_read`).
+    so that what was not answered is told apart from what was wrong.
     """
 
-    id: str
-    """Unique in its benchmark and the same on every machine, so that two models are compared on the same questions."""
-    prompt: str
-    """The question alone: how to answer is for the prompt format to say."""
-    gold: str
-    """A reply that is graded 1, such as the right answer by itself."""
+    @property
+    def id(self) -> str:
+        """Unique in its benchmark and the same on every machine, so that two models are compared on the same
+        questions."""
+
+    @property
+    def prompt(self) -> str:
+        """The question alone: how to answer is for the prompt format to say."""
+
+    @property
+    def gold(self) -> str:
+        """A reply that is graded 1, such as the right answer by itself."""
 
     def grade(self, reply: str) -> float:
         """From 0 to 1, of all that the policy replied, or of the answer alone. A pure function that raises nothing and
         returns in bounded time, whatever the text; may be called from several threads at once."""
-
-
-def answer_read(task: Task, reply: str) -> str | None:
-    """The answer that the task's grade is of; the reply itself where the task does not say, None for an empty one."""
-    read = getattr(task, "read", None)
-    answer = read(reply) if callable(read) else reply.strip()
-    return str(answer) if answer else None

@@ -17,7 +17,7 @@ def new(kind: str, name: str, directory: Path) -> None:
     """Write a complete plug-in distribution that passes its own tests.
 
     KIND is game, bot, opponents (a sampler), curriculum, reward, advantage (an estimator), model,
-    engine, prompt or logger.
+    engine, learner, prompt, benchmark or logger.
     """
     from spiral.commands.scaffold import create
     from spiral.testing import CHECKED_KINDS

@@ -23,6 +23,7 @@ KINDS = {
     "engine": ("An engine", "Engine"),
     "learner": ("A learner", "Learner"),
     "prompt": ("A prompt format", "Prompt"),
+    "benchmark": ("A benchmark", "Task"),
     "logger": ("A logger", "Logger"),
 }
 """Kind of plug-in that has a template, as `spiral plugins` calls it -> what it is, and what its class is called."""

@@ -47,7 +47,8 @@ def check_benchmark(factory: BenchmarkFactory, *, limit_s: float = LIMIT_S) -> l
         [lambda: _check_members(tasks)],
         [partial(_check_made_again, factory, tasks)],
         [partial(_check_golds, tasks, limit_s)],
-        [partial(_check_junk, tasks, limit_s), partial(_check_hostile, tasks, limit_s)],
+        [partial(_check_junk, tasks, limit_s)],
+        [partial(_check_hostile, tasks, limit_s)],
     )
 
 
