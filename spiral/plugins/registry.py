@@ -143,6 +143,10 @@ class Plugins:
         """What can be made of a kind, sorted."""
         return sorted(name for k, name in self._table if k == kind)
 
+    def lacks(self, kind: str) -> bool:
+        """Whether nothing of a kind is there but families: the core's own has members of others alone."""
+        return all(r.members for r in self.registrations() if r.kind == kind)
+
     def named(self, name: str) -> list[Registration]:
         """Whatever has this name, of any kind: for a family all its members, for `family/member` that one."""
         family, _, member = name.partition("/")
@@ -176,9 +180,9 @@ class Plugins:
         only = os.environ.get("SPIRAL_PLUGINS")
         if near:
             hint = f"did you mean '{near[0]}'?"
-        elif any(r.kind == kind and not r.members for r in self.registrations()) or self.failed or only:
+        elif not self.lacks(kind) or self.failed or only:
             hint = "pip install a distribution that provides it"
-        else:  # nothing of the kind but families, and nothing that failed or was left out: spiral was installed bare
+        else:  # nothing of the kind, and nothing that failed or was left out: spiral was installed bare
             hint = f'pip install "{FIRST_PARTY}" brings the first-party ones'
         return f"{hint} (only SPIRAL_PLUGINS={only} was loaded)" if only else hint
 

@@ -80,7 +80,7 @@ class TaskGame:
 
 
 def task_game(benchmark: str, **args: Any) -> TaskGame:
-    """A question of an installed benchmark, such as jsonl or reasoning_gym/chain_sum; the arguments are the benchmark's.
+    """A question of an installed benchmark, such as jsonl or reasoning_gym/chain_sum, whose arguments it takes.
 
     Raises PluginError for a benchmark that is not installed or does not take them.
     """

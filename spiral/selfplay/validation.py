@@ -28,7 +28,7 @@ from spiral.selfplay.setup import TrainingSetup, make_games, make_training_setup
 
 def check(config: Config, plugins: Plugins, problems: Sequence[str] = ()) -> None:
     """Raise ConfigError with `problems` and all that is wrong with the plug-ins a config names; makes no model."""
-    if config.games and not plugins.names("game"):  # spiral was installed bare: one sentence, not one a kind
+    if config.games and plugins.lacks("game"):  # spiral was installed bare: one sentence, not one a kind
         plugins.find("game", config.games[0].name)
     found = [*problems]
     found += [p for kind, plugin in named_in(config) if (p := plugins.problem(kind.name, plugin.name, plugin.args))]

@@ -1,4 +1,4 @@
-"""Wheels of spiral, of its four plug-ins and of a stranger's distribution in a fresh environment: installed by pip,
+"""Wheels of spiral, of its five plug-ins and of a stranger's distribution in a fresh environment: installed by pip,
 listed, checked, trained with; spiral unchanged for the stranger's sake.
 
 Every test runs in two environments. `offline`, the default, sees this environment's packages, spiral's own
@@ -19,7 +19,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ACME = ROOT / "examples" / "third_party_plugin"
-PLUGINS = {f"spiral-{name}": ROOT / "plugins" / name for name in ("games", "opponents", "advantages", "models")}
+PLUGINS = {
+    f"spiral-{name}": ROOT / "plugins" / name for name in ("games", "opponents", "advantages", "models", "tasks")
+}
 FOLDERS = {"spiral-selfplay": ROOT, **PLUGINS, "acme-nim": ACME}
 PACKAGES = ["spiral", *(name.replace("-", "_") for name in PLUGINS)]
 TRAIN = [
