@@ -18,6 +18,8 @@ Stage = Literal["eval", "play", "health", "pool"]
 ILLEGAL_RATE = "play/illegal_rate"
 CUT_GAMES = "play/cut_games"
 VOIDED = "play/voided"
+EQUAL_GROUPS = "equal_groups"
+"""Of a game: the share of the groups of one deal in which all rewards are the same, and which so teach nothing."""
 REFUSED = "learner/refused"
 MOVED = "learner/moved"
 """Share of the weights with a gradient that an optimiser step changed, the mean over a step's; measured on a sample of

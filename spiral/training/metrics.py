@@ -29,7 +29,10 @@ def summarise(
     by_game: dict[str, list[Episode]] = defaultdict(list)
     for episode in episodes:
         by_game[episode.game].append(episode)
+    equal = _equal_groups(trajectories)
     for game, played in sorted(by_game.items()):
+        if game in equal:
+            metrics[metric_names.of_game("play", game, metric_names.EQUAL_GROUPS)] = equal[game]
         metrics[metric_names.of_game("play", game, "games")] = float(len(played))
         metrics[metric_names.of_game("play", game, "turns")] = _mean([len(e.players) for e in played])
         metrics[metric_names.of_game("play", game, "illegal_rate")] = _mean([e.ending == "illegal" for e in played])
@@ -39,6 +42,19 @@ def summarise(
                 [e.returns[player] for e in played]
             )
     return metrics
+
+
+def _equal_groups(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """Game -> share of the groups, two or more games of one deal and player, in which every reward is the same; without
+    games that have no group. Estimators that compare the games of a group learn nothing from such a one."""
+    groups: dict[tuple[str, int, int], list[float]] = defaultdict(list)
+    for t in trajectories:
+        groups[t.game, t.deal, t.player].append(t.reward)
+    by_game: dict[str, list[bool]] = defaultdict(list)
+    for (game, _, _), rewards in groups.items():
+        if len(rewards) > 1:
+            by_game[game].append(min(rewards) == max(rewards))
+    return {game: _mean(equal) for game, equal in by_game.items()}
 
 
 def _mean(values: Sequence[float]) -> float:
