@@ -124,6 +124,7 @@ TITLES = {
     "model": "Models",
     "engine": "Engines",
     "prompt": "Prompt formats",
+    "benchmark": "Benchmarks",
     "logger": "Loggers",
 }
 
