@@ -10,6 +10,7 @@ from spiral.api.training import Engine, Learner, LearnerSetup, needs_joint_state
 from spiral.config.schema import Config
 from spiral.evaluation.benchmarks.in_training import TaskEvaluator, load_tasks
 from spiral.evaluation.benchmarks.models import decoder
+from spiral.evaluation.contamination import questions, refuse_overlap
 from spiral.evaluation.evaluator import Evaluator
 from spiral.evaluation.matches import MatchRunner
 from spiral.learning.distributed import Processes, make_accelerator
@@ -24,6 +25,7 @@ from spiral.selfplay.setup import (
     add_members,
     curriculum_name,
     load_opponents,
+    make_games,
     make_play_setup,
     make_training_setup,
     sampler_names,
@@ -100,6 +102,9 @@ def make_components(
     check_memory(config, plugins)
     processes, method = Processes(accelerator, stop or StopSignals()), config.learner.method
     benchmarks = load_tasks(config, plugins)  # before the model: a file that is missing is told at once
+    if benchmarks:
+        asked = {name: questions(make()) for name, make in make_games(config, plugins).items()}
+        refuse_overlap(asked, {benchmark.label: benchmark.tasks for benchmark in benchmarks})
     progress(Phase(f"loading {label(config.model.name, config.model.args)}"))
     play = make_play_setup(config, plugins)
     training = make_training_setup(config, plugins)

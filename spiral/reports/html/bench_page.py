@@ -54,8 +54,11 @@ class ShownReply(Protocol):
 class ShownTask(Protocol):
     """What the page tells of a question."""
 
-    prompt: str
-    gold: str
+    @property
+    def prompt(self) -> str: ...
+
+    @property
+    def gold(self) -> str: ...
 
 
 def bench_page(
