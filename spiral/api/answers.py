@@ -62,7 +62,7 @@ def thoughts_before(text: str, move: str) -> str:
 
 
 def without_thought(text: str, opened: bool = False) -> str | None:
-    """What follows the last `</think>`; the whole text where nobody thought; None for a thought that has no end.
+    """What follows the last `</think>`; the whole text where there is no thought; None for a thought that has no end.
 
     `opened`: the prompt ends with `<think>` already. What a thought tries out is no answer.
     """

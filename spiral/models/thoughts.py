@@ -45,7 +45,7 @@ class ThoughtLimit:
         answer = without_thought(text, self._opened)
         if answer is None:
             return self._closed
-        # Whoever closed a thought, or wrote an answer, is at it; and a plain answer has nothing that could begin it.
+        # A reply that closed its thought, or wrote an answer, is at it; a plain answer has nothing that could begin it.
         if THOUGHT_END in text or self._form.is_begun(answer):
             return ()
         return self._begun

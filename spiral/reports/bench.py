@@ -22,9 +22,9 @@ def print_bench(record: Json, console: Console) -> None:
     """The table, and what a reader of it must know."""
     if not console.is_terminal:
         console = Console(file=console.file, width=WIDTH)
-    console.print(_accuracies(record))
+    console.print(_accuracy_matrix(record))
     if record["differences"]:
-        console.print(_differences(record))
+        console.print(_difference_matrix(record))
     lines = [f"note: {note}" for note in record["notes"]]
     if record["games"]:
         lines.append("the suite's games, each a command of its own:")
@@ -33,7 +33,7 @@ def print_bench(record: Json, console: Console) -> None:
         console.print(Text(printable(line)), soft_wrap=True)
 
 
-def _accuracies(record: Json) -> Table:
+def _accuracy_matrix(record: Json) -> Table:
     table = Table(
         title="share of replies that were right, 95% interval; tokens of a reply and in all",
         title_justify="left",
@@ -74,7 +74,7 @@ def _accuracies(record: Json) -> Table:
     return table
 
 
-def _differences(record: Json) -> Table:
+def _difference_matrix(record: Json) -> Table:
     first = shown(record["models"][0]["name"])
     table = Table(title=f"against {first} on the same questions, 95% interval", title_justify="left", box=SIMPLE)
     for heading in ("benchmark", "model"):

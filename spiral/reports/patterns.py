@@ -23,12 +23,12 @@ def print_patterns(record: Json, console: Console) -> None:
     """The tables, and what a reader of them must know."""
     if not console.is_terminal:
         console = Console(file=console.file, width=max(WIDTH, 64 + 26 * len(record["rubric"])))
-    console.print(_cells(record))
+    console.print(_share_matrix(record))
     if any(_both(row) for row in record["transfer"]):
-        console.print(_transfer(record))
+        console.print(_transfer_matrix(record))
     if record["changes"]:
-        console.print(_changes(record))
-    console.print(_agreement(record))
+        console.print(_change_matrix(record))
+    console.print(_agreement_matrix(record))
     lines = [
         f"reading {n}: {reading['judge']}, {reading['wording']}" for n, reading in enumerate(record["readings"], 1)
     ]
@@ -37,7 +37,7 @@ def print_patterns(record: Json, console: Console) -> None:
         console.print(Text(printable(line)), soft_wrap=True)
 
 
-def _cells(record: Json) -> Table:
+def _share_matrix(record: Json) -> Table:
     table = Table(title="traces that show a pattern, 95% interval", title_justify="left", box=SIMPLE)
     _columns(table, ("policy", "steps", "of"), ("traces", *_names(record)))
     last = None
@@ -51,7 +51,7 @@ def _cells(record: Json) -> Table:
     return table
 
 
-def _transfer(record: Json) -> Table:
+def _transfer_matrix(record: Json) -> Table:
     table = Table(title="games against tasks", title_justify="left", box=SIMPLE)
     _columns(table, ("policy", "steps", "pattern"), ("in games", "in tasks", "tasks less games, 95%"))
     for row in record["transfer"]:
@@ -69,7 +69,7 @@ def _transfer(record: Json) -> Table:
     return table
 
 
-def _changes(record: Json) -> Table:
+def _change_matrix(record: Json) -> Table:
     table = Table(title="from the first stage to the last", title_justify="left", box=SIMPLE)
     _columns(table, ("policy", "in", "steps"), _names(record))
     for row in record["changes"]:
@@ -79,7 +79,7 @@ def _changes(record: Json) -> Table:
     return table
 
 
-def _agreement(record: Json) -> Table:
+def _agreement_matrix(record: Json) -> Table:
     table = Table(title="agreement of the two readings", title_justify="left", box=SIMPLE)
     _columns(table, ("pattern",), ("traces", "same verdict", "Cohen's kappa, 95%"))
     for row in record["agreement"]:

@@ -76,7 +76,7 @@ class RunDir:
         return [whole[step] for step in sorted(whole)]
 
     def foreign(self) -> list[Path]:
-        """What lies among the checkpoints and is none, such as a copy that someone made; it is left alone."""
+        """What lies among the checkpoints and is none, such as a copy made by hand; it is left alone."""
         ours = {path.name for path in self.checkpoint_paths()}
         return [path for path in sorted(self.checkpoints.glob("[!.]*")) if path.name not in ours]
 

@@ -31,6 +31,8 @@ PROJECTS = {
 VERSION = PROJECTS[CORE]["version"]
 PATCHED = {"nltk"}
 """Modules of TextArena's that its adapter reaches into, in whatever release TextArena asks for."""
+BUILT_BY_USERS = {"flash_attn"}
+"""Modules that are used where they are there, and that no extra brings: they are built for one GPU, torch and CUDA."""
 FOR_USERS = ("all", "tasks", "frames", "plots", "lora", "textarena", "openspiel", "math", "reasoning-gym")
 """Extras of who uses spiral; the others are for its developers."""
 
@@ -123,7 +125,7 @@ def test_everything_imported_is_asked_for(name):
     brings = _owners()
     asked = {*_requirements(name, *FOR_USERS, "vllm", "8bit", "datasets"), name}
     for path in sorted((FOLDERS[name] / PACKAGES[name]).rglob("*.py")):
-        for module in _imported(path) - sys.stdlib_module_names - PATCHED:
+        for module in _imported(path) - sys.stdlib_module_names - PATCHED - BUILT_BY_USERS:
             assert brings.get(module, {module}) & asked, f"{path.relative_to(ROOT)} imports {module}"
 
 

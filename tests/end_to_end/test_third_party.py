@@ -169,7 +169,7 @@ def test_without_plugins_train_is_one_sentence_that_names_what_to_install(enviro
     done = environment.bare["train"]
     assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines() == [
-        "spiral: no game named 'kuhn_poker' (installed: none); "
+        "spiral: no game named 'kuhn_poker' (installed: tasks); "
         'pip install "spiral-selfplay[all]" brings the first-party ones'
     ]
     assert not (environment.path / "runs").exists()

@@ -231,6 +231,8 @@ def test_every_recipe_runs(recipe, tmp_path):
     if "prompt: qwen3" in recipe.read_text():  # many replies say a move, so none can be taught
         words.append("warm_start.max_steps=0")
     model = ["model=byte-0.1m", "engine=torch"]
+    if "name: lora" in recipe.read_text():  # whose targets are another model's layers
+        model.append("learner.method.args.targets=[qkv_proj]")
     shrunk = [*words, "steps=1", "evaluate.every=0", *model, "--run-dir", str(tmp_path / "r")]
     result = CliRunner().invoke(main, ["train", str(recipe), *shrunk], catch_exceptions=False)
     assert result.exit_code == 0, result.output

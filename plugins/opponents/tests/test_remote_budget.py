@@ -180,7 +180,7 @@ def test_neither_a_kill_nor_a_rollback_gives_money_back(tmp_path, monkeypatch, w
         words.append(f"pool.members=['remote:model=tiny,url={server.url}']")
         if what == "kill":
             with monkeypatch.context() as patch:
-                patch.setattr("spiral.training.loop.advantages_of", _killed_at_call(4))
+                patch.setattr("spiral.training.experience.advantages_of", _killed_at_call(4))
                 with pytest.raises(KeyboardInterrupt):
                     _train(tmp_path / "r", *words)
             before = len(server.requests)

@@ -90,7 +90,7 @@ class Asker:
                 told.count(replies)
                 yield replies
         finally:
-            # Whoever stopped it does not wait for replies that will be asked for again.
+            # A program that was stopped does not wait for replies that will be asked for again.
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _asked(self, questions: Sequence[Question], seed: int, pool: ThreadPoolExecutor) -> Iterator[list[Reply]]:

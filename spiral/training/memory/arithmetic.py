@@ -77,14 +77,18 @@ def learner_parts(a: Architecture, s: LearnerSettings, shards: int = 1, on_gpu: 
     copy = trained * p.held
     held = {
         "weights": total * p.held + (0 if s.adapter is None else copy),
-        "gradients": copy,
         "optimiser state": 2 * trained * moment,
         "average": copy if s.average else 0,
         "reference": s.references * copy,
         "anchor": copy if s.initial else 0,
+    }
+    # Freed before the games of the next step begin.
+    in_update = {
+        "gradients": copy,
         "weights and state before the step": (copy + 2 * trained * moment) if s.rollback else 0,
     }
     parts = [Part("learner", name, -(-size // shards)) for name, size in held.items() if size]
+    parts += [Part("learner", name, -(-size // shards), "learning") for name, size in in_update.items() if size]
     if shards > 1:
         gathered = GATHERED_LAYERS * a.layer_parameters + a.vocabulary * a.hidden * (1 if a.tied else 2)
         parts.append(Part("learner", "layers gathered from other devices", gathered * p.held, "learning"))

@@ -92,6 +92,7 @@ def test_lines_are_broken_between_words(monkeypatch):
 
 
 FRESH = {"stop_ids": (STOP,), "lists_moves": False, "has_history": False, "drops_turns": False}
+FRESH |= {"continuation": None, "min_new_tokens": 1}
 
 
 def opponent(*replies, retries):

@@ -32,7 +32,7 @@ from spiral.runs.directory import RunDir
 from spiral.theory.best_response import best_response, uniform
 from spiral.theory.game_tree import GameTree
 from spiral.theory.intervals import mean_interval
-from spiral.training import loop as training
+from spiral.training.experience import Played
 
 torch.set_num_threads(1)
 
@@ -347,15 +347,15 @@ def test_a_stopped_best_response_says_how_to_go_on_and_ends_as_one_that_was_not(
     words = [frozen, "--game", "kuhn_poker", "checkpoint.every=2"]
     rest = ["--steps", 4, "--games", 4, "--run-dir"]
     spiral("best-response", *words, *rest, tmp_path / "whole")
-    play = training.play
+    episodes = Played.episodes
 
-    def interrupted(components, step):
+    def interrupted(self, step):
         if step == 3:
             raise KeyboardInterrupt
-        return play(components, step)
+        return episodes(self, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "play", interrupted)
+        patch.setattr(Played, "episodes", interrupted)
         result = spiral("best-response", *words, *rest, tmp_path / "cut", code=130)
     assert (
         f"goes on at step 2 with: spiral best-response {frozen} --run-dir {tmp_path / 'cut'} --resume" in result.output

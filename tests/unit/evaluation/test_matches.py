@@ -32,6 +32,7 @@ def results(bot):
         return (2 if observation.endswith("bet") else 1,)
 
     fresh = {"lists_moves": False, "has_history": False, "drops_turns": False}
+    fresh |= {"continuation": None, "min_new_tokens": 1}
     prompter = type("Prompter", (), {"encode": encode, "read": read, "stop_ids": (STOP,), **fresh})()
     pool = Pool(Plugins(), Completer.of(ScriptedEngine(lambda request: [request.prompt[0], STOP]), prompter, 4))
     pool.add_bot("bot:mine", bot)

@@ -37,7 +37,7 @@ SEEN_IN_THE_PARTS = {
     "learner.ema_power": "1.0", "learner.micro_batch_tokens": "512", "learner.checkpoint_activations": "true", "learner.ratio_tolerance": "0.01",
     "learner.attention": "sdpa",
     "evaluate.exploitability": "true", "evaluate.max_nodes": "10", "evaluate.opponents": "[equilibrium]",
-    "evaluate.matches": "4",
+    "evaluate.matches": "4", "evaluate.tasks": "[{name: reasoning_gym/chain_sum, args: {size: 2}}]",
 }  # fmt: skip
 """Key -> its new value, for what the parts of a run are made from."""
 
