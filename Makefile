@@ -12,7 +12,7 @@ TWO_PROCESSES := -n 2 --dist loadfile
 export HF_HUB_OFFLINE := 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: train setup test test-minimum vllm slow conformance lint docs perf clean
+.PHONY: train setup test processes test-minimum vllm slow conformance lint docs perf clean
 
 train: setup  ## learn Kuhn poker by self-play, then say which report to open
 	$(BIN)/spiral train
@@ -28,6 +28,10 @@ $(VENV)/.ready: $(MANIFESTS) constraints.txt
 
 test: setup  ## the default tests, on two cores
 	$(BIN)/python -m pytest $(TWO_PROCESSES)
+
+processes: setup  ## the slow tests of several processes, and of a terminal without umlauts, which CI runs too
+	$(BIN)/python -m pytest $(TWO_PROCESSES) -m slow tests/faults/test_two_processes.py tests/faults/test_shared_out_runs.py \
+		plugins/opponents/tests/test_remote_budget.py tests/end_to_end/test_encodings.py
 
 slow: setup  ## the tests that take longer than a minute each
 	$(BIN)/python -m pytest -m slow

@@ -97,8 +97,10 @@ for words in WORDS:
 
 @pytest.mark.parametrize(
     "env",
-    [{"PYTHONIOENCODING": "ascii"}, {"PYTHONUTF8": "0", "LC_ALL": "C"}],
-    ids=["ascii terminal", "C locale"],
+    [
+        pytest.param({"PYTHONIOENCODING": "ascii"}, marks=pytest.mark.slow, id="ascii terminal"),
+        pytest.param({"PYTHONUTF8": "0", "LC_ALL": "C"}, id="C locale"),
+    ],
 )
 def test_every_command_prints_to_a_terminal_without_umlauts(tmp_path, env):
     """Games, plug-ins and directories with names of other alphabets: nothing but ASCII comes out, and all commands work.

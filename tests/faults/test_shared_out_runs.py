@@ -82,7 +82,7 @@ def test_two_processes_that_share_out_a_model_train_what_one_would(runs):
     assert (runs[2] / "checkpoints" / "step-000004" / "sharded" / ".metadata").exists()
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+@pytest.mark.parametrize(("before", "after"), [(2, 1), pytest.param(1, 2, marks=pytest.mark.slow)])
 def test_a_run_goes_on_with_another_number_of_processes(runs, tmp_path, before, after):
     """From the checkpoint of step 2, and is the run that was never stopped."""
     path = shutil.copytree(runs[before], tmp_path / "r")
@@ -102,7 +102,10 @@ def _start(path, rank, port, env, *words):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("env", "killed"), [({}, 1), (SHARED, 0)], ids=["data parallel", "fsdp2"])
+@pytest.mark.parametrize(
+    ("env", "killed"),
+    [pytest.param({}, 1, marks=pytest.mark.slow, id="data parallel"), pytest.param(SHARED, 0, id="fsdp2")],
+)
 def test_a_killed_process_ends_the_other_with_a_sentence(tmp_path, env, killed):
     """kill -9 of either: the other ends by itself with exit code 2 and says what happened and how to go on; the run
     does, in one process."""

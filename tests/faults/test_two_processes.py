@@ -159,6 +159,7 @@ def test_two_processes_train_what_one_would(tmp_path):
     _weights_agree(tmp_path / "1", tmp_path / "2", 3)
 
 
+@pytest.mark.slow
 def test_two_processes_roll_back_together(tmp_path):
     """Back to step 2, the newest checkpoint up to step 3, both of them, and on from there as one process would."""
     words = [*SMALL, "steps=8", "pool.every=3", "health={action: rollback, fallback: fixed, max_rollbacks: 1}"]
@@ -175,6 +176,7 @@ def test_two_processes_roll_back_together(tmp_path):
     _weights_agree(tmp_path / "1", tmp_path / "2", 8)
 
 
+@pytest.mark.slow
 def test_voided_games_are_counted_over_all_processes(tmp_path):
     """Each process alone stays within what is allowed, and together they do not: both stop, with one sentence."""
     words = [*SMALL, "rollout.episodes=64", "rollout.max_voided=100", "warm_start.max_steps=0"]

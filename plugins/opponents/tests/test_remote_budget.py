@@ -231,6 +231,7 @@ def _processes(num, *words):
     return [int(process.communicate(timeout=150)[0]) for process in started]
 
 
+@pytest.mark.slow
 def test_two_processes_spend_what_one_would(tmp_path):
     """Two processes spend what one would on a remote player, and its budget is that of the whole run.
 
