@@ -26,7 +26,7 @@ from spiral.evaluation.lower_bound import FrozenOpponents, LowerBound
 from spiral.evaluation.matches import MatchRunner, return_bounds
 from spiral.evaluation.measurements import exact_row
 from spiral.plugins.registry import Plugins, label
-from spiral.policies.loading import check_reads_nothing, names_path
+from spiral.policies.loading import names_path, open_run
 from spiral.policies.reference import PolicyRef
 from spiral.runs.directory import RunDir, step_of
 from spiral.theory.game_tree import GameTree
@@ -94,8 +94,7 @@ def configure(target: Target, game: str | None, overrides: Sequence[str], plugin
     What the run's config names outside of the run is used if an override names it: `best_response.yaml` takes out its
     loggers and opponents, and a path to a pretrained model is a problem.
     """
-    _, run_config = RunDir.open(target.run)
-    check_reads_nothing(run_config, target.run)
+    _, run_config = open_run(target.run)
     games = {label(g.name, g.args): g for g in run_config.games}
     chosen = asdict(games[game_label(list(games), game)]) | {"weight": 1.0}
     layers = {**yaml.safe_load(OVERLAY.read_text(encoding="utf-8")), "games": [chosen]}

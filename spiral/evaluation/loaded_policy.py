@@ -17,11 +17,11 @@ from spiral.config.schema import Config
 from spiral.engines.waiting import Deadline, completions
 from spiral.models.logits import load_parameters, parameters
 from spiral.plugins.registry import Plugins, label
-from spiral.policies.loading import PolicyLoader, check_reads_nothing, pretrained_plugin
+from spiral.policies.loading import PolicyLoader, open_run, pretrained_plugin
 from spiral.policies.pool import AVERAGED, Pool
 from spiral.policies.reference import PolicyRef, short_name
 from spiral.runs.checkpoints import evaluated_weights
-from spiral.runs.directory import RunDir, step_of
+from spiral.runs.directory import step_of
 from spiral.selfplay.bot_faults import BotFault, choose
 from spiral.selfplay.setup import Players, PlaySetup, make_games, make_play_setup
 from spiral.selfplay.validation import check_to_play
@@ -48,8 +48,7 @@ class LoadedPolicy:
         RunError for a directory that is none, a step without a checkpoint, or a checkpoint of another model.
         """
         plugins = Plugins.installed()
-        run, config = RunDir.open(path)
-        check_reads_nothing(config, path)
+        run, config = open_run(path)
         check_to_play(config, plugins)
         checkpoint = run.checkpoint(step)
         weights = evaluated_weights(checkpoint)

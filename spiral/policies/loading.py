@@ -23,6 +23,7 @@ from spiral.plugins.registry import Plugins
 from spiral.policies.completer import Completer
 from spiral.policies.pool import Pool
 from spiral.policies.reference import PolicyRef
+from spiral.runs.directory import RunDir
 from spiral.seeds import derive
 
 if TYPE_CHECKING:
@@ -96,11 +97,9 @@ class PolicyLoader:
 
     def _load_run(self, ref: PolicyRef) -> PolicyId:
         from spiral.runs.checkpoints import evaluated_weights
-        from spiral.runs.directory import RunDir
 
         if ref.policy not in self._pool:
-            run, config = RunDir.open(ref.path)
-            check_reads_nothing(config, ref.path)
+            run, config = open_run(ref.path)
             completer = self._completer_of(config, run.read_from(), ref.checkpoint())
             assert ref.step is not None
             _load_weights(completer, ref, evaluated_weights(ref.checkpoint()), ref.step)
@@ -131,14 +130,19 @@ class PolicyLoader:
         return ref.policy
 
 
-def check_reads_nothing(config: Config, path: Path) -> None:
-    """Raise RunError if a plug-in of the run at `path`, whose policy is opened to be used, would be given something of
-    this machine's environment: the run may be another's, and its config may ask for a secret."""
+def open_run(path: Path) -> tuple[RunDir, Config]:
+    """The run at `path`, whose policy is to be used, and its config.
+
+    Raises RunError for a directory that is none, and for a run of which a plug-in would be given something of this
+    machine's environment: the run may be another's, and its config may ask for a secret.
+    """
+    run, config = RunDir.open(path)
     if found := references([*config.games, config.model, config.engine, config.prompt]):
         raise RunError(
             f"the config of {path} reads {', '.join(sorted(found))} from the environment, which only its own training "
             "does; write the value into its config.yaml to measure or play it"
         )
+    return run, config
 
 
 def make_model(named: PluginConfig, config: Config, plugins: Plugins) -> tuple[Any, Any]:

@@ -15,14 +15,13 @@ from spiral.config.schema import Config, PluginConfig
 from spiral.plugins.pretrained import find_model
 from spiral.plugins.registry import Plugins, label
 from spiral.policies.identity import content_of
-from spiral.policies.loading import PolicyLoader, check_reads_nothing
+from spiral.policies.loading import PolicyLoader, open_run
 from spiral.policies.pool import Pool
 from spiral.policies.reference import PolicyRef
-from spiral.runs.directory import RunDir
 from spiral.selfplay.bot_faults import BotFault
 from spiral.selfplay.collection import Collection, Keep, Request, line_ups
 from spiral.selfplay.setup import Players, check_room_of
-from spiral.selfplay.validation import failed_to_start, start_game, try_bot
+from spiral.selfplay.validation import started_game, try_bot
 
 
 @dataclass(frozen=True)
@@ -41,10 +40,10 @@ class Asked:
 def make_collection(asked: Asked, path: Path, plugins: Plugins, progress: Progress = no_progress) -> Collection:
     """Load who plays. Raises SpiralError for a word that names nothing, and for a policy that cannot play a game."""
     refs = _found([*asked.policies, *asked.opponents], plugins)
-    configs = [_config_of(ref) for ref in refs if ref.kind == "run"]
+    configs = [open_run(ref.path)[1] for ref in refs if ref.kind == "run"]
     chosen = _games(asked.games, configs, plugins)
     games = {label(game.name, game.args): plugins.bound("game", game.name, game.args) for game in chosen}
-    started = {name: _started(name, make) for name, make in games.items()}
+    started = {name: started_game(name, make) for name, make in games.items()}
     models = [{"model": str(ref.path)} for ref in refs if ref.kind == "model"]
     config = configs[0] if configs else load(overrides=models[:1], find_model=find_model(plugins))
     pool = Pool(plugins)
@@ -78,12 +77,6 @@ def _found(words: Sequence[str], plugins: Plugins) -> list[PolicyRef]:
     return found
 
 
-def _config_of(ref: PolicyRef) -> Config:
-    _, config = RunDir.open(ref.path)
-    check_reads_nothing(config, ref.path)
-    return config
-
-
 def _games(words: Sequence[str], configs: Sequence[Config], plugins: Plugins) -> list[PluginConfig]:
     if not words:
         if not configs:
@@ -93,18 +86,6 @@ def _games(words: Sequence[str], configs: Sequence[Config], plugins: Plugins) ->
     if problems := [p for game in games if (p := plugins.problem("game", game.name, game.args))]:
         raise ConfigError("\n".join(problems))
     return games
-
-
-def _started(name: str, make: object) -> Game:
-    assert callable(make)
-    try:
-        game: Game = make()
-    except SpiralError:
-        raise
-    except Exception as error:
-        raise failed_to_start(name, error) from error
-    start_game(name, game)
-    return game
 
 
 def _loaded(ref: PolicyRef, players: Players, config: Config, started: dict[str, Game]) -> PolicyId:

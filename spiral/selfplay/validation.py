@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -51,10 +51,12 @@ def check_to_play(config: Config, plugins: Plugins) -> None:
         raise ConfigError("\n".join(found))
 
 
-def start_game(name: str, game: Game) -> None:
-    """Start a match. Raises SpiralError for a game that fails as it starts."""
+def started_game(name: str, make: Callable[[], Game]) -> Game:
+    """A match that has begun. Raises SpiralError for a game that fails as it is made or starts."""
     try:
+        game = make()
         game.reset(random.Random(0))
+        return game
     except SpiralError:
         raise
     except Exception as error:

@@ -21,10 +21,10 @@ from spiral.plugins.registry import Plugins, label
 from spiral.policies.completer import Completer
 from spiral.policies.loading import (
     Asked,
-    check_reads_nothing,
     make_completer,
     make_model,
     model_of_checkpoint,
+    open_run,
     pretrained_plugin,
 )
 from spiral.policies.pool import AVERAGED
@@ -85,8 +85,7 @@ def _with_weights(word: str, ref: PolicyRef, plugins: Plugins) -> BenchModel:
         config = load(overrides=[{"model": str(path)}], find_model=find_model(plugins))
         return BenchModel(word, ref, replace(config, model=pretrained_plugin(path, plugins)))
     ref = ref.resolved()
-    _, config = RunDir.open(ref.path)
-    check_reads_nothing(config, ref.path)
+    _, config = open_run(ref.path)
     return BenchModel(f"{ref.path}@{ref.step}", ref, config)
 
 

@@ -13,11 +13,10 @@ from spiral.config.loading import load, parse_plugin
 from spiral.config.schema import Config, PluginConfig
 from spiral.plugins.pretrained import find_model
 from spiral.plugins.registry import Plugins, label
-from spiral.policies.loading import PolicyLoader, check_reads_nothing
+from spiral.policies.loading import PolicyLoader, open_run
 from spiral.policies.pool import Pool
 from spiral.policies.reference import PolicyRef
-from spiral.runs.directory import RunDir
-from spiral.selfplay.validation import failed_to_start, start_game, try_bot
+from spiral.selfplay.validation import started_game, try_bot
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def load_participants(entrants: Sequence[Entrant], game: PluginConfig, plugins: 
     configs = [one.config for one in entrants if one.config]
     name = label(game.name, game.args)
     make = plugins.bound("game", game.name, game.args)
-    started = _started(name, make)
+    started = started_game(name, make)
     pool = Pool(plugins)
     models = [{"model": str(one.ref.path)} for one in entrants if one.ref.kind == "model"]
     config = configs[0] if configs else load(overrides=models[:1], find_model=find_model(plugins))
@@ -143,20 +142,8 @@ def _entrant(word: str, ref: PolicyRef) -> Entrant:
     if ref.kind != "run":
         return Entrant(word, ref, None)
     ref = ref.resolved()
-    _, config = RunDir.open(ref.path)
-    check_reads_nothing(config, ref.path)
+    _, config = open_run(ref.path)
     return Entrant(f"{ref.path}@{ref.step}", ref, config)
-
-
-def _started(name: str, make: Callable[[], Game]) -> Game:
-    try:
-        game = make()
-    except SpiralError:
-        raise
-    except Exception as error:
-        raise failed_to_start(name, error) from error
-    start_game(name, game)
-    return game
 
 
 def _set_threads(config: Config) -> None:
