@@ -26,11 +26,11 @@ from spiral.config.schema import RolloutConfig
 from spiral.engines.torch.engine import TorchEngine
 from spiral.evaluation.benchmarks.asking import Asker
 from spiral.evaluation.benchmarks.benchmark import Asking, Benchmark
-from spiral.evaluation.benchmarks.models import decoder
 from spiral.evaluation.benchmarks.replies import ReplyLog
 from spiral.models.chat import chat
 from spiral.models.logits import parameters
 from spiral.models.prompt_cache import Prompter
+from spiral.models.tokens import spelt
 from spiral.plugins.registry import Plugins
 
 TARGET = 0.9
@@ -113,7 +113,7 @@ def _compare(name: str, case: Case, engine: Engine, model: Any, tokenizer: Any) 
     tasks = [Sum(str(n), f"What is {a} + {b}?", str(a + b)) for n, (a, b) in enumerate(pairs)]
     benchmark = Benchmark("sums", tuple(tasks), Asking(1, 1.0, 1.0, case.max_new_tokens), "")
     prompter = Prompter(chat(tokenizer, template=getattr(tokenizer, "chat_template", None) is not None))
-    asker = Asker("model", engine, LEARNER, prompter, decoder(tokenizer), RolloutConfig())
+    asker = Asker("model", engine, LEARNER, prompter, partial(spelt, tokenizer), RolloutConfig())
     seeds = _seeds(asker, benchmark, engine, model)
     requests = [
         Request(n, LEARNER, prompter.question(question.task.prompt), question.sampling, seeds[question.task.id])

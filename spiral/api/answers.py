@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 THOUGHT_END = "</think>"
-_THOUGHT_START = "<think>"
+THOUGHT_START = "<think>"
 
 
 def last_boxed(text: str) -> str | None:
@@ -58,7 +58,7 @@ def thoughts_before(text: str, move: str) -> str:
         if found := [match.start() for match in re.finditer(form, text)]:
             text = text[: found[-1]]
             break
-    return text.replace(_THOUGHT_START, "").replace(THOUGHT_END, "").strip()
+    return text.replace(THOUGHT_START, "").replace(THOUGHT_END, "").strip()
 
 
 def without_thought(text: str, opened: bool = False) -> str | None:
@@ -67,6 +67,6 @@ def without_thought(text: str, opened: bool = False) -> str | None:
     `opened`: the prompt ends with `<think>` already. What a thought tries out is no answer.
     """
     _, end, answer = text.rpartition(THOUGHT_END)
-    if _THOUGHT_START in answer or (opened and not end):
+    if THOUGHT_START in answer or (opened and not end):
         return None
     return answer

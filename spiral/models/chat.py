@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from spiral.api.answers import THOUGHT_END, without_thought
+from spiral.api.answers import THOUGHT_END, THOUGHT_START, without_thought
 from spiral.api.errors import SpiralError
 from spiral.api.records import Turn
 from spiral.models.answer_forms import FORMS, Form
-from spiral.models.frames import THOUGHT_START, Frame, Template, check_pieces, plain_frame
-from spiral.models.thoughts import ThoughtLimit
-from spiral.models.tokens import PlainText, control_tokens, stop_id
+from spiral.models.frames import Frame, Template, check_pieces, plain_frame
+from spiral.models.thoughts import CLOSED_THOUGHT, ThoughtLimit
+from spiral.models.tokens import PlainText, control_tokens, spelt, stop_id
 
 History = Literal["fresh", "transcript"]
 WhenFull = Literal["drop", "void"]
@@ -107,8 +107,8 @@ class ChatFormat:
     def said(self, reply: Sequence[int]) -> str:
         """All of a reply but its end; a thought that the prompt opened begins with its mark."""
         body = list(reply[:-1] if reply and reply[-1] in self._ends else reply)
-        text = self._tokenizer.decode(body, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return f"{THOUGHT_START}{text}" if self._opens_thought else str(text)
+        text = spelt(self._tokenizer, body)
+        return f"{THOUGHT_START}{text}" if self._opens_thought else text
 
     def reply(self, move: str) -> list[int] | None:
         """The answer and its end, where nothing else may be said; None for a move that would be read as another."""
@@ -127,7 +127,7 @@ class ChatFormat:
         if self._opens_thought or (thoughts and self._style.thinks):
             # Marks that the tokenizer knows are ids of their own; what was thought is text, whatever it holds.
             opened = [] if self._opens_thought else marks(f"{THOUGHT_START}\n")
-            ids = [*opened, *self._text_ids(thoughts), *marks(f"\n{THOUGHT_END}\n\n"), *self._text_ids(answer)]
+            ids = [*opened, *self._text_ids(thoughts), *marks(CLOSED_THOUGHT), *self._text_ids(answer)]
         else:
             ids = [*self._text_ids(f"{thoughts}\n\n{answer}" if thoughts else answer)]
         ids.append(self._end)
@@ -138,8 +138,8 @@ class ChatFormat:
         # Whichever special token ended it: a model may have several.
         body = list(reply[:-1] if reply and reply[-1] in self._ends else reply)
         # Special tokens inside stay text: without them `be<|eot|>t` would be read as `bet`.
-        text = self._tokenizer.decode(body, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        answer = without_thought(str(text), self._opens_thought)
+        text = spelt(self._tokenizer, body)
+        answer = without_thought(text, self._opens_thought)
         if answer is None:
             return None
         return FORMS[self._style.form].read(answer if self._style.exact else answer.strip())

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from spiral.api.answers import THOUGHT_START
 from spiral.api.errors import SpiralError
-from spiral.models.tokens import PlainText, control_tokens
+from spiral.models.tokens import PlainText, control_tokens, spelt
 
-THOUGHT_START = "<think>"
 NEEDED_SYSTEM = "You are a player of games."
 """The system text where a template demands one and none was given."""
 _MARKS = tuple(f"\x00said {n}\x00" for n in range(5))
@@ -152,10 +152,10 @@ def check_pieces(tokenizer: Any, frame: Frame, plain: PlainText) -> None:
     ids: list[int] = []
     for number, piece in enumerate(pieces):
         ids += plain.ids(piece) if number in (1, 3, 5) else tokenizer.encode(piece, add_special_tokens=False)
-    spelt = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    if spelt != "".join(pieces):
+    text = spelt(tokenizer, ids)
+    if text != "".join(pieces):
         raise SpiralError(
-            f"the tokenizer spells the pieces of a prompt as {spelt!r} where {''.join(pieces)!r} was meant, so a "
+            f"the tokenizer spells the pieces of a prompt as {text!r} where {''.join(pieces)!r} was meant, so a "
             "prompt cannot be built from ids; use another tokenizer, or one with its prefix space and its "
             "normaliser turned off"
         )

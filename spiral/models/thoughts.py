@@ -9,6 +9,7 @@ from spiral.api.answers import THOUGHT_END, without_thought
 from spiral.api.errors import SpiralError
 from spiral.api.records import Continuation
 from spiral.models.answer_forms import AnswerForm
+from spiral.models.tokens import spelt
 
 CLOSED_THOUGHT = f"\n{THOUGHT_END}\n\n"
 """Behind a thought between marks of its own; the answer is the model's."""
@@ -38,7 +39,7 @@ class ThoughtLimit:
         """What follows the ids of a reply, none of which ended it."""
         if len(reply) < self._num_tokens:
             return Continuation(num_tokens=self._num_tokens - len(reply))
-        return Continuation(self._closing(self._text(reply)))
+        return Continuation(self._closing(spelt(self._tokenizer, reply)))
 
     def _closing(self, text: str) -> tuple[int, ...]:
         # By the text and not by ids: a thought's end may be one id or several, in any spelling that the model samples.
@@ -50,15 +51,11 @@ class ThoughtLimit:
             return ()
         return self._begun
 
-    def _text(self, ids: Sequence[int]) -> str:
-        decode = self._tokenizer.decode
-        return str(decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
-
     def _ids(self, text: str) -> tuple[int, ...]:
         ids = tuple(self._tokenizer.encode(text, add_special_tokens=False))
-        if self._text(ids) != text:
+        if (said := spelt(self._tokenizer, ids)) != text:
             raise SpiralError(
-                f"the tokenizer spells {text!r}, which closes a thought, as {self._text(ids)!r}, so thoughts cannot be "
+                f"the tokenizer spells {text!r}, which closes a thought, as {said!r}, so thoughts cannot be "
                 "limited; leave prompt.args.thought_tokens out, or use another tokenizer"
             )
         return ids

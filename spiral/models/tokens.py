@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from spiral.api.errors import SpiralError
@@ -50,6 +50,11 @@ class PlainText:
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
         return ids
+
+
+def spelt(tokenizer: Any, ids: Sequence[int]) -> str:
+    """What ids say, as they stand: with special tokens written out, and white space left alone."""
+    return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def stop_id(tokenizer: Any) -> int:

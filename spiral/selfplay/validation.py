@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -43,9 +43,12 @@ def check(config: Config, plugins: Plugins, problems: Sequence[str] = ()) -> Non
         raise ConfigError("\n".join(found))
 
 
-def check_to_play(config: Config, plugins: Plugins) -> None:
+TO_ANSWER = ("model", "engine", "learner", "prompt")
+"""Kinds of plug-ins that a policy with weights needs to reply to anything."""
+
+
+def check_to_play(config: Config, plugins: Plugins, needed: Collection[str] = ("game", *TO_ANSWER)) -> None:
     """Raise ConfigError with what is wrong with the plug-ins that a policy needs to play and not to learn."""
-    needed = ("game", "model", "engine", "learner", "prompt")
     named = [(kind, plugin) for kind, plugin in named_in(config) if kind.name in needed]
     if found := [p for kind, plugin in named if (p := plugins.problem(kind.name, plugin.name, plugin.args))]:
         raise ConfigError("\n".join(found))

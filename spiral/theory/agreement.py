@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spiral.theory.bootstrap import percentiles
 from spiral.theory.intervals import Floats
 
 RESAMPLES = 2000
@@ -54,7 +55,7 @@ def agreement(first: Sequence[bool], second: Sequence[bool], seed: int) -> Agree
     drawn = rng.multinomial(num + 1, shares.ravel(), size=RESAMPLES).reshape(-1, 2, 2) / (num + 1)
     kappas = _kappa(drawn)
     found = kappas[~np.isnan(kappas)]  # a sample in which both say one and the same of all says nothing of kappa
-    low, high = np.percentile(found, [2.5, 97.5]) if len(found) else (-1.0, 1.0)
+    low, high = percentiles(found) if len(found) else (-1.0, 1.0)
     return Agreement(num, float(np.trace(table)) / num, cohen_kappa(first, second), float(low), float(high))
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from spiral.api.errors import RunError
 from spiral.api.progress import Phase, Progress
 from spiral.api.training import Engine, Learner, LearnerSetup, needs_joint_state
 from spiral.config.schema import Config
 from spiral.evaluation.benchmarks.in_training import TaskEvaluator, load_tasks
-from spiral.evaluation.benchmarks.models import decoder
 from spiral.evaluation.contamination import questions, refuse_overlap
 from spiral.evaluation.evaluator import Evaluator
 from spiral.evaluation.matches import MatchRunner
 from spiral.learning.distributed import Processes, make_accelerator
 from spiral.learning.stop_signals import StopSignals
+from spiral.models.tokens import spelt
 from spiral.plugins.registry import Plugins, label
 from spiral.policies.pool import AVERAGED, Pool
 from spiral.selfplay.match import TurnRecord
@@ -140,7 +141,7 @@ def make_components(
     )
     runner = MatchRunner(play.games, play.pool, config.rollout)
     evaluator = Evaluator(play.games, opponents, runner, play.completer, config.evaluate)
-    tasks = TaskEvaluator(benchmarks, play.completer, decoder(play.tokenizer), config, progress)
+    tasks = TaskEvaluator(benchmarks, play.completer, partial(spelt, play.tokenizer), config, progress)
     if learner.averaged() is not None:
         play.pool.add_weights(AVERAGED)
     experience: Experience = Played(config, rollouts, training, play.pool, processes)

@@ -36,7 +36,7 @@ class Asking:
     """0, the likeliest reply, for one reply to a question; `REPEATED_TEMPERATURE` for several."""
     top_p: float = 1.0
     max_new_tokens: int | None = None
-    """See `spiral.evaluation.benchmarks.models.reply_limit`."""
+    """See `spiral.evaluation.benchmarks.asking.reply_limit`."""
     limit: int | None = None
     """The first so many questions; all without it."""
 

@@ -6,16 +6,17 @@ import gc
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from spiral.api.errors import ConfigError, RunError, SpiralError
+from spiral.api.errors import RunError, SpiralError
 from spiral.config.loading import load
 from spiral.config.schema import Config, PluginConfig
 from spiral.evaluation.benchmarks.asking import Asker
 from spiral.models.fingerprint import fingerprint
-from spiral.plugins.kinds import named_in
+from spiral.models.tokens import spelt
 from spiral.plugins.pretrained import find_model
 from spiral.plugins.registry import Plugins, label
 from spiral.policies.completer import Completer
@@ -30,6 +31,7 @@ from spiral.policies.loading import (
 from spiral.policies.pool import AVERAGED
 from spiral.policies.reference import PolicyRef
 from spiral.runs.directory import RunDir
+from spiral.selfplay.validation import TO_ANSWER, check_to_play
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def parse_models(
             ref = PolicyRef.found(word, plugins)
             model = _with_weights(word, ref, plugins)
             config = replace(model.config, **overrides)  # type: ignore[arg-type]  # a kind is the key of its plug-in
-            _check(config, plugins)
+            check_to_play(config, plugins, TO_ANSWER)
             found.append(replace(model, config=config))
         except SpiralError as error:
             problems.append(str(error))
@@ -89,13 +91,6 @@ def _with_weights(word: str, ref: PolicyRef, plugins: Plugins) -> BenchModel:
     return BenchModel(f"{ref.path}@{ref.step}", ref, config)
 
 
-def _check(config: Config, plugins: Plugins) -> None:
-    needed = ("model", "engine", "learner", "prompt")
-    named = [(kind, plugin) for kind, plugin in named_in(config) if kind.name in needed]
-    if problems := [p for kind, plugin in named if (p := plugins.problem(kind.name, plugin.name, plugin.args))]:
-        raise ConfigError("\n".join(problems))
-
-
 class ModelLoader:
     """Loads one model after another; those of one run, or of runs of one model, share an engine."""
 
@@ -110,7 +105,7 @@ class ModelLoader:
         torch.set_num_threads(model.config.threads)
         completer, tokenizer = self._of_run(model) if model.ref.kind == "run" else self._of_folder(model)
         rollout = model.config.rollout
-        return Asker(model.name, completer.engine, AVERAGED, completer.prompter, decoder(tokenizer), rollout)
+        return Asker(model.name, completer.engine, AVERAGED, completer.prompter, partial(spelt, tokenizer), rollout)
 
     def close(self) -> None:
         """Free what is loaded."""
@@ -159,8 +154,3 @@ class _Loaded:
     none."""
     completer: Completer
     tokenizer: Any
-
-
-def decoder(tokenizer: Any) -> Callable[[list[int]], str]:
-    """Ids as text in which special tokens are written out."""
-    return lambda ids: str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))

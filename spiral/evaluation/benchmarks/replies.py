@@ -51,8 +51,13 @@ class Reply:
 
     @property
     def right(self) -> bool:
-        """Whether it has the full grade: less is credit for a part, such as for the form of an answer."""
-        return self.grade is not None and self.grade >= 1 - 1e-9
+        """See `is_right`."""
+        return self.grade is not None and is_right(self.grade)
+
+
+def is_right(grade: float) -> bool:
+    """Whether a grade is the full one: less is credit for a part, such as for the form of an answer."""
+    return grade >= 1 - 1e-9
 
 
 class ReplyLog:

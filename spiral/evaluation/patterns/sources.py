@@ -14,11 +14,13 @@ from typing import Any
 
 from spiral.api.errors import RunError
 from spiral.api.records import LEARNER
+from spiral.evaluation.benchmarks.record import RECORD, REPLIES
+from spiral.evaluation.benchmarks.replies import is_right
 from spiral.evaluation.patterns.traces import Domain, Sample, Stages, Trace, one_of, plain
 
 Json = dict[str, Any]
 
-EPISODES, REPLIES, BENCH = "episodes.jsonl", "replies.jsonl", "bench.json"
+EPISODES = "episodes.jsonl"
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,12 @@ def _places(word: str, unreadable: list[int]) -> Iterator[Place]:
     if (path / "config.yaml").is_file():
         yield from _of_run(path, unreadable)
         return
-    folder = path.parent if path.name == BENCH else path
-    if (folder / BENCH).is_file() and (folder / REPLIES).is_file():
+    folder = path.parent if path.name == RECORD else path
+    if (folder / RECORD).is_file() and (folder / REPLIES).is_file():
         yield from _of_bench(folder, unreadable)
         return
-    what = "does not exist" if not path.exists() else f"has neither a run's config.yaml nor {BENCH} with {REPLIES}"
-    raise RunError(f"{word} is neither a run nor a bench: it {what}; give the directory of a run, or DIR/{BENCH}")
+    what = "does not exist" if not path.exists() else f"has neither a run's config.yaml nor {RECORD} with {REPLIES}"
+    raise RunError(f"{word} is neither a run nor a bench: it {what}; give the directory of a run, or DIR/{RECORD}")
 
 
 def _of_run(run: Path, unreadable: list[int]) -> Iterator[Place]:
@@ -113,10 +115,10 @@ def _replies(row: Json) -> list[tuple[int, Json]]:
 def _of_bench(folder: Path, unreadable: list[int]) -> Iterator[Place]:
     """The graded replies; a model that is a run's checkpoint has that run as its policy."""
     try:
-        record = json.loads((folder / BENCH).read_text(encoding="utf-8"))
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         steps = {str(model["name"]): model["step"] for model in record["models"]}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RunError(f"{folder / BENCH} is damaged; run the same bench again, which only counts anew") from error
+        raise RunError(f"{folder / RECORD} is damaged; run the same bench again, which only counts anew") from error
     found: dict[tuple[Any, ...], Place] = {}
     for offset, row in _rows(folder / REPLIES, unreadable):
         try:
@@ -160,7 +162,7 @@ def _trace(place: Place, policy: str, seed: int) -> Trace:
     if place.path.name == REPLIES:
         grade = row.get("grade")
         where = f"{row['task']}, reply {row['sample'] + 1}"
-        right = None if grade is None else grade >= 1 - 1e-9
+        right = None if grade is None else is_right(grade)
         return Trace(policy, place.step, "task", place.name, plain(row["text"]), where, right)
     number, turn = one_of(_replies(row), str(place.offset), seed, lambda reply: str(reply[0]))
     where = f"step {place.step}, deal {row.get('deal')}, turn {number + 1}"
