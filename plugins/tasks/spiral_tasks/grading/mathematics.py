@@ -69,7 +69,9 @@ def grade(gold: str, answer: str, prose: bool, tolerance: float | None) -> float
 def _whole(text: str) -> list[Any]:
     for pattern, mended in _MENDS:
         text = pattern.sub(mended, text)
-    return list(parse(f"\\boxed{{{text}}}", _WHOLE, "no_fallback", parsing_timeout=None))
+    found = parse(f"\\boxed{{{text}}}", _WHOLE, "no_fallback", parsing_timeout=None)
+    # A pole is what the parser makes of the letter gamma before a bracket: the gamma function of what stands in it.
+    return [value for value in found if not (isinstance(value, sympy.Basic) and value.has(sympy.zoo, sympy.nan))]
 
 
 def _is_number(value: Any) -> bool:
