@@ -13,8 +13,7 @@ import spiral
 from spiral.api import hooks as hookspecs
 from spiral.commands.main import main
 from spiral.config import schema
-from spiral.config.loading import DEFAULTS, SUPERVISED
-from spiral.config.pretrained import PRETRAINED
+from spiral.config.default_layers import DEMO, PRETRAINED, SUPERVISED, TASKS, TASKS_RANDOM_WEIGHTS
 from spiral.plugins.kinds import KINDS
 from spiral.plugins.registry import Plugins, Registration
 
@@ -56,7 +55,8 @@ replaced as a whole; `games.0.weight=2` changes one entry. The arguments of a pl
 model loads, with exit code 2.
 
 `spiral train --show ...` prints the config that these words would train with, and behind each value where it comes
-from: `defaults`, `pretrained defaults`, `the model's size`, `supervised defaults`, the file's name or `command line`.
+from: `defaults`, `pretrained defaults`, `the model's size`, `task defaults`, `supervised defaults`, the file's name or
+`command line`.
 What it prints is a config file.
 
 `${oc.env:KEY}` in an argument of a plug-in, or in the text that names a policy, is given to the plug-in as the
@@ -66,18 +66,28 @@ A resumed run reads the environment again. Elsewhere, as in `steps`, it is read 
 The demo's defaults:
 
 ```yaml
-DEFAULTS```
+{DEMO}```
 
 Over them, where the model is a pretrained one:
 
 ```yaml
-PRETRAINED```
+{PRETRAINED}```
+
+Over those, where all games are [tasks](../guides/tasks.md):
+
+```yaml
+{TASKS}```
+
+Over those, where the model is not a pretrained one:
+
+```yaml
+{TASKS_RANDOM_WEIGHTS}```
 
 Over those, where `examples` names a file to [learn from](../guides/supervised.md):
 
 ```yaml
 examples: {path: games.jsonl}
-SUPERVISED```
+{SUPERVISED}```
 """
 
 HOOKS_INTRO = """# Hooks
@@ -134,8 +144,10 @@ def config_page() -> str:
     tree = ast.parse(Path(schema.__file__).read_text(encoding="utf-8"))
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     intro = CONFIG_INTRO
-    for name, path in (("DEFAULTS", DEFAULTS), ("PRETRAINED", PRETRAINED), ("SUPERVISED", SUPERVISED)):
-        intro = intro.replace(name, path.read_text(encoding="utf-8"))
+    layers = {"DEMO": DEMO, "PRETRAINED": PRETRAINED, "SUPERVISED": SUPERVISED}
+    layers |= {"TASKS": TASKS, "TASKS_RANDOM_WEIGHTS": TASKS_RANDOM_WEIGHTS}
+    for name, path in layers.items():
+        intro = intro.replace(f"{{{name}}}", path.read_text(encoding="utf-8"))
     parts = [NOTICE, intro]
     for name, title in GROUPS.items():
         node = classes[name]

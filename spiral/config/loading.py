@@ -1,7 +1,7 @@
 """Reads the configuration of a run; the only file that imports OmegaConf.
 
-Layers, each over the one before: `defaults.yaml` (the demo), the defaults of a pretrained model where the config names
-one, the user's file, `key=value` overrides. Every fault of every layer is reported at once, before a plug-in is made or
+Layers, each over the one before: the defaults that follow from what the config names, the user's file, `key=value`
+overrides. Every fault of every layer is reported at once, before a plug-in is made or
 a model loads.
 """
 
@@ -19,16 +19,11 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from spiral.api.errors import ConfigError
+from spiral.config.default_layers import with_defaults
 from spiral.config.layers import Layer, entry_of, is_entry, key_of, long_form, merge, merged, named, types_of
-from spiral.config.pretrained import PRETRAINED, FindModel, by_method, by_size, find_nothing
+from spiral.config.pretrained import FindModel, find_nothing
 from spiral.config.schema import Config, PluginConfig
 from spiral.config.validation import validate
-
-DEFAULTS = Path(__file__).with_name("defaults.yaml")
-"""The one file of the core that names first-party plug-ins: the demo that `spiral train` runs by itself."""
-
-SUPERVISED = Path(__file__).with_name("supervised.yaml")
-"""Laid over the demo where a config names examples to learn from."""
 
 _KEEP = ("args", "policy")
 """Keys of named entries whose references to the environment are resolved in use: where secrets stand."""
@@ -72,46 +67,9 @@ def read_layers(
 ) -> tuple[list[Layer], list[str]]:
     """What a configuration is made of, the defaults first, and what cannot be read of it."""
     problems: list[str] = []
-    layers = [Layer("defaults", _read(DEFAULTS, problems))]
-    if path is not None:
-        layers.append(Layer(str(path), _read(path, problems)))
-    layers += [Layer("command line", _override(override, problems)) for override in overrides]
-    supervised = _supervised(layers)
-    said = merged(layers)
-    entry, learner = said.get("model"), said.get("learner")
-    method = learner.get("method") if isinstance(learner, Mapping) else None
-    found = find_model(entry, method if isinstance(method, Mapping) else {}) if isinstance(entry, Mapping) else None
-    if found is None:
-        return [layers[0], *supervised, *layers[1:]], problems
-    assert isinstance(entry, Mapping)
-    if found.name != entry["name"]:  # a folder, in whichever layers it stands
-        layers = [_with_model(layer, entry["name"], found.name, found.args) for layer in layers]
-    under, over = layers[:1], layers[1:]
-    if found.num_parameters is not None:
-        sized = by_size(found.num_parameters, bool(supervised))
-        under += [Layer("pretrained defaults", _read(PRETRAINED, problems)), Layer("the model's size", sized)]
-    if found.lr_factor != 1:
-        own = by_method(merged(under)["learner"]["lr"], found.lr_factor)
-        under.append(Layer("the learner's method", own))
-    return [*under, *supervised, *over], problems
-
-
-def _supervised(layers: list[Layer]) -> list[Layer]:
-    """The defaults of supervised training, where examples are named."""
-    examples = merged(layers).get("examples")
-    if not isinstance(examples, Mapping) or not examples.get("path"):
-        return []
-    return [Layer("supervised defaults", _read(SUPERVISED, []))]
-
-
-def _with_model(layer: Layer, written: str, name: str, args: Mapping[str, Any]) -> Layer:
-    """A layer in which a model that was named by its folder has the plug-in's name, and the folder as an argument."""
-    model = layer.tree.get("model")
-    if not isinstance(model, Mapping) or model.get("name") != written:
-        return layer
-    return Layer(
-        layer.source, {**layer.tree, "model": {**model, "name": name, "args": {**args, **(model.get("args") or {})}}}
-    )
+    said = [] if path is None else [Layer(str(path), _read(path, problems))]
+    said += [Layer("command line", _override(override, problems)) for override in overrides]
+    return with_defaults(said, find_model, lambda defaults: _read(defaults, problems)), problems
 
 
 def dump(config: Config) -> str:

@@ -8,10 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
-
-PRETRAINED = Path(__file__).with_name("pretrained.yaml")
 
 MAX_THREADS = 8
 """CPU threads, at most: beyond, the small matrices of a reply gain little."""
