@@ -1,0 +1,4 @@
+"""The server on which people and models play each other online: matchmaking, matches, ratings, pages.
+
+It learns nothing.
+"""
