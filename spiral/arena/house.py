@@ -1,0 +1,143 @@
+"""The players of the house: bots and policies with weights, which play as many matches at once as they are asked to."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import random
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from spiral.api.errors import PromptTooLong, SpiralError
+from spiral.api.games import Game
+from spiral.api.policies import Bot, max_concurrent
+from spiral.api.records import Completion, PolicyId, Turn
+from spiral.arena.game_process import GameHost
+from spiral.arena.room import Left, Over, Question, Said
+from spiral.arena.store import Player
+from spiral.evaluation.loaded_policy import LoadedPolicy
+from spiral.policies.completer import Completer
+from spiral.seeds import derive
+from spiral.selfplay.bot_faults import BotFault, choose
+
+
+class Chooser(Protocol):
+    """Decides for a player of the house; any number of calls at once."""
+
+    async def move(self, game: Game, question: Question, turns: Sequence[Turn], seed: int) -> tuple[Said, Turn]:
+        """A move, and the turn that its next one comes after. Raises SpiralError where there can be none."""
+
+
+@dataclass(frozen=True)
+class HousePlayer:
+    """A player that is always there."""
+
+    player: Player
+    chooser: Chooser
+
+    def seat(self, host: GameHost, seed: int) -> HouseSeat:
+        """A place in a match; `seed`: of that match."""
+        return HouseSeat(self, host, seed)
+
+
+class HouseSeat:
+    """A player of the house in one match."""
+
+    patient = False
+
+    def __init__(self, house: HousePlayer, host: GameHost, seed: int) -> None:
+        self.player = house.player
+        self._chooser, self._host, self._seed = house.chooser, host, seed
+        self._turns: list[Turn] = []
+
+    async def choose(self, question: Question) -> Said:
+        """What its policy says. Raises Left where it cannot say anything."""
+        game = await asyncio.to_thread(self._host.copy, question.match)
+        seed = derive(self._seed, "house", question.seat, question.number)
+        try:
+            said, turn = await self._chooser.move(game, question, self._turns, seed)
+        except SpiralError as error:
+            raise Left(str(error)) from error
+        self._turns.append(turn)
+        return said
+
+    def refused(self, question: Question, reason: str) -> None:
+        """Its policy is asked again, with another seed."""
+
+    def shown(self, question: Question) -> None:
+        """It reads the game when it is asked."""
+
+    def over(self, over: Over) -> None:
+        """Nothing is kept."""
+
+
+class BotChooser:
+    """A bot, called in threads: in one, unless it says that it waits for something and may be called in several."""
+
+    def __init__(self, bot: Bot, name: str) -> None:
+        self._bot = bot
+        self._pool = ThreadPoolExecutor(max(1, max_concurrent(bot)), thread_name_prefix=f"house {name}")
+
+    async def move(self, game: Game, question: Question, turns: Sequence[Turn], seed: int) -> tuple[Said, Turn]:
+        """What the bot chooses."""
+        loop = asyncio.get_running_loop()
+        try:
+            chosen = await loop.run_in_executor(self._pool, choose, self._bot, game, question.seat, random.Random(seed))
+        except BotFault as fault:
+            raise SpiralError(f"the bot {fault}") from fault
+        turn = Turn(question.observation, (), (), (), str(chosen), False, "stop", 0)
+        return Said(str(chosen), getattr(chosen, "reply", "")), turn
+
+
+class PolicyChooser:
+    """A policy with weights. One thread asks its engine for all matches together, so that they share its batches."""
+
+    def __init__(self, loaded: LoadedPolicy) -> None:
+        self._completer: Completer = loaded.setup.completer
+        self._policy: PolicyId = loaded.policy
+        self._asked: queue.SimpleQueue[tuple[tuple[int, ...], int, Future[Completion]]] = queue.SimpleQueue()
+        threading.Thread(target=self._work, name=f"house {loaded.policy}", daemon=True).start()
+
+    async def move(self, game: Game, question: Question, turns: Sequence[Turn], seed: int) -> tuple[Said, Turn]:
+        """What the policy replies; a reply without a move is an empty one."""
+        completer, observation = self._completer, question.observation
+        moves = game.legal_moves() if completer.prompter.lists_moves else None
+        try:
+            prompt, left_out = completer.fitting(game.rules, observation, moves, turns)
+        except PromptTooLong as error:
+            raise SpiralError(f"{error}") from error
+        future: Future[Completion] = Future()
+        self._asked.put((prompt, seed, future))
+        reply = await asyncio.wrap_future(future)
+        turn = Turn(
+            observation, prompt, reply.ids, reply.logprobs, completer.read(reply), False, reply.finish, reply.version,
+            legal_moves=None if moves is None else tuple(moves), left_out=left_out, forced=reply.forced,
+        )  # fmt: skip
+        return Said(turn.move or "", completer.text(reply.ids)), turn
+
+    def _work(self) -> None:
+        engine, waiting, number = self._completer.engine, dict[int, Future[Completion]](), 0
+        while True:
+            while not self._asked.empty() or not waiting:
+                prompt, seed, future = self._asked.get()
+                try:
+                    engine.submit(self._completer.request(number, self._policy, prompt, seed))
+                except Exception as error:
+                    future.set_exception(SpiralError(f"its engine refused a request: {error}"))
+                else:
+                    waiting[number] = future
+                    number += 1
+            try:
+                done = engine.step()
+            except Exception as error:  # an engine that failed answers nothing any more
+                for future in waiting.values():
+                    future.set_exception(SpiralError(f"its engine failed: {error}"))
+                waiting = {}
+                continue
+            for completion in done:
+                answered = waiting.pop(completion.request_id)
+                if not answered.cancelled():
+                    answered.set_result(completion)

@@ -1,0 +1,211 @@
+"""One match between its players, from the first question to the rating; knows no network."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from spiral.api.games import IllegalMove
+from spiral.api.records import outcome
+from spiral.arena.game_process import GameFault, GameHost, View
+from spiral.arena.store import Ending, Move, Player, RatingChange, Store
+
+MAX_ILLEGAL = 3
+"""Illegal moves in a row after which a model or a house player forfeits; a person is asked again until the clock ends."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """A player's answer."""
+
+    move: str
+    said: str = ""
+    """All that was written, the move in it."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a player is asked."""
+
+    match: int
+    number: int
+    """Of the turn, counted from 0."""
+    seat: int
+    view: View
+    clock_s: float
+
+    @property
+    def observation(self) -> str:
+        """What this player may know."""
+        return self.view.observations[self.seat]
+
+
+@dataclass(frozen=True)
+class Over:
+    """How a match ended."""
+
+    match: int
+    returns: tuple[float, ...]
+    ending: str
+    """See `spiral.arena.store.Ending`, or of a voided match its cause."""
+    offender: int | None
+    voided: bool
+    changes: tuple[RatingChange, ...]
+    observations: tuple[str, ...]
+    """The last, one a seat."""
+
+    def outcome(self, seat: int) -> str:
+        """Of a seat: win, draw, loss or voided."""
+        if self.voided:
+            return "voided"
+        others = [one for i, one in enumerate(self.returns) if i != seat]
+        return {1.0: "win", 0.5: "draw", 0.0: "loss"}[outcome(self.returns[seat], max(others, default=0.0))]
+
+
+class Seat(Protocol):
+    """Who sits in a match: a person or a model behind a connection, or a player of the house."""
+
+    player: Player
+    patient: bool
+    """Whether it is asked again after any number of illegal moves, until its clock has run out."""
+
+    async def choose(self, question: Question) -> Said:
+        """A move. Raises Left if the player gives the match up."""
+
+    def refused(self, question: Question, reason: str) -> None:
+        """Its move was illegal; it is asked again, if at all."""
+
+    def shown(self, question: Question) -> None:
+        """The match as it stands while another player is asked, or directly before this one is."""
+
+    def over(self, over: Over) -> None:
+        """The match ended."""
+
+
+class Left(Exception):
+    """A player gave the match up."""
+
+
+class _Forfeit(Exception):
+    def __init__(self, seat: int, ending: Ending) -> None:
+        super().__init__(ending)
+        self.seat, self.ending = seat, ending
+
+
+class Room:
+    """A match in play. `run` ends when it has."""
+
+    def __init__(
+        self,
+        match: int,
+        game: str,
+        seed: int,
+        seats: Sequence[Seat],
+        store: Store,
+        host: GameHost,
+        clock_s: float,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.match, self.game, self.seed, self.seats = match, game, seed, tuple(seats)
+        self._store, self._host, self._clock_s, self._now = store, host, clock_s, now
+        self.question: Question | None = None
+        """What is asked now."""
+        self._number = 0
+
+    def seat_of(self, player: int) -> int | None:
+        """Where a player sits."""
+        return next((n for n, seat in enumerate(self.seats) if seat.player.id == player), None)
+
+    async def run(self, moves: Sequence[Move] = ()) -> Over:
+        """Play the match to its end; `moves`: those that were made before the server was restarted."""
+        legal = [move.move for move in moves if move.legal]
+        self._number = len(moves)
+        last: View | None = None
+        try:
+            view = last = await asyncio.to_thread(self._host.open, self.match, self.game, self.seed, legal)
+            while view.to_move is not None:
+                view = last = await self._turn(view)
+            assert view.returns is not None
+            over = await self._ended(view, view.returns, "finished", None)
+        except _Forfeit as forfeit:
+            assert last is not None
+            over = await self._ended(last, _forfeited(last, forfeit.seat), forfeit.ending, forfeit.seat)
+        except GameFault as fault:
+            await asyncio.to_thread(self._store.void_match, self.match, str(fault))
+            over = Over(self.match, (), str(fault), None, True, (), ())
+        self.question = None
+        await asyncio.to_thread(self._host.close_match, self.match)
+        for seat in self.seats:
+            seat.over(over)
+        return over
+
+    async def _turn(self, view: View) -> View:
+        """Ask the player to move until its move is legal; the match as it stands then."""
+        assert view.to_move is not None
+        mover, deadline, illegal = self.seats[view.to_move], self._now() + self._clock_s, 0
+        for number, seat in enumerate(self.seats):
+            seat.shown(Question(self.match, self._number, number, view, self._clock_s))
+        while True:
+            left_s = deadline - self._now()
+            self.question = Question(self.match, self._number, view.to_move, view, left_s)
+            try:
+                said = await asyncio.wait_for(mover.choose(self.question), left_s)
+            except TimeoutError:
+                raise _Forfeit(view.to_move, "timeout") from None
+            except Left:
+                raise _Forfeit(view.to_move, "left") from None
+            try:
+                after = await asyncio.to_thread(self._host.play, self.match, said.move)
+            except IllegalMove as reason:
+                await self._keep(view.to_move, said, False)
+                illegal += 1
+                mover.refused(self.question, str(reason))
+                if illegal >= MAX_ILLEGAL and not mover.patient:
+                    raise _Forfeit(view.to_move, "illegal") from None
+            else:
+                await self._keep(view.to_move, said, True)
+                return after
+
+    async def _keep(self, seat: int, said: Said, legal: bool) -> None:
+        # Before anybody is told of it: what was shown must be there after a kill.
+        move = Move(seat, said.move, said.said, legal)
+        await asyncio.to_thread(self._store.add_move, self.match, self._number, move)
+        self._number += 1
+
+    async def _ended(self, view: View, returns: Sequence[float], ending: Ending, offender: int | None) -> Over:
+        finish = self._store.finish_match
+        changes = await asyncio.to_thread(finish, self.match, returns, ending, offender)
+        return Over(self.match, tuple(returns), ending, offender, False, tuple(changes), view.observations)
+
+
+def _forfeited(view: View, offender: int) -> list[float]:
+    """The offender gets the game's worst return; the others share the opposite, and are better off than it whatever
+    that is."""
+    num_others = len(view.observations) - 1
+    others = max(-view.worst_return / max(1, num_others), view.worst_return + 1.0)
+    return [view.worst_return if seat == offender else others for seat in range(num_others + 1)]
+
+
+def told(over: Over, seat: int) -> Mapping[str, Any]:
+    """The end of a match as a message to one of its players; nothing of what other seats saw is in it."""
+    return {
+        "kind": "over",
+        "match": over.match,
+        "outcome": over.outcome(seat),
+        "returns": list(over.returns),
+        "ending": over.ending,
+        "offender": over.offender,
+        "observation": over.observations[seat] if over.observations else "",
+        "ratings": [
+            {
+                "game": change.game,
+                "before": [change.before.mu, change.before.sigma],
+                "after": [change.after.mu, change.after.sigma],
+            }
+            for change in over.changes
+            if change.seat == seat
+        ],
+    }
