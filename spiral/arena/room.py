@@ -14,7 +14,7 @@ from spiral.arena.game_process import GameFault, GameHost, View
 from spiral.arena.store import Ending, Move, Player, RatingChange, Store
 
 MAX_ILLEGAL = 3
-"""Illegal moves in a row after which a model or a house player forfeits; a person is asked again until the clock ends."""
+"""Illegal moves in a turn after which a player forfeits, unless it is asked again until its clock has run out."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from spiral.api.errors import SpiralError
+from spiral.commands.arena import arena
 from spiral.commands.bench import bench
 from spiral.commands.best_response import best_response
 from spiral.commands.check import check
@@ -62,6 +63,7 @@ class _Group(click.Group):
         compare,
         patterns,
         play,
+        arena,
         collect,
         plugins,
         check,

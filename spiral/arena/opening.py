@@ -1,0 +1,126 @@
+"""Opens an arena: its games, the players of the house, its database and the processes in which games are played."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from spiral.api.errors import SpiralError
+from spiral.api.policies import is_external
+from spiral.arena.database import Database
+from spiral.arena.game_process import GameFault, GameHost, installed
+from spiral.arena.house import BotChooser, Chooser, HousePlayer, PolicyChooser
+from spiral.arena.lobby import GameInfo, Lobby
+from spiral.arena.store import Store
+from spiral.config.loading import load, parse_plugin
+from spiral.config.schema import PluginConfig
+from spiral.evaluation.loaded_policy import LoadedPolicy
+from spiral.plugins.registry import Plugins, label
+from spiral.policies.reference import PolicyRef, short_name
+from spiral.selfplay.bot_faults import BotFault, choose
+
+TRIAL_SEED = 0
+
+
+@dataclass
+class OpenArena:
+    """An arena that is ready to be served."""
+
+    lobby: Lobby
+    host: GameHost
+    database: Database
+    house: list[str]
+    """Its players, with the number of games that each plays."""
+
+    def close(self) -> None:
+        """End the processes and close the database."""
+        self.host.close()
+        self.database.close()
+
+
+def open_arena(
+    games: Sequence[str], house: Sequence[str], url: str, clock_s: float, tell: Callable[[str], None]
+) -> OpenArena:
+    """`games`: NAME or NAME:key=value, or none for all games of two or more players that need no argument. `house`:
+    policies as elsewhere, or none for all bots that need no argument. `tell`: is told what is being done. Raises
+    SpiralError for what is not there, and where nothing is left to be played."""
+    plugins = Plugins.installed()
+    asked = [parse_plugin(text) for text in games] or _plain(plugins, "game")
+    for game in asked:
+        if (problem := plugins.problem("game", game.name, game.args)) is not None:
+            raise SpiralError(problem)
+    database = Database(url)
+    host = GameHost(installed(asked))
+    try:
+        infos = [info for game in asked if (info := _info(host, game, bool(games))) is not None]
+        store, found, told = Store(database), dict[str, list[HousePlayer]](), []
+        refs = [PolicyRef.found(word, plugins) for word in house] or _bots(plugins)
+        for ref in refs:
+            tell(f"opening {short_name(ref.policy)}")
+            chooser, plays = _chooser(ref, plugins, infos, host)
+            if not plays:
+                if house:
+                    raise SpiralError(f"{ref} plays none of {', '.join(i.name for i in infos)}; name one of its games")
+                continue
+            player = HousePlayer(store.house_player(short_name(ref.policy)), chooser)
+            for name in plays:
+                found.setdefault(name, []).append(player)
+            told.append(f"{player.player.name} ({len(plays)})")
+    except BaseException:
+        host.close()
+        database.close()
+        raise
+    return OpenArena(Lobby(store, host, infos, found, clock_s), host, database, told)
+
+
+def _plain(plugins: Plugins, kind: str) -> list[PluginConfig]:
+    """What of a kind can be made by its name alone."""
+    named = [r for r in plugins.registrations() if r.kind == kind and not r.members and not is_external(r.factory)]
+    return [PluginConfig(r.name) for r in named if plugins.problem(kind, r.name, {}) is None]
+
+
+def _bots(plugins: Plugins) -> list[PolicyRef]:
+    return [PolicyRef("bot", one.name) for one in _plain(plugins, "bot")]
+
+
+def _info(host: GameHost, game: PluginConfig, is_asked: bool) -> GameInfo | None:
+    """A game as the arena shows it; None for one that nobody asked for and that is for one player."""
+    name = label(game.name, game.args)
+    try:
+        view = host.open(0, name, TRIAL_SEED)
+    except GameFault as fault:
+        raise SpiralError(f"the game {name} cannot be started: {fault}; leave it out of --games") from fault
+    host.close_match(0)
+    if len(view.observations) > 1:
+        return GameInfo(name, len(view.observations), view.rules)
+    if is_asked:
+        raise SpiralError(f"{name} is a game for one player, and the arena pairs players; leave it out of --games")
+    return None
+
+
+def _chooser(ref: PolicyRef, plugins: Plugins, games: Sequence[GameInfo], host: GameHost) -> tuple[Chooser, list[str]]:
+    """What decides for a policy, and the games of the arena that it plays."""
+    if not ref.has_weights:
+        bot = plugins.make("bot", ref.name, **ref.args)
+        plays = [game.name for game in games if is_external(bot) or _plays(bot, host, game.name)]
+        return BotChooser(bot, ref.name), plays
+    if ref.kind == "run":
+        loaded = LoadedPolicy.of_run(ref.path, ref.step)
+        return PolicyChooser(loaded), [game.name for game in games if game.name in loaded.players.games]
+    loaded = LoadedPolicy.of_model(ref.path, load(None, [{"games": [parse_plugin(g.name).__dict__ for g in games]}]))
+    return PolicyChooser(loaded), [game.name for game in games]
+
+
+def _plays(bot: object, host: GameHost, game: str) -> bool:
+    """Whether a bot makes a first move."""
+    import random
+
+    host.open(0, game, TRIAL_SEED)
+    copied = host.copy(0)
+    host.close_match(0)
+    player = copied.current_player()
+    try:
+        choose(bot, copied, player or 0, random.Random(TRIAL_SEED))  # type: ignore[arg-type]
+    except (SpiralError, BotFault):
+        return False
+    return True

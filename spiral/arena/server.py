@@ -1,0 +1,211 @@
+"""The arena's pages, its HTTP interface and its sockets, as one ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.templating import Jinja2Templates
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from spiral.api.errors import SpiralError
+from spiral.api.text import printable
+from spiral.arena import sockets
+from spiral.arena.lobby import Lobby
+from spiral.arena.store import OVERALL, Kind, Standing
+
+PAGES = Path(__file__).with_name("pages")
+NAME = re.compile(r"[^\W_][\w .'-]{0,30}[\w.)]|[^\W_]", re.UNICODE)
+MAX_BODY = 10_000
+"""Bytes of a request's body."""
+HEADERS = {
+    # Nothing is read from another host, no page is framed, and no text of a player can become a script.
+    "content-security-policy": (
+        "default-src 'self'; connect-src 'self'; img-src 'self' data:; frame-ancestors 'none'; "
+        "base-uri 'none'; form-action 'self'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+
+
+class Guard:
+    """Headers on every answer, and no socket for a page of another site: the browser would send that anywhere."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "websocket" and not _same_site(Headers(scope=scope)):
+            await send({"type": "websocket.close", "code": 4403})
+            return
+
+        async def answered(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in HEADERS.items())]
+            await send(message)
+
+        await self._app(scope, receive, answered)
+
+
+def _same_site(headers: Headers) -> bool:
+    """Whether a socket comes from one of the arena's pages, or from a program, which names no origin."""
+    origin = headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == headers.get("host")
+
+
+def application(lobby: Lobby) -> Starlette:
+    """The arena. Its matches run while the application does."""
+    pages = Pages(lobby)
+    routes = [
+        Route("/", pages.home),
+        Route("/play", pages.play),
+        Route("/leaderboard", pages.leaderboard),
+        Route("/games/{game:path}", pages.game),
+        Route("/matches/{match:int}", pages.match),
+        Route("/api/games", pages.api_games),
+        Route("/api/players", pages.api_register, methods=["POST"]),
+        Route("/api/leaderboard", pages.api_leaderboard),
+        Route("/api/matches/{match:int}", pages.api_match),
+        WebSocketRoute("/api/play", pages.socket),
+        Mount("/static", StaticFiles(directory=PAGES / "static")),
+    ]
+
+    @contextlib.asynccontextmanager
+    async def running(_: Starlette) -> AsyncIterator[None]:
+        task = asyncio.create_task(lobby.run())
+        yield
+        task.cancel()
+
+    return Starlette(routes=routes, middleware=[Middleware(Guard)], lifespan=running)
+
+
+class Pages:
+    """What each address answers."""
+
+    def __init__(self, lobby: Lobby) -> None:
+        self._lobby, self._store = lobby, lobby.store
+        self._templates = Jinja2Templates(directory=PAGES)
+        self._templates.env.filters["text"] = printable
+
+    async def home(self, request: Request) -> Response:
+        """The games, and who leads."""
+        board = await asyncio.to_thread(self._store.leaderboard, OVERALL, 10)
+        return self._page(request, "home.html", games=list(self._lobby.games.values()), standings=board)
+
+    async def play(self, request: Request) -> Response:
+        """The page on which a person plays."""
+        return self._page(request, "play.html", games=list(self._lobby.games.values()))
+
+    async def leaderboard(self, request: Request) -> Response:
+        """Of a game, or over all of them."""
+        game = self._game(request.query_params.get("game", OVERALL))
+        board = await asyncio.to_thread(self._store.leaderboard, game)
+        return self._page(
+            request, "leaderboard.html", games=list(self._lobby.games.values()), game=game, standings=board
+        )
+
+    async def game(self, request: Request) -> Response:
+        """Rules, and who is best at it."""
+        game = self._game(request.path_params["game"])
+        board = await asyncio.to_thread(self._store.leaderboard, game, 10)
+        return self._page(request, "game.html", game=self._lobby.games[game], standings=board)
+
+    async def match(self, request: Request) -> Response:
+        """A match that ended: its moves."""
+        return self._page(request, "match.html", match=await self._ended_match(request))
+
+    async def api_games(self, request: Request) -> Response:
+        """Label, number of players and rules of each game."""
+        games = self._lobby.games.values()
+        return JSONResponse([{"name": g.name, "num_players": g.num_players, "rules": g.rules} for g in games])
+
+    async def api_register(self, request: Request) -> Response:
+        """A new player, and the token that is told this once."""
+        told = await _json(request)
+        kind, name, description = told.get("kind", "model"), told.get("name"), str(told.get("description", ""))[:500]
+        if kind not in ("person", "guest", "model"):
+            raise HTTPException(400, "kind is person, guest or model")
+        if kind == "guest":
+            name = f"Guest {secrets.token_hex(4)}"
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise HTTPException(400, "a name has 1 to 32 letters, digits, spaces and .'-, and begins with a letter")
+        chosen: Kind = kind
+        try:
+            player, token = await asyncio.to_thread(self._store.add_player, name, chosen, description)
+        except SpiralError as error:
+            raise HTTPException(409, str(error)) from error
+        return JSONResponse({"name": player.name, "token": token})
+
+    async def api_leaderboard(self, request: Request) -> Response:
+        """Of a game, or over all of them."""
+        game = self._game(request.query_params.get("game", OVERALL))
+        board = await asyncio.to_thread(self._store.leaderboard, game)
+        return JSONResponse([_standing(one) for one in board])
+
+    async def api_match(self, request: Request) -> Response:
+        """A match that ended."""
+        match = await self._ended_match(request)
+        return JSONResponse({
+            "match": match.id, "game": match.game, "seed": match.seed, "ending": match.ending,
+            "returns": match.returns, "players": [one.name for one in match.players],
+            "moves": [{"seat": m.seat, "move": m.move, "said": m.said, "legal": m.legal} for m in match.moves],
+        })  # fmt: skip
+
+    async def socket(self, socket: WebSocket) -> None:
+        """A person's or a program's connection."""
+        await sockets.play(socket, self._lobby)
+
+    async def _ended_match(self, request: Request) -> Any:
+        match = await asyncio.to_thread(self._store.match, request.path_params["match"])
+        if match is None or match.status == "playing":  # its moves may tell what a player may not know yet
+            raise HTTPException(404, "no match of this number has ended")
+        return match
+
+    def _game(self, game: str) -> str:
+        if game != OVERALL and game not in self._lobby.games:
+            raise HTTPException(404, f"there is no game '{printable(game)[:80]}'")
+        return game
+
+    def _page(self, request: Request, name: str, **values: Any) -> Response:
+        return self._templates.TemplateResponse(request, name, values)
+
+
+def _standing(one: Standing) -> dict[str, Any]:
+    rating = one.rating
+    return {
+        "name": one.player.name, "kind": one.player.kind, "mu": rating.mu, "sigma": rating.sigma, "low": rating.low,
+        "matches": one.matches,
+    }  # fmt: skip
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY:
+            raise HTTPException(413, f"a request has at most {MAX_BODY:,} bytes")
+    try:
+        told = json.loads(body)
+    except ValueError as error:
+        raise HTTPException(400, f"the request is no JSON ({error})") from error
+    if not isinstance(told, dict):
+        raise HTTPException(400, "the request is a JSON object")
+    return told
