@@ -13,7 +13,7 @@ from spiral.arena.store import Player
 Message = Mapping[str, Any]
 
 MAX_UNREAD = 64
-"""Messages that a connection may leave unread; it is closed then, and whoever reads on is not slowed."""
+"""Messages that a connection may leave unread; it is closed then, and the others are not slowed."""
 
 
 class Outbox:

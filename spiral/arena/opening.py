@@ -84,7 +84,7 @@ def _bots(plugins: Plugins) -> list[PolicyRef]:
 
 
 def _info(host: GameHost, game: PluginConfig, is_asked: bool) -> GameInfo | None:
-    """A game as the arena shows it; None for one that nobody asked for and that is for one player."""
+    """A game as the arena shows it; None for one that was not asked for and is for one player."""
     name = label(game.name, game.args)
     try:
         view = host.open(0, name, TRIAL_SEED)

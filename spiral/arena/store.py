@@ -113,7 +113,7 @@ class Store:
         return Player(number, name, kind, description, rated_as or number)
 
     def house_player(self, name: str, description: str = "") -> Player:
-        """The house's player of that name, made where it is new. Raises NameTaken where somebody else has the name."""
+        """The house's player of that name, made where it is new. Raises NameTaken where another player has it."""
         with self._database.write() as connection:
             row = connection.execute(select(db.players).where(db.players.c.name == name)).one_or_none()
             if row is None:
@@ -172,7 +172,7 @@ class Store:
         return changes
 
     def void_match(self, match: int, cause: str) -> None:
-        """End a match that counts for nobody."""
+        """End a match that changes no rating."""
         with self._database.write() as connection:
             status = connection.scalar(select(db.matches.c.status).where(db.matches.c.id == match).with_for_update())
             if status == "playing":

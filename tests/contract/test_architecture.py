@@ -17,7 +17,7 @@ MAX_LINES, MAX_FUNCTION_LINES = 350, 60
 
 ROOMS = {
     "api", "config", "plugins", "theory", "runs", "models", "engines", "policies", "selfplay", "learning",
-    "evaluation", "reports", "training", "testing", "commands",
+    "evaluation", "reports", "training", "arena", "testing", "commands",
 }  # fmt: skip
 
 
@@ -257,6 +257,8 @@ def test_the_old_words_are_gone():
         }
         assert not names & set(OLD_NAMES), path
         found = [(line, m[0]) for line, text in _prose(path, tree) for m in re.finditer(METAPHORS, text, re.I)]
+        if path.is_relative_to(CORE / "arena"):  # where a guest is a person without a name
+            found = [(line, word) for line, word in found if not word.lower().startswith("guest")]
         assert found == [], path
 
 

@@ -1,0 +1,125 @@
+"""A whole arena on the loopback, on a port of its own, with players that are programs."""
+
+import contextlib
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+
+import pytest
+import uvicorn
+from websockets.sync.client import connect
+
+from spiral.arena import lobby as lobby_module
+from spiral.arena.database import Database
+from spiral.arena.game_process import GameHost, installed
+from spiral.arena.house import BotChooser, HousePlayer
+from spiral.arena.lobby import GameInfo, Lobby
+from spiral.arena.server import application
+from spiral.arena.store import Store
+from spiral.config.schema import PluginConfig
+from spiral.plugins.registry import Plugins
+from spiral.testing.faults import faulty_games
+
+GAMES = ("kuhn_poker", "tic_tac_toe")
+
+
+def all_games():
+    """Called in the process that plays: installed games, and one that fails where it is told to."""
+    return {**installed([PluginConfig(name) for name in GAMES])(), **faulty_games()}
+
+
+@dataclass
+class RunningArena:
+    """Its address, and what it keeps."""
+
+    port: int
+    lobby: Lobby
+    store: Store
+
+    def ask(self, path, body=None, headers=None):
+        """Status and text of an answer."""
+        data = None if body is None else (body if isinstance(body, bytes) else json.dumps(body).encode())
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers or {})
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def register(self, name, kind="model"):
+        """The token of a new player."""
+        status, text = self.ask("/api/players", {"name": name, "kind": kind})
+        assert status == 200, text
+        return json.loads(text)["token"]
+
+    @contextlib.contextmanager
+    def connection(self, token, **options):
+        """A connection that said hello, and was welcomed."""
+        with connect(f"ws://127.0.0.1:{self.port}/api/play", **options) as socket:
+            socket.send(json.dumps({"kind": "hello", "token": token}))
+            yield Client(socket)
+
+
+class Client:
+    """Messages over a socket."""
+
+    def __init__(self, socket):
+        self.socket = socket
+        self.heard = []
+
+    def send(self, **message):
+        """One message."""
+        self.socket.send(json.dumps(message))
+
+    def until(self, *kinds, within=20.0):
+        """The next message of one of the kinds; those before it are in `heard`."""
+        end = time.monotonic() + within
+        while True:
+            message = json.loads(self.socket.recv(timeout=max(0.1, end - time.monotonic())))
+            self.heard.append(message)
+            if message["kind"] in kinds:
+                return message
+
+    def play(self, choose=lambda turn: turn["legal_moves"][0]):
+        """Answer every turn until the match is over; how that ended."""
+        while (message := self.until("turn", "over"))["kind"] == "turn":
+            self.send(kind="move", number=message["number"], move=choose(message))
+        return message
+
+
+@pytest.fixture(scope="package")
+def host():
+    made = GameHost(all_games, limit_s=2.0)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def arena(tmp_path, host, monkeypatch):
+    """An arena in which the house plays the two installed games after a tenth of a second."""
+    with running(f"sqlite:///{tmp_path / 'arena.db'}", host, monkeypatch) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def running(url, host, monkeypatch, clock_s=20.0, house_after_s=0.1):
+    """An arena on its database until the block ends."""
+    monkeypatch.setattr(lobby_module, "HOUSE_AFTER_S", house_after_s)
+    monkeypatch.setattr(lobby_module, "PAIRING_S", 0.02)
+    database = Database(url)
+    store, plugins = Store(database), Plugins.installed()
+    random_bot = HousePlayer(store.house_player("random"), BotChooser(plugins.make("bot", "random"), "random"))
+    games = [GameInfo(name, 2, "") for name in (*GAMES, "faulty")]
+    lobby = Lobby(store, host, games, {name: [random_bot] for name in GAMES}, clock_s)
+    server = uvicorn.Server(uvicorn.Config(application(lobby), port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield RunningArena(server.servers[0].sockets[0].getsockname()[1], lobby, store)
+    server.should_exit = True
+    thread.join(10)
+    database.close()
