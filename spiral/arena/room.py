@@ -66,7 +66,7 @@ class Over:
 
 
 class Seat(Protocol):
-    """Who sits in a match: a person or a model behind a connection, or a player of the house."""
+    """A player of a match: a person or a model behind a connection, or a player of the house."""
 
     player: Player
     patient: bool
@@ -116,7 +116,7 @@ class Room:
         self._number = 0
 
     def seat_of(self, player: int) -> int | None:
-        """Where a player sits."""
+        """The seat of a player; None for one of another match."""
         return next((n for n, seat in enumerate(self.seats) if seat.player.id == player), None)
 
     async def run(self, moves: Sequence[Move] = ()) -> Over:
