@@ -18,6 +18,9 @@ RIGHT = [
     (r"10\%", "0.1"), (r"90^\circ", "90"), ("x=5", "5"), ("5", "x=5"), (r"\$18", "18"), ("0.0000001", "1e-7"),
     (r"\text{Evelyn}", "evelyn"), (r"2\sqrt{3}", r"\sqrt{12}"), (r"\left( 3, \frac{\pi}{2} \right)", r"(3, \pi/2)"),
     ("$69$,$84$", "84, 69"), (r"x^2+2x+1", r"(x+1)^2"), (r"11\text{ cm}", "11"),
+    (r"15\mbox{ cm}^2", r"15\text{ cm}^2"), (r"15\mbox{ cm}^2", "15 cm^2"), (r"15\mbox{ cm}^2", "15"),
+    (r"15\mbox{ cm}^2", r"15\text{ square centimeters}"), ("15", r"15\text{ m}^2"), (r"25\pi", r"25\pi\text{cm}^2"),
+    ("9.8", r"9.8\text{ m/s}^2"), ("9.8", r"9.8 \mathrm{~m} / \mathrm{s}^{2}"), ("2e", r"2\mathrm{e}"),
 ]  # fmt: skip
 """(gold, answer) that are the same."""
 
@@ -28,6 +31,8 @@ WRONG = [
     ("1.87e6", "1870001"), (r"\text{Evelyn}", "Evleyn"), ("1, 2", "2"), ("(0, 2]", "(0, 2)"), ("52_8", "52_9"),
     (r"\frac{1}{3}", "0.333"), ("p - q", "q - p"), (r"\sqrt{5}", "5"), ("12", ""), ("12", r"\text{none}"),
     (r"c^{2}\left(\gamma^{2}-1\right)", r"c^{2}\left(\gamma^{2}-2\right)"),
+    (r"15\mbox{ cm}^2", r"15\mbox{ cm}^3"), (r"15\mbox{ cm}^2", r"15\text{ cubic cm}"), ("864 inches^2", "864 feet^2"),
+    (r"15\mbox{ cm}^2", r"16\text{ cm}^2"), ("15m^2", "15"), ("2", r"2\mathrm{e}"),
 ]  # fmt: skip
 """(gold, answer) that math-verify 0.9.0 takes for the same in one form or another, or that plainly are not."""
 

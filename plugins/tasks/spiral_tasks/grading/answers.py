@@ -13,13 +13,20 @@ MAX_ANSWER = 4000
 _BRACES = re.compile(r"\\boxed\s*\{|[{}]")
 _BETWEEN = re.compile(r"[\s$\\(),.;&]*(?:and|or|text|quad)?[\s$\\(),.;&{}]*")
 """What stands between two boxes of one answer, such as `$ and $`."""
-_TEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf|textit|operatorname)\s*\{([^{}]*)\}")
+_TEXT = re.compile(r"(\\[A-Za-z]+)?\\(?:text|textbf|mathrm|mathbf|textit|operatorname|mbox)\s*\{([^{}]*)\}")
+"""Words, and a command directly before them, which would take them for a part of its name."""
 _ANSWER_IS = re.compile(r"answer(?: is|:)\s*:?", re.IGNORECASE)
 
 
 def marked_answer(reply: str) -> str | None:
-    r"""The content of the last `\boxed{}` of a reply, of several in a row all of them, else of its last `<answer>`.
-    None without one, and for a thought that has no end."""
+    r"""The content of the last `\boxed{}` of a reply, of several in a row all of them, else of its last `<answer>`,
+    without the commands around words. None without one, and for a thought that has no end."""
+    written = written_answer(reply)
+    return None if written is None else without_commands(written).strip() or None
+
+
+def written_answer(reply: str) -> str | None:
+    """The same as it is written: `15\\text{ cm}`."""
     text = without_thought(reply)
     return None if text is None else _boxed(text) or last_tagged(text)
 
@@ -29,6 +36,11 @@ def final_answer(reply: str) -> str | None:
     that has no end."""
     text = without_thought(reply)
     return None if text is None else marked_answer(reply) or text.strip() or None
+
+
+def without_commands(text: str) -> str:
+    """A text with its words as they are, out of `\\text{}` and the like."""
+    return _TEXT.sub(lambda found: f"{found[1]} {found[2]}" if found[1] else found[2], text)
 
 
 def stated_answers(text: str) -> list[str]:
@@ -43,7 +55,7 @@ def stated_answers(text: str) -> list[str]:
 
 def normalised(text: str) -> str:
     """A text without differences of width, case, spaces and marks of LaTeX, and without a full stop at its end."""
-    plain = unicodedata.normalize("NFKC", _TEXT.sub(r"\1", text))
+    plain = unicodedata.normalize("NFKC", without_commands(text))
     plain = plain.replace("$", "").replace("*", "").replace("\\ ", " ")
     return " ".join(plain.casefold().split()).rstrip(".").strip()
 
@@ -70,5 +82,5 @@ def _boxed(text: str) -> str | None:
         if not _BETWEEN.fullmatch(text[box[2] + 1 : run[0][0]][:40]) or run[0][0] - box[2] > 40:
             break
         run.insert(0, box)
-    contents = [_TEXT.sub(r"\1", text[inside:end]).strip() for _, inside, end in run]
+    contents = [text[inside:end].strip() for _, inside, end in run]
     return ", ".join(dict.fromkeys(c for c in contents if c)) or None

@@ -9,8 +9,17 @@ from decimal import Decimal, InvalidOperation
 from typing import Literal
 
 from spiral import SpiralError, without_thought
-from spiral_tasks.grading.answers import MAX_ANSWER, final_answer, marked_answer, normalised, stated_answers
+from spiral_tasks.grading.answers import (
+    MAX_ANSWER,
+    final_answer,
+    marked_answer,
+    normalised,
+    stated_answers,
+    without_commands,
+    written_answer,
+)
 from spiral_tasks.grading.pool import pool
+from spiral_tasks.grading.units import measured
 
 GraderName = Literal["math", "number", "text", "choice"]
 
@@ -90,7 +99,8 @@ class ChoiceGrader:
 
 @dataclass(frozen=True, slots=True)
 class MathGrader:
-    """Right is what is the same in mathematics, such as 1/2 and 0.5; a gold answer in words is compared as text.
+    """Right is what is the same in mathematics, such as 1/2 and 0.5; a gold answer in words is compared as text. A unit
+    may be left out; where both have one of length, an area or a volume, it is the same one.
 
     tolerance: the difference up to which a number is right. Raises SpiralError without math-verify.
     """
@@ -107,7 +117,8 @@ class MathGrader:
 
     def grade(self, gold: str, reply: str) -> float:
         """Raises Ungraded for an answer that the process of the grader does not survive."""
-        answer, marked = self.read(reply), marked_answer(reply) is not None
+        answer, written = self.read(reply), written_answer(reply)
+        marked = written is not None
         if answer is None or (marked and len(answer) > MAX_ANSWER):
             return 0.0
         said = [answer] if marked else stated_answers(answer)
@@ -115,10 +126,14 @@ class MathGrader:
             return 1.0
         if _is_words(gold):
             return 0.0
+        (gold, its_unit), (answer, unit) = measured(gold), measured((written or answer)[-MAX_ANSWER:])
+        if unit != its_unit and unit is not None and its_unit is not None:
+            return 0.0
+        answer = without_commands(answer)
         if self.tolerance is None and _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
             return float(int(gold.replace(",", "")) == int(answer.replace(",", "")))
         prose = not marked and ("\n" in answer or _PROSE.search(answer) is not None or len(answer) > MAX_ANSWER)
-        return float(pool().ask("math", gold, answer[-MAX_ANSWER:], prose, self.tolerance))
+        return float(pool().ask("math", gold, answer, prose, self.tolerance))
 
 
 def _decimal(text: str | None) -> Decimal | None:
