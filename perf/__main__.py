@@ -22,6 +22,7 @@ BENCHES = {
     "rows": "rows",
     "memory": "memory",
     "bench": "bench_speed",
+    "grading": "grading",
     "startup": "startup",
     "vllm": "vllm",
 }

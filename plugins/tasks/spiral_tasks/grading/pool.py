@@ -56,6 +56,10 @@ class Worker:
         )
         self._unread = b""
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
@@ -154,6 +158,12 @@ class Pool:
         """The workers that live."""
         with self._lock:
             return sum(worker.is_alive() for worker in self._workers)
+
+    @property
+    def pids(self) -> list[int]:
+        """The workers' processes."""
+        with self._lock:
+            return [worker.pid for worker in self._workers]
 
     def close(self) -> None:
         """End every worker."""
