@@ -1,8 +1,9 @@
 """`spiral bench` against one offline batch of the same prompts on the same engine: sampled tokens a second.
 
-The offline batch is given every request at once, ids ready made, and drops the replies. A bench encodes the questions,
-keeps the engine full, decodes, grades in threads and writes a line for each reply. Seeds are the same, so both sample
-the same tokens but for rounding, and the ratio is that of the times. A byte model shows this program's own work best.
+The offline batch is given every request at once, ids ready made, and drops the replies; that of vLLM is its own engine,
+which computes no log-probabilities for it. A bench encodes the questions, keeps the engine full, decodes, grades in
+threads and writes a line for each reply. Seeds are the same, so both sample the same tokens but for rounding, and the
+ratio is that of the times. A byte model shows this program's own work best.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ from spiral.models.tokens import spelt
 from spiral.plugins.registry import Plugins
 
 TARGET = 0.9
+
+
+Offline = Callable[[list[Request]], int]
+"""All requests at once -> the tokens that were sampled."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ def figures() -> Iterator[Figure]:
         cases.append(Case(**{**vars(SMOLLM2), "args": {**SMOLLM2.args, "path": folder}}))
     else:
         say(f"   SmolLM2 is left out: {FOLDER} names no folder")
-    engines: list[tuple[str, Callable[[Any, Any, Case], Engine]]] = [("torch", _torch)]
+    engines: list[tuple[str, Callable[[Any, Any, Case], tuple[Engine, Offline]]]] = [("torch", _torch)]
     if importlib.util.find_spec("vllm") is not None:
         engines.append(("vllm", _vllm))
     else:
@@ -94,20 +99,29 @@ def figures() -> Iterator[Figure]:
         model, tokenizer = Plugins.installed().make("model", case.model, **case.args)
         model.eval().requires_grad_(False)
         for name, make in engines:
-            yield _compare(f"bench {case.name}/{name}", case, make(model, tokenizer, case), model, tokenizer)
+            engine, offline = make(model, tokenizer, case)
+            yield _compare(f"bench {case.name}/{name}", case, engine, offline, model, tokenizer)
 
 
-def _torch(model: Any, tokenizer: Any, case: Case) -> Engine:
-    return TorchEngine(model, tokenizer, max_rows=case.rows)
+def _torch(model: Any, tokenizer: Any, case: Case) -> tuple[Engine, Offline]:
+    engine = TorchEngine(model, tokenizer, max_rows=case.rows)
+    return engine, partial(_offline, engine)
 
 
-def _vllm(model: Any, tokenizer: Any, case: Case) -> Engine:
+def _vllm(model: Any, tokenizer: Any, case: Case) -> tuple[Engine, Offline]:
+    from spiral.engines.vllm.backend import VllmBackend
     from spiral.engines.vllm.engine import VllmEngine
 
-    return VllmEngine(model, max_num_seqs=case.rows)
+    def make(*args: Any) -> VllmBackend:
+        made.append(VllmBackend(*args))
+        return made[0]
+
+    made: list[VllmBackend] = []
+    engine = VllmEngine(model, make=make, max_num_seqs=case.rows)
+    return engine, partial(_offline_vllm, made[0]._engine)
 
 
-def _compare(name: str, case: Case, engine: Engine, model: Any, tokenizer: Any) -> Figure:
+def _compare(name: str, case: Case, engine: Engine, alone: Offline, model: Any, tokenizer: Any) -> Figure:
     rng = random.Random(0)
     pairs = [(rng.randrange(1000), rng.randrange(1000)) for _ in range(case.questions)]
     tasks = [Sum(str(n), f"What is {a} + {b}?", str(a + b)) for n, (a, b) in enumerate(pairs)]
@@ -119,7 +133,7 @@ def _compare(name: str, case: Case, engine: Engine, model: Any, tokenizer: Any) 
         Request(n, LEARNER, prompter.question(question.task.prompt), question.sampling, seeds[question.task.id])
         for n, question in enumerate(asker.questions(benchmark))
     ]
-    bench, offline = Asked(partial(_bench, asker, benchmark)), Asked(partial(_offline, engine, requests))
+    bench, offline = Asked(partial(_bench, asker, benchmark)), Asked(partial(alone, requests))
     times = alternate([bench, offline], case.repeats, before=partial(_cold, engine, model))
     speed = bench.tokens[-1] / offline.tokens[-1]
     ratio = {
@@ -157,3 +171,26 @@ def _bench(asker: Asker, benchmark: Benchmark) -> int:
 
 def _offline(engine: Engine, requests: list[Request]) -> int:
     return sum(map(len, drain(engine, requests).values()))
+
+
+def _offline_vllm(engine: Any, requests: list[Request]) -> int:
+    """vLLM's own engine, as its users ask it: nothing of this program is between."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    for request in requests:
+        sampling = request.sampling
+        params = SamplingParams(
+            temperature=sampling.temperature,
+            max_tokens=sampling.max_new_tokens,
+            stop_token_ids=list(sampling.stop_ids),
+            ignore_eos=True,
+            detokenize=False,
+            seed=request.seed & ((1 << 63) - 1),
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        engine.add_request(str(request.id), {"prompt_token_ids": list(request.prompt)}, params)
+    tokens = 0
+    while engine.has_unfinished_requests():
+        tokens += sum(len(output.outputs[0].token_ids) for output in engine.step() if output.finished)
+    return tokens

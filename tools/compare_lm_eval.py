@@ -54,11 +54,13 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("model", type=Path)
     parser.add_argument("questions", type=Path)
     parser.add_argument("--batch", type=int, default=8, help="replies that the harness computes at once")
+    parser.add_argument("--graded", type=Path, help="another file, for what both graders say of gold answers")
+    parser.add_argument("--golds", type=int, help="of so many questions both graders are given the gold answer; all")
     parser.add_argument("--out", type=Path, help="a file for the record, as JSON")
     given = parser.parse_args(words)
     kept = [json.loads(line) for line in (given.bench / "replies.jsonl").read_text().splitlines()]
     found = compare({reply["task"]: reply for reply in kept}, given.model, given.questions, given.batch)
-    answers = compare_graders(given.questions)
+    answers = compare_graders(given.graded or given.questions, given.golds)
     print("\n".join([*table(found), "", *answers_told(answers)]))
     if given.out is not None:
         record = {"questions": [asdict(one) for one in found], "answers": answers}
@@ -149,12 +151,13 @@ def where(lm: Any, prompt: Sequence[int], said: str, reply: str) -> str:
     return f"part at token {same}, where {one!r} is {float(best.values[0] - best.values[1]):.2g} nats above {two!r}"
 
 
-def compare_graders(questions: Path) -> dict[str, Any]:
-    """Both graders on every gold answer in a box, and on the gold answer of the next question, which is wrong."""
+def compare_graders(questions: Path, num: int | None) -> dict[str, Any]:
+    """Both graders on the gold answers of `num` questions, of all without it, in a box, and on the gold answer of the
+    next question, which is wrong."""
     from spiral_tasks.known_sets import KnownBenchmark
 
-    grade, rows = _graders(), [json.loads(line) for line in questions.read_text(encoding="utf-8").splitlines()]
-    tasks = KnownBenchmark("math500")(str(questions), pinned=False)
+    rows = [json.loads(line) for line in questions.read_text(encoding="utf-8").splitlines()][:num]
+    grade, tasks = _graders(), KnownBenchmark("math500")(str(questions), pinned=False)[:num]
     nexts = [(task, row, other.gold) for task, row, other in zip(tasks, rows, [*tasks[1:], tasks[0]], strict=True)]
     kinds = {
         "gold answers": list(zip(tasks, rows, [task.gold for task in tasks], strict=True)),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from queue import SimpleQueue
 
 from spiral.api.errors import PromptTooLong, SpiralError
 from spiral.api.progress import Phase, Progress, no_progress
@@ -80,8 +80,8 @@ class Asker:
     def ask(
         self, questions: Sequence[Question], seed: int, progress: Progress = no_progress, told_as: str = ""
     ) -> Iterator[list[Reply]]:
-        """The graded replies, a few at a time, as they come; `told_as`: what `progress` is told of it. Raises RunError
-        when the engine's deadline passes."""
+        """The graded replies, a few at a time, in the order in which grades come; `told_as`: what `progress` is told of
+        it. Raises RunError when the engine's deadline passes."""
         told = _Told(sum(len(question.samples) for question in questions))
         progress(told.phase(told_as or f"asking {self._model}"))
         pool = ThreadPoolExecutor(GRADERS, thread_name_prefix="grading")
@@ -96,7 +96,8 @@ class Asker:
     def _asked(self, questions: Sequence[Question], seed: int, pool: ThreadPoolExecutor) -> Iterator[list[Reply]]:
         waiting, numbers = iter(questions), itertools.count()
         in_flight: dict[int, tuple[Reply, Task]] = {}
-        grading: deque[Future[Reply]] = deque()
+        graded: SimpleQueue[Future[Reply]] = SimpleQueue()
+        num_grading = 0
         done: list[Reply] = []
         handed_out = time.monotonic()
         longest = max((question.sampling.max_new_tokens for question in questions), default=1)
@@ -112,20 +113,27 @@ class Asker:
                 break
             finished = self._engine.step()
             for completion in finished:
-                grading.append(pool.submit(_graded, *self._read(completion, *in_flight.pop(completion.request_id))))
+                future = pool.submit(_graded, *self._read(completion, *in_flight.pop(completion.request_id)))
+                future.add_done_callback(graded.put)
+                num_grading += 1
             if finished:
                 deadline.answered()
             else:
                 deadline.check(f"{len(in_flight)} replies of {self._model}")
-            # In order, so that what is kept does not depend on which thread was faster.
-            while grading and grading[0].done():
-                done.append(grading.popleft().result())
+            # Whichever are graded: those behind one that takes long would be lost to a kill.
+            while not graded.empty():
+                done.append(graded.get().result())
+                num_grading -= 1
             if len(done) >= HANDED_OUT or (done and time.monotonic() - handed_out >= HANDED_OUT_S):
                 yield done
                 done, handed_out = [], time.monotonic()
+        while num_grading:
+            yield done
+            done = [graded.get().result()]
+            while not graded.empty():
+                done.append(graded.get().result())
+            num_grading -= len(done)
         yield done
-        while grading:
-            yield [grading.popleft().result() for _ in range(min(HANDED_OUT, len(grading)))]
 
     def _submit(
         self, question: Question, seed: int, numbers: Iterator[int], in_flight: dict[int, tuple[Reply, Task]]
@@ -154,7 +162,8 @@ class Asker:
             blank,
             reply_tokens=len(ids) - len(completion.forced),
             finish=completion.finish,
-            readable=self._prompter.is_readable(ids),
+            # A task that reads answers says it itself, and text is made of ids once.
+            readable=callable(getattr(task, "read", None)) or self._prompter.is_readable(ids),
             text=self._prompter.said(ids, self._decode),
         ), task
 

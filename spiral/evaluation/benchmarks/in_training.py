@@ -9,7 +9,7 @@ from spiral.api.records import PolicyId
 from spiral.config.schema import BenchmarkConfig, Config, PluginConfig
 from spiral.evaluation.benchmarks.asking import Asker
 from spiral.evaluation.benchmarks.benchmark import Asking, Benchmark, Chosen, load_benchmarks
-from spiral.evaluation.benchmarks.replies import Reply
+from spiral.evaluation.benchmarks.replies import Reply, in_order
 from spiral.evaluation.benchmarks.results import Scores, row
 from spiral.plugins.registry import Plugins
 from spiral.policies.completer import Completer
@@ -67,7 +67,8 @@ class TaskEvaluator:
                 for part in asker.ask(questions, self._config.seed, self._progress, f"asking {benchmark.label}")
                 for reply in part
             ]
-            results = row(policy, benchmark, Scores.of(replies))
+            # In order: the same bits, whichever thread graded first.
+            results = row(policy, benchmark, Scores.of(in_order(replies, [policy], [benchmark.label])))
             found |= {
                 metric_names.task(benchmark.label, quantity): float(results[key])
                 for quantity, key in QUANTITIES.items()

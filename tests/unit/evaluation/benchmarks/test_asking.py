@@ -1,6 +1,7 @@
 """Asking an engine: it is kept full, grading runs beside it, and what cannot be asked or graded is told and counted."""
 
 import threading
+import time
 
 import pytest
 
@@ -58,7 +59,9 @@ def ask(tasks, engine=None, seed=7, known=(), **asked):
     engine = engine or ScriptedEngine(answer)
     asker = Asker("model", engine, LEARNER, Prompter(Characters()), decode, RolloutConfig(deadline_s=60))
     benchmark = Benchmark("sums", tuple(tasks), Asking(max_new_tokens=8, **asked), "")
-    return [reply for part in asker.ask([*asker.questions(benchmark, known)], seed) for reply in part]
+    replies = [reply for part in asker.ask([*asker.questions(benchmark, known)], seed) for reply in part]
+    order = [task.id for task in tasks]
+    return sorted(replies, key=lambda reply: (order.index(reply.task), reply.sample))
 
 
 @pytest.fixture
@@ -157,6 +160,69 @@ def test_slow_graders_do_not_hold_the_engine_up(small):
     engine = Watched(answer)
     replies = ask([Sum(str(n), f"{n % 10}1", grade=lambda text: float(last.wait(20))) for n in range(30)], engine)
     assert [reply.grade for reply in replies] == [1.0] * 30
+
+
+class Killed(BaseException):
+    """What ends the program."""
+
+
+class Stopping(ScriptedEngine):
+    """One reply a step, and the end of the program where the 21st would come, each once `count()` grades are there."""
+
+    def __init__(self, count):
+        super().__init__(answer)
+        self._count, self._replied, self._ready = count, 0, []
+
+    def step(self):
+        deadline = time.monotonic() + 20
+        while self._count() < self._replied and time.monotonic() < deadline:
+            time.sleep(0.001)
+        if self._replied == 20:
+            raise Killed
+        self._ready += super().step()
+        self._replied += 1
+        return [self._ready.pop(0)]
+
+
+def killed(tasks, engine):
+    """The replies that were handed out until then."""
+    kept = []
+    asker = Asker("model", engine, LEARNER, Prompter(Characters()), decode, RolloutConfig(deadline_s=60))
+    parts = asker.ask([*asker.questions(Benchmark("sums", tuple(tasks), Asking(max_new_tokens=8), ""))], 7)
+    with pytest.raises(Killed):
+        kept.extend(reply.task for part in parts for reply in part)
+    return kept
+
+
+@pytest.fixture
+def in_fours(monkeypatch):
+    monkeypatch.setattr(module, "HANDED_OUT", 4)
+    monkeypatch.setattr(module, "HANDED_OUT_S", 1e6)
+
+
+def test_a_killed_bench_loses_at_most_one_batch_of_what_was_replied(small, in_fours):
+    """Batches of four here: of twenty replies all but a batch, and those that are just being graded, are handed out, to be
+    written, when the end comes."""
+    grades = []
+    tasks = [Sum(str(n), f"{n % 10}1", grade=lambda text: grades.append(text) or 1.0) for n in range(40)]
+    kept = killed(tasks, Stopping(lambda: len(grades)))
+    assert len(set(kept)) == len(kept) >= 20 - 4 - 2
+
+
+def test_a_grader_that_takes_long_keeps_no_other_reply_from_being_written(small, in_fours):
+    """The first reply is not graded before the end; a kill loses it, and none of those behind it but one batch."""
+    grades, end = [], threading.Event()
+
+    def grade(text):
+        grades.append(text)
+        return 1.0
+
+    tasks = [Sum("0", "01", grade=lambda text: float(end.wait(20)))]
+    tasks += [Sum(str(n), f"{n % 10}1", grade=grade) for n in range(1, 40)]
+    kept = killed(tasks, Stopping(lambda: len(grades) + 1))
+    end.set()
+    assert len(set(kept)) == len(kept) >= 19 - 4 - 2
+    assert "0" not in kept
 
 
 @pytest.mark.parametrize(
