@@ -60,12 +60,18 @@ def main(words: Sequence[str]) -> int:
     given = parser.parse_args(words)
     kept = [json.loads(line) for line in (given.bench / "replies.jsonl").read_text().splitlines()]
     found = compare({reply["task"]: reply for reply in kept}, given.model, given.questions, given.batch)
-    answers = compare_graders(given.graded or given.questions, given.golds)
-    print("\n".join([*table(found), "", *answers_told(answers)]))
-    if given.out is not None:
-        record = {"questions": [asdict(one) for one in found], "answers": answers}
-        given.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print("\n".join(table(found)), flush=True)
+    record: dict[str, Any] = {"questions": [asdict(one) for one in found]}
+    _write(given.out, record)
+    record["answers"] = compare_graders(given.graded or given.questions, given.golds)
+    print("\n".join(answers_told(record["answers"])))
+    _write(given.out, record)
     return 0
+
+
+def _write(file: Path | None, record: Mapping[str, Any]) -> None:
+    if file is not None:
+        file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def table(found: Sequence[Question]) -> Iterator[str]:

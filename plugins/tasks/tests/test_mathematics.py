@@ -105,6 +105,18 @@ def test_what_computes_for_ever_ends_at_the_limit_of_processor_time():
         small.close()
 
 
+def test_what_computes_is_not_ended_by_a_busy_machine():
+    """Beyond the limit of waiting it goes on to that of processor time, which a machine with no processor to spare
+    does not use up."""
+    small = Pool(1, cpu_s=0.5, wall_s=0.05)
+    try:
+        assert small.ask("eval", "sum(range(5 * 10**6)) > 0") == 1
+        with pytest.raises(Ungraded, match="limit of processor time or memory"):
+            small.ask("eval", "[0 for _ in iter(int, 1)]")
+    finally:
+        small.close()
+
+
 def test_what_takes_all_memory_ends_at_the_limit_of_memory():
     small = Pool(1)
     try:
