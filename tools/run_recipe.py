@@ -2,7 +2,8 @@
 
 The runs are those of the command line, each in a process of its own, one after another under runs/recipes. Figures go
 to recipes/NAME/results.json and from there into the tables of the READMEs. Seeds that are not measured again keep
-their figures. Without NAME no run is started and the tables alone are written again.
+their figures. Without NAME no run is started and the tables alone are written again. A recipe that compares arms is
+measured by a tool of its own, python -m tools.transfer, and its tables are written here too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from tools.transfer import table
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "recipes"
@@ -39,7 +42,7 @@ def measure(name: str, seed: int, metrics: Sequence[str]) -> dict[str, Any]:
     start = time.monotonic()
     subprocess.run([sys.executable, "-m", "spiral", *words], cwd=ROOT, env=env, check=True)
     wall_s = time.monotonic() - start
-    return run_record(run_dir, seed, metrics, wall_s, datetime.date.today().isoformat(), _commit())
+    return run_record(run_dir, seed, metrics, wall_s, datetime.date.today().isoformat(), commit())
 
 
 def run_record(
@@ -92,7 +95,9 @@ def summary(results: Results, runs: Sequence[Mapping[str, Any]]) -> dict[str, An
 
 
 def figures(results: Results) -> str:
-    """The tables of a recipe's README: last values by seed, then the curve of the first metric."""
+    """The tables of a README: last values by seed, then the curve of the first metric; or those of the arms."""
+    if "arms" in results:
+        return table.tables(results)
     if not results["runs"]:
         return "Not measured."
     metrics, runs = results["metrics"], results["runs"]
@@ -146,6 +151,7 @@ def write_pages() -> None:
     """Write the tables of all READMEs again."""
     every = load_all()
     pages = {RECIPES / one["recipe"] / "README.md": figures(one) for one in every}
+    pages |= {ROOT / one["page"]: figures(one) for one in every if "page" in one}
     for page, block in {**pages, RECIPES / "README.md": overview(every)}.items():
         page.write_text(filled(page.read_text(encoding="utf-8"), block), encoding="utf-8")
 
@@ -153,6 +159,8 @@ def write_pages() -> None:
 def _headline(results: Results) -> str:
     if not results["runs"]:
         return "not measured"
+    if "arms" in results:
+        return table.headline(results)
     metric, meaning = next(iter(results["metrics"].items()))
     told = results["summary"][metric]
     if len(results["runs"]) == 1:
@@ -193,7 +201,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |".replace("|  |", "| |") for row in (head, ["---"] * len(head), *rows))
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
+    """Of this tree; None outside of git."""
     words = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip() or None
@@ -202,7 +211,7 @@ def _commit() -> str | None:
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("name", nargs="?", choices=sorted(path.parent.name for path in RECIPES.glob("*/results.json")))
+    parser.add_argument("name", nargs="?", choices=[one["recipe"] for one in load_all() if "arms" not in one])
     parser.add_argument("--seeds", default="0", help="seeds with commas between them (default: 0)")
     given = parser.parse_args()
     if given.name:

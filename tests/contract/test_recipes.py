@@ -17,9 +17,12 @@ from spiral.commands.main import main
 from spiral.config.loading import load
 from spiral.plugins.pretrained import find_model
 from spiral.plugins.registry import Plugins
+from spiral.selfplay.examples import Example, line_of
 from spiral.selfplay.validation import check
 from spiral.testing import merging_tokenizer
 from spiral.testing.prompts import CHATML
+from tools.transfer.results import rounded
+from tools.transfer.table import summary
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
@@ -47,7 +50,26 @@ BILLIONS |= {"llama-3.1-8b-instruct": 8.03, "octothinker-8b": 8.03}
 RUN = {"seed", "date", "commit", "wall_s", "steps", "values", "curves", "note"}
 RESULTS = {"recipe", "command", "steps", "metrics", "seeds", "summary", "runs", "reference", "also", "note"}
 
+COMPARISONS = [path for path in FOLDERS if "arms" in json.loads((path / "results.json").read_text(encoding="utf-8"))]
+"""Recipes of several runs that are compared: a tool of their own runs them all."""
+RUNS = [path for path in FOLDERS if path not in COMPARISONS]
+COMPARISON = {
+    "recipe",
+    "command",
+    "page",
+    "budget_tokens",
+    "arms",
+    "tasks",
+    "games",
+    "seeds",
+    "runs",
+    "summary",
+    "note",
+}
+
 each_recipe = pytest.mark.parametrize("folder", FOLDERS, ids=lambda p: p.name)
+each_run = pytest.mark.parametrize("folder", RUNS, ids=lambda p: p.name)
+each_comparison = pytest.mark.parametrize("folder", COMPARISONS, ids=lambda p: p.name)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +83,12 @@ def workplace(tmp_path_factory):
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=8192, **sizes))
     for one in (model, tokenizer):
         one.save_pretrained(path / "models" / "smollm2")
+    expert = Example(
+        "textarena/KuhnPoker-v0-short", 0, None, 0, "remote", ["remote", "remote"], [1.0, -1.0], "win", "finished", 0, 1,
+        None, "Kuhn poker.", "Your card is K.", None, "The king wins.", "[bet]", None,
+    )  # fmt: skip
+    (path / "experts.jsonl").write_bytes(line_of(expert))
+    (path / "math12k.jsonl").write_text('{"problem": "What is 6 x 7?", "answer": "42"}\n', encoding="utf-8")
     for name, shape in SHAPES.items():
         (path / "models" / name).mkdir()
         (path / "models" / name / "config.json").write_text(json.dumps(shape), encoding="utf-8")
@@ -146,13 +174,14 @@ def test_its_config_holds_only_what_differs_from_the_defaults(folder, tmp_path):
 
 @each_recipe
 def test_config_and_readme_name_the_command(folder):
-    command = f"spiral train recipes/{folder.name}/config.yaml"
+    of_run = f"spiral train recipes/{folder.name}/config.yaml"
+    command = f"python -m tools.{folder.name}" if folder in COMPARISONS else of_run
     assert command in (folder / "config.yaml").read_text(encoding="utf-8")
     assert command in _readme(folder)
     assert command in _results(folder)["command"]
 
 
-@each_recipe
+@each_run
 def test_results_have_the_schema(folder):
     results = _results(folder)
     assert results.keys() == RESULTS
@@ -176,7 +205,7 @@ def test_results_have_the_schema(folder):
         assert other.keys() == {"command", "seed", "date", "note", "values"}
 
 
-@each_recipe
+@each_run
 def test_the_summary_is_that_of_its_runs(folder):
     results = _results(folder)
     assert results["summary"].keys() == (results["metrics"].keys() if results["runs"] else set())
@@ -190,6 +219,26 @@ def test_the_summary_is_that_of_its_runs(folder):
         }
 
 
+@each_comparison
+def test_a_comparison_has_its_arms_for_each_seed(folder):
+    """From the same questions for each, and its summary and the pages are those of its runs."""
+    results = _results(folder)
+    assert results.keys() == COMPARISON
+    assert results["recipe"] == folder.name
+    assert results["seeds"] == sorted({run["seed"] for run in results["runs"]}) == [r["seed"] for r in results["runs"]]
+    for run in results["runs"]:
+        assert run.keys() == {"seed", "date", "commit", "wall_s", "arms"}
+        assert list(run["arms"]) == list(results["arms"])
+        for arm in run["arms"].values():
+            assert arm.keys() == {"steps", "tokens", "train_s", "right", "games"}
+            assert (list(arm["right"]), list(arm["games"])) == (list(results["tasks"]), results["games"])
+        assert len({tuple(map(len, arm["right"].values())) for arm in run["arms"].values()}) == 1
+        assert all(arm["tokens"] >= results["budget_tokens"] for arm in list(run["arms"].values())[1:])
+    assert results["summary"] == rounded(json.loads(json.dumps(summary(results))))
+    page = (ROOT / results["page"]).read_text(encoding="utf-8")
+    assert _tool().filled(page, _tool().figures(results)) == page, f"run `{results['command']}`"
+
+
 @each_recipe
 def test_the_tables_of_a_readme_are_those_of_its_results(folder):
     page = _readme(folder)
@@ -200,11 +249,13 @@ def test_the_tables_of_a_readme_are_those_of_its_results(folder):
 def test_every_other_figure_of_a_readme_is_in_its_results_or_its_config(folder):
     results, config = _results(folder), yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) or {}
     prose = re.sub(r"```.*?```|`[^`]*`", "", _tool().filled(_readme(folder), ""), flags=re.S)
-    minutes = [run["wall_s"] / 60 for run in results["runs"] if run["wall_s"]]
-    numbers = [*_numbers([results["summary"], results["reference"], results["also"], config]), *minutes]
-    numbers += [
-        n for run in results["runs"] for n in _numbers([run["values"], *(c["value"] for c in run["curves"].values())])
-    ]
+    numbers = [run["wall_s"] / 60 for run in results["runs"] if run["wall_s"]]
+    numbers += _numbers([results["summary"], config])
+    if folder in COMPARISONS:
+        numbers += [100 * n for n in _numbers(results["summary"])]  # its tables are in %
+    else:
+        numbers += _numbers([results["reference"], results["also"], [run["values"] for run in results["runs"]]])
+        numbers += [n for run in results["runs"] for curve in run["curves"].values() for n in _numbers(curve["value"])]
     assert _unknown(prose, numbers) == []
 
 
@@ -227,6 +278,19 @@ def test_each_experiment_of_the_paper_fits_its_gpus_without_its_weights(words, c
     model = next((word.split("/")[-1] for word in words if word.startswith("model=")), "qwen3-4b-base")
     assert told["parameters"] == pytest.approx(BILLIONS[model] * 1e9, rel=0.002)
     assert (told["trained_parameters"] < 0.03 * told["parameters"]) == adapter
+
+
+def _arms_of_the_paper():
+    """The rows of the guide's table: an arm, and the words that are added to the paper's recipe."""
+    page = (ROOT / "docs" / "guides" / "transfer.md").read_text(encoding="utf-8")
+    cells = [row.strip("| ").split(" | ") for row in page.split("| arm | words |")[1].split("\n\n")[0].splitlines()[2:]]
+    return {row[0].strip(" |"): re.split(r" (?=[\w.]+=)", row[1].strip(" `")) if len(row) > 1 else [] for row in cells}
+
+
+@pytest.mark.parametrize("words", _arms_of_the_paper().values(), ids=_arms_of_the_paper())
+def test_each_arm_of_the_comparison_is_planned_for_the_papers_model(words, workplace, capsys):
+    """On 8 GPUs of 80 GB, from files as they are asked for: experts' games, and questions with answers."""
+    test_each_experiment_of_the_paper_fits_its_gpus_without_its_weights(words, capsys)
 
 
 def test_the_paper_has_its_experiments():
