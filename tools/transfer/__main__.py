@@ -9,12 +9,9 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,61 +19,30 @@ from spiral.runs.files import write_atomic
 from tools.run_recipe import ROOT, commit, write_pages
 from tools.transfer.arms import ALONE, Json, Seed, record
 from tools.transfer.experiment import RECIPE, TRANSFER, Arm, Experiment
+from tools.transfer.processes import Teller, run_spiral, stop_all
 from tools.transfer.results import keep
 from tools.transfer.strength import strength
 from tools.transfer.table import tables
 
-TELL_S = 5.0
-"""Seconds between two lines on how far a command is."""
-
-
-RUNNING: set[subprocess.Popen[bytes]] = set()
-"""The commands; they end with this process."""
-
-
-def in_process(words: Sequence[str], log: Path, told: Callable[[], str], tell: Callable[[str], None]) -> None:
-    """The command line in a process of its own. Raises SystemExit with the end of its output where it fails."""
-    env = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **os.environ}
-    with log.open("ab") as out:
-        process = subprocess.Popen([sys.executable, "-m", "spiral", *words], cwd=ROOT, env=env, stdout=out, stderr=out)
-        RUNNING.add(process)
-        try:
-            while True:
-                try:
-                    code = process.wait(TELL_S)
-                    break
-                except subprocess.TimeoutExpired:
-                    tell(told())
-        finally:
-            RUNNING.discard(process)
-            process.terminate()  # nothing where it ended
-    if code:
-        end = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
-        raise SystemExit(f"spiral {' '.join(words)}\nended with {code}; the end of {log}:\n{end}")
-
 
 def measured(experiment: Experiment, number: int, folder: Path) -> Json:
     """One seed, from nothing or from where it was, to its entry of `runs`."""
-    start = time.monotonic()
-
-    def tell(text: str) -> None:
-        print(f"seed {number}, {time.monotonic() - start:4.0f} s  {text}", flush=True)
-
-    seed = Seed(
-        experiment, number, folder / f"seed-{number}",
-        lambda words, log, told: in_process(words, log, told, tell), tell,
-    )  # fmt: skip
-    seed.folder.mkdir(parents=True, exist_ok=True)
-    took = seed.train()
-    seed.answers()
-    strengths = {arm.name: _strength(seed, arm, tell) for arm in (experiment.start, *experiment.arms)}
-    return {
-        "seed": number,
-        "date": datetime.date.today().isoformat(),
-        "commit": commit(),
-        "wall_s": round(sum(one.seconds for one in took.values()), 1),
-        "arms": record(seed, took, strengths),
-    }
+    with Teller(number) as tell:
+        seed = Seed(
+            experiment, number, folder / f"seed-{number}",
+            lambda words, log, told: run_spiral(words, log, told, tell), tell,
+        )  # fmt: skip
+        seed.folder.mkdir(parents=True, exist_ok=True)
+        took = seed.train()
+        seed.answers()
+        strengths = {arm.name: _strength(seed, arm, tell) for arm in (experiment.start, *experiment.arms)}
+        return {
+            "seed": number,
+            "date": datetime.date.today().isoformat(),
+            "commit": commit(),
+            "wall_s": round(sum(one.seconds for one in took.values()), 1),
+            "arms": record(seed, took, strengths),
+        }
 
 
 def _strength(seed: Seed, arm: Arm, tell: Callable[[str], None]) -> Json:
@@ -85,7 +51,6 @@ def _strength(seed: Seed, arm: Arm, tell: Callable[[str], None]) -> Json:
     kept = seed.folder / f"{arm.name}-{model.parent.name}.json"
     if not kept.exists():
         with ALONE:
-            tell(f"{arm.name}: games")
             found = strength(seed.config, model, lambda what: tell(f"{arm.name}: {what}"))
         write_atomic(kept, json.dumps(found, indent=1) + "\n")
     told: Json = json.loads(kept.read_text(encoding="utf-8"))
@@ -93,9 +58,8 @@ def _strength(seed: Seed, arm: Arm, tell: Callable[[str], None]) -> Json:
 
 
 def _stop(*_: object) -> None:
-    """Of SIGTERM: the commands keep a checkpoint and end, or they would go on without this process."""
-    for process in list(RUNNING):
-        process.terminate()
+    """Of SIGTERM: without this the commands would go on after this process."""
+    stop_all()
     sys.exit(128 + signal.SIGTERM)
 
 

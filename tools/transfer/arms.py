@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +63,15 @@ class Seed:
     def train(self) -> dict[str, Spent]:
         """All arms, and before them their common start: name -> what it took."""
         start = self.experiment.start
-        done = {start.name: self._train(start, self._start_words(), self._start_steps)}
+        done = {start.name: self._train(start, self._start_words, self._start_steps)}
         for arm in self.experiment.arms:
-            done[arm.name] = self._train(arm, self._arm_words(arm), self._arm_steps)
+            done[arm.name] = self._train(arm, partial(self._arm_words, arm), self._arm_steps)
         return done
 
     def answers(self) -> dict[str, dict[str, str]]:
         """Arm -> benchmark -> a digit a question: how many of its replies were right. All arms in one bench."""
-        arms, out = (self.experiment.start, *self.experiment.arms), self.folder / "bench"
+        arms = (self.experiment.start, *self.experiment.arms)
+        out = self.folder / "-".join(["bench", *(str(spent(self.run_dir(arm)).steps) for arm in arms)])
         limit = str(self.config.rollout.max_new_tokens)
         words = ["bench", *(str(self.run_dir(arm)) for arm in arms), "--tasks", ",".join(self.benchmarks.values())]
         words += ["--max-new-tokens", limit, "--out", str(out)]
@@ -86,18 +88,19 @@ class Seed:
             for arm, name in zip(arms, names, strict=True)
         }
 
-    def _train(self, arm: Arm, words: Sequence[str], wanted: Callable[[Spent], int | None]) -> Spent:
+    def _train(self, arm: Arm, words: Callable[[], list[str]], wanted: Callable[[Spent], int | None]) -> Spent:
+        """`words` are asked for once, for the command that begins the run: some take games that are collected first."""
         run_dir, now = self.run_dir(arm), spent(self.run_dir(arm))
         while (steps := wanted(now)) is not None:
             if (run_dir / "config.yaml").exists():
                 command = ["train", f"steps={steps}", "--run-dir", str(run_dir), "--resume"]
             else:
-                command = ["train", str(self.experiment.config), *words, f"steps={steps}", "--run-dir", str(run_dir)]
+                command = ["train", str(self.experiment.config), *words(), f"steps={steps}", "--run-dir", str(run_dir)]
             metrics = run_dir / "metrics.jsonl"
             self.spiral(
                 command,
                 self.folder / f"{arm.name}.log",
-                lambda metrics=metrics, steps=steps: f"{arm.name}: step {_lines(metrics)} of {steps} for now",  # type: ignore[misc]
+                partial(_far, arm.name, metrics, steps),
             )
             now = spent(run_dir)
         self.tell(f"{arm.name}: {now.steps:,} steps, {now.tokens:,} tokens, {now.seconds:.0f} s")
@@ -149,6 +152,10 @@ def record(seed: Seed, took: Mapping[str, Spent], strengths: Mapping[str, Json])
         }
         for name, one in took.items()
     }  # fmt: skip
+
+
+def _far(name: str, metrics: Path, steps: int) -> str:
+    return f"{name}: step {_lines(metrics):,} of {steps:,} for now"
 
 
 def _lines(path: Path) -> int:

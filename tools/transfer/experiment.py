@@ -66,7 +66,7 @@ TRANSFER = Experiment(
             "RLVR on three of the tasks",
             (
                 "advantage=rloo", "rollout.group_size=16", "rollout.episodes=1024", "learner.kl=0.05",
-                "learner.anchor=0",
+                "learner.anchor=0", "learner.reference_every=0", "learner.lr=0.001",
             ),
             tasks=("reasoning_gym/chain_sum", "reasoning_gym/count_bits", "reasoning_gym/simple_equations"),
         ),

@@ -2,6 +2,9 @@
 
 import json
 import math
+import queue
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from spiral.commands.main import main
 from tools.transfer.arms import Seed, record
 from tools.transfer.budget import Spent, next_steps, spent
 from tools.transfer.experiment import SUPERVISED, TRANSFER, Arm, Experiment
+from tools.transfer.processes import Teller, run_spiral
 from tools.transfer.results import frame, with_runs
 from tools.transfer.strength import strength
 from tools.transfer.table import estimate, of_seeds, summary, tables
@@ -33,12 +37,12 @@ TINY = {
 }
 
 
-def experiment(folder, budget=300):
+def experiment(folder):
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(TINY), encoding="utf-8")
     return Experiment(
         config=config,
-        budget_tokens=budget,
+        budget_tokens=60,
         start=Arm("base", "base", (*SUPERVISED, "rollout.episodes=16"), reads="start"),
         start_steps=3,
         arms=(
@@ -119,6 +123,20 @@ def test_a_seed_that_is_finished_starts_no_command_again(finished):
     assert again.asked == []
 
 
+def test_an_arm_that_was_stopped_goes_on(finished, tmp_path):
+    """It had fewer tokens than it may have: its run is continued, and the start stays as it is."""
+    seed, _, run = finished
+    shutil.copytree(seed.folder / "self_play", tmp_path / "self_play")
+    shutil.copytree(seed.folder / "base", tmp_path / "base")
+    commands = Commands()
+    arms = tuple(arm for arm in seed.experiment.arms if arm.name == "self_play")
+    more = replace(seed.experiment, budget_tokens=run["arms"]["self_play"]["tokens"] + 1, arms=arms)
+    took = Seed(more, 3, tmp_path, commands, lambda text: None).train()
+    assert [words[-1] for words in commands.asked] == ["--resume"]
+    assert took["self_play"].steps == run["arms"]["self_play"]["steps"] + 1
+    assert took["self_play"].tokens > run["arms"]["self_play"]["tokens"]
+
+
 def test_each_reply_is_counted_once_by_question(finished):
     _, _, run = finished
     for arm in run["arms"].values():
@@ -135,6 +153,24 @@ def test_tables_are_made_of_what_was_run(finished):
     text = tables(results)
     for label in ("base", "SFT", "RLVR", "fixed", "self-play"):
         assert f"| {label} |" in text
+
+
+# What is told
+
+
+def test_a_seed_that_has_nothing_new_to_say_tells_its_last_line_again():
+    """Nothing is silent for ten seconds."""
+    lines: queue.Queue[str] = queue.Queue()
+    with Teller(7, lines.put, silent_s=0.01) as tell:
+        tell("base: step 3 of 9")
+        said = [lines.get(timeout=60) for _ in range(3)]
+    assert {line.partition("  ")[2] for line in said} == {"base: step 3 of 9"}
+    assert all(line.startswith("seed 7, ") for line in said)
+
+
+def test_a_command_that_fails_ends_the_comparison_with_its_last_words(tmp_path):
+    with pytest.raises(SystemExit, match="(?s)spiral train a.yaml b.yaml\nended with 2; .*one config file at most"):
+        run_spiral(["train", "a.yaml", "b.yaml"], tmp_path / "log", str, lambda text: None)
 
 
 # The budget
