@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -72,6 +73,7 @@ def main() -> None:
     seeds = [int(word) for word in given.seeds.split(",") if word]
     folder, path = ROOT / "runs" / "transfer", RECIPE / "results.json"
     signal.signal(signal.SIGTERM, _stop)
+    os.environ.setdefault("TQDM_DISABLE", "1")  # models that are read from folders would draw bars
     with ThreadPoolExecutor(max_workers=given.jobs) as pool:
         for run in pool.map(lambda number: measured(TRANSFER, number, folder), seeds):
             keep(path, TRANSFER, [run])  # each seed at once: it took minutes
