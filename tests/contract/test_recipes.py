@@ -266,9 +266,8 @@ def _experiments():
     return {row[0].strip().replace("`", ""): row[1].strip(" `").split() if len(row) > 1 else [] for row in cells}
 
 
-@pytest.mark.parametrize("words", _experiments().values(), ids=_experiments())
-def test_each_experiment_of_the_paper_fits_its_gpus_without_its_weights(words, capsys):
-    """It loads, its plug-ins are found and tried, and it is planned: full on 8 GPUs of 80 GB, an adapter on one."""
+def _check_plan(words, capsys):
+    """The paper's recipe with these words fits its GPUs: full on 8 GPUs of 80 GB, an adapter on one."""
     adapter = "learner.method=lora" in words
     gpus = ["--gpus", "80GB"] if adapter else ["--gpus", "8x80GB", "--shards", "8"]
     with pytest.raises(SystemExit) as done:
@@ -280,6 +279,12 @@ def test_each_experiment_of_the_paper_fits_its_gpus_without_its_weights(words, c
     assert (told["trained_parameters"] < 0.03 * told["parameters"]) == adapter
 
 
+@pytest.mark.parametrize("words", _experiments().values(), ids=_experiments())
+def test_each_experiment_of_the_paper_fits_its_gpus_without_its_weights(words, capsys):
+    """It loads, its plug-ins are found and tried, and it is planned."""
+    _check_plan(words, capsys)
+
+
 def _arms_of_the_paper():
     """The rows of the guide's table: an arm, and the words that are added to the paper's recipe."""
     page = (ROOT / "docs" / "guides" / "transfer.md").read_text(encoding="utf-8")
@@ -288,9 +293,9 @@ def _arms_of_the_paper():
 
 
 @pytest.mark.parametrize("words", _arms_of_the_paper().values(), ids=_arms_of_the_paper())
-def test_each_arm_of_the_comparison_is_planned_for_the_papers_model(words, workplace, capsys):
-    """On 8 GPUs of 80 GB, from files as they are asked for: experts' games, and questions with answers."""
-    test_each_experiment_of_the_paper_fits_its_gpus_without_its_weights(words, capsys)
+def test_each_arm_of_the_comparison_is_planned_for_the_papers_model(words, capsys):
+    """From files as they are asked for: experts' games, and questions with answers."""
+    _check_plan(words, capsys)
 
 
 def test_the_paper_has_its_experiments():
