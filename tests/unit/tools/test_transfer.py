@@ -197,6 +197,7 @@ def test_steps_behind_the_newest_checkpoint_do_not_count(tmp_path):
     """A resumed run makes them again."""
     (tmp_path / "config.yaml").write_text("steps: 3\n")
     (tmp_path / "checkpoints" / "step-000002").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "step-000002" / "state.json").write_text("{}")
     lines = [{"step": step, "learner/reply_tokens": 10.0 + step, "time/step_s": 0.5} for step in range(3)]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert spent(tmp_path) == Spent(2, 21, 1.0)
