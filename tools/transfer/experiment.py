@@ -75,14 +75,14 @@ TRANSFER = Experiment(
     ),
     experts={"kuhn_poker": "equilibrium", "tic_tac_toe": "perfect", "openspiel/liars_dice": "openspiel_cfr"},
     questions={
-        "reasoning_gym/chain_sum": {"size": 1000, "split": "train", "max_terms": 2, "max_digits": 2},
+        "reasoning_gym/chain_sum": {"size": 8000, "split": "train", "max_terms": 2, "max_digits": 2},
         "reasoning_gym/count_bits": {"size": 790, "split": "train", "max_n": 999},
-        "reasoning_gym/simple_equations": {"size": 1000, "split": "train", "max_terms": 2, "max_value": 9},
+        "reasoning_gym/simple_equations": {"size": 8000, "split": "train", "max_terms": 2, "max_value": 9},
         "reasoning_gym/leg_counting": {
-            "size": 1000, "split": "train", "min_animals": 1, "max_animals": 2, "max_instances": 4,
+            "size": 8000, "split": "train", "min_animals": 1, "max_animals": 2, "max_instances": 4,
         },
         "reasoning_gym/number_sequence": {
-            "size": 1000, "split": "train", "max_terms": 4, "min_value": 0, "max_value": 9, "max_complexity": 1,
+            "size": 2000, "split": "train", "max_terms": 4, "min_value": 0, "max_value": 9, "max_complexity": 1,
         },
         "reasoning_gym/gcd": {"size": 700, "split": "train", "max_value": 30},
     },
