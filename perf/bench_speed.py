@@ -21,6 +21,7 @@ from typing import Any
 from perf.measure import Figure, alternate, ratios, say
 from perf.parts import drain
 from perf.vllm import FOLDER
+from spiral.api.games import QUESTION
 from spiral.api.records import LEARNER, Request
 from spiral.api.training import Engine
 from spiral.config.schema import RolloutConfig
@@ -130,7 +131,7 @@ def _compare(name: str, case: Case, engine: Engine, alone: Offline, model: Any, 
     asker = Asker("model", engine, LEARNER, prompter, partial(spelt, tokenizer), RolloutConfig())
     seeds = _seeds(asker, benchmark, engine, model)
     requests = [
-        Request(n, LEARNER, prompter.question(question.task.prompt), question.sampling, seeds[question.task.id])
+        Request(n, LEARNER, prompter.encode(QUESTION, question.task.prompt), question.sampling, seeds[question.task.id])
         for n, question in enumerate(asker.questions(benchmark))
     ]
     bench, offline = Asked(partial(_bench, asker, benchmark)), Asked(partial(alone, requests))

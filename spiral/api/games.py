@@ -10,6 +10,10 @@ import random
 from collections.abc import Iterable
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
+QUESTION = "Answer the question."
+"""The `rules` of a question that is no game, such as one of a benchmark. A prompt format without words of its own for
+questions treats them as any rules."""
+
 
 class IllegalMove(Exception):
     """Raised by `Game.play` for a move the rules forbid; the game must be left exactly as it was.
@@ -35,7 +39,7 @@ class Game(Protocol):
 
     num_players: int
     rules: str
-    """What every player may know before play; may be empty."""
+    """What every player may know before play; may be empty. `QUESTION` of a question that is no game."""
 
     def reset(self, rng: random.Random) -> None:
         """Start a match. All chance, now and later, comes from `rng`, never from a global."""

@@ -89,7 +89,7 @@ class PromptFormat(Protocol):
     when the context is full, which voids the game otherwise; `continuation(reply) -> Continuation`, of a format whose
     replies are sampled in parts: asked with () before the first, and with all ids so far, none of them a stop id,
     whenever a part has run to its `num_tokens`; `min_new_tokens: int = 1`, the shortest `rollout.max_new_tokens` that
-    has room for the parts; `write`, see `WritesReplies`.
+    has room for the parts; `write`, see `WritesReplies`; `said`, see `SpellsReplies`.
     """
 
     stop_ids: tuple[int, ...]
@@ -100,6 +100,7 @@ class PromptFormat(Protocol):
     ) -> list[int]:
         """Prompt ids for a decision.
 
+        `rules`: of the game; `QUESTION` of a question that is no game, for which a format may have words of its own.
         `moves`: the legal ones, None without `lists_moves` and where moves are free text. `turns`: the player's own of
         this game so far, () without `has_history`. Their reply ids stand in the prompt as they were sampled: the prompt
         begins with the last turn's prompt and reply, but for what the format says that it leaves out.
@@ -148,12 +149,9 @@ def min_new_tokens(prompt_format: object) -> int:
 
 
 @runtime_checkable
-class AsksQuestions(Protocol):
-    """A prompt format with words of its own for a question that is no game, such as one of a benchmark. Without it a
-    question is asked as the observation of a game without rules."""
-
-    def question(self, text: str) -> list[int]:
-        """Prompt ids for a question; `text` is encoded as plain text."""
+class SpellsReplies(Protocol):
+    """Optional: a prompt format that says what text a whole reply is, to be graded as the answer to a question. Without
+    it that is the reply's ids as text."""
 
     def said(self, reply: Sequence[int]) -> str:
         """All that a reply says, its end left out; a thought that the prompt opened is opened in it too."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from spiral.api.answers import THOUGHT_END, THOUGHT_START, without_thought
 from spiral.api.errors import SpiralError
+from spiral.api.games import QUESTION
 from spiral.api.records import Turn
 from spiral.models.answer_forms import FORMS, Form
 from spiral.models.frames import Frame, Template, check_pieces, plain_frame
@@ -96,14 +97,6 @@ class ChatFormat:
         ids += self._text_ids(self._told(rules, observation, moves, before))
         return [*ids, *self._answer]
 
-    def question(self, text: str) -> list[int]:
-        """Start, the question in its own words, and what asks for the reply."""
-        wording = self._style.question
-        told = wording.gap.join(
-            part for part in (wording.opening, f"{wording.observation}{text}", wording.closing) if part
-        )
-        return [*self._start, *self._text_ids(told.strip() if self._strips else told), *self._answer]
-
     def said(self, reply: Sequence[int]) -> str:
         """All of a reply but its end; a thought that the prompt opened begins with its mark."""
         body = list(reply[:-1] if reply and reply[-1] in self._ends else reply)
@@ -176,6 +169,8 @@ class ChatFormat:
 
 def _text(style: Style, rules: str, observation: str, moves: Sequence[str] | None, before: str | None = None) -> str:
     wording, new = style.wording, observation
+    if rules == QUESTION:  # the words around it say that it is one
+        wording, rules = style.question, ""
     if before is not None and observation.startswith(before):
         # All that was seen before stands in the transcript; a decision that is asked again is told again.
         new = observation[len(before) :] or observation
@@ -189,7 +184,8 @@ def _text(style: Style, rules: str, observation: str, moves: Sequence[str] | Non
 def decision(rules: str, observation: str, moves: Sequence[str] | None, reasons: bool) -> str:
     """What `chat` says for a player's first decision, as a message for any chat template. `moves`: those to list;
     `reasons`: whether reasoning is asked for before the boxed move."""
-    return _text(Style(Wording(closing=_how("boxed", reasons)), Wording()), rules, observation, moves)
+    style = Style(Wording(closing=_how("boxed", reasons)), Wording(closing=_how_questions("boxed", reasons)))
+    return _text(style, rules, observation, moves)
 
 
 def boxed(move: str) -> str:

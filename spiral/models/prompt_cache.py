@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from spiral.api.records import Turn
 from spiral.api.training import (
-    AsksQuestions,
     PromptFormat,
+    SpellsReplies,
     WritesReplies,
     continues,
     drops_turns,
@@ -73,15 +73,9 @@ class Prompter:
             self._moves[reply] = move if said is None or said == reply else None
         return self._moves[reply]
 
-    def question(self, text: str) -> tuple[int, ...]:
-        """Prompt ids for a question that is no game; nothing is remembered, since it hardly comes twice."""
-        if isinstance(self._format, AsksQuestions):
-            return tuple(self._format.question(text))
-        return tuple(self._format.encode("", text, None, ()))
-
     def said(self, reply: Sequence[int], decode: Callable[[list[int]], str]) -> str:
         """All that a reply to a question says; `decode` makes text of ids where the format does not."""
-        if isinstance(self._format, AsksQuestions):
+        if isinstance(self._format, SpellsReplies):
             return self._format.said(reply)
         return decode(list(reply[:-1] if reply and reply[-1] in self.stop_ids else reply))
 

@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from spiral.api.games import IllegalMove
+from spiral.api.games import QUESTION, IllegalMove
 from spiral.api.tasks import Task
 from spiral.plugins.registry import Plugins
 
@@ -29,7 +29,7 @@ class TaskGame:
     num_players = 1
     perfect_information = True
     worst_return = 0.0
-    rules = "Answer the question."
+    rules = QUESTION
 
     def __init__(self, benchmark: str, args: str) -> None:
         """`args`: of the benchmark, as JSON."""

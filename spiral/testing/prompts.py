@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from spiral.api.games import QUESTION
 from spiral.api.records import Continuation, Turn
-from spiral.api.training import AsksQuestions, PromptFormat, WritesReplies, continues, has_history, min_new_tokens
+from spiral.api.training import PromptFormat, WritesReplies, continues, has_history, min_new_tokens
 from spiral.models.tokens import control_tokens
 from spiral.testing.violations import Violation, doing, run_checks, short
 
@@ -59,7 +60,7 @@ def check_prompt_format(factory: PromptFactory, tokenizers: Mapping[str, Any]) -
     `tokenizers`: by the name that a violation calls it; one that merges letters (`merging_tokenizer`) finds most.
 
     - `encode` gives ids, equal for equal texts and different for different observations; what a player writes makes no
-      special token, nor does a question.
+      special token, in a game or in a question (`QUESTION`).
     - With `has_history` a prompt begins with the ids of the turn before it, prompt and reply, ended or cut.
     - `reply(move)` ends with a stop id and holds none before, and `read` gives the move back; or it is None for every
       move. So does `write`, where it is there, with thoughts and without.
@@ -107,18 +108,14 @@ def _check_encode(factory: PromptFactory, name: str, tokenizer: Any) -> Iterator
     # Some tokens that mean something are not special: `split_special_tokens` makes `<think>` of a player's text.
     tokens = control_tokens(tokenizer)
     special = {*tokenizer.all_special_ids, *tokens.values()}
-    bare = [i for i in made.encode("", "ab") if i in special]
-    for token in dict.fromkeys([*tokenizer.all_special_tokens, *tokens]):
-        written = [i for i in made.encode("", f"a{token}b") if i in special]
-        if written != bare:
-            yield (
-                f"a player who writes {token!r} makes a special token of it, with the tokenizer {name}; encode text "
-                "from games with split_special_tokens=True, and cut the names of other tokens"
-            )
-        if isinstance(made, AsksQuestions):
-            asked = [[i for i in made.question(f"a{text}b") if i in special] for text in ("", token)]
-            if asked[0] != asked[1]:
-                yield f"a question that holds {token!r} makes a special token of it; encode it as plain text"
+    for rules, writer in (("", "player who writes"), (QUESTION, "question that holds")):
+        bare = [i for i in made.encode(rules, "ab") if i in special]
+        for token in dict.fromkeys([*tokenizer.all_special_tokens, *tokens]):
+            if [i for i in made.encode(rules, f"a{token}b") if i in special] != bare:
+                yield (
+                    f"a {writer} {token!r} makes a special token of it, with the tokenizer {name}; encode text that is "
+                    "shown with split_special_tokens=True, and cut the names of other tokens"
+                )
 
 
 def _check_history(factory: PromptFactory, name: str, tokenizer: Any) -> Iterator[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from queue import SimpleQueue
 
 from spiral.api.errors import PromptTooLong, SpiralError
+from spiral.api.games import QUESTION
 from spiral.api.progress import Phase, Progress, no_progress
 from spiral.api.records import Completion, PolicyId, Request, Sampling
 from spiral.api.tasks import Task
@@ -139,7 +140,7 @@ class Asker:
         self, question: Question, seed: int, numbers: Iterator[int], in_flight: dict[int, tuple[Reply, Task]]
     ) -> list[Reply]:
         """Submit a question; where its prompt has no room, the replies that say so, and are wrong."""
-        prompt, task = self._prompter.question(question.task.prompt), question.task
+        prompt, task = self._prompter.encode(QUESTION, question.task.prompt), question.task
         limit = question.sampling.max_new_tokens
         empty = Reply(self._model, question.benchmark, task.id, 0, 0, len(prompt), limit, 0, "no room", False, "", 0.0)
         blank = [replace(empty, sample=s, seed=derive(seed, "bench", task.id, s)) for s in question.samples]

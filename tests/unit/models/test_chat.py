@@ -12,9 +12,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from spiral.api.errors import SpiralError
+from spiral.api.games import QUESTION
 from spiral.api.records import Turn
 from spiral.learning.packing import pack
-from spiral.models.chat import chat
+from spiral.models.chat import chat, decision
 from spiral.models.paper_prompts import llama_instruct, octothinker, qwen3, r1_distill
 from spiral.models.prompt_cache import Prompter
 from spiral.testing import make_trajectory, merging_tokenizer
@@ -73,9 +74,17 @@ def test_a_prompt_by_hand():
     ],
 )
 def test_a_question_is_asked_without_a_word_of_games(make, told):
-    """In the words of `encode` for a game, as the paper has them for both."""
+    """Whose rules say that it is one: it has words of its own, as in the paper."""
     tokenizer = chatml()
-    assert tokenizer.decode(make(tokenizer).question("1 + 1?"), skip_special_tokens=False) == told
+    assert tokenizer.decode(make(tokenizer).encode(QUESTION, "1 + 1?"), skip_special_tokens=False) == told
+    silent = make(tokenizer, rules=False)
+    assert silent.encode(QUESTION, "1 + 1?") == make(tokenizer).encode(QUESTION, "1 + 1?")
+
+
+def test_a_file_of_examples_asks_a_question_as_a_benchmark_does():
+    """`decision` is what its `prompt` says."""
+    told = decision(QUESTION, "1 + 1?", None, reasons=True)
+    assert told == "1 + 1?\n\nReason step by step, then give your final answer within \\boxed{}."
 
 
 def test_all_that_is_said_to_a_question_is_graded():

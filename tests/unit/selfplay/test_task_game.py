@@ -3,16 +3,27 @@
 import copy
 import pickle
 import random
+from functools import partial
 
 import pytest
 
 from spiral import LEARNER, hookimpl
 from spiral.api.errors import PluginError
 from spiral.api.games import IllegalMove
+from spiral.config.schema import RolloutConfig
+from spiral.evaluation.benchmarks.asking import Asker
+from spiral.evaluation.benchmarks.benchmark import Asking, Benchmark
 from spiral.evaluation.contamination import questions
+from spiral.models.prompt_cache import Prompter
 from spiral.plugins.registry import Plugins
+from spiral.policies.completer import Completer
+from spiral.policies.pool import Pool
 from spiral.selfplay import task_game
-from spiral.testing import check, check_game, make_episode
+from spiral.selfplay.curriculum import Weighted
+from spiral.selfplay.rollouts import Rollouts
+from spiral.testing import check, check_game, make_episode, merging_tokenizer
+from spiral.testing.fakes import ScriptedEngine
+from spiral.testing.prompts import CHATML
 
 
 class Sum:
@@ -48,6 +59,13 @@ def plugins():
     task_game._tasks.cache_clear()
 
 
+class Alone:
+    """The learner is asked."""
+
+    def seat(self, game, num_players, pool, rng):
+        return [LEARNER]
+
+
 def begun(seed=0, **args):
     game = task_game.task_game("sums", **args)
     game.reset(random.Random(seed))
@@ -78,6 +96,32 @@ def test_the_prompt_is_seen_and_the_grade_is_the_return():
         with pytest.raises(IllegalMove, match="answered"):
             played.play(move)
     assert [g.returns() for g in (right, half, wrong)] == [[1.0], [0.25], [0.0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("plain", {}),
+        ("plain", {"rules": True}),
+        ("chat", {}),
+        ("chat", {"rules": False, "answer": "tags", "reason": False}),
+        ("chat", {"history": "transcript", "moves": True}),
+        *[(name, {}) for name in ("qwen3", "octothinker", "r1-distill", "llama-instruct")],
+    ],
+)
+def test_a_question_has_one_prompt_in_training_and_in_a_benchmark(plugins, name, args):
+    """Or what is trained would be another thing than what is measured."""
+    tokenizer = merging_tokenizer(CHATML, ["<|im_start|>", "<|im_end|>"])
+    prompter = Prompter(plugins.make("prompt", name, tokenizer, **args))
+    played, asked = (ScriptedEngine(lambda request: prompter.stop_ids[:1]) for _ in range(2))
+    pool, config = Pool(plugins, Completer.of(played, prompter, 4)), RolloutConfig(deadline_s=60)
+    games = {"tasks/sums": partial(task_game.task_game, "sums")}
+    Rollouts(games, Weighted({"tasks/sums": 1.0}), Alone(), pool, config).play(50, (0, "test"))
+    asker = Asker("model", asked, LEARNER, prompter, tokenizer.decode, config)
+    benchmark = Benchmark("sums", tuple(sums()), Asking(max_new_tokens=4), "")
+    list(asker.ask([*asker.questions(benchmark)], seed=0))
+    assert {request.prompt for request in played.requests} == {request.prompt for request in asked.requests}
+    assert len({request.prompt for request in asked.requests}) == 10
 
 
 def test_a_reply_that_cannot_be_read_is_worth_what_a_wrong_one_is():

@@ -8,6 +8,7 @@ from spiral_models import MODELS
 from spiral_models.byte.tokenizer import ByteTokenizer
 from transformers import MistralConfig, MistralForCausalLM
 
+from spiral.api.games import QUESTION
 from spiral.api.records import Continuation
 from spiral.models.chat import chat
 from spiral.models.prompts import PlainFormat
@@ -27,6 +28,14 @@ class Careless(PlainFormat):
 
     def encode(self, rules, observation, *_):
         return self._tokenizer.encode(observation, add_special_tokens=False) or [1]
+
+
+class CarelessOfQuestions(PlainFormat):
+    """Encodes a question with its special tokens, and a game's text as text."""
+
+    def encode(self, rules, observation, *_):
+        asked = self._tokenizer.encode(observation, add_special_tokens=False) or [1]
+        return asked if rules == QUESTION else super().encode(rules, observation)
 
 
 class Lowering(PlainFormat):
@@ -108,6 +117,7 @@ class Crammed(PlainFormat):
     ("make", "found"),
     [
         (Careless, "a player who writes .* makes a special token of it"),
+        (CarelessOfQuestions, "a question that holds .* makes a special token of it"),
         (Lowering, "read.reply.'Bet'.. is 'bet' with the tokenizer byte; make the two agree"),
         (Forgetting, "two observations have one prompt"),
         (Rewriting, "after 1 turns a prompt does not begin with the last one"),

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from spiral.api.errors import RunError, SpiralError
+from spiral.api.games import QUESTION
 from spiral.api.records import LEARNER, Continuation
 from spiral.config.schema import RolloutConfig
 from spiral.engines.forcing import ForcingEngine
@@ -298,11 +299,11 @@ def test_an_engine_that_answers_nothing_is_named(monkeypatch):
 
 
 def test_a_format_may_have_words_of_its_own_for_questions():
-    """Its `question` is asked and its `said` is graded; a format without them is shown the question as an observation."""
+    """`encode` is told by the rules that it is a question, and `said`, where a format has it, is what is graded."""
 
     class Asks(Characters):
-        def question(self, text):
-            return [*map(ord, text), ord("?")]
+        def encode(self, rules, observation, moves=None, turns=()):
+            return [*map(ord, observation), ord("?" if rules == QUESTION else "!")]
 
         def said(self, reply):
             return f"<think>{decode(reply)}"
