@@ -46,6 +46,12 @@ class PolicyLoss(nn.Module):
         self._recomputed = decoder_layers(model) if checkpoint_activations else ()
         self._autocast = autocast
 
+    @property
+    def device(self) -> torch.device:
+        """Where a micro-batch has to be."""
+        found: torch.device = self._lm.model.device
+        return found
+
     def forward(
         self,
         batch: MicroBatch,

@@ -1,20 +1,18 @@
-"""Supervised updates: token cross-entropy on given replies, and the dropout schedule of a supervised phase."""
+"""Supervised updates of a warm start: the learner's log-likelihood of replies, and the phase's dropout schedule."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from spiral.api.errors import SpiralError
-from spiral.learning.chunked_head import MAX_LOGIT_BYTES, Chunk, States, chunks, computed
-from spiral.learning.packing import MicroBatch, pack_samples
+from spiral.learning.objective import Objective
+from spiral.learning.packing import pack_samples
+from spiral.learning.policy_loss import PolicyLoss
 from spiral.learning.samples import Sample
-from spiral.models.logits import TokenLogits
 from spiral.seeds import derive
 
 Example = tuple[tuple[int, ...], tuple[int, ...]]
@@ -22,35 +20,26 @@ Example = tuple[tuple[int, ...], tuple[int, ...]]
 
 MAX_GRAD_NORM = 1.0
 
+LIKELIHOOD = Objective(likelihood=True)
+"""Of the learner too, where it is trained on games of other policies."""
 
-def cross_entropy_step(
-    lm: TokenLogits,
-    optimizer: torch.optim.Optimizer,
-    examples: Counter[Example],
-    micro_batch_tokens: int,
-    max_logit_bytes: int = MAX_LOGIT_BYTES,
+
+def likelihood_step(
+    loss: PolicyLoss, optimizer: torch.optim.Optimizer, examples: Counter[Example], micro_batch_tokens: int
 ) -> None:
-    """One optimiser step on the mean over examples of the replies' negative log-likelihood, nats summed over tokens.
+    """One optimiser step on the mean over examples of the replies' log-likelihood, nats summed over tokens.
 
     `examples`: how often each one counts; equal ones are computed once. `micro_batch_tokens`: tokens of a forward pass,
-    `max_logit_bytes`: of the float32 logits that are in memory at once; they bound memory and change the result by
-    rounding only.
+    which bound memory and change the result by rounding only.
     """
-    samples = [Sample(p, r, (0.0,) * len(r), count=examples[p, r]) for p, r in sorted(examples)]
-    for cpu_batch in pack_samples(samples, micro_batch_tokens):
-        micro = cpu_batch.to(lm.model.device)
-        compute = partial(_chunk_nll, micro, States.of(lm, micro))
-        nll = torch.cat(computed(compute, chunks(micro, lm.vocabulary, max_logit_bytes)))
-        ((micro.count * nll).sum() / examples.total()).backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(lm.parameters(), MAX_GRAD_NORM)
+    # An example that counts n times is n turns with an advantage of 1.
+    samples = [Sample(p, r, (0.0,) * len(r), positive=n, count=n) for (p, r), n in sorted(examples.items())]
+    for micro_batch in pack_samples(samples, micro_batch_tokens):
+        terms = loss(micro_batch.to(loss.device), LIKELIHOOD)
+        (-terms.objective / examples.total()).backward()
+    torch.nn.utils.clip_grad_norm_(loss.parameters(), MAX_GRAD_NORM)
     optimizer.step()
     optimizer.zero_grad()
-
-
-def _chunk_nll(batch: MicroBatch, states: States, chunk: Chunk) -> Tensor:
-    """The negative log-likelihood of each token of a chunk, in float32."""
-    logits, targets = states.logits(chunk.tokens), batch.targets[chunk.tokens]
-    return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
 
 
 def dropout_rate(points: Sequence[tuple[float, float]], fraction: float) -> float:

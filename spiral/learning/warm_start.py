@@ -20,9 +20,10 @@ from spiral.api.records import LEARNER, Request
 from spiral.config.schema import LearnerConfig, RolloutConfig, WarmStartConfig
 from spiral.engines.waiting import Deadline, completions
 from spiral.learning.optimizers import adamw
+from spiral.learning.policy_loss import PolicyLoss
 from spiral.learning.random_play import RandomDecision, random_decisions
-from spiral.learning.supervised import Example, check_dropout, cross_entropy_step, set_dropout
-from spiral.models.logits import TokenLogits, parameters
+from spiral.learning.supervised import Example, check_dropout, likelihood_step, set_dropout
+from spiral.models.logits import parameters
 from spiral.policies.completer import Completer
 from spiral.seeds import child, derive
 
@@ -78,7 +79,7 @@ class WarmStart:
         """
         model, config = self.model, self.config
         check_dropout(model, config.dropout)
-        lm = TokenLogits(model)
+        loss = PolicyLoss(model)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]  # not an adapter's base
         optimizer = adamw(trained, config.lr, weight_decay=0.0)
         examples, fresh = self._examples(), self._matches("check")
@@ -102,7 +103,7 @@ class WarmStart:
             batch = Counter(next(examples) for _ in range(config.batch))
             for group in optimizer.param_groups:
                 group["lr"] = config.lr * (1 - fraction)
-            cross_entropy_step(lm, optimizer, batch, self._micro_batch_tokens)
+            likelihood_step(loss, optimizer, batch, self._micro_batch_tokens)
             model.eval()
         if config.dropout:
             model.set_dropout(0.0)

@@ -130,8 +130,8 @@ def test_a_run_that_was_stopped_is_the_run_that_was_not(tmp_path, monkeypatch, w
 def test_in_the_warm_start_nothing_is_kept_and_the_message_says_so(tmp_path, monkeypatch, whole):
     """There is no step yet; the directory stays, and `--resume` starts it anew."""
     path = tmp_path / "run"
-    undo = _at_call(monkeypatch, warm_start, "cross_entropy_step", 2, [signal.SIGINT])
-    assert warm_start.cross_entropy_step is not supervised.cross_entropy_step
+    undo = _at_call(monkeypatch, warm_start, "likelihood_step", 2, [signal.SIGINT])
+    assert warm_start.likelihood_step is not supervised.likelihood_step
     with pytest.raises(
         Stopped, match="stopped; the run starts over, since there is no checkpoint yet, with: "
     ) as caught:

@@ -13,7 +13,7 @@ from spiral.learning.objective import Objective
 from spiral.learning.packing import pack_samples
 from spiral.learning.policy_loss import PolicyLoss
 from spiral.learning.samples import Sample
-from spiral.learning.supervised import cross_entropy_step
+from spiral.learning.supervised import likelihood_step
 from spiral.models.logits import TokenLogits
 
 torch.set_num_threads(1)
@@ -165,9 +165,9 @@ EXAMPLES = Counter({((1, 2, 40 + n), (5, 60 + n, 7 + n % 3)): 1 + n % 2 for n in
 def _taught(model, limit, micro_batch_tokens=10**6):
     """The weights after a step of plain descent, and the most tokens over the vocabulary in one tensor."""
     model = copy.deepcopy(model)
-    lm = TokenLogits(model)
+    loss = PolicyLoss(model, limit)
     with _Widest() as widest:
-        cross_entropy_step(lm, torch.optim.SGD(model.parameters(), lr=1.0), EXAMPLES, micro_batch_tokens, limit)
+        likelihood_step(loss, torch.optim.SGD(model.parameters(), lr=1.0), EXAMPLES, micro_batch_tokens)
     return {name: p.detach() for name, p in model.named_parameters()}, widest.tokens
 
 

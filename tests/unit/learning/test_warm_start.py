@@ -17,7 +17,8 @@ from spiral.config.schema import WarmStartConfig
 from spiral.engines.torch.engine import TorchEngine
 from spiral.evaluation.move_probabilities import move_probabilities
 from spiral.learning import warm_start
-from spiral.learning.supervised import cross_entropy_step, dropout_rate
+from spiral.learning.policy_loss import PolicyLoss
+from spiral.learning.supervised import dropout_rate, likelihood_step
 from spiral.learning.warm_start import WarmStart
 from spiral.learning.warm_start_cache import cached_warm_start
 from spiral.models.chat import chat
@@ -226,7 +227,7 @@ def test_text_that_is_longer_than_a_reply_is_not_taught(monkeypatch):
     """Replies have 12 tokens: what would be cut, and so illegal, is no example; a game of nothing else is refused."""
     taught = []
     monkeypatch.setattr(
-        warm_start, "cross_entropy_step", lambda lm, optimizer, examples, tokens: taught.extend(examples)
+        warm_start, "likelihood_step", lambda loss, optimizer, examples, tokens: taught.extend(examples)
     )
     _warm(games={"talk": Talk}, max_steps=2, legal=1.0)
     assert {reply for _, reply in taught} == {(ord("1"), MODELS["byte-0.1m"](context=8)[1].eos_token_id)}
@@ -248,16 +249,12 @@ def _one_update(model, micro_batch_tokens):
     """The gradient's step of plain descent on 12 examples, and the tokens of each forward pass."""
     model = copy.deepcopy(model)
     tokens = []
-
-    class Counting(TokenLogits):
-        def hidden(self, ids, *args, **kwargs):
-            tokens.append(ids.numel())
-            return super().hidden(ids, *args, **kwargs)
-
-    lm = Counting(model)
-    tokens.clear()
+    loss = PolicyLoss(model)
+    model.base_model.register_forward_pre_hook(
+        lambda module, args, given: tokens.append(given["input_ids"].numel()), with_kwargs=True
+    )
     examples = Counter({((257, 65 + n, 66, 67 + n % 3, 260), (70 + n, 261)): 1 + n % 2 for n in range(12)})
-    cross_entropy_step(lm, torch.optim.SGD(model.parameters(), lr=0.1), examples, micro_batch_tokens)
+    likelihood_step(loss, torch.optim.SGD(model.parameters(), lr=0.1), examples, micro_batch_tokens)
     return _bits(model), tokens
 
 
