@@ -90,9 +90,29 @@ def test_unknown_generators_and_arguments_are_one_sentence():
         generated("chain_sum", terms=3)
     with pytest.raises(SpiralError, match="reasoning_gym/chain_sum: max_terms must be >= min_terms"):
         generated("chain_sum", min_terms=5, max_terms=2)
+    assert generated("chain_sum", size=1, max_terms=2, allow_negation=True)
     for name in EXCLUDED:
         with pytest.raises(SpiralError, match=f"reasoning_gym/{name} cannot be asked here: it"):
             generated(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "says"),
+    [
+        ("chain_sum", {"max_terms": "two"}, 'max_terms is "two", and has to be a whole number'),
+        ("chain_sum", {"max_terms": 2.5}, "max_terms is 2.5, and has to be a whole number"),
+        ("chain_sum", {"max_terms": None}, "max_terms is null, and has to be a whole number"),
+        ("chain_sum", {"max_terms": True}, "max_terms is true, and has to be a whole number"),
+        ("chain_sum", {"allow_negation": "yes"}, 'allow_negation is "yes", and has to be true or false'),
+        ("countdown", {"operators": 3}, "operators is 3, and has to be a list"),
+        ("countdown", {"operators": [5]}, "invalid operator specified"),
+        ("spell_backward", {"data_file": "no.txt"}, r"FileNotFoundError: .*no\.txt.*"),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_one_sentence(name, given, says):
+    """And not what the generator's own code stumbles over, at once or when it makes a question."""
+    with pytest.raises(SpiralError, match=f"^reasoning_gym/{name}: {says}; its own arguments are: [a-z_, ]+$"):
+        generated(name, size=2, **given)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
