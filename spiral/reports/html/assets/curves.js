@@ -141,6 +141,7 @@ function learner() {
     one("KL to the reference", "nats a reply", "learner/kl", "Distance from the slowly moving reference that keeps self-play from going in circles; it jumps when the reference moves.", { zero: true }),
     one("Gradient norm", null, "learner/grad_norm", "Before it is scaled down to the largest norm allowed.", { zero: true }),
     one("Learning rate", null, "learner/lr", "As the schedule sets it.", { zero: true }),
+    one("Weights that moved", "share of weights", "learner/moved", "Of the weights with a gradient, those that the step changed: near 1 in float32. In bf16 a small update is rounded away for most, and reaches all in the mean over many steps.", { zero: true, percent: true }),
     one("Ratio gap", "nats", "learner/ratio_gap", "Largest difference between a token's log-probability when sampled and when trained on, before the update. Anything but rounding is a fault in float32; in bf16 single tokens are whole nats off.", { zero: true }),
     one("Learner against engine", "nats a token", "learner/mismatch_kl", "KL(engine || learner), by the probabilities of what was sampled, before the update.", { zero: true }),
     ever("learner/ratio_beyond") || ever("learner/truncated") ? { title: "Mismatched tokens", unit: "share of tokens", zero: true, percent: true, caption: "Tokens whose two probabilities differ by more than the tolerance, and those whose importance weight was cut off.",
