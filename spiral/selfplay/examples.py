@@ -98,6 +98,11 @@ def record_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.collect.json")
 
 
+_parsed: dict[str, tuple[Example, ...]] = {}
+"""Those of the file that was read last, by its SHA-256. A supervised run asks for them three times: for its games, to
+check them, and to train on them; parsing JSON takes long."""
+
+
 def read_examples(path: Path) -> list[Example]:
     """All examples of a file that is whole.
 
@@ -110,11 +115,15 @@ def read_examples(path: Path) -> list[Example]:
         raise SpiralError(
             f"{path} cannot be read ({error.strerror}); give a file that `spiral collect` wrote"
         ) from error
-    _check_record(path, data)
-    examples = [_example(path, number, line) for number, line in _lines(data)]
-    if not examples:
-        raise SpiralError(f"{path} holds no example; give a file that `spiral collect` wrote")
-    return examples
+    found = hashlib.sha256(data).hexdigest()
+    _check_record(path, found)
+    if found not in _parsed:
+        _parsed.clear()  # before the next one is in memory too
+        examples = tuple(_example(path, number, line) for number, line in _lines(data))
+        if not examples:
+            raise SpiralError(f"{path} holds no example; give a file that `spiral collect` wrote")
+        _parsed[found] = examples
+    return list(_parsed[found])
 
 
 def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -123,8 +132,8 @@ def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
             yield number, line
 
 
-def _check_record(path: Path, data: bytes) -> None:
-    """Compare a file with the record of its collection, where there is one."""
+def _check_record(path: Path, found: str) -> None:
+    """Compare a file, whose SHA-256 is `found`, with the record of its collection, where there is one."""
     record = record_path(path)
     if not record.exists():
         return
@@ -134,7 +143,6 @@ def _check_record(path: Path, data: bytes) -> None:
             f"{path} holds {told['kept']:,} of the {told['request']['num']:,} games that were asked for; give the same "
             f"`spiral collect` again, which goes on, or delete {record} to take the file as it is"
         )
-    found = hashlib.sha256(data).hexdigest()
     if found != told["sha256"]:
         raise SpiralError(
             f"{path} is not what `spiral collect` wrote: its SHA-256 is {found[:16]}..., and was "

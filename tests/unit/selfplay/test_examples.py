@@ -7,6 +7,7 @@ import pytest
 from spiral_games.native.kuhn_poker import KuhnPoker
 
 from spiral import SpiralError
+from spiral.selfplay import examples as module
 from spiral.selfplay.examples import Example, line_of, read_examples, record_path
 from spiral.selfplay.replay import check_examples
 
@@ -43,6 +44,19 @@ def test_a_line_is_read_as_it_was_written(tmp_path):
     """With texts that no terminal and no JSON likes."""
     odd = example(thoughts='a "b"\u2028\n\ud800', reply="\x00ü", move="größer", legal_moves=None)
     assert read_examples(written(tmp_path / "a.jsonl", example(), odd)) == [example(), odd]
+
+
+def test_a_file_is_parsed_once_and_a_changed_one_again(tmp_path, monkeypatch):
+    """A supervised run reads its file three times as it starts; by content, whatever the file's name and times."""
+    parsed = []
+    monkeypatch.setattr(module, "_example", lambda *args, parse=module._example: parsed.append(args) or parse(*args))
+    path = written(tmp_path / "a.jsonl", example(number=7), example(number=8))
+    first = read_examples(path)
+    first.pop()  # a caller's list is its own
+    assert [e.number for e in read_examples(path)] == [7, 8]
+    assert len(parsed) == 2
+    assert [e.number for e in read_examples(written(path, example(number=8), example(number=7)))] == [8, 7]
+    assert len(parsed) == 4
 
 
 def test_what_a_file_of_another_origin_need_not_tell(tmp_path):
