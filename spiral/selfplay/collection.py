@@ -25,6 +25,7 @@ from spiral.api.training import Stateful
 from spiral.config.schema import RolloutConfig
 from spiral.policies.pool import Pool
 from spiral.runs.files import append, make_directory, write_atomic
+from spiral.runs.lock import locked
 from spiral.selfplay.examples import Example, Outcome, line_of, read_record, record_path
 from spiral.selfplay.fixed_seats import FixedSeats
 from spiral.selfplay.replay import positions
@@ -124,7 +125,7 @@ class Collection:
         path: Path,
         progress: Progress = no_progress,
     ) -> None:
-        """`rules`: how games are played. Raises SpiralError for a file that holds something else, or was changed."""
+        """`rules`: how games are played."""
         self.request, self._line_ups, self._games, self._pool = request, list(line_ups), games, pool
         self._rules, self._path, self._show = replace(rules, group_size=1), path, progress
         share, rest = divmod(request.num, len(self._line_ups))
@@ -132,7 +133,6 @@ class Collection:
         num = len(self._line_ups)
         self._done = _Progress([0] * num, [0] * num, [0] * num)
         self._hash = hashlib.sha256()
-        self._open()
 
     @property
     def num_kept(self) -> int:
@@ -150,7 +150,16 @@ class Collection:
         return self._done.voided
 
     def run(self) -> None:
-        """Play until every line-up has its share of the games. Raises SpiralError for one whose games give none."""
+        """Play until every line-up has its share of the games.
+
+        The file is locked meanwhile. Raises SpiralError for one that holds something else, was changed, or is being
+        written by another process, and for a line-up whose games give nothing to keep.
+        """
+        with locked(self._path, "being collected", "--out", beside=True):
+            self._open()  # not before: the other process may have gone on since
+            self._play()
+
+    def _play(self) -> None:
         self._show(
             Phase("collecting", self.request.num, "games", lambda: self.num_kept, lambda: f"{self.num_played:,} played")
         )
@@ -248,7 +257,7 @@ class Collection:
             raise SpiralError(
                 f"{self._path} was begun with other {', '.join(changed)}; ask for the same again, or give another --out"
             )
-        self._done = _Progress(**told["progress"])
+        self._done, self._hash = _Progress(**told["progress"]), hashlib.sha256()
         data = self._path.read_bytes()[: self._done.bytes] if self._path.exists() else b""
         self._hash.update(data)
         if self._hash.hexdigest() != told["sha256"]:

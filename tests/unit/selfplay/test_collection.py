@@ -259,14 +259,14 @@ def test_a_finished_collection_is_not_played_again(tmp_path):
 def test_another_request_for_the_same_file_is_refused(tmp_path, other, named):
     collected(tmp_path / "games.jsonl")
     with pytest.raises(SpiralError, match=f"was begun with other {named}; .* --out"):
-        make(tmp_path / "games.jsonl", **other)
+        collected(tmp_path / "games.jsonl", **other)
 
 
 def test_a_file_that_is_not_the_collections_is_left_alone(tmp_path):
     path = tmp_path / "games.jsonl"
     path.write_text("mine\n")
     with pytest.raises(SpiralError, match="no collection left it there"):
-        make(path)
+        collected(path)
     assert path.read_text() == "mine\n"
 
 
@@ -275,4 +275,24 @@ def test_a_file_that_was_changed_is_not_gone_on_with(tmp_path):
     collected(path)
     path.write_bytes(path.read_bytes().replace(b"bet", b"BET", 1))
     with pytest.raises(SpiralError, match="was changed since it was collected"):
-        make(path)
+        collected(path)
+
+
+def test_a_file_is_collected_into_by_one_process(tmp_path, monkeypatch):
+    """The second one is told which, and changes nothing; when that has ended it goes on from what lies there then."""
+    path = tmp_path / "new" / "games.jsonl"
+    second, told = make(path, num=20), []
+
+    def meanwhile(*args):
+        monkeypatch.undo()
+        with pytest.raises(SpiralError, match=r"games.jsonl is being collected by process \d+ .* give another --out"):
+            second.run()
+        told.append(path.exists())
+        return append(*args)
+
+    append = collection.append
+    monkeypatch.setattr(collection, "append", lambda *args, **sync: meanwhile(*args))
+    whole = collected(path, num=20)
+    assert told == [False]
+    second.run()
+    assert read_examples(path) == whole
