@@ -160,6 +160,34 @@ def test_two_processes_train_what_one_would(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_learn_from_games_what_one_would(tmp_path):
+    """`spiral sft` under torchrun: the same games in each step, each process with a part of them; weights, loss and
+    held-out loss differ by rounding."""
+    games = tmp_path / "games.jsonl"
+    small = ["steps=4", "rollout.episodes=9", "evaluate.every=2", "evaluate.opponents=[]", "checkpoint.every=2"]
+    commands = {"collect": ["equilibrium", "--games", "kuhn_poker", "--num", 30, "--keep", "all", "--out", games]}
+    commands |= {num: [games, *small, "loggers=[]", "--run-dir", tmp_path / str(num)] for num in (1, 2)}
+    for name, words in commands.items():
+        start = [sys.executable, "-m", "spiral", "collect"]
+        if name in (1, 2):
+            start = _launcher("torchrun", "--nproc_per_node", name, "-m", "spiral", "sft")
+        done = subprocess.run(
+            [*start, *map(str, words)], env=_env(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            timeout=240,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-4000:]
+        assert name == "collect" or done.stdout.count(f"processes: {name}") == name
+    _weights_agree(tmp_path / "1", tmp_path / "2", 4)
+    one, two = (_lines(tmp_path / str(num), "metrics.jsonl") for num in (1, 2))
+    assert [line["step"] for line in two] == [0, 1, 2, 3, 4]
+    evaluated = [f"eval/kuhn_poker/{name}" for name in ("held_out_loss", "held_out_accuracy", "nash_conv")]
+    for name in ("learner/nll", "learner/reply_tokens", "examples/turns", *evaluated):
+        told = [[line.get(name) for line in lines] for lines in (one, two)]
+        assert any(told[0])
+        assert told[1] == pytest.approx(told[0], rel=1e-3)
+
+
+@pytest.mark.slow
 def test_two_processes_roll_back_together(tmp_path):
     """Back to step 2, the newest checkpoint up to step 3, both of them, and on from there as one process would."""
     words = [*SMALL, "steps=8", "pool.every=3", "health={action: rollback, fallback: fixed, max_rollbacks: 1}"]
