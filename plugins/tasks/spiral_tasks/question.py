@@ -7,6 +7,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol
 
+from spiral import SpiralError
+from spiral_tasks.grading.pool import NotBegun
+
 log = logging.getLogger(__name__)
 
 
@@ -34,9 +37,17 @@ class Question:
     grader: Grader
 
     def grade(self, reply: str) -> float:
-        """Of the whole reply, or of the answer alone; 0 where the grader itself fails, which is logged."""
+        """Of the whole reply, or of the answer alone; 0 where the grader fails on it, which is logged.
+
+        Raises SpiralError for a grader that does not work at all: 0 would be said of right answers too.
+        """
         try:
             return self.grader.grade(self.gold, reply)
+        except NotBegun as error:
+            raise SpiralError(
+                f"replies to {self.id} cannot be graded, right ones neither: the grader's process {error}; "
+                'pip install "spiral-selfplay[tasks]" brings what it needs'
+            ) from error
         except Exception as error:  # such as a recursion too deep: whatever a model writes, the run goes on
             _tell(self.id, error)
             return 0.0

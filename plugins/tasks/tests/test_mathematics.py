@@ -2,18 +2,22 @@
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from spiral_tasks.grading import graders
 from spiral_tasks.grading.graders import MathGrader
-from spiral_tasks.grading.pool import Pool, Raised, Ungraded, pool
+from spiral_tasks.grading.pool import WALL_S, Pool, Raised, Ungraded, Worker, pool
 from spiral_tasks.question import Question
+
+from spiral import SpiralError
 
 pytest.importorskip("math_verify")
 
 RIGHT = [
     ("3", "3"), ("025", "25"), ("70", "070"), ("400,000", "400000"), (r"\frac12", "0.5"), ("0.5", r"\frac{1}{2}"),
     ("1.87e6", r"1.87 \times 10^{6}"), (r"1.87 \times 10^{6}", "1.87e6"), ("-1./3", r"-\frac13"),
+    (r"\{1, 2\}", r"\{2,1\}"), (r"\left\{1, 2\right\}", "2, 1"), (r"\{(1,2),(3,4)\}", "(3,4), (1,2)"),
     (r"1 - 1/\mathrm{e}", "1 - 1/e"), (r"4\sqrt{2}", r"4\sqrt(2)"), (r"\frac{1}{2004!}", "1/2004!"), ("2, 1", "1, 2"),
     (r"10\%", "0.1"), (r"90^\circ", "90"), ("x=5", "5"), ("5", "x=5"), (r"\$18", "18"), ("0.0000001", "1e-7"),
     (r"\text{Evelyn}", "evelyn"), (r"2\sqrt{3}", r"\sqrt{12}"), (r"\left( 3, \frac{\pi}{2} \right)", r"(3, \pi/2)"),
@@ -27,6 +31,7 @@ RIGHT = [
 WRONG = [
     ("3", "4"), (r"1 - 1/\mathrm{e}", r"1 + 1/\mathrm{e}"), ("4", r"4\sqrt(2)"), ("4", r"4\sqrt{2}"),
     (r"1, 2, \ldots, n", r"1, 3, 5, \ldots, 2n-1"), ("3x-y+13=0", "3x+4y+14=0"), ("1/2^99", "1/2^98"),
+    (r"\{1,2\}", "(2,1)"), ("{1,2}", "(1,2)"), ("(2,1)", r"\{1,2\}"), ("(1,2)", r"\left\{ 1,2 \right\}."),
     (r"\frac{1}{2^{99}}", r"\frac{1}{2^{98}}"), ("1/2004!", "1/2006!"), ("(1,2)", "(2,1)"), ("0.0000001", "0.0000002"),
     ("1.87e6", "1870001"), (r"\text{Evelyn}", "Evleyn"), ("1, 2", "2"), ("(0, 2]", "(0, 2)"), ("52_8", "52_9"),
     (r"\frac{1}{3}", "0.333"), ("p - q", "q - p"), (r"\sqrt{5}", "5"), ("12", ""), ("12", r"\text{none}"),
@@ -128,17 +133,57 @@ def test_what_takes_all_memory_ends_at_the_limit_of_memory():
 
 
 def test_replies_that_hang_cost_their_own_grades_alone():
-    """Of a pool of two, whose every worker hung: the next answers are graded by live ones."""
+    """Five hang both workers of a pool again and again: each is named as late, the hundred after them are graded, and
+    two workers live."""
     two = Pool(2, wall_s=0.2)
+
+    def graded(job):
+        try:
+            return two.ask(*job)
+        except Ungraded as error:
+            return str(error)
+
     try:
-        for _ in range(3):
-            with pytest.raises(Ungraded, match=r"took more than 0.2 s"):
-                two.ask("pause")
-        assert [two.ask("text", "a", "a") for _ in range(20)] == [1.0] * 20
-        assert two.num_alive in (1, 2)
+        with ThreadPoolExecutor(2) as threads:
+            assert [*threads.map(graded, [("pause",)] * 5)] == ["took more than 0.2 s"] * 5
+            two._wall_s = WALL_S  # the machine may be busy
+            assert [*threads.map(graded, [("text", "a", "a")] * 100)] == [1.0] * 100
+        assert two.num_alive == 2
     finally:
         two.close()
     assert two.num_alive == 0
+
+
+BROKEN = {
+    "a package is missing": {"sympy": "raise ImportError('no sympy here')"},
+    "a library fails on every answer": {
+        "sympy": "class Basic: pass\nExpr = Basic",
+        "math_verify": "LatexExtractionConfig = ExprExtractionConfig = dict\nparse = lambda *args, **more: [1]\n"
+        "def verify(*args, **more): raise ValueError('signal only works in main thread')",
+    },
+    "a library says that nothing is right": {
+        "sympy": "class Basic: pass\nExpr = Basic",
+        "math_verify": "LatexExtractionConfig = ExprExtractionConfig = dict\nparse = verify = lambda *args, **more: []",
+    },
+}
+
+
+@pytest.mark.parametrize("modules", BROKEN.values(), ids=BROKEN)
+def test_a_grader_that_does_not_work_calls_no_answer_wrong(modules, tmp_path, monkeypatch):
+    """It says so: a run stops, and a bench counts the reply as neither right nor wrong."""
+    for name, text in modules.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    broken = Pool(1)
+    monkeypatch.setattr(graders, "pool", lambda: broken)
+    try:
+        with pytest.raises(
+            SpiralError, match=r"replies to q-7 cannot be graded, right ones neither: .* cannot begin \("
+        ):
+            Question("q-7", "?", "1/2", MathGrader()).grade("0.5")
+        assert broken.ask("text", "a", "a") == 1
+    finally:
+        broken.close()
 
 
 def test_an_error_in_a_grader_costs_no_process():
@@ -160,6 +205,19 @@ def test_a_worker_that_ended_while_idle_is_replaced():
         assert one.ask("text", "a", "a") == 1
         one._workers[0]._process.kill()
         one._workers[0]._process.wait()
+        assert one.ask("text", "a", "a") == 1
+    finally:
+        one.close()
+
+
+def test_a_worker_that_dies_before_it_begins_costs_no_grade(monkeypatch):
+    """The job goes to another one."""
+    one = Pool(1)
+    try:
+        assert one.ask("text", "a", "a") == 1
+        one._workers[0]._process.kill()
+        one._workers[0]._process.wait()
+        monkeypatch.setattr(Worker, "is_alive", lambda self: True)  # as if it died a moment later
         assert one.ask("text", "a", "a") == 1
     finally:
         one.close()

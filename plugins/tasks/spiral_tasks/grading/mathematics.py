@@ -28,6 +28,7 @@ _PROSE = (LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig())
 
 _BASE = re.compile(r"\d\s*_\s*\{?\s*(\d+)")
 """That of a number such as 52_8, which the parser drops."""
+_ENCLOSED = re.compile(r"[\s$]*(?:\\left)?\s*(?:\\?(\{)|(\())(.*)[)}][\s$.]*", re.DOTALL)
 
 _MENDS = (
     (re.compile(r"(?<![A-Za-z\\])(\d+(?:\.\d+)?)[eE]([+-]?\d+)(?![A-Za-z\d])"), r"\1 \\times 10^{\2}"),
@@ -41,8 +42,15 @@ _MENDS = (
 
 
 def prepared(gold: str, answer: str, prose: bool, tolerance: float | None) -> Callable[[], float]:
-    """See `grade`."""
+    """See `grade`. Raises RuntimeError where math-verify does not work here: every answer would be wrong."""
+    _check_library()
     return functools.partial(grade, gold, answer, prose, tolerance)
+
+
+@functools.cache
+def _check_library() -> None:
+    if grade("\\frac{1}{2}", "0.5", False, None) != 1:
+        raise RuntimeError("math-verify does not find 1/2 and 0.5 equal")
 
 
 def grade(gold: str, answer: str, prose: bool, tolerance: float | None) -> float:
@@ -54,6 +62,8 @@ def grade(gold: str, answer: str, prose: bool, tolerance: float | None) -> float
     answers = parse(answer[-MAX_PROSE:], _PROSE, "no_fallback", parsing_timeout=None) if prose else _whole(answer)
     bases = _BASE.findall(gold), _BASE.findall(answer)
     if not golds or not answers or (all(bases) and bases[0] != bases[1]):
+        return 0.0
+    if {_bracket(gold), _bracket(answer)} == {"{", "("}:  # a set and a tuple, which the library compares as sets
         return 0.0
     right = bool(verify(golds, answers, timeout_seconds=None))
     if _is_number(golds[0]) and _is_number(answers[0]):
@@ -72,6 +82,19 @@ def _whole(text: str) -> list[Any]:
     found = parse(f"\\boxed{{{text}}}", _WHOLE, "no_fallback", parsing_timeout=None)
     # A pole is what the parser makes of the letter gamma before a bracket: the gamma function of what stands in it.
     return [value for value in found if not (isinstance(value, sympy.Basic) and value.has(sympy.zoo, sympy.nan))]
+
+
+def _bracket(text: str) -> str:
+    """That around a whole list: `{` of a set, `(` of what has an order; empty without one."""
+    found = _ENCLOSED.fullmatch(text)
+    if found is None or "," not in found[3]:
+        return ""
+    depth = 0
+    for char in found[3]:
+        depth += (char in "({") - (char in ")}")
+        if depth < 0:  # as in (1, 2), (3, 4)
+            return ""
+    return found[1] or found[2]
 
 
 def _is_number(value: Any) -> bool:

@@ -41,6 +41,14 @@ class Raised(Ungraded):
     """A grader raised an error of Python; its worker is as good as before."""
 
 
+class NotBegun(Ungraded):
+    """A worker did not come to the reply, which therefore is not to blame."""
+
+
+class Unprepared(NotBegun):
+    """What a grader needs raised an error, such as an import; its worker is as good as before."""
+
+
 class Worker:
     """One process; `ask` is for one thread at a time."""
 
@@ -73,13 +81,18 @@ class Worker:
             while job:
                 job = job[self._process.stdin.write(job) or 0 :]
         except OSError as error:
-            raise Ungraded("its process died") from error
-        line = self._line(START_S, "did not start")
+            raise NotBegun("died before it began") from error
+        try:
+            line = self._line(START_S, f"did not start within {START_S:g} s", "died before it began")
+        except Ungraded as error:
+            raise NotBegun(str(error)) from error
         if line == b"begins":
-            line = self._line(wall_s, f"took more than {wall_s:g} s")
+            line = self._line(wall_s, f"took more than {wall_s:g} s", "ran past the limit of processor time or memory")
         answer = json.loads(line)
         if "told" in answer:
             raise SpiralError(answer["told"])
+        if "unprepared" in answer:
+            raise Unprepared(f"cannot begin ({answer['unprepared']})")
         if "error" in answer:
             raise Raised(answer["error"])
         return answer["grade"]
@@ -104,7 +117,8 @@ class Worker:
         except OSError:
             return False
 
-    def _line(self, within_s: float, otherwise: str) -> bytes:
+    def _line(self, within_s: float, late: str, ended: str) -> bytes:
+        """The next one. Raises Ungraded, with `late` where none comes and `ended` where the process ends."""
         assert self._process.stdout is not None
         descriptor, deadline = self._process.stdout.fileno(), time.monotonic() + within_s
         while b"\n" not in self._unread:
@@ -112,10 +126,10 @@ class Worker:
             if not ready:
                 if self._computes() and time.monotonic() < deadline + START_S:
                     continue
-                raise Ungraded(otherwise)
+                raise Ungraded(late)
             part = os.read(descriptor, 65536)
             if not part:
-                raise Ungraded("ran past the limit of processor time or memory")
+                raise Ungraded(ended)
             self._unread += part
         line, _, self._unread = self._unread.partition(b"\n")
         return line
@@ -139,8 +153,17 @@ class Pool:
                 self._idle.append(self._workers[-1])
 
     def ask(self, kind: str, *args: Any) -> Any:
-        """What the grader `kind` of `spiral_tasks.grading.worker` says of JSON values. Raises Ungraded."""
+        """What the grader `kind` of `spiral_tasks.grading.worker` says of JSON values. Raises Ungraded, and of that
+        NotBegun where two workers, one after the other, did not come to them."""
         self._kinds[kind] = None
+        try:
+            return self._asked(kind, args)
+        except Unprepared:
+            raise
+        except NotBegun:  # ended between two jobs, such as by a machine without memory
+            return self._asked(kind, args)
+
+    def _asked(self, kind: str, args: tuple[Any, ...]) -> Any:
         with self._free:
             with self._lock:
                 worker = self._idle.pop() if self._idle else None
@@ -152,7 +175,7 @@ class Pool:
                 worker = self._made()
             try:
                 grade = worker.ask(kind, args, self._cpu_s, self._wall_s)
-            except (Raised, SpiralError):
+            except (Raised, Unprepared, SpiralError):
                 self._give_back(worker)
                 raise
             except BaseException:

@@ -73,6 +73,11 @@ def _answer(kind: str, cpu_s: float, args: list[Any], begins: Callable[[], None]
     global _working
     try:
         grade = _prepared(kind, args)
+    except SpiralError as error:
+        return {"told": str(error)}
+    except Exception as error:  # such as of an import: it lies with the grader, whatever the reply
+        return {"unprepared": " ".join(f"{type(error).__name__}: {error}".split())}
+    try:
         begins()
         # The kernel ends the process: nothing is asked of a job that computes outside of Python.
         signal.setitimer(signal.ITIMER_PROF, cpu_s)
