@@ -1,5 +1,8 @@
 """The generators of reasoning-gym as benchmarks: seeded, distinct questions, graded by the generator itself."""
 
+import base64
+import pickle
+
 import pytest
 
 from spiral import SpiralError
@@ -7,9 +10,10 @@ from spiral.testing import check_benchmark
 
 gym = pytest.importorskip("reasoning_gym")
 
-from spiral_tasks.generated import generated, generator_names  # noqa: E402
+from spiral_tasks.generated import GeneratedGrader, generated, generator_names  # noqa: E402
 from spiral_tasks.generator_names import EXAMPLES, EXCLUDED, GENERATORS  # noqa: E402
 from spiral_tasks.grading.pool import Pool, pool  # noqa: E402
+from spiral_tasks.question import Question  # noqa: E402
 
 EASY = {"max_terms": 2, "max_digits": 1}
 
@@ -69,6 +73,15 @@ def test_a_value_without_its_rule_is_wrong():
     task = generated("countdown", size=1, seed=0)[0]
     target = task.prompt.split()[1]
     assert [task.grade(r) for r in (task.gold, target, f"{target}+1-1")] == [1, 0, 0]
+
+
+def test_countdown_by_hand():
+    """12 of 2, 3 and 7, each once: other numbers, one left out, and one used twice are wrong, whatever they come to."""
+    numbers = {"question": "?", "answer": "2+3+7", "metadata": {"numbers": [2, 3, 7], "target": 12}}
+    entry = base64.b64encode(pickle.dumps(numbers)).decode("ascii")
+    task = Question("q", "?", "2+3+7", GeneratedGrader("countdown", '{"seed": 0}', entry, partial=False))
+    replies = ("7 + 2 + 3", "12", "6+6", "5+7", "2+3+7+2-2", "7-3*2")
+    assert [task.grade(reply) for reply in replies] == [1, 0, 0, 0, 0, 0]
 
 
 def test_credit_for_parts_is_asked_for():

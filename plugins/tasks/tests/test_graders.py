@@ -84,7 +84,10 @@ def test_what_was_not_answered_is_told_apart():
     """`read` gives None: a hundred empty replies are a hundred unread ones."""
     task = Question("q", "2 + 2", "B", FOUR)
     assert [task.read(r) for r in ("", "hm", "<think>B", "Answer: C")] == [None, None, None, "C"]
-    assert sum(task.grade("") for _ in range(100)) == 0
+    ten = Question("q", "Which?", "B", ChoiceGrader(tuple("0123456789")))
+    empty = [("", " ", "\n", "<think>B")[n % 4] for n in range(100)]
+    assert [ten.grade(reply) for reply in empty] == [0.0] * 100
+    assert [ten.read(reply) for reply in empty] == [None] * 100
 
 
 @pytest.mark.parametrize(

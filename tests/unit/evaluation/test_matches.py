@@ -1,15 +1,20 @@
 """What is counted of matches: who lost by an illegal move, and what was voided beside the figures."""
 
+from types import SimpleNamespace
+
 from spiral_games.native.kuhn_poker import KuhnPoker
 
-from spiral.api.records import LEARNER
+from spiral.api.records import LEARNER, VoidedGame
 from spiral.commands.evaluate import _voided
 from spiral.config.schema import RolloutConfig
-from spiral.evaluation.matches import MatchRunner
+from spiral.evaluation.matches import MatchRunner, tally
+from spiral.evaluation.measurements import _match_row
 from spiral.plugins.registry import Plugins
 from spiral.policies.completer import Completer
 from spiral.policies.pool import Pool
+from spiral.testing import make_episode
 from spiral.testing.fakes import ScriptedEngine
+from spiral.theory.intervals import wilson_interval
 
 STOP = 0
 
@@ -42,17 +47,29 @@ def results(bot):
 
 def test_a_bots_faults_stand_beside_the_figures_and_not_in_them():
     """The games were replaced, and the row says how many and whose fault it was."""
-    for tally in results(Errs("?", external=False)):
-        assert tally.games == 60
-        assert (tally.illegal, tally.opponents_illegal) == (0, 0)
-        assert tally.voided["bot:mine: illegal move"] > 0
-        assert "; voided and replaced: " in _voided({"voided": tally.voided})
-        assert "by bot:mine: illegal move" in _voided({"voided": tally.voided})
+    for one in results(Errs("?", external=False)):
+        assert one.games == 60
+        assert (one.illegal, one.opponents_illegal) == (0, 0)
+        assert one.voided["bot:mine: illegal move"] > 0
+        assert "; voided and replaced: " in _voided({"voided": one.voided})
+        assert "by bot:mine: illegal move" in _voided({"voided": one.voided})
+
+
+def test_every_share_is_of_the_same_games():
+    """Two wins, a loss and a draw are four games in each figure; a fifth whose call failed is told beside them."""
+    episodes = [make_episode([r, -r], game="kuhn", policies=[LEARNER, "bot:x"]) for r in (1.0, 2.0, -1.0, 0.0)]
+    found = tally(episodes, 0, (-2.0, 2.0), [VoidedGame("kuhn", 0, (), "no answer", "timeout")])
+    assert (found.wins, found.draws, found.losses, found.games, found.voided) == (2, 1, 1, 4, {"timeout": 1})
+    row = _match_row(SimpleNamespace(step=0), "kuhn", "bot:x", 0, found)
+    assert [row[name] * row["games"] for name in ("win", "draw", "loss")] == [2, 1, 1]
+    assert (row["win_low"], row["win_high"]) == wilson_interval(2, 4)
+    assert row["mean_return"] == 2 / 4
+    assert _voided(row) == "; voided and replaced: 1 by timeout"
 
 
 def test_games_won_by_the_illegal_move_of_a_remote_player_are_counted_as_such():
     """A win by no merit of one's own: counted by player."""
-    for tally in results(Errs("?", external=True)):
-        assert (tally.games, tally.illegal, tally.voided) == (60, 0, {})
-        assert 0 < tally.opponents_illegal < 60
+    for one in results(Errs("?", external=True)):
+        assert (one.games, one.illegal, one.voided) == (60, 0, {})
+        assert 0 < one.opponents_illegal < 60
     assert _voided({"voided": {}}) == ""

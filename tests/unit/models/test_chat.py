@@ -261,6 +261,7 @@ def test_a_pad_that_equals_the_end_does_not_erase_it():
     batch = pack(trajectories, [[1.0], [1.0]], 10_000)
     targets = [i for micro in batch.micro_batches for i in micro.targets.tolist()]
     assert targets.count(tokenizer.eos_token_id) == 2
+    assert len(targets) == sum(len(one.reply) for one in turns)
 
 
 def test_any_of_several_ends_ends_a_reply():

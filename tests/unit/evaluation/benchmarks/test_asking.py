@@ -111,6 +111,13 @@ def test_a_seed_depends_on_the_question_and_the_sample_alone():
     assert ask(tasks, seed=8, samples=1)[0].seed not in seeds.values()
 
 
+def test_what_another_model_replied_is_asked_again():
+    """The prompt alone says nothing of who was asked: of two models' kept replies each finds its own."""
+    tasks = [Sum("a", "23"), Sum("b", "12")]
+    known = {("other", "sums", "a", 0), ("other", "sums", "b", 0), ("model", "sums", "b", 0)}
+    assert [reply.task for reply in ask(tasks, known=known)] == ["a"]
+
+
 def test_sampling_is_greedy_for_one_reply_and_not_for_several():
     for samples, asked, wanted in (
         (1, {}, 0.0),

@@ -54,6 +54,14 @@ def test_several_replies_give_avg_and_pass_at_k():
     assert (row["low"], row["high"]) == pytest.approx(accuracy([1 / 4, 1 / 2], once=False)[1:])
 
 
+def test_one_reply_a_question_tells_nothing_of_pass_at_10():
+    """164 questions, of which 50 are solved: pass@1 is 0.305, and there is no pass@10 of the wrong counts, 0.977."""
+    benchmark, replies = made([1.0] * 50 + [0.0] * 114)
+    scores = Scores.of(replies)
+    assert results.row("m", benchmark, scores)["pass_at"] == {"1": pytest.approx(50 / 164)}
+    assert scores.pass_at(10) is None
+
+
 def test_a_failed_grader_is_counted_and_is_no_wrong_answer():
     """Of four replies one has no grade: two of three are right, and the row tells of all four."""
     benchmark, replies = made([1.0, 1.0, 0.0, None])
@@ -129,6 +137,18 @@ def test_replies_are_read_back_and_a_line_cut_by_a_kill_is_dropped(tmp_path):
         file.write(json.dumps({"other": 1}) + "\n")
     with pytest.raises(RunError, match="line 5 of .* is no reply of a bench"):
         log.read()
+
+
+def test_each_model_has_the_replies_that_it_gave(tmp_path):
+    """Two models, one file, the same questions: what is read back gives 1 and 0, and never one model's for the other."""
+    benchmark, right = made([1.0] * 5, text="1")
+    _, wrong = made([0.0] * 5, text="2", model="n")
+    log = ReplyLog(tmp_path / "replies.jsonl")
+    log.add([reply for both in zip(right, wrong, strict=True) for reply in both])
+    kept = [*log.read().values()]
+    of = {name: Scores.of([reply for reply in kept if reply.model == name]) for name in ("m", "n")}
+    assert {name: results.row(name, benchmark, of[name])["accuracy"] for name in of} == {"m": 1.0, "n": 0.0}
+    assert {(reply.model, reply.text) for reply in kept} == {("m", "1"), ("n", "2")}
 
 
 def test_the_order_does_not_depend_on_what_came_first():
