@@ -31,5 +31,6 @@ class Task(Protocol):
         """A reply that is graded 1, such as the right answer by itself."""
 
     def grade(self, reply: str) -> float:
-        """From 0 to 1, of all that the policy replied, or of the answer alone. A pure function that raises nothing and
-        returns in bounded time, whatever the text; may be called from several threads at once."""
+        """From 0 to 1, of all that the policy replied, or of the answer alone. A pure function that returns in
+        bounded time and raises nothing, whatever the text; may be called from several threads at once. Raises
+        SpiralError where it cannot work at all, such as without a library that it needs."""
