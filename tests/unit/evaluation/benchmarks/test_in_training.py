@@ -78,6 +78,6 @@ def test_what_cannot_be_asked_is_told_before_training(plugins, task, reason):
 
 def test_a_run_does_not_train_on_the_questions_it_evaluates_by(plugins, tmp_path):
     """Refused before a model is made, with the game, the benchmark and a question."""
-    config = {**RUN, "games": [{"name": "tasks/letters", "args": {"num": 3}}]}
+    config = {**RUN, "games": [{"name": "tasks/letters", "args": {"num": 3}}], "rollout.group_size": 8}
     with pytest.raises(ConfigError, match="trains on 3 of the 4 questions that evaluate.tasks asks of letters"):
         train(config, run_dir=tmp_path / "run", quiet=True)
