@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +107,16 @@ def compare(kept: Mapping[str, Mapping[str, Any]], folder: Path, questions: Path
     from lm_eval.models.huggingface import HFLM
     from spiral_tasks.known_sets import KnownBenchmark
 
+    from spiral.api.games import QUESTION
     from spiral.models.chat import chat
 
     tasks = KnownBenchmark("math500")(str(questions), pinned=False)
     # The harness takes the first so many; of a bench that was stopped a later reply may have come first.
     asked = list(itertools.takewhile(lambda task: task.id in kept, tasks))
     lm = HFLM(pretrained=str(folder), dtype="float32", device="cpu", batch_size=batch)
-    prompts = chat(lm.tokenizer, template=True)
+    question = partial(chat(lm.tokenizer, template=True).encode, QUESTION)
     limit = kept[asked[0].id]["limit"]
-    rows = _harness(lm, questions, len(asked), closing(lm.tokenizer, prompts.question), limit)
+    rows = _harness(lm, questions, len(asked), closing(lm.tokenizer, question), limit)
     grade = _graders()
     found = []
     for task, row in zip(asked, rows, strict=True):
@@ -124,7 +126,7 @@ def compare(kept: Mapping[str, Mapping[str, Any]], folder: Path, questions: Path
         # What it counted itself, not what is counted here again.
         graded["harness"] |= {f"harness {name}": row[name] for name in ("exact_match", "math_verify")}
         parts = "" if said == reply else where(lm, ids, said, reply)
-        same_prompt = ids == list(prompts.question(task.prompt))
+        same_prompt = ids == question(task.prompt)
         found.append(
             Question(task.id, task.prompt, task.gold, same_prompt, {"spiral": said, "harness": reply}, graded, parts)
         )
