@@ -119,6 +119,6 @@ def _processor_s() -> float:
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     ticks = 0
     for pid in pool().pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])
     return process_time() + ended.ru_utime + ended.ru_stime + ticks / os.sysconf("SC_CLK_TCK")

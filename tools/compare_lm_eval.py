@@ -59,7 +59,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--golds", type=int, help="of so many questions both graders are given the gold answer; all")
     parser.add_argument("--out", type=Path, help="a file for the record, as JSON")
     given = parser.parse_args(words)
-    kept = [json.loads(line) for line in (given.bench / "replies.jsonl").read_text().splitlines()]
+    kept = [json.loads(line) for line in (given.bench / "replies.jsonl").read_text(encoding="utf-8").splitlines()]
     found = compare({reply["task"]: reply for reply in kept}, given.model, given.questions, given.batch)
     print("\n".join(table(found)), flush=True)
     record: dict[str, Any] = {"questions": [asdict(one) for one in found]}
@@ -223,7 +223,7 @@ def _harness(lm: Any, questions: Path, num: int, words: str, limit: int) -> list
         "generation_kwargs": {"until": [], "do_sample": False, "temperature": 0.0, "max_gen_toks": limit},
     }
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "same_questions.yaml").write_text(yaml.safe_dump(overlay))
+        (Path(folder) / "same_questions.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
         ran = lm_eval.simple_evaluate(
             lm,
             tasks=["same_questions"],

@@ -233,6 +233,8 @@ def test_every_recipe_runs(recipe, tmp_path):
     model = ["model=byte-0.1m", "engine=torch"]
     if "name: lora" in recipe.read_text():  # whose targets are another model's layers
         model.append("learner.method.args.targets=[qkv_proj]")
+    if "tasks/" in recipe.read_text():  # a step of the test is one group of replies
+        model.append("rollout.group_size=8")
     shrunk = [*words, "steps=1", "evaluate.every=0", *model, "--run-dir", str(tmp_path / "r")]
     result = CliRunner().invoke(main, ["train", str(recipe), *shrunk], catch_exceptions=False)
     assert result.exit_code == 0, result.output

@@ -46,7 +46,7 @@ def with_runs(results: Json, experiment: Experiment, runs: Sequence[Json]) -> Js
 
 def keep(path: Path, experiment: Experiment, runs: Sequence[Json]) -> None:
     """Write them into the file at `path`."""
-    path.write_text(dump(with_runs(json.loads(path.read_text("utf-8")), experiment, runs)), encoding="utf-8")
+    path.write_text(dump(with_runs(json.loads(path.read_text(encoding="utf-8")), experiment, runs)), encoding="utf-8")
 
 
 def rounded(value: object) -> object:

@@ -113,7 +113,7 @@ class Worker:
     def _computes(self) -> bool:
         """Whether it has a processor or waits for one; not known, and False, where the system does not say."""
         try:
-            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "R"
+            return Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "R"
         except OSError:
             return False
 
