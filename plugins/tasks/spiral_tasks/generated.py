@@ -9,7 +9,7 @@ from typing import Any
 
 from spiral import SpiralError
 from spiral_tasks.generator_names import EXCLUDED, GENERATORS
-from spiral_tasks.grading.answers import MAX_ANSWER, final_answer
+from spiral_tasks.grading.answers import MAX_ANSWER, final_answer, marked_answer, stated_answers
 from spiral_tasks.grading.pool import Ungraded, pool
 from spiral_tasks.question import Question
 from spiral_tasks.splits import Split
@@ -30,12 +30,22 @@ class GeneratedGrader:
     def grade(self, gold: str, reply: str) -> float:
         """Raises Ungraded for an answer that the process of the grader does not survive."""
         answer = self.read(reply)
-        if answer is None or len(answer) > MAX_ANSWER + len(gold):
+        if answer is None:
             return 0.0
-        if answer == gold.strip():
+        said = [answer] if marked_answer(reply) else _stated(answer)
+        said = [text for text in said if len(text) <= MAX_ANSWER + len(gold)]
+        if gold.strip() in said:
             return 1.0
-        score = float(pool().ask("generated", self.generator, self.config, self.entry, answer))
+        asked = ("generated", self.generator, self.config, self.entry)
+        score = max((float(pool().ask(*asked, text)) for text in said), default=0.0)
         return score if self.partial else float(score >= 1)
+
+
+def _stated(words: str) -> list[str]:
+    """What words without a mark may give as the answer: see `stated_answers`, and what an equation ends with."""
+    stated = [text.strip().removesuffix(".") for text in stated_answers(words)]
+    equation = stated[1].rpartition("=")[2].strip()
+    return list(dict.fromkeys(text for text in (words, *stated, equation) if text))
 
 
 def generator_names() -> list[str]:

@@ -68,6 +68,22 @@ def test_the_generator_grades():
     ] == [1, 1, 1, 0, 0]
 
 
+def test_words_around_an_answer():
+    """A model that was not asked for a box, or does not know it, says an equation or a sentence: what it ends with is
+    graded. A box is all that counts where there is one."""
+    task = generated("chain_sum", size=1, seed=3)[0]
+    right, wrong = task.gold, str(int(task.gold) + 1)
+    replies = [f"{wrong} - 1 = {right}", f"First {wrong}.\nThe answer is {right}.", f"so we get\n{right}"]
+    assert [task.grade(reply) for reply in replies] == [1, 1, 1]
+    replies = [
+        f"{right} = {wrong}",
+        f"{right} or {wrong}",
+        f"{right} = {right}, so \\boxed{{{wrong}}}",
+        f"{right} it is",
+    ]
+    assert [task.grade(reply) for reply in replies] == [0, 0, 0, 0]
+
+
 def test_a_value_without_its_rule_is_wrong():
     """reasoning-gym#265: the target by itself, or by numbers that were not given."""
     task = generated("countdown", size=1, seed=0)[0]
