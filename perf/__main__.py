@@ -25,6 +25,7 @@ BENCHES = {
     "grading": "grading",
     "startup": "startup",
     "vllm": "vllm",
+    "arena": "arena",
 }
 """Name -> the module whose `figures()` yields its figures."""
 

@@ -7,12 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from spiral.arena.records import Player
 from spiral.arena.room import Left, Over, Question, Said, told
-from spiral.arena.store import Player
 
 Message = Mapping[str, Any]
 
-MAX_UNREAD = 64
+MAX_UNREAD = 32
 """Messages that a connection may leave unread; it is closed then, and the others are not slowed."""
 
 
@@ -23,6 +23,7 @@ class Outbox:
         self._messages: asyncio.Queue[Message | None] = asyncio.Queue()
         self.closed_for = ""
         """Why it was closed; empty while it is open."""
+        self.closed = asyncio.Event()
 
     def send(self, message: Message) -> None:
         """Queue a message, unless it is closed."""
@@ -38,6 +39,7 @@ class Outbox:
         if self.closed_for:
             return
         self.closed_for = reason
+        self.closed.set()
         while not self._messages.empty():
             self._messages.get_nowait()
         self._messages.put_nowait(None)
@@ -118,6 +120,11 @@ class RemoteSeat:
         }
         if question.view.to_move != question.seat:
             self._member.send(self._state)
+
+    def pending(self, match: int) -> None:
+        """The end of its match is not written yet."""
+        self._state = {"kind": "pending", "match": match}
+        self._member.send(self._state)
 
     def over(self, over: Over) -> None:
         """The match ended, and the player is free for another one."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 from sqlalchemy import (
     JSON,
@@ -24,34 +26,36 @@ from sqlalchemy import (
     event,
 )
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
 from spiral.api.errors import SpiralError
+from spiral.arena.migrations import upgrade
 
 BUSY_S = 30
 """How long a transaction waits for another one's write."""
 
-_METADATA = MetaData()
+METADATA = MetaData()
 
 players = Table(
-    "players", _METADATA,
+    "players", METADATA,
     Column("id", Integer, primary_key=True),
     Column("name", String(64), nullable=False, unique=True),
     Column("kind", String(16), nullable=False),  # person, guest, model, house
     Column("description", Text, nullable=False, default=""),
     Column("rated_as", Integer, ForeignKey("players.id")),  # guests: the one entry of all people; else null
     Column("created", Float, nullable=False),
+    Column("banned", Boolean, nullable=False, default=False),
 )  # fmt: skip
 
 tokens = Table(
-    "tokens", _METADATA,
+    "tokens", METADATA,
     Column("hash", String(64), primary_key=True),  # SHA-256: the token itself is known to its holder alone
     Column("player", Integer, ForeignKey("players.id"), nullable=False),
     Column("created", Float, nullable=False),
 )  # fmt: skip
 
 matches = Table(
-    "matches", _METADATA,
+    "matches", METADATA,
     Column("id", Integer, primary_key=True),
     Column("game", String(200), nullable=False),  # its label, with arguments
     Column("seed", Integer, nullable=False),
@@ -67,7 +71,7 @@ matches = Table(
 )  # fmt: skip
 
 seats = Table(
-    "seats", _METADATA,
+    "seats", METADATA,
     Column("match", Integer, ForeignKey("matches.id"), primary_key=True),
     Column("seat", Integer, primary_key=True),
     Column("player", Integer, ForeignKey("players.id"), nullable=False),
@@ -75,7 +79,7 @@ seats = Table(
 )  # fmt: skip
 
 moves = Table(
-    "moves", _METADATA,
+    "moves", METADATA,
     Column("match", Integer, ForeignKey("matches.id"), primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("seat", Integer, nullable=False),
@@ -86,7 +90,7 @@ moves = Table(
 )  # fmt: skip
 
 ratings = Table(
-    "ratings", _METADATA,
+    "ratings", METADATA,
     Column("player", Integer, ForeignKey("players.id"), primary_key=True),
     Column("game", String(200), primary_key=True),  # empty: over all games
     Column("mu", Float, nullable=False),
@@ -96,7 +100,7 @@ ratings = Table(
 )  # fmt: skip
 
 rating_changes = Table(
-    "rating_changes", _METADATA,
+    "rating_changes", METADATA,
     Column("match", Integer, ForeignKey("matches.id"), primary_key=True),
     Column("seat", Integer, primary_key=True),
     Column("game", String(200), primary_key=True),
@@ -108,6 +112,18 @@ rating_changes = Table(
 )  # fmt: skip
 
 
+waiting = Table(
+    "waiting", METADATA,
+    Column("player", Integer, ForeignKey("players.id"), primary_key=True),
+    Column("games", JSON, nullable=False),
+    Column("since", Float, nullable=False),
+)  # fmt: skip
+
+
+class NoAnswer(SpiralError):
+    """Raised where the database does not answer."""
+
+
 class Database:
     """Transactions: `read` sees one state of the tables, `write` is the only one that changes them meanwhile."""
 
@@ -115,7 +131,8 @@ class Database:
         """Opens it, and makes the tables that are missing. Raises SpiralError for an address that leads nowhere."""
         try:
             self._engine = _opened(url)
-            _METADATA.create_all(self._engine)
+            with self.write() as connection:
+                upgrade(connection, METADATA)
         except (ArgumentError, DBAPIError, ModuleNotFoundError) as error:
             reason = str(getattr(error, "orig", None) or error).splitlines()[0]
             raise SpiralError(
@@ -125,9 +142,12 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that changes nothing."""
-        with self._engine.connect() as connection, connection.begin():
-            yield connection
+        """A transaction that changes nothing. Raises NoAnswer."""
+        try:
+            with self._engine.connect() as connection, connection.begin():
+                yield connection
+        except (OperationalError, InterfaceError) as error:
+            raise NoAnswer("the arena's database does not answer; try again in a moment") from error
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -164,6 +184,37 @@ def _opened(url: str) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.info.get("writes") else "BEGIN")
 
     return engine
+
+
+def server_lock(url: str) -> IO[str]:
+    """A file that is locked until it is closed, or until its process ends in any way: two servers on one database would
+    both go on with its matches. Raises SpiralError where another server has it. Of another database than SQLite nothing
+    is locked."""
+    path = sqlite_file(url)
+    if path is None:
+        return io.StringIO()
+    try:
+        file = open(f"{path}.lock", "w", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        raise SpiralError(
+            f"the database {_shown(url)} cannot be opened ({error.strerror}); give --db sqlite:///FILE or "
+            "postgresql+psycopg://USER@HOST/NAME"
+        ) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise SpiralError(f"an arena runs on {path} already; stop it first, or give another --db") from error
+    return file
+
+
+def sqlite_file(url: str) -> str | None:
+    """The file of a database; None for one that is in memory or behind another address."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        return None
+    return parsed.database if parsed.get_backend_name() == "sqlite" else None
 
 
 def _shown(url: str) -> str:

@@ -6,12 +6,14 @@ again from theirs.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import multiprocessing
+import queue
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
@@ -23,7 +25,7 @@ from spiral.plugins.registry import Plugins, label
 
 LIMIT_S = 5.0
 """What a game may take for one move."""
-START_S = 60.0
+START_S = 120.0
 """What a process may take to start and to load the plug-ins."""
 
 
@@ -62,116 +64,185 @@ def _bound(games: Sequence[PluginConfig]) -> dict[str, Callable[[], Game]]:
     return {label(one.name, one.args): plugins.bound("game", one.name, one.args) for one in games}
 
 
+class GameHost:
+    """Plays matches in its processes. Any thread may call it; the methods named a... are for coroutines."""
+
+    def __init__(self, games: Games, num_processes: int = 1, limit_s: float = LIMIT_S) -> None:
+        """`games`: called in each process, so it can be pickled."""
+        self._processes = [_Process(games, limit_s) for _ in range(num_processes)]
+
+    def open(self, match: int, game: str, seed: int, moves: Sequence[str] = ()) -> View:
+        """Start a match, or one that was in play, after its legal moves so far. Raises GameFault."""
+        view: View = self._ask(match, "open", game, seed, list(moves)).result()
+        return view
+
+    def play(self, match: int, move: str) -> View:
+        """Make a move of the player to move. Raises IllegalMove and GameFault."""
+        view: View = self._ask(match, "play", move).result()
+        return view
+
+    def copy(self, match: int) -> Game:
+        """The game as it stands, for a bot that reads it. Raises GameFault."""
+        game: Game = self._ask(match, "copy").result()
+        return game
+
+    def close_match(self, match: int) -> None:
+        """Forget a match."""
+        self._ask(match, "close").result()
+
+    async def aopen(self, match: int, game: str, seed: int, moves: Sequence[str] = ()) -> View:
+        """See `open`."""
+        view: View = await asyncio.wrap_future(self._ask(match, "open", game, seed, list(moves)))
+        return view
+
+    async def aplay(self, match: int, move: str) -> View:
+        """See `play`."""
+        view: View = await asyncio.wrap_future(self._ask(match, "play", move))
+        return view
+
+    async def acopy(self, match: int) -> Game:
+        """See `copy`."""
+        game: Game = await asyncio.wrap_future(self._ask(match, "copy"))
+        return game
+
+    async def aclose_match(self, match: int) -> None:
+        """See `close_match`."""
+        await asyncio.wrap_future(self._ask(match, "close"))
+
+    def close(self) -> None:
+        """End the processes."""
+        for process in self._processes:
+            process.close()
+
+    def _ask(self, match: int, verb: str, *rest: Any) -> Future[Any]:
+        return self._processes[match % len(self._processes)].submit(_Request(verb, match, rest))
+
+
+@dataclass(frozen=True)
+class _Request:
+    verb: str
+    match: int
+    rest: tuple[Any, ...] = ()
+    answer: Future[Any] = field(default_factory=Future)
+
+
 @dataclass
 class _Hosted:
     game: str
     seed: int
     generation: int
-    moves: list[str] = field(default_factory=list)
-
-
-class GameHost:
-    """Plays matches in its processes. Each method waits for the game's answer; any thread may call it."""
-
-    def __init__(self, games: Games, num_processes: int = 1, limit_s: float = LIMIT_S) -> None:
-        """`games`: called in each process, so it can be pickled."""
-        self._processes = [_Process(games, limit_s) for _ in range(num_processes)]
-        self._hosted: dict[int, _Hosted] = {}
-
-    def open(self, match: int, game: str, seed: int, moves: Sequence[str] = ()) -> View:
-        """Start a match, or one that was in play, after its legal moves so far. Raises GameFault."""
-        process = self._process(match)
-        with process.lock:
-            self._hosted[match] = _Hosted(game, seed, process.generation, list(moves))
-            view: View = self._asked(process, match, "open", match, game, seed, list(moves))
-        return view
-
-    def play(self, match: int, move: str) -> View:
-        """Make a move of the player to move. Raises IllegalMove and GameFault."""
-        process, hosted = self._process(match), self._hosted[match]
-        with process.lock:
-            self._restore(process, match, hosted)
-            view: View = self._asked(process, match, "play", match, move)
-            hosted.moves.append(move)
-        return view
-
-    def copy(self, match: int) -> Game:
-        """The game as it stands, for a bot that reads it. Raises GameFault."""
-        process, hosted = self._process(match), self._hosted[match]
-        with process.lock:
-            self._restore(process, match, hosted)
-            copied: Game = self._asked(process, match, "copy", match)
-        return copied
-
-    def close_match(self, match: int) -> None:
-        """Forget a match."""
-        process = self._process(match)
-        with process.lock:
-            if self._hosted.pop(match, None) is not None:
-                with suppress(GameFault):
-                    process.ask("close", match)
-
-    def close(self) -> None:
-        """End the processes."""
-        for process in self._processes:
-            process.kill()
-
-    def _process(self, match: int) -> _Process:
-        return self._processes[match % len(self._processes)]
-
-    def _restore(self, process: _Process, match: int, hosted: _Hosted) -> None:
-        """Play a match again that was in a process which had to be killed."""
-        if hosted.generation != process.generation:
-            self._asked(process, match, "open", match, hosted.game, hosted.seed, hosted.moves)
-            hosted.generation = process.generation
-
-    def _asked(self, process: _Process, match: int, *request: Any) -> Any:
-        try:
-            return process.ask(*request)
-        except GameFault:
-            self._hosted.pop(match, None)
-            raise
+    moves: list[str]
 
 
 class _Process:
-    """One process; asked by one thread at a time, which holds `lock`."""
+    """One process, and the thread that asks it: all requests that wait go to it in one message, and it answers one
+    after another."""
 
     def __init__(self, games: Games, limit_s: float) -> None:
         self._games, self._limit_s = games, limit_s
-        self.lock = threading.Lock()
-        self.generation = 0
+        self._generation = 0
         """Counts the processes that this one replaced."""
+        self._hosted: dict[int, _Hosted] = {}
+        self._waiting: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._again: list[_Request] = []
+        """Those that a process which was killed did not come to; they are first."""
+        self._closing = False
+        self._start()
+        self._thread = threading.Thread(target=self._work, name="arena games", daemon=True)
+        self._thread.start()
+
+    def submit(self, request: _Request) -> Future[Any]:
+        """What the process will answer; raises IllegalMove, and GameFault where the game failed."""
+        self._waiting.put(request)
+        if self._closing:
+            request.answer.cancel()
+        return request.answer
+
+    def close(self) -> None:
+        """End it, whatever it does; requests without an answer are cancelled."""
+        self._closing = True
+        self._process.kill()  # a thread that waits for its answer hears of its end
+        self._waiting.put(None)
+        self._thread.join()
+        self._kill()
+
+    def _work(self) -> None:
+        while (batch := self._batch()) and not self._closing:
+            unanswered = batch
+            try:
+                unanswered = self._ask(batch)
+                if unanswered and not self._closing:
+                    # The first is the one whose game did it; the process did not come to the others.
+                    self._replace()
+            except SpiralError as error:  # no process starts: what waits for it is voided, and the next tries again
+                _fail(unanswered, str(error))
+                unanswered = []
+            self._again = list(unanswered[1:])
+        for request in (*self._again, *batch):
+            request.answer.cancel()
+
+    def _batch(self) -> list[_Request]:
+        """What waits, at least one; nothing when the process is to end."""
+        batch, self._again = self._again, []
+        while not batch or not self._waiting.empty():
+            request = self._waiting.get()
+            if request is None:
+                self._again = batch
+                return []
+            batch.append(request)
+        return batch
+
+    def _ask(self, batch: list[_Request]) -> list[_Request]:
+        """Answer the requests; those are left, in their order, that the process did not answer."""
+        sent = [(request, restored) for request in batch for restored in self._restored(request)]
+        left = list(batch)
+        try:
+            self._connection.send([(one.verb, one.match, *one.rest) for _, one in sent])
+            for request, one in sent:
+                if not self._connection.poll(self._limit_s):
+                    raise GameFault(f"no answer within {self._limit_s:g} s")
+                kind, answer = self._connection.recv()
+                self._heard(request, one, kind, answer)
+                if one is request:
+                    left.remove(request)
+        except Exception as error:  # the process is gone, or what it sent cannot be read
+            fault = error if isinstance(error, GameFault) else GameFault(f"its process ended ({type(error).__name__})")
+            self._hosted.pop(left[0].match, None)
+            _fail(left[:1], str(fault))
+        return left
+
+    def _restored(self, request: _Request) -> list[_Request]:
+        """The request, after one that plays its match again if that was in a process which had to be killed."""
+        match = request.match
+        if request.verb == "open":
+            game, seed, moves = request.rest
+            self._hosted[match] = _Hosted(game, seed, self._generation, list(moves))
+        elif request.verb != "close" and (hosted := self._hosted.get(match)) and hosted.generation != self._generation:
+            hosted.generation = self._generation
+            return [_Request("open", match, (hosted.game, hosted.seed, list(hosted.moves))), request]
+        return [request]
+
+    def _heard(self, request: _Request, one: _Request, kind: str, answer: Any) -> None:
+        if kind == "fault" or request.verb == "close":
+            self._hosted.pop(request.match, None)
+        elif one is request and one.verb == "play" and kind == "done":
+            self._hosted[one.match].moves.append(one.rest[0])
+        if one is not request or not one.answer.set_running_or_notify_cancel():
+            return
+        if kind == "done":
+            one.answer.set_result(answer)
+        else:
+            one.answer.set_exception(IllegalMove(answer) if kind == "illegal" else GameFault(answer))
+
+    def _replace(self) -> None:
+        self._kill()
+        self._generation += 1
         self._start()
 
-    def ask(self, *request: Any) -> Any:
-        """What the process answers. Raises IllegalMove, and GameFault where the game failed."""
-        try:
-            self._connection.send(request)
-            if not self._connection.poll(self._limit_s):
-                raise GameFault(f"no answer within {self._limit_s:g} s")
-            kind, answer = self._connection.recv()
-        except GameFault:
-            self._replace()
-            raise
-        except Exception as error:  # the process is gone, or what it sent cannot be read
-            self._replace()
-            raise GameFault(f"its process ended ({type(error).__name__})") from error
-        if kind == "illegal":
-            raise IllegalMove(answer)
-        if kind == "fault":
-            raise GameFault(answer)
-        return answer
-
-    def kill(self) -> None:
-        """End it, whatever it does."""
+    def _kill(self) -> None:
         self._connection.close()
         self._process.kill()
         self._process.join()
-
-    def _replace(self) -> None:
-        self.kill()
-        self.generation += 1
-        self._start()
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -180,9 +251,18 @@ class _Process:
         self._process.start()
         theirs.close()
         if not self._connection.poll(START_S):
-            self.kill()
+            self._kill()
             raise SpiralError(f"the process that plays the games did not start within {START_S:g} s; start again")
-        self._connection.recv()
+        try:
+            self._connection.recv()
+        except EOFError as error:
+            raise SpiralError("the process that plays the games ended as it started; see what it said") from error
+
+
+def _fail(requests: Sequence[_Request], cause: str) -> None:
+    for request in requests:
+        if not request.answer.done() and request.answer.set_running_or_notify_cancel():
+            request.answer.set_exception(GameFault(cause))
 
 
 def _serve(connection: Connection, games: Games) -> None:
@@ -192,23 +272,35 @@ def _serve(connection: Connection, games: Games) -> None:
     connection.send("ready")
     while True:
         try:
-            verb, match, *rest = connection.recv()
+            requests = connection.recv()
         except EOFError:
             return
-        try:
-            if verb == "open":
-                playing[match] = _opened(makers, *rest)
-            elif verb == "play":
-                playing[match].play(*rest)
-            elif verb == "close":
-                playing.pop(match, None)
-            answer = ("done", None) if verb == "close" else ("done", playing[match])
-            connection.send(answer if verb in ("copy", "close") else ("done", _view(playing[match])))
-        except IllegalMove as reason:
-            connection.send(("illegal", str(reason)))
-        except Exception as error:
+        for request in requests:
+            _answer(connection, makers, playing, *request)
+
+
+def _answer(
+    connection: Connection,
+    makers: Mapping[str, Callable[[], Game]],
+    playing: dict[int, Game],
+    verb: str,
+    match: int,
+    *rest: Any,
+) -> None:
+    try:
+        if verb == "open":
+            playing[match] = _opened(makers, *rest)
+        elif verb == "play":
+            playing[match].play(*rest)
+        elif verb == "close":
             playing.pop(match, None)
-            connection.send(("fault", f"{type(error).__name__}: {error}"[:300]))
+        answer = ("done", None) if verb == "close" else ("done", playing[match])
+        connection.send(answer if verb in ("copy", "close") else ("done", _view(playing[match])))
+    except IllegalMove as reason:
+        connection.send(("illegal", str(reason)))
+    except Exception as error:
+        playing.pop(match, None)
+        connection.send(("fault", f"{type(error).__name__}: {error}"[:300]))
 
 
 def _opened(makers: Mapping[str, Callable[[], Game]], game: str, seed: int, moves: Sequence[str]) -> Game:

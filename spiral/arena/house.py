@@ -9,25 +9,25 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from spiral.api.errors import PromptTooLong, SpiralError
-from spiral.api.games import Game
 from spiral.api.policies import Bot, max_concurrent
 from spiral.api.records import Completion, PolicyId, Turn
 from spiral.arena.game_process import GameHost
+from spiral.arena.records import Player
 from spiral.arena.room import Left, Over, Question, Said
-from spiral.arena.store import Player
-from spiral.evaluation.loaded_policy import LoadedPolicy
-from spiral.policies.completer import Completer
 from spiral.seeds import derive
 from spiral.selfplay.bot_faults import BotFault, choose
+
+if TYPE_CHECKING:  # an arena whose house has bots alone loads no model library
+    from spiral.policies.completer import Completer
 
 
 class Chooser(Protocol):
     """Decides for a player of the house; any number of calls at once."""
 
-    async def move(self, game: Game, question: Question, turns: Sequence[Turn], seed: int) -> tuple[Said, Turn]:
+    async def move(self, host: GameHost, question: Question, turns: Sequence[Turn], seed: int) -> tuple[Said, Turn]:
         """A move, and the turn that its next one comes after. Raises SpiralError where there can be none."""
 
 
@@ -55,10 +55,9 @@ class HouseSeat:
 
     async def choose(self, question: Question) -> Said:
         """What its policy says. Raises Left where it cannot say anything."""
-        game = await asyncio.to_thread(self._host.copy, question.match)
         seed = derive(self._seed, "house", question.seat, question.number)
         try:
-            said, turn = await self._chooser.move(game, question, self._turns, seed)
+            said, turn = await self._chooser.move(self._host, question, self._turns, seed)
         except SpiralError as error:
             raise Left(str(error)) from error
         self._turns.append(turn)
@@ -69,6 +68,9 @@ class HouseSeat:
 
     def shown(self, question: Question) -> None:
         """It reads the game when it is asked."""
+
+    def pending(self, match: int) -> None:
+        """It waits for nothing."""
 
     def over(self, over: Over) -> None:
         """Nothing is kept."""
@@ -81,9 +83,9 @@ class BotChooser:
         self._bot = bot
         self._pool = ThreadPoolExecutor(max(1, max_concurrent(bot)), thread_name_prefix=f"house {name}")
 
-    async def move(self, game: Game, question: Question, turns: Sequence[Turn], seed: int) -> tuple[Said, Turn]:
+    async def move(self, host: GameHost, question: Question, turns: Sequence[Turn], seed: int) -> tuple[Said, Turn]:
         """What the bot chooses."""
-        loop = asyncio.get_running_loop()
+        game, loop = await host.acopy(question.match), asyncio.get_running_loop()
         try:
             chosen = await loop.run_in_executor(self._pool, choose, self._bot, game, question.seat, random.Random(seed))
         except BotFault as fault:
@@ -95,18 +97,17 @@ class BotChooser:
 class PolicyChooser:
     """A policy with weights. One thread asks its engine for all matches together, so that they share its batches."""
 
-    def __init__(self, loaded: LoadedPolicy) -> None:
-        self._completer: Completer = loaded.setup.completer
-        self._policy: PolicyId = loaded.policy
+    def __init__(self, completer: Completer, policy: PolicyId) -> None:
+        self._completer, self._policy = completer, policy
         self._asked: queue.SimpleQueue[tuple[tuple[int, ...], int, Future[Completion]]] = queue.SimpleQueue()
-        threading.Thread(target=self._work, name=f"house {loaded.policy}", daemon=True).start()
+        threading.Thread(target=self._work, name=f"house {policy}", daemon=True).start()
 
-    async def move(self, game: Game, question: Question, turns: Sequence[Turn], seed: int) -> tuple[Said, Turn]:
+    async def move(self, host: GameHost, question: Question, turns: Sequence[Turn], seed: int) -> tuple[Said, Turn]:
         """What the policy replies; a reply without a move is an empty one."""
-        completer, observation = self._completer, question.observation
-        moves = game.legal_moves() if completer.prompter.lists_moves else None
+        completer, observation, view = self._completer, question.observation, question.view
+        moves = view.legal_moves if completer.prompter.lists_moves else None
         try:
-            prompt, left_out = completer.fitting(game.rules, observation, moves, turns)
+            prompt, left_out = completer.fitting(view.rules, observation, moves, turns)
         except PromptTooLong as error:
             raise SpiralError(f"{error}") from error
         future: Future[Completion] = Future()
@@ -114,7 +115,7 @@ class PolicyChooser:
         reply = await asyncio.wrap_future(future)
         turn = Turn(
             observation, prompt, reply.ids, reply.logprobs, completer.read(reply), False, reply.finish, reply.version,
-            legal_moves=None if moves is None else tuple(moves), left_out=left_out, forced=reply.forced,
+            legal_moves=moves, left_out=left_out, forced=reply.forced,
         )  # fmt: skip
         return Said(turn.move or "", completer.text(reply.ids)), turn
 
@@ -123,6 +124,8 @@ class PolicyChooser:
         while True:
             while not self._asked.empty() or not waiting:
                 prompt, seed, future = self._asked.get()
+                if not future.set_running_or_notify_cancel():  # from here on it cannot be cancelled by a clock
+                    continue
                 try:
                     engine.submit(self._completer.request(number, self._policy, prompt, seed))
                 except Exception as error:
@@ -138,6 +141,4 @@ class PolicyChooser:
                 waiting = {}
                 continue
             for completion in done:
-                answered = waiting.pop(completion.request_id)
-                if not answered.cancelled():
-                    answered.set_result(completion)
+                waiting.pop(completion.request_id).set_result(completion)

@@ -10,17 +10,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from spiral.api.errors import SpiralError
+from spiral.api.text import printable_logger
+from spiral.arena import match_log
 from spiral.arena.connections import Member, RemoteSeat
 from spiral.arena.game_process import GameHost
 from spiral.arena.house import HousePlayer
 from spiral.arena.matchmaking import Queue, Waiting, seated
+from spiral.arena.records import Move, Player, StoredMatch
 from spiral.arena.room import Room, Seat
-from spiral.arena.store import Move, Player, Store, StoredMatch
+from spiral.arena.store import Store
 
 PAIRING_S = 0.2
 """Between two looks at the queue."""
 HOUSE_AFTER_S = 3.0
 """How long a player waits for another one before the house plays."""
+RETURN_S = 600.0
+"""How long a server may be away until those that waited have to queue again."""
+PLAYS = "you are in a match; finish it, or leave it, before you queue for another one"
+MAX_MEMBERS = 10_000
+"""Players of whom is remembered, while they are away, whom they played last."""
+
+_logger = printable_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,44 +61,94 @@ class Lobby:
         self.rooms: dict[int, Room] = {}
         self._members: dict[int, Member] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._waited: dict[int, Waiting] = {}
+        """Who waits, or whose match is being started, as it was queued."""
+        self._starting: set[int] = set()
+        """Players that left the queue, and whose match is not written yet."""
         self._rng = random.Random(secrets.randbits(64))
 
     def member(self, player: Player) -> Member:
         """The player as it is connected, or will be."""
-        return self._members.setdefault(player.id, Member(player))
+        member = self._members.setdefault(player.id, Member(player))
+        member.player = player  # its name may be another one by now
+        if len(self._members) > MAX_MEMBERS:
+            self._forget(member)
+        return member
+
+    def _forget(self, but: Member) -> None:
+        """The half of those that are away: of each, who its last opponent was is all that is lost."""
+        away = [one for one in self._members.values() if one.outbox is None and one.seat is None and one is not but]
+        for one in away[: max(1, len(away) // 2)] if away else ():
+            if one.player.id not in self._starting:
+                del self._members[one.player.id]
 
     async def run(self) -> None:
         """Go on with the matches of a server that was killed, then pair players for ever."""
+        await asyncio.to_thread(self.store.forget_waiting, time.time() - RETURN_S)
         for stored in await asyncio.to_thread(self.store.unfinished):
             await self._resume(stored)
         while True:
-            await self.pair()
+            try:
+                await self.pair()
+            except Exception:  # such as of a database that does not answer: players wait on
+                _logger.exception("players could not be paired")
             await asyncio.sleep(PAIRING_S)
 
-    async def wait(self, member: Member, games: Sequence[str]) -> None:
-        """Put a player into the queue. Raises SpiralError for one that plays already, and for a game that is not
-        here."""
-        if member.seat is not None:
-            raise SpiralError("you are in a match; finish it, or leave it, before you queue for another one")
+    async def wait(self, member: Member, games: Sequence[str], since: float | None = None) -> None:
+        """Put a player into the queue; `since`: on the clock of the machine, of one that waited already. Raises
+        SpiralError for one that plays already, and for a game that is not here."""
         unknown = [game for game in games if game not in self.games]
         if unknown or not games:
-            asked = f"there is no game '{unknown[0]}'" if unknown else "no game was named"
+            asked = f"there is no game '{unknown[0][:80]}'" if unknown else "no game was named"
             raise SpiralError(f"{asked}; there are: {', '.join(self.games)}")
-        ratings = {
-            game: await asyncio.to_thread(self.store.rating, member.player.rated_as, game) for game in set(games)
-        }
-        self.queue.join(Waiting(member.player.id, ratings, time.monotonic(), member.last_opponents))
+        if self._plays(member):
+            raise SpiralError(PLAYS)
+        games, player, since = sorted(set(games)), member.player, since or time.time()
+        ratings = await asyncio.to_thread(self.store.ratings, player.rated_as, games)
+        await self.store.later(match_log.queued, player.id, games, since)
+        # Looked at after the last wait: its match may have begun meanwhile, since it was queued already.
+        if self._plays(member) or member.outbox is None:
+            await self.store.later(match_log.unqueued, player.id)
+            raise SpiralError(PLAYS)
+        waited_s = max(0.0, time.time() - since)
+        self._waited[player.id] = Waiting(player.id, ratings, time.monotonic() - waited_s, member.last_opponents)
+        self.queue.join(self._waited[player.id])
+
+    def _plays(self, member: Member) -> bool:
+        return member.seat is not None or member.player.id in self._starting
+
+    async def wait_again(self, member: Member) -> list[str]:
+        """Queue a player for the games for which it waited when the server was killed; which those are."""
+        kept = await asyncio.to_thread(self.store.waits, member.player.id)
+        if kept is None or member.player.id in self.queue or self._plays(member):
+            return []
+        games, since = [game for game in kept[0] if game in self.games], kept[1]
+        if games:
+            await self.wait(member, games, since)
+        return games
+
+    async def unqueue(self, member: Member, comes_back: bool = False) -> None:
+        """Take a player out of the queue. `comes_back`: the server ends, and queues it again when it is there again."""
+        self.queue.leave(member.player.id)
+        if self._waited.pop(member.player.id, None) is not None and not comes_back:
+            await self.store.later(match_log.unqueued, member.player.id)
 
     async def pair(self) -> None:
         """Start all matches that can be started now."""
         now = time.monotonic()
-        for pairing in self.queue.pairings(now):
-            await self._start(pairing.game, pairing.players, {})
+        pairings = self.queue.pairings(now)
+        starts = [self._start(one.game, one.players, {}) for one in pairings]
+        self._starting.update(player for one in pairings for player in one.players)
         for waiting in self.queue.longest(now, HOUSE_AFTER_S):
             possible = [game for game in waiting.ratings if self._suitable(game, waiting)]
             if possible:
                 self.queue.leave(waiting.player)
-                await self._with_house(self._rng.choice(possible), waiting)
+                self._starting.add(waiting.player)
+                starts.append(self._with_house(self._rng.choice(possible), waiting))
+        # Together, so that they share a commit.
+        for failed in await asyncio.gather(*starts, return_exceptions=True):
+            if isinstance(failed, BaseException):
+                raise failed
 
     def _suitable(self, game: str, waiting: Waiting) -> list[HousePlayer]:
         """Players of the house for all other seats; one that was met last only where there is no other."""
@@ -105,9 +165,20 @@ class Lobby:
         await self._start(game, [waiting.player, *(one.player.id for one in chosen)], distinct)
 
     async def _start(self, game: str, players: Sequence[int], house: Mapping[int, HousePlayer]) -> None:
-        taken = await asyncio.to_thread(self.store.seats_taken, game, players)
-        order, seed = seated(players, taken, self._rng), self._rng.randrange(2**31)
-        match = await asyncio.to_thread(self.store.start_match, game, seed, order)
+        people = [one for one in players if one not in house]
+        try:
+            taken = await asyncio.to_thread(self.store.seats_taken, game, players)
+            order, seed = seated(players, taken, self._rng), self._rng.randrange(2**31)
+            match = await self.store.later(match_log.start_match, game, seed, order)
+        except Exception:
+            for one in people:  # with the time that they have waited
+                if self._members[one].outbox is not None:
+                    self.queue.join(self._waited[one])
+            raise
+        finally:
+            self._starting.difference_update(people)
+        for one in people:
+            self._waited.pop(one, None)
         names = [house[one].player.name if one in house else self._members[one].player.name for one in order]
         self._open(match, game, seed, order, names, house, ())
 
@@ -116,7 +187,7 @@ class Lobby:
         known = {one.player.id: one for players in self._house.values() for one in players}
         missing = [one for one in stored.players if one.kind == "house" and one.id not in known]
         if stored.game not in self.games or missing:
-            await asyncio.to_thread(self.store.void_match, stored.id, "server")
+            await self.store.later(match_log.void_match, stored.id, "server")
             return
         for player in stored.players:
             if player.kind != "house":
@@ -156,5 +227,8 @@ class Lobby:
     async def _play(self, room: Room, moves: Sequence[Move]) -> None:
         try:
             await room.run(moves)
+        except Exception:
+            _logger.exception("match %d was ended by an error of the arena", room.match)
+            await room.fail()
         finally:
             self.rooms.pop(room.match, None)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from spiral.api.errors import SpiralError
 from spiral.api.policies import is_external
-from spiral.arena.database import Database
+from spiral.arena.database import Database, server_lock
 from spiral.arena.game_process import GameFault, GameHost, installed
 from spiral.arena.house import BotChooser, Chooser, HousePlayer, PolicyChooser
 from spiral.arena.lobby import GameInfo, Lobby
 from spiral.arena.store import Store
 from spiral.config.loading import load, parse_plugin
 from spiral.config.schema import PluginConfig
-from spiral.evaluation.loaded_policy import LoadedPolicy
 from spiral.plugins.registry import Plugins, label
 from spiral.policies.reference import PolicyRef, short_name
 from spiral.selfplay.bot_faults import BotFault, choose
@@ -27,19 +27,22 @@ class OpenArena:
     """An arena that is ready to be served."""
 
     lobby: Lobby
-    host: GameHost
-    database: Database
     house: list[str]
     """Its players, with the number of games that each plays."""
+    _closing: contextlib.ExitStack
 
     def close(self) -> None:
-        """End the processes and close the database."""
-        self.host.close()
-        self.database.close()
+        """End the processes, keep what is being written, and close the database."""
+        self._closing.close()
 
 
 def open_arena(
-    games: Sequence[str], house: Sequence[str], url: str, clock_s: float, tell: Callable[[str], None]
+    games: Sequence[str],
+    house: Sequence[str],
+    url: str,
+    clock_s: float,
+    num_processes: int,
+    tell: Callable[[str], None],
 ) -> OpenArena:
     """`games`: NAME or NAME:key=value, or none for all games of two or more players that need no argument. `house`:
     policies as elsewhere, or none for all bots that need no argument. `tell`: is told what is being done. Raises
@@ -49,28 +52,41 @@ def open_arena(
     for game in asked:
         if (problem := plugins.problem("game", game.name, game.args)) is not None:
             raise SpiralError(problem)
-    database = Database(url)
-    host = GameHost(installed(asked))
-    try:
+    with contextlib.ExitStack() as closing:
+        closing.callback(server_lock(url).close)
+        database = Database(url)
+        closing.callback(database.close)
+        store = Store(database)
+        closing.callback(store.close)
+        host = GameHost(installed(asked), num_processes)
+        closing.callback(host.close)
         infos = [info for game in asked if (info := _info(host, game, bool(games))) is not None]
-        store, found, told = Store(database), dict[str, list[HousePlayer]](), []
-        refs = [PolicyRef.found(word, plugins) for word in house] or _bots(plugins)
-        for ref in refs:
-            tell(f"opening {short_name(ref.policy)}")
-            chooser, plays = _chooser(ref, plugins, infos, host)
-            if not plays:
-                if house:
-                    raise SpiralError(f"{ref} plays none of {', '.join(i.name for i in infos)}; name one of its games")
-                continue
-            player = HousePlayer(store.house_player(short_name(ref.policy)), chooser)
-            for name in plays:
-                found.setdefault(name, []).append(player)
-            told.append(f"{player.player.name} ({len(plays)})")
-    except BaseException:
-        host.close()
-        database.close()
-        raise
-    return OpenArena(Lobby(store, host, infos, found, clock_s), host, database, told)
+        found, told = _house(house, plugins, infos, host, store, tell)
+        return OpenArena(Lobby(store, host, infos, found, clock_s), told, closing.pop_all())
+
+
+def _house(
+    house: Sequence[str],
+    plugins: Plugins,
+    infos: Sequence[GameInfo],
+    host: GameHost,
+    store: Store,
+    tell: Callable[[str], None],
+) -> tuple[dict[str, list[HousePlayer]], list[str]]:
+    """The players of the house by game, and a word on each."""
+    found, told = dict[str, list[HousePlayer]](), []
+    for ref in [PolicyRef.found(word, plugins) for word in house] or _bots(plugins):
+        tell(f"opening {short_name(ref.policy)}")
+        chooser, plays = _chooser(ref, plugins, infos, host)
+        if not plays:
+            if house:
+                raise SpiralError(f"{ref} plays none of {', '.join(i.name for i in infos)}; name one of its games")
+            continue
+        player = HousePlayer(store.house_player(short_name(ref.policy)), chooser)
+        for name in plays:
+            found.setdefault(name, []).append(player)
+        told.append(f"{player.player.name} ({len(plays)})")
+    return found, told
 
 
 def _plain(plugins: Plugins, kind: str) -> list[PluginConfig]:
@@ -104,11 +120,14 @@ def _chooser(ref: PolicyRef, plugins: Plugins, games: Sequence[GameInfo], host: 
         bot = plugins.make("bot", ref.name, **ref.args)
         plays = [game.name for game in games if is_external(bot) or _plays(bot, host, game.name)]
         return BotChooser(bot, ref.name), plays
+    from spiral.evaluation.loaded_policy import LoadedPolicy  # which loads torch
+
     if ref.kind == "run":
         loaded = LoadedPolicy.of_run(ref.path, ref.step)
-        return PolicyChooser(loaded), [game.name for game in games if game.name in loaded.players.games]
+        plays = [game.name for game in games if game.name in loaded.players.games]
+        return PolicyChooser(loaded.setup.completer, loaded.policy), plays
     loaded = LoadedPolicy.of_model(ref.path, load(None, [{"games": [parse_plugin(g.name).__dict__ for g in games]}]))
-    return PolicyChooser(loaded), [game.name for game in games]
+    return PolicyChooser(loaded.setup.completer, loaded.policy), [game.name for game in games]
 
 
 def _plays(bot: object, host: GameHost, game: str) -> bool:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from spiral.api.games import IllegalMove
 from spiral.api.records import outcome
+from spiral.arena import match_log
 from spiral.arena.game_process import GameFault, GameHost, View
-from spiral.arena.store import Ending, Move, Player, RatingChange, Store
+from spiral.arena.match_log import MatchEnded
+from spiral.arena.records import Ending, Move, Player, RatingChange
+from spiral.arena.store import Store
 
 MAX_ILLEGAL = 3
 """Illegal moves in a turn after which a player forfeits, unless it is asked again until its clock has run out."""
+
+PENDING_S = 1.0
+"""After which players are told that the end of their match is not written yet."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,9 @@ class Seat(Protocol):
     def shown(self, question: Question) -> None:
         """The match as it stands while another player is asked, or directly before this one is."""
 
+    def pending(self, match: int) -> None:
+        """The match ended, and what came of it is told as soon as the database has taken it."""
+
     def over(self, over: Over) -> None:
         """The match ended."""
 
@@ -121,26 +132,37 @@ class Room:
 
     async def run(self, moves: Sequence[Move] = ()) -> Over:
         """Play the match to its end; `moves`: those that were made before the server was restarted."""
-        legal = [move.move for move in moves if move.legal]
-        self._number = len(moves)
-        last: View | None = None
         try:
-            view = last = await asyncio.to_thread(self._host.open, self.match, self.game, self.seed, legal)
-            while view.to_move is not None:
-                view = last = await self._turn(view)
-            assert view.returns is not None
-            over = await self._ended(view, view.returns, "finished", None)
-        except _Forfeit as forfeit:
-            assert last is not None
-            over = await self._ended(last, _forfeited(last, forfeit.seat), forfeit.ending, forfeit.seat)
+            over = await self._played(moves)
         except GameFault as fault:
-            await asyncio.to_thread(self._store.void_match, self.match, str(fault))
-            over = Over(self.match, (), str(fault), None, True, (), ())
+            over = await self._voided(str(fault))
+        except MatchEnded:
+            over = Over(self.match, (), "administrator", None, True, (), ())
+        return await self._told(over)
+
+    async def fail(self) -> Over:
+        """End it after an error of the arena itself: it counts for no player, and all are free for another match."""
+        return await self._told(await self._voided("server"))
+
+    async def _told(self, over: Over) -> Over:
         self.question = None
-        await asyncio.to_thread(self._host.close_match, self.match)
         for seat in self.seats:
             seat.over(over)
+        # After they were told: a process that had to be killed is started again first.
+        await self._host.aclose_match(self.match)
         return over
+
+    async def _played(self, moves: Sequence[Move]) -> Over:
+        legal = [move.move for move in moves if move.legal]
+        self._number = len(moves)
+        view = await self._host.aopen(self.match, self.game, self.seed, legal)
+        try:
+            while view.to_move is not None:
+                view = await self._turn(view)
+        except _Forfeit as forfeit:
+            return await self._ended(view, _forfeited(view, forfeit.seat), forfeit.ending, forfeit.seat)
+        assert view.returns is not None
+        return await self._ended(view, view.returns, "finished", None)
 
     async def _turn(self, view: View) -> View:
         """Ask the player to move until its move is legal; the match as it stands then."""
@@ -158,7 +180,7 @@ class Room:
             except Left:
                 raise _Forfeit(view.to_move, "left") from None
             try:
-                after = await asyncio.to_thread(self._host.play, self.match, said.move)
+                after = await self._host.aplay(self.match, said.move)
             except IllegalMove as reason:
                 await self._keep(view.to_move, said, False)
                 illegal += 1
@@ -172,13 +194,24 @@ class Room:
     async def _keep(self, seat: int, said: Said, legal: bool) -> None:
         # Before anybody is told of it: what was shown must be there after a kill.
         move = Move(seat, said.move, said.said, legal)
-        await asyncio.to_thread(self._store.add_move, self.match, self._number, move)
+        await self._store.later(match_log.add_move, self.match, self._number, move)
         self._number += 1
 
     async def _ended(self, view: View, returns: Sequence[float], ending: Ending, offender: int | None) -> Over:
-        finish = self._store.finish_match
-        changes = await asyncio.to_thread(finish, self.match, returns, ending, offender)
+        changes = await self._kept(self._store.later(match_log.finish_match, self.match, returns, ending, offender))
         return Over(self.match, tuple(returns), ending, offender, False, tuple(changes), view.observations)
+
+    async def _voided(self, cause: str) -> Over:
+        await self._kept(self._store.later(match_log.void_match, self.match, cause))
+        return Over(self.match, (), cause, None, True, (), ())
+
+    async def _kept(self, write: Awaitable[T]) -> T:
+        """Wait for the end of the match to be written; the players are told where that takes long."""
+        written = asyncio.ensure_future(write)
+        if not (await asyncio.wait([written], timeout=PENDING_S))[0]:
+            for seat in self.seats:
+                seat.pending(self.match)
+        return await written
 
 
 def _forfeited(view: View, offender: int) -> list[float]:

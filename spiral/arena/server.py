@@ -5,75 +5,42 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from spiral.api.errors import SpiralError
 from spiral.api.text import printable
 from spiral.arena import sockets
+from spiral.arena.database import NoAnswer
+from spiral.arena.guard import Guard
+from spiral.arena.limits import Limits
 from spiral.arena.lobby import Lobby
-from spiral.arena.store import OVERALL, Kind, Standing
+from spiral.arena.names import checked_name
+from spiral.arena.records import OVERALL, Kind, Standing
 
 PAGES = Path(__file__).with_name("pages")
-NAME = re.compile(r"[^\W_][\w .'-]{0,30}[\w.)]|[^\W_]", re.UNICODE)
 MAX_BODY = 10_000
 """Bytes of a request's body."""
-HEADERS = {
-    # Nothing is read from another host, no page is framed, and no text of a player can become a script.
-    "content-security-policy": (
-        "default-src 'self'; connect-src 'self'; img-src 'self' data:; frame-ancestors 'none'; "
-        "base-uri 'none'; form-action 'self'"
-    ),
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-}
+BODY_S = 10.0
+"""How long a request may take to arrive."""
 
 
-class Guard:
-    """Headers on every answer, and no socket for a page of another site: the browser would send that anywhere."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
-        if scope["type"] == "websocket" and not _same_site(Headers(scope=scope)):
-            await send({"type": "websocket.close", "code": 4403})
-            return
-
-        async def answered(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in HEADERS.items())]
-            await send(message)
-
-        await self._app(scope, receive, answered)
-
-
-def _same_site(headers: Headers) -> bool:
-    """Whether a socket comes from one of the arena's pages, or from a program, which names no origin."""
-    origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host")
-
-
-def application(lobby: Lobby) -> Starlette:
+def application(lobby: Lobby, limits: Limits | None = None) -> Starlette:
     """The arena. Its matches run while the application does."""
-    pages = Pages(lobby)
+    limits = limits or Limits()
+    pages = Pages(lobby, limits)
     routes = [
         Route("/", pages.home),
         Route("/play", pages.play),
@@ -94,14 +61,18 @@ def application(lobby: Lobby) -> Starlette:
         yield
         task.cancel()
 
-    return Starlette(routes=routes, middleware=[Middleware(Guard)], lifespan=running)
+    async def refused(_: Request, error: Exception) -> Response:
+        return PlainTextResponse(f"{error}\n", 503)
+
+    guard = [Middleware(Guard, limits)]
+    return Starlette(routes=routes, middleware=guard, lifespan=running, exception_handlers={NoAnswer: refused})
 
 
 class Pages:
     """What each address answers."""
 
-    def __init__(self, lobby: Lobby) -> None:
-        self._lobby, self._store = lobby, lobby.store
+    def __init__(self, lobby: Lobby, limits: Limits) -> None:
+        self._lobby, self._store, self._limits = lobby, lobby.store, limits
         self._templates = Jinja2Templates(directory=PAGES)
         self._templates.env.filters["text"] = printable
 
@@ -145,8 +116,10 @@ class Pages:
             raise HTTPException(400, "kind is person, guest or model")
         if kind == "guest":
             name = f"Guest {secrets.token_hex(4)}"
-        if not isinstance(name, str) or not NAME.fullmatch(name):
-            raise HTTPException(400, "a name has 1 to 32 letters, digits, spaces and .'-, and begins with a letter")
+        try:
+            name = checked_name(name)
+        except SpiralError as error:
+            raise HTTPException(400, str(error)) from error
         chosen: Kind = kind
         try:
             player, token = await asyncio.to_thread(self._store.add_player, name, chosen, description)
@@ -171,10 +144,11 @@ class Pages:
 
     async def socket(self, socket: WebSocket) -> None:
         """A person's or a program's connection."""
-        await sockets.play(socket, self._lobby)
+        await sockets.play(socket, self._lobby, self._limits)
 
     async def _ended_match(self, request: Request) -> Any:
-        match = await asyncio.to_thread(self._store.match, request.path_params["match"])
+        number = min(request.path_params["match"], 2**63 - 1)  # more than a database counts to
+        match = await asyncio.to_thread(self._store.match, number)
         if match is None or match.status == "playing":  # its moves may tell what a player may not know yet
             raise HTTPException(404, "no match of this number has ended")
         return match
@@ -197,15 +171,23 @@ def _standing(one: Standing) -> dict[str, Any]:
 
 
 async def _json(request: Request) -> dict[str, Any]:
+    try:
+        body = await asyncio.wait_for(_body(request), BODY_S)
+    except TimeoutError as error:
+        raise HTTPException(408, f"a request is sent within {BODY_S:g} s") from error
+    try:
+        told = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f"the request is no JSON ({error})") from error
+    if not isinstance(told, dict):
+        raise HTTPException(400, "the request is a JSON object")
+    return told
+
+
+async def _body(request: Request) -> bytes:
     body = b""
     async for part in request.stream():
         body += part
         if len(body) > MAX_BODY:
             raise HTTPException(413, f"a request has at most {MAX_BODY:,} bytes")
-    try:
-        told = json.loads(body)
-    except ValueError as error:
-        raise HTTPException(400, f"the request is no JSON ({error})") from error
-    if not isinstance(told, dict):
-        raise HTTPException(400, "the request is a JSON object")
-    return told
+    return body

@@ -2,12 +2,14 @@
 
 A client says {"kind": "hello", "token": ...} first. Then it may send {"kind": "queue", "games": [...]}, {"kind":
 "unqueue"}, {"kind": "move", "number": n, "move": text} and {"kind": "leave"}. It is sent `welcome`, `queued`, `match`,
-`state` (the match while another player is asked), `turn` (it is asked), `illegal`, `over` and `error`.
+`state` (the match while another player is asked), `turn` (it is asked), `illegal`, `pending` (the match is over,
+and its end is not written yet), `over` and `error`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
@@ -15,15 +17,20 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from spiral.api.errors import SpiralError
 from spiral.arena.connections import Member, Outbox
+from spiral.arena.limits import Bucket, Limits
 from spiral.arena.lobby import Lobby
 
 MAX_MESSAGE = 20_000
 """Characters of a message, about twice the longest sensible move with its thoughts."""
+FAREWELL_S = 1.0
+"""How long a connection that is closed may take to read why."""
+SERVER_ENDS = 1012
+"""The code with which uvicorn closes its connections when it ends."""
 HELLO_S = 10.0
 """How long a connection may take to say who it is."""
 
 
-async def play(socket: WebSocket, lobby: Lobby) -> None:
+async def play(socket: WebSocket, lobby: Lobby, limits: Limits) -> None:
     """Serve one connection until it closes."""
     await socket.accept()
     try:
@@ -34,25 +41,48 @@ async def play(socket: WebSocket, lobby: Lobby) -> None:
             await socket.send_json({"kind": "error", "reason": "no player has this token; register, and say hello"})
             await socket.close(4401)
             return
-    except (TimeoutError, WebSocketDisconnect, SpiralError):
+    except SpiralError as error:
+        await socket.send_json({"kind": "error", "reason": str(error)})
+        return
+    except (TimeoutError, WebSocketDisconnect):
         return
     member = lobby.member(player)
     outbox = member.connect()
     outbox.send({"kind": "welcome", "name": player.name, "in_match": member.seat is not None})
-    writer = asyncio.create_task(_write(socket, outbox))
+    tasks = [
+        asyncio.create_task(work)
+        for work in (_read(socket, member, outbox, lobby, limits), _write(socket, outbox), outbox.closed.wait())
+    ]
+    restarts = False
     try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        # One that was closed is told why; one that reads nothing is not waited for longer than this.
+        await asyncio.wait(tasks[1:2], timeout=FAREWELL_S if outbox.closed.is_set() else 0)
+        restarts = tasks[0].done() and not tasks[0].cancelled() and tasks[0].result() == SERVER_ENDS
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        member.disconnect(outbox)
+        if member.outbox is None:
+            await lobby.unqueue(member, comes_back=restarts)
+
+
+async def _read(socket: WebSocket, member: Member, outbox: Outbox, lobby: Lobby, limits: Limits) -> int:
+    """Handle messages until the connection closes; the code with which it did."""
+    pace = Bucket(limits.messages)
+    try:
+        if games := await lobby.wait_again(member):
+            outbox.send({"kind": "queued", "games": games, "waiting": len(lobby.queue)})
         while True:
+            # Not read, and so not kept either: the sender's own network holds back what it sends too fast.
+            await asyncio.sleep(pace.take())
             try:
                 await _handle(await _received(socket), member, lobby)
             except SpiralError as error:
                 outbox.send({"kind": "error", "reason": str(error)})
-    except WebSocketDisconnect:
-        pass
-    finally:
-        member.disconnect(outbox)
-        if member.outbox is None:
-            lobby.queue.leave(player.id)
-        writer.cancel()
+    except WebSocketDisconnect as gone:
+        return gone.code
 
 
 async def _handle(message: dict[str, Any], member: Member, lobby: Lobby) -> None:
@@ -64,14 +94,14 @@ async def _handle(message: dict[str, Any], member: Member, lobby: Lobby) -> None
         await lobby.wait(member, games)
         member.send({"kind": "queued", "games": games, "waiting": len(lobby.queue)})
     elif kind == "unqueue":
-        lobby.queue.leave(member.player.id)
+        await lobby.unqueue(member)
         member.send({"kind": "unqueued"})
     elif kind == "move":
         number, move = message.get("number"), message.get("move")
         if not isinstance(number, int) or not isinstance(move, str):
             raise SpiralError('a move is {"kind": "move", "number": N, "move": "..."}, N as in the turn that was asked')
         said = message.get("said")
-        if seat is None or not seat.move(number, move, said if isinstance(said, str) else ""):
+        if seat is None or not seat.move(number, _text(move), _text(said) if isinstance(said, str) else ""):
             raise SpiralError("this turn is not yours, or is answered already; wait for the next one")
     elif kind == "leave":
         if seat is not None:
@@ -80,13 +110,18 @@ async def _handle(message: dict[str, Any], member: Member, lobby: Lobby) -> None
         raise SpiralError(f"unknown message {str(kind)[:40]!r}; there are queue, unqueue, move, leave and ping")
 
 
+def _text(text: str) -> str:
+    """With half characters and NULs replaced: no database takes those."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
 async def _received(socket: WebSocket) -> dict[str, Any]:
     text = await socket.receive_text()
     if len(text) > MAX_MESSAGE:
         raise SpiralError(f"a message has {len(text):,} characters, and {MAX_MESSAGE:,} are taken; shorten it")
     try:
         message = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SpiralError(f"a message is no JSON ({error})") from error
     if not isinstance(message, dict):
         raise SpiralError("a message is a JSON object with a kind")
@@ -94,6 +129,7 @@ async def _received(socket: WebSocket) -> dict[str, Any]:
 
 
 async def _write(socket: WebSocket, outbox: Outbox) -> None:
-    while (message := await outbox.next()) is not None:
-        await socket.send_json(message)
-    await socket.close(4408, outbox.closed_for)
+    with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it is gone, which the other half hears of
+        while (message := await outbox.next()) is not None:
+            await socket.send_json(message)
+        await socket.close(4408, outbox.closed_for)

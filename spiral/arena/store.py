@@ -2,85 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from spiral.api.errors import SpiralError
 from spiral.api.policies import Rating
 from spiral.arena import database as db
-from spiral.theory.ratings import rate
+from spiral.arena import match_log
+from spiral.arena.records import (
+    HUMANITY,
+    OVERALL,
+    Ending,
+    Kind,
+    Move,
+    Player,
+    RatingChange,
+    Standing,
+    StoredMatch,
+)
+from spiral.arena.writing import Writer
 
-Kind = Literal["person", "guest", "model", "house"]
-Ending = Literal["finished", "illegal", "timeout", "left", "cut"]
+P = ParamSpec("P")
+T = TypeVar("T")
 
-OVERALL = ""
-"""In place of a game: the rating over all games."""
-HUMANITY = "Humanity"
-"""The one entry under which all guests are rated."""
-
-
-@dataclass(frozen=True)
-class Player:
-    """Of the arena."""
-
-    id: int
-    name: str
-    kind: Kind
-    description: str
-    rated_as: int
-    """Whose rating its matches change: its own, or that of all guests."""
-
-
-@dataclass(frozen=True)
-class RatingChange:
-    """What one match did to one rating."""
-
-    seat: int
-    player: int
-    game: str
-    before: Rating
-    after: Rating
-
-
-@dataclass(frozen=True)
-class Standing:
-    """A line of the leaderboard."""
-
-    player: Player
-    rating: Rating
-    matches: int
-
-
-@dataclass(frozen=True)
-class Move:
-    """One turn of a match."""
-
-    seat: int
-    move: str
-    said: str
-    legal: bool
-
-
-@dataclass(frozen=True)
-class StoredMatch:
-    """A match as far as it was played."""
-
-    id: int
-    game: str
-    seed: int
-    players: tuple[Player, ...]
-    """One a seat."""
-    moves: tuple[Move, ...]
-    status: str
-    ending: str | None
-    returns: tuple[float, ...] | None
+SEATS_SEEN = 200
+"""Matches of a player by which its seats are balanced."""
 
 
 class NameTaken(SpiralError):
@@ -88,10 +41,19 @@ class NameTaken(SpiralError):
 
 
 class Store:
-    """All that outlives the process. Each method is one transaction."""
+    """All that outlives the process. Each method is one transaction; those that write wait until it is kept."""
 
-    def __init__(self, database: db.Database, now: Callable[[], float] = time.time) -> None:
-        self._database, self._now = database, now
+    def __init__(self, database: db.Database) -> None:
+        self._database, self._writer = database, Writer(database)
+
+    async def later(self, write: Callable[Concatenate[Connection, P], T], *args: P.args, **options: P.kwargs) -> T:
+        """Do a write of `spiral.arena.match_log` without a thread that waits; the caller may go away meanwhile."""
+        # Shielded: what was begun for one caller is written even if its connection is gone.
+        return await asyncio.shield(asyncio.wrap_future(self._writer.submit(write, *args, **options)))
+
+    def close(self) -> None:
+        """Keep what was asked for, and end the thread that writes."""
+        self._writer.close()
 
     def add_player(self, name: str, kind: Kind, description: str = "") -> tuple[Player, str]:
         """A new player and the token that is its own, which is kept nowhere. Raises NameTaken."""
@@ -101,36 +63,23 @@ class Store:
     def add_player_with_token(self, name: str, kind: Kind, token: str, description: str = "") -> Player:
         """A new player whose token was made elsewhere. Raises NameTaken."""
         try:
-            with self._database.write() as connection:
-                rated_as = _humanity(connection, self._now()) if kind == "guest" else None
-                values = {"name": name, "kind": kind, "description": description, "rated_as": rated_as}
-                new = connection.execute(insert(db.players).values(**values, created=self._now()))
-                (number,) = new.inserted_primary_key or (0,)
-                row = {"hash": _hashed(token), "player": number, "created": self._now()}
-                connection.execute(insert(db.tokens).values(**row))
+            return self._writer.submit(_add_player, name, kind, token, description).result()
         except IntegrityError as error:
             raise NameTaken(f"the name '{name}' is taken; choose another") from error
-        return Player(number, name, kind, description, rated_as or number)
 
     def house_player(self, name: str, description: str = "") -> Player:
         """The house's player of that name, made where it is new. Raises NameTaken where another player has it."""
-        with self._database.write() as connection:
-            row = connection.execute(select(db.players).where(db.players.c.name == name)).one_or_none()
-            if row is None:
-                values = {"name": name, "kind": "house", "description": description, "created": self._now()}
-                new = connection.execute(insert(db.players).values(**values))
-                (number,) = new.inserted_primary_key or (0,)
-                return Player(number, name, "house", description, number)
-            if row.kind != "house":
-                raise NameTaken(f"the house player '{name}' has the name of a {row.kind}; name it otherwise")
-            return _player(row)
+        return self._writer.submit(_house_player, name, description).result()
 
     def player_by_token(self, token: str) -> Player | None:
-        """Whose token it is. Only its hash is looked up, so the time that takes tells nothing of the token."""
+        """Whose token it is; None for one that was banned, too. Only its hash is looked up, so the time that takes
+        tells nothing of the token."""
         with self._database.read() as connection:
             join = db.tokens.join(db.players)
             row = connection.execute(
-                select(db.players).select_from(join).where(db.tokens.c.hash == _hashed(token))
+                select(db.players)
+                .select_from(join)
+                .where(db.tokens.c.hash == _hashed(token), db.players.c.banned.is_(False))
             ).one_or_none()
         return None if row is None else _player(row)
 
@@ -141,42 +90,22 @@ class Store:
         return None if row is None else _player(row)
 
     def start_match(self, game: str, seed: int, players: Sequence[int]) -> int:
-        """The number of a new match with these players, one a seat."""
-        with self._database.write() as connection:
-            values = {"game": game, "seed": seed, "status": "playing", "started": self._now()}
-            new = connection.execute(insert(db.matches).values(**values))
-            (match,) = new.inserted_primary_key or (0,)
-            rows = [{"match": match, "seat": seat, "player": player} for seat, player in enumerate(players)]
-            connection.execute(insert(db.seats), rows)
-        return int(match)
+        """See `spiral.arena.match_log`."""
+        return self._writer.submit(match_log.start_match, game, seed, players).result()
 
     def add_move(self, match: int, number: int, move: Move) -> None:
-        """Keep the `number`-th turn of a match, counted from 0."""
-        with self._database.write() as connection:
-            values = {"seat": move.seat, "move": move.move, "said": move.said, "legal": move.legal}
-            connection.execute(insert(db.moves).values(match=match, number=number, **values, made=self._now()))
+        """See `spiral.arena.match_log`."""
+        self._writer.submit(match_log.add_move, match, number, move).result()
 
     def finish_match(
         self, match: int, returns: Sequence[float], ending: Ending, offender: int | None = None
     ) -> list[RatingChange]:
-        """End a match and update the ratings of its players, for its game and over all games. A match that has ended
-        already stays as it is, and the changes that it made then are given again: its end may come on several ways."""
-        with self._database.write() as connection:
-            row = connection.execute(select(db.matches).where(db.matches.c.id == match).with_for_update()).one()
-            if row.status != "playing":
-                return _changes(connection, match)
-            changes = _rated(connection, match, row.game, returns)
-            self._end(connection, match, "finished", {
-                "ending": ending, "offender": offender, "returns": list(returns), "rated": bool(changes),
-            })  # fmt: skip
-        return changes
+        """See `spiral.arena.match_log`."""
+        return self._writer.submit(match_log.finish_match, match, returns, ending, offender).result()
 
-    def void_match(self, match: int, cause: str) -> None:
-        """End a match that changes no rating."""
-        with self._database.write() as connection:
-            status = connection.scalar(select(db.matches.c.status).where(db.matches.c.id == match).with_for_update())
-            if status == "playing":
-                self._end(connection, match, "voided", {"ending": cause[:16], "rated": False})
+    def void_match(self, match: int, cause: str) -> bool:
+        """See `spiral.arena.match_log`."""
+        return self._writer.submit(match_log.void_match, match, cause).result()
 
     def unfinished(self) -> list[StoredMatch]:
         """The matches that were in play, oldest first: of a server that was killed, those to go on with."""
@@ -193,7 +122,22 @@ class Store:
     def rating(self, player: int, game: str = OVERALL) -> Rating:
         """Of a player in a game; that of a new player before its first match."""
         with self._database.read() as connection:
-            return _rating(connection, player, game)[0]
+            return match_log.rating(connection, player, game)[0]
+
+    def ratings(self, player: int, games: Sequence[str]) -> dict[str, Rating]:
+        """Of a player in some games."""
+        with self._database.read() as connection:
+            return {game: match_log.rating(connection, player, game)[0] for game in games}
+
+    def waits(self, player: int) -> tuple[list[str], float] | None:
+        """The games for which a player waited, and since when, as `match_log.queued` kept it; None where it did not."""
+        with self._database.read() as connection:
+            row = connection.execute(select(db.waiting).where(db.waiting.c.player == player)).one_or_none()
+        return None if row is None else (list(row.games), row.since)
+
+    def forget_waiting(self, before: float) -> None:
+        """Of players that began to wait before a time; called when the arena opens."""
+        self._writer.submit(_forget_waiting, before).result()
 
     def leaderboard(self, game: str = OVERALL, limit: int = 100) -> list[Standing]:
         """The players that played, by what their skill is with near certainty (mu - 3 sigma), best first."""
@@ -201,7 +145,7 @@ class Store:
         asked = (
             select(db.ratings, db.players)
             .select_from(db.ratings.join(db.players))
-            .where(db.ratings.c.game == game)
+            .where(db.ratings.c.game == game, db.players.c.banned.is_(False))
             .order_by(low.desc(), db.players.c.id)
             .limit(limit)
         )
@@ -220,68 +164,39 @@ class Store:
         ]  # fmt: skip
 
     def seats_taken(self, game: str, players: Sequence[int]) -> dict[int, dict[int, int]]:
-        """Player -> seat -> how often it sat there in matches of the game."""
-        asked = (
-            select(db.seats.c.player, db.seats.c.seat, func.count())
-            .select_from(db.seats.join(db.matches))
-            .where(db.matches.c.game == game, db.seats.c.player.in_(players))
-            .group_by(db.seats.c.player, db.seats.c.seat)
-        )
-        taken: dict[int, dict[int, int]] = {player: {} for player in players}
+        """Player -> seat -> how often it had that one in matches of the game, among its last `SEATS_SEEN` matches."""
+        taken: dict[int, dict[int, int]] = {}
         with self._database.read() as connection:
-            for player, seat, count in connection.execute(asked):
-                taken[player][seat] = count
+            for player in set(players):
+                # Of its last matches only: a player of the house has many thousands.
+                last = select(db.seats).where(db.seats.c.player == player)
+                some = last.order_by(db.seats.c.match.desc()).limit(SEATS_SEEN).subquery()
+                asked = select(some.c.seat, func.count()).join(db.matches, db.matches.c.id == some.c.match)
+                rows = connection.execute(asked.where(db.matches.c.game == game).group_by(some.c.seat))
+                taken[player] = {seat: count for seat, count in rows}
         return taken
 
-    def _end(self, connection: Connection, match: int, status: str, values: dict[str, Any]) -> None:
-        ended_as = (connection.scalar(select(func.max(db.matches.c.ended_as))) or 0) + 1
-        row = {"status": status, "ended": self._now(), "ended_as": ended_as, **values}
-        connection.execute(update(db.matches).where(db.matches.c.id == match).values(**row))
+
+def _add_player(connection: Connection, name: str, kind: Kind, token: str, description: str) -> Player:
+    now = time.time()
+    rated_as = _humanity(connection, now) if kind == "guest" else None
+    values = {"name": name, "kind": kind, "description": description, "rated_as": rated_as}
+    new = connection.execute(insert(db.players).values(**values, created=now))
+    (number,) = new.inserted_primary_key or (0,)
+    connection.execute(insert(db.tokens).values(hash=_hashed(token), player=number, created=now))
+    return Player(number, name, kind, description, rated_as or number)
 
 
-def _rated(connection: Connection, match: int, game: str, returns: Sequence[float]) -> list[RatingChange]:
-    """Update the ratings as they are now, which other matches may have changed since this one began."""
-    rated = db.players.join(db.seats, db.seats.c.player == db.players.c.id)
-    asked = select(func.coalesce(db.players.c.rated_as, db.players.c.id)).select_from(rated)
-    players = list(connection.scalars(asked.where(db.seats.c.match == match).order_by(db.seats.c.seat)))
-    if len(players) < 2 or len(set(players)) < len(players):
-        return []  # alone, or against itself, as two guests are: nothing is learnt of its skill
-    changes = []
-    for name in (game, OVERALL):
-        before = [_rating(connection, player, name) for player in players]
-        after = rate([rating for rating, _ in before], returns)
-        for seat, player in enumerate(players):
-            (old, played), new = before[seat], after[seat]
-            values = {"mu": new.mu, "sigma": new.sigma, "matches": played + 1}
-            if played:
-                where = (db.ratings.c.player == player) & (db.ratings.c.game == name)
-                connection.execute(update(db.ratings).where(where).values(**values))
-            else:
-                connection.execute(insert(db.ratings).values(player=player, game=name, **values))
-            connection.execute(
-                insert(db.rating_changes).values(
-                    match=match, seat=seat, game=name, player=player,
-                    mu_before=old.mu, sigma_before=old.sigma, mu=new.mu, sigma=new.sigma,
-                )
-            )  # fmt: skip
-            changes.append(RatingChange(seat, player, name, old, new))
-    return changes
-
-
-def _rating(connection: Connection, player: int, game: str) -> tuple[Rating, int]:
-    """A rating, and of how many matches."""
-    where = (db.ratings.c.player == player) & (db.ratings.c.game == game)
-    row = connection.execute(select(db.ratings).where(where).with_for_update()).one_or_none()
-    return (Rating(), 0) if row is None else (Rating(row.mu, row.sigma), row.matches)
-
-
-def _changes(connection: Connection, match: int) -> list[RatingChange]:
-    c = db.rating_changes.c
-    rows = connection.execute(select(db.rating_changes).where(c.match == match).order_by(c.game.desc(), c.seat))
-    return [
-        RatingChange(row.seat, row.player, row.game, Rating(row.mu_before, row.sigma_before), Rating(row.mu, row.sigma))
-        for row in rows
-    ]
+def _house_player(connection: Connection, name: str, description: str) -> Player:
+    row = connection.execute(select(db.players).where(db.players.c.name == name)).one_or_none()
+    if row is None:
+        values = {"name": name, "kind": "house", "description": description, "created": time.time()}
+        new = connection.execute(insert(db.players).values(**values))
+        (number,) = new.inserted_primary_key or (0,)
+        return Player(number, name, "house", description, number)
+    if row.kind != "house":
+        raise NameTaken(f"the house player '{name}' has the name of a {row.kind}; name it otherwise")
+    return _player(row)
 
 
 def _stored(connection: Connection, match: int) -> StoredMatch:
@@ -296,6 +211,10 @@ def _stored(connection: Connection, match: int) -> StoredMatch:
         row.status, row.ending,
         None if row.returns is None else tuple(row.returns),
     )  # fmt: skip
+
+
+def _forget_waiting(connection: Connection, before: float) -> None:
+    connection.execute(delete(db.waiting).where(db.waiting.c.since < before))
 
 
 def _humanity(connection: Connection, now: float) -> int:

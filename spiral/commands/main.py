@@ -14,6 +14,7 @@ import click
 
 from spiral.api.errors import SpiralError
 from spiral.commands.arena import arena
+from spiral.commands.arena_admin import arena_admin
 from spiral.commands.bench import bench
 from spiral.commands.best_response import best_response
 from spiral.commands.check import check
@@ -64,6 +65,7 @@ class _Group(click.Group):
         patterns,
         play,
         arena,
+        arena_admin,
         collect,
         plugins,
         check,

@@ -1,11 +1,13 @@
 """A whole arena on the loopback, on a port of its own, with players that are programs."""
 
+import asyncio
 import contextlib
 import json
 import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -16,6 +18,7 @@ from spiral.arena import lobby as lobby_module
 from spiral.arena.database import Database
 from spiral.arena.game_process import GameHost, installed
 from spiral.arena.house import BotChooser, HousePlayer
+from spiral.arena.listening import configured
 from spiral.arena.lobby import GameInfo, Lobby
 from spiral.arena.server import application
 from spiral.arena.store import Store
@@ -38,6 +41,8 @@ class RunningArena:
     port: int
     lobby: Lobby
     store: Store
+    loop: asyncio.AbstractEventLoop
+    stop: Callable[[], None]
 
     def ask(self, path, body=None, headers=None):
         """Status and text of an answer."""
@@ -74,7 +79,7 @@ class Client:
         """One message."""
         self.socket.send(json.dumps(message))
 
-    def until(self, *kinds, within=20.0):
+    def until(self, *kinds, within=90.0):
         """The next message of one of the kinds; those before it are in `heard`."""
         end = time.monotonic() + within
         while True:
@@ -105,7 +110,7 @@ def arena(tmp_path, host, monkeypatch):
 
 
 @contextlib.contextmanager
-def running(url, host, monkeypatch, clock_s=20.0, house_after_s=0.1):
+def running(url, host, monkeypatch, clock_s=20.0, house_after_s=0.1, limits=None):
     """An arena on its database until the block ends."""
     monkeypatch.setattr(lobby_module, "HOUSE_AFTER_S", house_after_s)
     monkeypatch.setattr(lobby_module, "PAIRING_S", 0.02)
@@ -114,12 +119,18 @@ def running(url, host, monkeypatch, clock_s=20.0, house_after_s=0.1):
     random_bot = HousePlayer(store.house_player("random"), BotChooser(plugins.make("bot", "random"), "random"))
     games = [GameInfo(name, 2, "") for name in (*GAMES, "faulty")]
     lobby = Lobby(store, host, games, {name: [random_bot] for name in GAMES}, clock_s)
-    server = uvicorn.Server(uvicorn.Config(application(lobby), port=0, log_level="warning"))
+    server = uvicorn.Server(configured(application(lobby, limits), "127.0.0.1", 0))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield RunningArena(server.servers[0].sockets[0].getsockname()[1], lobby, store)
-    server.should_exit = True
-    thread.join(10)
+    (listener,) = server.servers
+
+    def stop():
+        server.should_exit = True
+        thread.join(10)
+
+    yield RunningArena(listener.sockets[0].getsockname()[1], lobby, store, listener.get_loop(), stop)
+    stop()
+    store.close()
     database.close()

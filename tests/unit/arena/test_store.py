@@ -6,7 +6,8 @@ import pytest
 
 from spiral.api.policies import Rating
 from spiral.arena.database import Database
-from spiral.arena.store import HUMANITY, OVERALL, Move, NameTaken, Store
+from spiral.arena.records import HUMANITY, OVERALL, Move
+from spiral.arena.store import NameTaken, Store
 from spiral.theory.ratings import rate
 
 

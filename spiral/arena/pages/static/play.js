@@ -76,6 +76,8 @@ function heard(message) {
     show(message.observation, 0); ask(null);
     say(`${of}${message.ending === "finished" ? "" : ` (${message.ending})`}${change}`);
     $("leave").hidden = true; $("again").hidden = false; $("again").focus();
+  } else if (kind === "pending") {
+    ask(null); say("The match is over. Its rating is pending.");
   } else if (kind === "error") {
     say(message.reason);
   }

@@ -1,0 +1,47 @@
+"""How the arena listens: uvicorn, with sockets that say why they end and that no stalled reader keeps open."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from spiral.api.text import printable_logger
+
+MAX_FRAME = 1 << 17
+"""Bytes of a message that are read at all: what is longer than `sockets.MAX_MESSAGE` but not than this is answered
+with a sentence and the connection stays; what is longer closes it."""
+LINGER_S = 2.0
+"""How long a connection that was closed may take to read what it was sent last."""
+
+_logger = printable_logger(__name__)
+
+
+class SocketProtocol(WebSocketsSansIOProtocol):
+    """A WebSocket of the arena."""
+
+    def handle_parser_exception(self) -> None:
+        """A message is too long, or breaks the protocol: the sender is told so in the closing frame, and it is
+        logged here, since the application hears of a closed connection alone."""
+        super().handle_parser_exception()
+        closed = self.conn.close_sent
+        if closed is not None:
+            _logger.warning("the connection of %s was closed: %d %s", self.client, closed.code, closed.reason)
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """The application has done with it. `close` of asyncio's transports waits until all was read, for ever if
+        need be."""
+        super().on_task_complete(task)
+        self.loop.call_later(LINGER_S, self.transport.abort)
+
+
+def configured(app: ASGIApp, host: str, port: int, **options: Any) -> uvicorn.Config:
+    """For `uvicorn.Server`; `options`: such as certificates."""
+    return uvicorn.Config(
+        app, host=host, port=port, log_level="warning", ws=SocketProtocol, ws_max_size=MAX_FRAME,
+        ws_per_message_deflate=False,  # messages are short, and a compressor takes more memory than a match
+        timeout_graceful_shutdown=5, **options,
+    )  # fmt: skip

@@ -1,0 +1,133 @@
+"""What is written of a match, each a part of a transaction: its start, its moves, and its end with the ratings.
+
+Each may be done again with the same arguments where it is not known whether it was done, and changes nothing then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from spiral.api.errors import SpiralError
+from spiral.api.policies import Rating
+from spiral.arena import database as db
+from spiral.arena.records import OVERALL, Ending, Move, RatingChange
+from spiral.theory.ratings import rate
+
+
+class MatchEnded(SpiralError):
+    """Raised for what comes to a match that an administrator has voided meanwhile."""
+
+
+def start_match(connection: Connection, game: str, seed: int, players: Sequence[int]) -> int:
+    """The number of a new match with these players, one a seat; they wait no longer."""
+    values = {"game": game, "seed": seed, "status": "playing", "started": time.time()}
+    new = connection.execute(insert(db.matches).values(**values))
+    (match,) = new.inserted_primary_key or (0,)
+    rows = [{"match": match, "seat": seat, "player": player} for seat, player in enumerate(players)]
+    connection.execute(insert(db.seats), rows)
+    # In this transaction: a player whose match has begun is not queued again after a kill.
+    connection.execute(delete(db.waiting).where(db.waiting.c.player.in_(players)))
+    return int(match)
+
+
+def add_move(connection: Connection, match: int, number: int, move: Move) -> None:
+    """Keep the `number`-th turn of a match, counted from 0. Raises MatchEnded."""
+    if connection.scalar(select(db.matches.c.status).where(db.matches.c.id == match)) != "playing":
+        raise MatchEnded(f"match {match} has ended")
+    where = (db.moves.c.match == match) & (db.moves.c.number == number)
+    if connection.scalar(select(db.moves.c.number).where(where)) is None:
+        values = {"seat": move.seat, "move": move.move, "said": move.said, "legal": move.legal}
+        connection.execute(insert(db.moves).values(match=match, number=number, **values, made=time.time()))
+
+
+def finish_match(
+    connection: Connection, match: int, returns: Sequence[float], ending: Ending, offender: int | None = None
+) -> list[RatingChange]:
+    """End a match and update the ratings of its players, for its game and over all games. A match that has ended
+    already stays as it is, and the changes that it made then are given again: its end may come on several ways. Raises
+    MatchEnded for one that was voided."""
+    row = connection.execute(select(db.matches).where(db.matches.c.id == match).with_for_update()).one()
+    if row.status == "voided":
+        raise MatchEnded(f"match {match} was voided")
+    if row.status == "finished":
+        return _changes(connection, match)
+    changes = rated(connection, match, row.game, returns)
+    _end(connection, match, "finished", {
+        "ending": ending, "offender": offender, "returns": list(returns), "rated": bool(changes),
+    })  # fmt: skip
+    return changes
+
+
+def void_match(connection: Connection, match: int, cause: str) -> bool:
+    """End a match that changes no rating; False for one that has ended already."""
+    status = connection.scalar(select(db.matches.c.status).where(db.matches.c.id == match).with_for_update())
+    if status != "playing":
+        return False
+    _end(connection, match, "voided", {"ending": cause[:16], "rated": False})
+    return True
+
+
+def queued(connection: Connection, player: int, games: Sequence[str], since: float) -> None:
+    """Keep that a player waits, and since when: it is queued again by its next connection after a kill."""
+    connection.execute(delete(db.waiting).where(db.waiting.c.player == player))
+    connection.execute(insert(db.waiting).values(player=player, games=list(games), since=since))
+
+
+def unqueued(connection: Connection, player: int) -> None:
+    """It waits no longer."""
+    connection.execute(delete(db.waiting).where(db.waiting.c.player == player))
+
+
+def _end(connection: Connection, match: int, status: str, values: dict[str, Any]) -> None:
+    ended_as = (connection.scalar(select(func.max(db.matches.c.ended_as))) or 0) + 1
+    row = {"status": status, "ended": time.time(), "ended_as": ended_as, **values}
+    connection.execute(update(db.matches).where(db.matches.c.id == match).values(**row))
+
+
+def rated(connection: Connection, match: int, game: str, returns: Sequence[float]) -> list[RatingChange]:
+    """Update the ratings as they are now, which other matches may have changed since this one began."""
+    rated = db.players.join(db.seats, db.seats.c.player == db.players.c.id)
+    asked = select(func.coalesce(db.players.c.rated_as, db.players.c.id)).select_from(rated)
+    players = list(connection.scalars(asked.where(db.seats.c.match == match).order_by(db.seats.c.seat)))
+    if len(players) < 2 or len(set(players)) < len(players):
+        return []  # alone, or against itself, as two guests are: nothing is learnt of its skill
+    changes = []
+    for name in (game, OVERALL):
+        before = [rating(connection, player, name) for player in players]
+        after = rate([rating for rating, _ in before], returns)
+        for seat, player in enumerate(players):
+            (old, played), new = before[seat], after[seat]
+            values = {"mu": new.mu, "sigma": new.sigma, "matches": played + 1}
+            if played:
+                where = (db.ratings.c.player == player) & (db.ratings.c.game == name)
+                connection.execute(update(db.ratings).where(where).values(**values))
+            else:
+                connection.execute(insert(db.ratings).values(player=player, game=name, **values))
+            connection.execute(
+                insert(db.rating_changes).values(
+                    match=match, seat=seat, game=name, player=player,
+                    mu_before=old.mu, sigma_before=old.sigma, mu=new.mu, sigma=new.sigma,
+                )
+            )  # fmt: skip
+            changes.append(RatingChange(seat, player, name, old, new))
+    return changes
+
+
+def rating(connection: Connection, player: int, game: str) -> tuple[Rating, int]:
+    """A rating, and of how many matches."""
+    where = (db.ratings.c.player == player) & (db.ratings.c.game == game)
+    row = connection.execute(select(db.ratings).where(where).with_for_update()).one_or_none()
+    return (Rating(), 0) if row is None else (Rating(row.mu, row.sigma), row.matches)
+
+
+def _changes(connection: Connection, match: int) -> list[RatingChange]:
+    c = db.rating_changes.c
+    rows = connection.execute(select(db.rating_changes).where(c.match == match).order_by(c.game.desc(), c.seat))
+    return [
+        RatingChange(row.seat, row.player, row.game, Rating(row.mu_before, row.sigma_before), Rating(row.mu, row.sigma))
+        for row in rows
+    ]

@@ -1,0 +1,169 @@
+"""What an administrator does, by the command line on the database, and copies of it under writes."""
+
+import sqlite3
+import threading
+
+import pytest
+from click.testing import CliRunner
+
+from spiral.arena import rating_log
+from spiral.arena.backup import back_up, restore
+from spiral.arena.database import Database, server_lock
+from spiral.arena.store import Store
+from spiral.commands.main import main
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path / 'arena.db'}"
+
+
+@pytest.fixture
+def database(url):
+    made = Database(url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def store(database):
+    made = Store(database)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def admin(url):
+    """Runs a command; exit code and what it said."""
+
+    def run(*words):
+        done = CliRunner().invoke(main, ["arena-admin", "--db", url, *words])
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return done.exit_code, done.output
+
+    return run
+
+
+def _played(store, *returns):
+    """Matches of a and b, one for each return of a."""
+    players = [store.add_player(name, "model")[0].id for name in "ab"]
+    for value in returns:
+        store.finish_match(store.start_match("g", 0, players), [value, -value], "finished")
+    return players
+
+
+def test_a_match_that_is_voided_counts_no_more(admin, store, database):
+    """The ratings are those of the other matches, and the check agrees; a second time is refused."""
+    _played(store, 1.0, -1.0, 1.0)
+    assert admin("check") == (0, "the ratings are what the matches give\n")
+    assert admin("void", "2") == (0, "match 2 is void; the ratings were computed again\n")
+    assert [one.matches for one in store.leaderboard("g")] == [2, 2]
+    assert store.match(2).status == "voided"
+    assert admin("check")[0] == 0
+    assert "was voided already" in admin("void", "2")[1]
+    assert admin("void", "9") == (2, "spiral: there is no match 9\n")
+
+
+def test_the_check_finds_a_match_that_was_rated_twice(admin, store, database, tmp_path):
+    """As it finds one that was lost."""
+    _played(store, 1.0, 1.0)
+    with sqlite3.connect(tmp_path / "arena.db") as other:
+        other.execute("UPDATE ratings SET mu = mu + 1, matches = 3 WHERE player = 1 AND game = 'g'")
+    code, said = admin("check")
+    assert (code, "1 ratings are not what the matches give: player 1 in 'g'" in said) == (2, True)
+
+
+def test_a_banned_player_is_let_in_nowhere(admin, store):
+    """Its matches stay in the ratings of the others."""
+    player, token = store.add_player("mallory", "person")
+    (other,) = [store.add_player("ann", "person")[0]]
+    store.finish_match(store.start_match("g", 0, [player.id, other.id]), [1.0, -1.0], "finished")
+    assert admin("ban", "mallory") == (0, "mallory is shut out\n")
+    assert store.player_by_token(token) is None
+    assert [one.player.name for one in store.leaderboard("g")] == ["ann"]
+    assert "mallory" in admin("players", "mal")[1]
+    assert "banned" in admin("players")[1]
+    assert admin("ban", "mallory", "--undo")[0] == 0
+    assert store.player_by_token(token) == player
+    assert admin("ban", "nobody") == (2, "spiral: there is no player 'nobody'; see spiral arena-admin players\n")
+
+
+def test_a_player_is_renamed(admin, store):
+    """Only to what is a name, and not to that of another player."""
+    player, token = store.add_player("rude", "person")
+    store.add_player("ann", "person")
+    assert admin("rename", "rude", "polite")[0] == 0
+    assert store.player_by_token(token).name == "polite"
+    assert "is taken" in admin("rename", "polite", "ann")[1]
+    assert "a name has 1 to 32 letters" in admin("rename", "polite", "<b>")[1]
+
+
+def test_names_are_listed_as_text(admin, store):
+    """A name from before the rule, or from another program, steers no terminal."""
+    store.add_player("a\x1b[31m\u202eb", "model")
+    assert r"a\x1b[31m\u202eb" in admin("players")[1]
+
+
+def test_a_command_needs_the_database_of_an_arena(tmp_path):
+    """None is made by a wrong name."""
+    done = CliRunner().invoke(main, ["arena-admin", "--db", f"sqlite:///{tmp_path / 'none.db'}", "players"])
+    assert (done.exit_code, "there is no database" in done.output) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_backup_under_writes_holds_what_was_committed_before(url, store, database, tmp_path):
+    """Twenty times while a thread plays: each is sound, its ratings are those of its matches, and the last match that
+    was known to have ended is in it."""
+    players, stop, ended = _played(store), threading.Event(), [0]
+
+    def play():
+        while not stop.is_set():
+            match = store.start_match("g", 0, players)
+            store.finish_match(match, [1.0, -1.0], "finished")
+            ended[0] = match
+
+    thread = threading.Thread(target=play)
+    thread.start()
+    try:
+        for n in range(20):
+            known, copy = ended[0], tmp_path / f"copy{n}.db"
+            assert back_up(url, copy).endswith("sound")
+            opened = Database(f"sqlite:///{copy}")
+            with opened.read() as connection:
+                assert rating_log.differences(connection) == []
+            found = Store(opened)
+            assert known == 0 or found.match(known).status == "finished"
+            found.close()
+            opened.close()
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_backup_is_restored_without_what_was_written_later(url, admin, tmp_path):
+    """What the write-ahead file of the old database held does not come into the new one; and not while a server
+    runs."""
+    database = Database(url)
+    store = Store(database)
+    players = _played(store, 1.0)
+    copy = tmp_path / "copy.db"
+    assert admin("backup", str(copy)) == (0, f"{copy}: 2 players, 1 matches, sound\n")
+    assert "exists already" in admin("backup", str(copy))[1]
+    store.finish_match(store.start_match("g", 0, players), [1.0, -1.0], "finished")
+    store.close()
+    with server_lock(url):
+        assert "an arena runs on" in admin("restore", str(copy))[1]
+    database.close()
+    (tmp_path / "arena.db-wal").write_bytes(b"left by a killed server")
+    assert restore(url, copy) == "2 players, 1 matches, sound"
+    database = Database(url)
+    assert [one.matches for one in Store(database).leaderboard("g")] == [1, 1]
+    database.close()
+
+
+def test_a_file_that_is_no_backup_replaces_nothing(url, admin, store, tmp_path):
+    """It is checked before it is moved."""
+    _played(store, 1.0)
+    (tmp_path / "bad.db").write_bytes(b"x" * 5000)
+    assert "is no database of an arena" in admin("restore", str(tmp_path / "bad.db"))[1]
+    assert admin("check")[0] == 0

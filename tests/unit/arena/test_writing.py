@@ -1,0 +1,142 @@
+"""Writes: in order, many in a transaction, each wholly or not at all, and none lost while the database is away."""
+
+import contextlib
+import sqlite3
+import threading
+import time
+
+import pytest
+from sqlalchemy import insert, select
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from spiral.api.errors import SpiralError
+from spiral.arena import database as db
+from spiral.arena import match_log, rating_log
+from spiral.arena.store import Store
+from spiral.arena.writing import Writer
+
+
+@pytest.fixture
+def database(tmp_path):
+    made = db.Database(f"sqlite:///{tmp_path / 'arena.db'}")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def store(database):
+    made = Store(database)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def outage(database, monkeypatch):
+    """While the event is set every transaction fails as a lost database does; how many did is counted."""
+    down, failed, write = threading.Event(), [], database.write
+
+    @contextlib.contextmanager
+    def failing():
+        with write() as connection:
+            yield connection
+            if down.is_set():  # at the commit, after all was written
+                failed.append(1)
+                raise OperationalError("COMMIT", {}, Exception("disk I/O error"))
+
+    monkeypatch.setattr(database, "write", failing)
+    down.failed = failed
+    return down
+
+
+def _matches(store, num):
+    players = [store.add_player(name, "model")[0].id for name in "abc"]
+    return [store.start_match("g", n, [players[n % 3], players[(n + 1) % 3]]) for n in range(num)]
+
+
+def test_matches_that_end_while_the_database_is_away_are_rated_when_it_is_back(store, database, outage):
+    """All twenty, once each, in the order in which they ended."""
+    begun = _matches(store, 20)
+    outage.set()
+    ends = [store._writer.submit(match_log.finish_match, match, [1.0, -1.0], "finished") for match in begun[::-1]]
+    while len(outage.failed) < 3:
+        time.sleep(0.01)
+    assert not any(end.done() for end in ends)
+    assert store.leaderboard("g") == []
+    outage.clear()
+    assert all(len(end.result(20)) == 4 for end in ends)
+    with database.read() as connection:
+        order = connection.scalars(select(db.matches.c.id).order_by(db.matches.c.ended_as)).all()
+        assert order == begun[::-1]
+        assert rating_log.differences(connection) == []
+    assert sum(one.matches for one in store.leaderboard("g")) == 40
+
+
+def test_a_database_that_another_program_locks_is_waited_for(store, tmp_path):
+    """A lock is no error at all: the move is kept when it is gone, and reading goes on meanwhile."""
+    (match,) = _matches(store, 1)
+    other = sqlite3.connect(tmp_path / "arena.db")
+    other.execute("BEGIN IMMEDIATE")
+    end = store._writer.submit(match_log.finish_match, match, [1.0, -1.0], "finished")
+    assert store.match(match).status == "playing"
+    time.sleep(0.2)
+    assert not end.done()
+    other.rollback()
+    assert end.result(20)
+    assert store.match(match).status == "finished"
+
+
+def test_what_waits_is_written_in_one_transaction(database, monkeypatch):
+    """A commit waits for the disk, and a thousand moves a second cannot wait for it one by one."""
+    commits, write, first = [], database.write, threading.Event()
+
+    @contextlib.contextmanager
+    def counted():
+        first.wait(10)
+        with write() as connection:
+            yield connection
+        commits.append(1)
+
+    monkeypatch.setattr(database, "write", counted)
+    writer, order = Writer(database), []
+    answers = [writer.submit(lambda connection, n=n: order.append(n) or n) for n in range(100)]
+    first.set()
+    assert [answer.result(20) for answer in answers] == order == list(range(100))
+    assert len(commits) <= 2
+    writer.close()
+
+
+def test_a_write_that_fails_leaves_the_others_of_its_transaction(store, database):
+    """Its caller gets what it raised, and nothing of it is kept."""
+    (match,) = _matches(store, 1)
+
+    def half(connection):
+        connection.execute(insert(db.waiting).values(player=1, games=[], since=0.0))
+        connection.execute(insert(db.matches).values(id=match, game="g", seed=0, status="playing", started=0.0))
+
+    answers = [store._writer.submit(half), store._writer.submit(match_log.void_match, match, "x")]
+    with pytest.raises(IntegrityError):
+        answers[0].result(20)
+    assert answers[1].result(20)
+    assert store.waits(1) is None
+
+
+def test_a_write_that_was_done_is_not_done_twice(store):
+    """A transaction whose commit failed is tried again, and it may have been committed."""
+    (match,) = _matches(store, 1)
+    move = match_log.Move(0, "4", "", True)
+    store.add_move(match, 0, move)
+    store.add_move(match, 0, move)
+    assert store.match(match).moves == (move,)
+    assert store.finish_match(match, [1.0, -1.0], "finished") == store.finish_match(match, [0.0, 0.0], "left")
+
+
+def test_what_cannot_be_written_when_the_arena_closes_is_told(store, outage, monkeypatch):
+    """A stop waits for the database, but not for ever."""
+    monkeypatch.setattr("spiral.arena.writing.CLOSE_S", 0.1)
+    outage.set()
+    answer = store._writer.submit(match_log.unqueued, 1)
+    store.close()
+    with pytest.raises(SpiralError, match="did not answer before the arena closed"):
+        answer.result(5)
+    with pytest.raises(SpiralError, match="the arena closes"):
+        store._writer.submit(match_log.unqueued, 1).result(5)
