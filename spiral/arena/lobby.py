@@ -56,7 +56,7 @@ class Lobby:
     ) -> None:
         """`house`: its players by the label of the game. `clock_s`: for one move."""
         self.store, self.games = store, {game.name: game for game in games}
-        self._host, self._house, self._clock_s = host, house, clock_s
+        self.host, self._house, self._clock_s = host, house, clock_s
         self.queue = Queue({game.name: game.num_players for game in games})
         self.rooms: dict[int, Room] = {}
         self._members: dict[int, Member] = {}
@@ -210,7 +210,7 @@ class Lobby:
         seats: list[Seat] = []
         for seat, player in enumerate(order):
             if player in house:
-                seats.append(house[player].seat(self._host, seed))
+                seats.append(house[player].seat(self.host, seed))
                 continue
             member = self._members[player]
             member.last_opponents = frozenset(order) - {player}
@@ -219,7 +219,7 @@ class Lobby:
                 "players": list(names), "clock_s": self._clock_s,
             }  # fmt: skip
             seats.append(RemoteSeat(member, begun))
-        room = self.rooms[match] = Room(match, game, seed, seats, self.store, self._host, self._clock_s)
+        room = self.rooms[match] = Room(match, game, seed, seats, self.store, self.host, self._clock_s)
         task = asyncio.create_task(self._play(room, moves))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

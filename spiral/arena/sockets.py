@@ -34,7 +34,7 @@ async def play(socket: WebSocket, lobby: Lobby, limits: Limits) -> None:
     """Serve one connection until it closes."""
     await socket.accept()
     try:
-        hello = await asyncio.wait_for(_received(socket), HELLO_S)
+        hello = await asyncio.wait_for(received(socket), HELLO_S)
         token = hello.get("token") if hello.get("kind") == "hello" else None
         player = await asyncio.to_thread(lobby.store.player_by_token, token) if isinstance(token, str) else None
         if player is None:
@@ -78,7 +78,7 @@ async def _read(socket: WebSocket, member: Member, outbox: Outbox, lobby: Lobby,
             # Not read, and so not kept either: the sender's own network holds back what it sends too fast.
             await asyncio.sleep(pace.take())
             try:
-                await _handle(await _received(socket), member, lobby)
+                await _handle(await received(socket), member, lobby)
             except SpiralError as error:
                 outbox.send({"kind": "error", "reason": str(error)})
     except WebSocketDisconnect as gone:
@@ -115,8 +115,14 @@ def _text(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
-async def _received(socket: WebSocket) -> dict[str, Any]:
-    text = await socket.receive_text()
+async def received(socket: WebSocket) -> dict[str, Any]:
+    """The next message. Raises SpiralError for one that cannot be read."""
+    received = await socket.receive()
+    if received["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(received.get("code", 1005), received.get("reason"))
+    text = received.get("text")
+    if text is None:
+        raise SpiralError("a message of bytes; send JSON as text")
     if len(text) > MAX_MESSAGE:
         raise SpiralError(f"a message has {len(text):,} characters, and {MAX_MESSAGE:,} are taken; shorten it")
     try:

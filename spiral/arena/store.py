@@ -81,13 +81,13 @@ class Store:
                 .select_from(join)
                 .where(db.tokens.c.hash == _hashed(token), db.players.c.banned.is_(False))
             ).one_or_none()
-        return None if row is None else _player(row)
+        return None if row is None else as_player(row)
 
     def player_by_name(self, name: str) -> Player | None:
         """The player of that name."""
         with self._database.read() as connection:
             row = connection.execute(select(db.players).where(db.players.c.name == name)).one_or_none()
-        return None if row is None else _player(row)
+        return None if row is None else as_player(row)
 
     def start_match(self, game: str, seed: int, players: Sequence[int]) -> int:
         """See `spiral.arena.match_log`."""
@@ -196,7 +196,7 @@ def _house_player(connection: Connection, name: str, description: str) -> Player
         return Player(number, name, "house", description, number)
     if row.kind != "house":
         raise NameTaken(f"the house player '{name}' has the name of a {row.kind}; name it otherwise")
-    return _player(row)
+    return as_player(row)
 
 
 def _stored(connection: Connection, match: int) -> StoredMatch:
@@ -206,7 +206,7 @@ def _stored(connection: Connection, match: int) -> StoredMatch:
     made = select(db.moves).where(db.moves.c.match == match).order_by(db.moves.c.number)
     return StoredMatch(
         row.id, row.game, row.seed,
-        tuple(map(_player, connection.execute(people))),
+        tuple(map(as_player, connection.execute(people))),
         tuple(Move(m.seat, m.move, m.said, m.legal) for m in connection.execute(made)),
         row.status, row.ending,
         None if row.returns is None else tuple(row.returns),
@@ -226,7 +226,8 @@ def _humanity(connection: Connection, now: float) -> int:
     return int(number)
 
 
-def _player(row: Any) -> Player:
+def as_player(row: Any) -> Player:
+    """Of a row of the table of players."""
     return Player(row.id, row.name, row.kind, row.description, row.rated_as or row.id)
 
 

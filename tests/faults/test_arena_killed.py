@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import random
-import signal
 import socket
 import subprocess
 import sys
@@ -54,9 +53,8 @@ class Server:
             time.sleep(0.02)
 
     def kill(self):
-        """The server and the process of its games: no handler runs, and nothing is flushed."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        """No handler runs, and nothing is flushed; the process of its games has to see by itself that it is gone."""
+        self.process.kill()
         self.process.wait(30)
 
 

@@ -110,7 +110,7 @@ def arena(tmp_path, host, monkeypatch):
 
 
 @contextlib.contextmanager
-def running(url, host, monkeypatch, clock_s=20.0, house_after_s=0.1, limits=None):
+def running(url, host, monkeypatch, clock_s=60.0, house_after_s=0.1, limits=None):
     """An arena on its database until the block ends."""
     monkeypatch.setattr(lobby_module, "HOUSE_AFTER_S", house_after_s)
     monkeypatch.setattr(lobby_module, "PAIRING_S", 0.02)

@@ -137,7 +137,7 @@ def test_a_hostile_move_is_text(arena, move):
     with arena.connection(arena.register("ann")) as ann:
         ann.send(kind="queue", games=["tic_tac_toe"])
         turn = ann.until("turn")
-        ann.send(kind="move", number=turn["number"], move=move, said=move)
+        ann.send(kind="move", number=turn["number"], move=move, said=move[:100])
         ann.until("illegal")
         end = ann.play()
         assert end["ending"] == "finished"
@@ -145,11 +145,13 @@ def test_a_hostile_move_is_text(arena, move):
     assert (status, "<script>alert" in page, "\x1b" in page, "\u202e" in page) == (200, False, False, False)
 
 
-def test_json_that_is_nested_too_deeply_is_no_message(arena):
+def test_json_that_is_nested_too_deeply_and_bytes_are_no_message(arena):
     """The parser gives up, and the connection stays."""
     with arena.connection(arena.register("ann")) as ann:
         ann.socket.send("[" * 19_000)
         assert "no JSON" in ann.until("error")["reason"]
+        ann.socket.send(b"\xff\x00")
+        assert "send JSON as text" in ann.until("error")["reason"]
     assert arena.ask("/api/players", b"[" * 9_000)[0] == 400
     assert arena.ask("/api/matches/99999999999999999999")[0] == 404
 
