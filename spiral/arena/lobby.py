@@ -86,7 +86,11 @@ class Lobby:
         """Go on with the matches of a server that was killed, then pair players for ever."""
         await asyncio.to_thread(self.store.forget_waiting, time.time() - RETURN_S)
         for stored in await asyncio.to_thread(self.store.unfinished):
-            await self._resume(stored)
+            try:
+                await self._resume(stored)
+            except Exception:  # one match that cannot go on does not keep the others from it
+                _logger.exception("match %d could not go on", stored.id)
+                await self.store.later(match_log.void_match, stored.id, "server")
         while True:
             try:
                 await self.pair()
@@ -172,7 +176,7 @@ class Lobby:
             match = await self.store.later(match_log.start_match, game, seed, order)
         except Exception:
             for one in people:  # with the time that they have waited
-                if self._members[one].outbox is not None:
+                if one in self._waited and self._members[one].outbox is not None:
                     self.queue.join(self._waited[one])
             raise
         finally:

@@ -72,7 +72,10 @@ def void_match(connection: Connection, match: int, cause: str) -> bool:
 
 
 def queued(connection: Connection, player: int, games: Sequence[str], since: float) -> None:
-    """Keep that a player waits, and since when: it is queued again by its next connection after a kill."""
+    """Keep that a player waits, and since when: it is queued again by its next connection after a kill. Raises
+    SpiralError for one that was banned."""
+    if connection.scalar(select(db.players.c.banned).where(db.players.c.id == player)):
+        raise SpiralError("an administrator has shut you out")
     connection.execute(delete(db.waiting).where(db.waiting.c.player == player))
     connection.execute(insert(db.waiting).values(player=player, games=list(games), since=since))
 

@@ -1,12 +1,14 @@
 """What an administrator does, by the command line on the database, and copies of it under writes."""
 
+import asyncio
 import sqlite3
 import threading
 
 import pytest
 from click.testing import CliRunner
 
-from spiral.arena import rating_log
+from spiral.api.errors import SpiralError
+from spiral.arena import match_log, rating_log
 from spiral.arena.backup import back_up, restore
 from spiral.arena.database import Database, server_lock
 from spiral.arena.store import Store
@@ -80,6 +82,8 @@ def test_a_banned_player_is_let_in_nowhere(admin, store):
     store.finish_match(store.start_match("g", 0, [player.id, other.id]), [1.0, -1.0], "finished")
     assert admin("ban", "mallory") == (0, "mallory is shut out\n")
     assert store.player_by_token(token) is None
+    with pytest.raises(SpiralError, match="has shut you out"):  # on a connection that was open before
+        asyncio.run(store.later(match_log.queued, player.id, ["g"], 0.0))
     assert [one.player.name for one in store.leaderboard("g")] == ["ann"]
     assert "mallory" in admin("players", "mal")[1]
     assert "banned" in admin("players")[1]
