@@ -6,11 +6,13 @@ import time
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from spiral.arena import lobby as lobby_module
 from tests.unit.arena.conftest import running
 
 
-def test_two_programs_play_a_rated_match(arena):
+def test_two_programs_play_a_rated_match(arena, monkeypatch):
     """Each sees what its seat may know, and the leaderboard says what both were told."""
+    monkeypatch.setattr(lobby_module, "HOUSE_AFTER_S", 1e6)
     tokens = [arena.register(name) for name in ("ann", "bob")]
     with arena.connection(tokens[0]) as ann, arena.connection(tokens[1]) as bob:
         for one in (ann, bob):
