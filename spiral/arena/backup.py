@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -46,8 +47,8 @@ def restore(url: str, backup: Path) -> str:
     with server_lock(url):
         target = Path(path)
         part = target.with_name(f"{target.name}.part")
-        part.write_bytes(backup.read_bytes())
         try:
+            shutil.copyfile(backup, part)
             told = _checked(part)
             _to_disk(part)
             # What these hold belongs to the database that goes, and would be written into the one that comes.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
@@ -194,7 +195,7 @@ def server_lock(url: str) -> IO[str]:
     if path is None:
         return io.StringIO()
     try:
-        file = open(f"{path}.lock", "w", encoding="utf-8")  # noqa: SIM115
+        file = os.fdopen(os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600), "w", encoding="utf-8")
     except OSError as error:
         raise SpiralError(
             f"the database {_shown(url)} cannot be opened ({error.strerror}); give --db sqlite:///FILE or "
