@@ -91,11 +91,14 @@ class RemoteSeat:
         self._asked: Question | None = None
         self._asked_until = 0.0
         self._state: Message | None = None
+        self._leaving = False
         member.seat = self
         member.send(begun)
 
     async def choose(self, question: Question) -> Said:
         """The move that its connection sends."""
+        if self._leaving:
+            raise Left
         self._asked, self._answer = question, asyncio.get_running_loop().create_future()
         self._asked_until = time.monotonic() + question.clock_s
         self._member.send(self._asking(question))
@@ -130,8 +133,26 @@ class RemoteSeat:
         """The match ended, and the player is free for another one."""
         if self._member.seat is self:
             self._member.seat = None
-        seat = int(self._begun["seat"])
-        self._member.send(told(over, seat))
+        self._member.send(told(over, self.seat))
+
+    @property
+    def match(self) -> int:
+        """Its number."""
+        return int(self._begun["match"])
+
+    @property
+    def seat(self) -> int:
+        """Of this player, counted from 0."""
+        return int(self._begun["seat"])
+
+    @property
+    def standing(self) -> tuple[int, int, bool] | None:
+        """Match, turn and whether this player is asked, as its connection was told last; None before the first turn. A
+        page that has heard otherwise has missed a message."""
+        if self._state is None:
+            return None
+        number = self._asked.number if self._asked is not None else int(self._state["number"])
+        return self.match, number, self._asked is not None
 
     def tell_again(self) -> None:
         """To a new connection: the match, how it stands, and what is asked."""
@@ -150,6 +171,7 @@ class RemoteSeat:
 
     def leave(self) -> None:
         """Give the match up, now or when it is this player's turn."""
+        self._leaving = True
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(Left())
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import multiprocessing
 import queue
 import random
@@ -19,7 +20,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from spiral.api.errors import SpiralError
-from spiral.api.games import Game, IllegalMove, worst_return
+from spiral.api.games import Game, IllegalMove, has_perfect_information, samples_moves, worst_return
 from spiral.config.schema import PluginConfig
 from spiral.plugins.registry import Plugins, label
 
@@ -48,6 +49,8 @@ class View:
     """What a player gets who forfeits."""
     returns: tuple[float, ...] | None
     """One a seat, when the match is over."""
+    perfect_information: bool = False
+    """Whether the game declares that nothing is hidden, so that the match may be shown to spectators."""
 
 
 Games = Callable[[], Mapping[str, Callable[[], Game]]]
@@ -70,6 +73,7 @@ class GameHost:
     def __init__(self, games: Games, num_processes: int = 1, limit_s: float = LIMIT_S) -> None:
         """`games`: called in each process, so it can be pickled."""
         self._processes = [_Process(games, limit_s) for _ in range(num_processes)]
+        self._replays = itertools.count(-1, -1)  # numbers that no match in play has
 
     def open(self, match: int, game: str, seed: int, moves: Sequence[str] = ()) -> View:
         """Start a match, or one that was in play, after its legal moves so far. Raises GameFault."""
@@ -85,6 +89,35 @@ class GameHost:
         """The game as it stands, for a bot that reads it. Raises GameFault."""
         game: Game = self._ask(match, "copy").result()
         return game
+
+    def replay(self, game: str, seed: int, moves: Sequence[str]) -> list[View]:
+        """The match before each of these legal moves, and after the last. One request a move, so that matches in play
+        are answered in between. Raises GameFault."""
+        number = next(self._replays)
+        try:
+            return [self.open(number, game, seed), *(self.play(number, move) for move in moves)]
+        except IllegalMove as reason:
+            raise GameFault(f"it does not take a move any more that it took: {reason}") from reason
+        finally:
+            self.close_match(number)
+
+    def sample(self, game: str, seed: int, max_moves: int) -> list[str]:
+        """The first moves of a match of random legal moves; none where the game's moves are free text and it draws
+        none itself. Raises GameFault."""
+        number, moves = next(self._replays), list[str]()
+        try:
+            view = self.open(number, game, seed)
+            while view.to_move is not None and len(moves) < max_moves:
+                move: str | None = self._ask(number, "sample", seed + len(moves)).result()
+                if move is None:
+                    break
+                view = self.play(number, move)
+                moves.append(move)
+        except IllegalMove as reason:
+            raise GameFault(f"it does not take a move that it lists: {reason}") from reason
+        finally:
+            self.close_match(number)
+        return moves
 
     def close_match(self, match: int) -> None:
         """Forget a match."""
@@ -288,19 +321,33 @@ def _answer(
     *rest: Any,
 ) -> None:
     try:
-        if verb == "open":
-            playing[match] = _opened(makers, *rest)
-        elif verb == "play":
-            playing[match].play(*rest)
-        elif verb == "close":
-            playing.pop(match, None)
-        answer = ("done", None) if verb == "close" else ("done", playing[match])
-        connection.send(answer if verb in ("copy", "close") else ("done", _view(playing[match])))
+        connection.send(("done", _done(makers, playing, verb, match, rest)))
     except IllegalMove as reason:
         connection.send(("illegal", str(reason)))
     except Exception as error:
         playing.pop(match, None)
         connection.send(("fault", f"{type(error).__name__}: {error}"[:300]))
+
+
+def _done(
+    makers: Mapping[str, Callable[[], Game]], playing: dict[int, Game], verb: str, match: int, rest: Sequence[Any]
+) -> Any:
+    if verb == "close":
+        playing.pop(match, None)
+        return None
+    if verb == "open":
+        playing[match] = _opened(makers, *rest)
+    elif verb == "play":
+        playing[match].play(*rest)
+    elif verb == "sample":
+        return _sampled(playing[match], random.Random(*rest))
+    return playing[match] if verb == "copy" else _view(playing[match])
+
+
+def _sampled(game: Game, rng: random.Random) -> str | None:
+    if legal := game.legal_moves():
+        return rng.choice(legal)
+    return game.sample_move(rng) if samples_moves(game) else None
 
 
 def _opened(makers: Mapping[str, Callable[[], Game]], game: str, seed: int, moves: Sequence[str]) -> Game:
@@ -321,4 +368,5 @@ def _view(game: Game) -> View:
         game.rules,
         worst_return(game),
         tuple(map(float, game.returns())) if seat is None else None,
+        has_perfect_information(game),
     )

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from spiral.api.errors import SpiralError
 from spiral.api.text import printable_logger
 from spiral.arena import match_log
-from spiral.arena.connections import Member, RemoteSeat
-from spiral.arena.game_process import GameHost
+from spiral.arena.connections import Member, Message, RemoteSeat
+from spiral.arena.game_process import GameFault, GameHost
 from spiral.arena.house import HousePlayer
 from spiral.arena.matchmaking import Queue, Waiting, seated
 from spiral.arena.records import Move, Player, StoredMatch
@@ -153,6 +153,19 @@ class Lobby:
         for failed in await asyncio.gather(*starts, return_exceptions=True):
             if isinstance(failed, BaseException):
                 raise failed
+
+    async def past(self, seat: RemoteSeat) -> Message:
+        """What a seat saw and moved so far, for a page that was opened anew."""
+        stored = await asyncio.to_thread(self.store.match, seat.match)
+        assert stored is not None
+        moves = [move for move in stored.moves if move.legal]
+        try:
+            views = await asyncio.to_thread(self.host.replay, stored.game, stored.seed, [one.move for one in moves])
+        except GameFault:
+            views = []
+        own = [one.move if one.seat == seat.seat else None for one in moves]
+        seen = [[view.observations[seat.seat], view.to_move, move] for view, move in zip(views, own, strict=False)]
+        return {"kind": "history", "match": seat.match, "seen": seen}
 
     def _suitable(self, game: str, waiting: Waiting) -> list[HousePlayer]:
         """Players of the house for all other seats; one that was met last only where there is no other."""

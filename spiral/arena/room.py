@@ -96,6 +96,16 @@ class Seat(Protocol):
         """The match ended."""
 
 
+class Watcher(Protocol):
+    """Follows a match without playing in it."""
+
+    def shown(self, room: Room) -> None:
+        """A player is asked, or asked again."""
+
+    def over(self, over: Over) -> None:
+        """The match ended."""
+
+
 class Left(Exception):
     """A player gave the match up."""
 
@@ -124,7 +134,15 @@ class Room:
         self._store, self._host, self._clock_s, self._now = store, host, clock_s, now
         self.question: Question | None = None
         """What is asked now."""
+        self.deadline = 0.0
+        """When the clock of that question runs out, by `now`."""
+        self.watchers: set[Watcher] = set()
         self._number = 0
+
+    @property
+    def left_s(self) -> float:
+        """What is left on the clock of the player that is asked."""
+        return max(0.0, self.deadline - self._now())
 
     def seat_of(self, player: int) -> int | None:
         """The seat of a player; None for one of another match."""
@@ -148,6 +166,8 @@ class Room:
         self.question = None
         for seat in self.seats:
             seat.over(over)
+        for watcher in tuple(self.watchers):
+            watcher.over(over)
         # After they were told: a process that had to be killed is started again first.
         await self._host.aclose_match(self.match)
         return over
@@ -171,8 +191,10 @@ class Room:
         for number, seat in enumerate(self.seats):
             seat.shown(Question(self.match, self._number, number, view, self._clock_s))
         while True:
-            left_s = deadline - self._now()
+            left_s, self.deadline = deadline - self._now(), deadline
             self.question = Question(self.match, self._number, view.to_move, view, left_s)
+            for watcher in tuple(self.watchers):
+                watcher.shown(self)
             try:
                 said = await asyncio.wait_for(mover.choose(self.question), left_s)
             except TimeoutError:

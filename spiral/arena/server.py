@@ -7,7 +7,6 @@ import contextlib
 import json
 import secrets
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -15,9 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.staticfiles import StaticFiles
-from starlette.templating import Jinja2Templates
+from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from spiral.api.errors import SpiralError
@@ -29,8 +26,8 @@ from spiral.arena.limits import Limits
 from spiral.arena.lobby import Lobby
 from spiral.arena.names import checked_name
 from spiral.arena.records import OVERALL, Kind, Standing
+from spiral.arena.site import Site
 
-PAGES = Path(__file__).with_name("pages")
 MAX_BODY = 10_000
 """Bytes of a request's body."""
 BODY_S = 10.0
@@ -40,19 +37,14 @@ BODY_S = 10.0
 def application(lobby: Lobby, limits: Limits | None = None) -> Starlette:
     """The arena. Its matches run while the application does."""
     limits = limits or Limits()
-    pages = Pages(lobby, limits)
+    api = Api(lobby, limits)
     routes = [
-        Route("/", pages.home),
-        Route("/play", pages.play),
-        Route("/leaderboard", pages.leaderboard),
-        Route("/games/{game:path}", pages.game),
-        Route("/matches/{match:int}", pages.match),
-        Route("/api/games", pages.api_games),
-        Route("/api/players", pages.api_register, methods=["POST"]),
-        Route("/api/leaderboard", pages.api_leaderboard),
-        Route("/api/matches/{match:int}", pages.api_match),
-        WebSocketRoute("/api/play", pages.socket),
-        Mount("/static", StaticFiles(directory=PAGES / "static")),
+        *Site(lobby).routes(),
+        Route("/api/games", api.games),
+        Route("/api/players", api.register, methods=["POST"]),
+        Route("/api/leaderboard", api.leaderboard),
+        Route("/api/matches/{match:int}", api.match),
+        WebSocketRoute("/api/play", api.socket),
     ]
 
     @contextlib.asynccontextmanager
@@ -68,47 +60,18 @@ def application(lobby: Lobby, limits: Limits | None = None) -> Starlette:
     return Starlette(routes=routes, middleware=guard, lifespan=running, exception_handlers={NoAnswer: refused})
 
 
-class Pages:
-    """What each address answers."""
+class Api:
+    """What each address of the interface answers."""
 
     def __init__(self, lobby: Lobby, limits: Limits) -> None:
         self._lobby, self._store, self._limits = lobby, lobby.store, limits
-        self._templates = Jinja2Templates(directory=PAGES)
-        self._templates.env.filters["text"] = printable
 
-    async def home(self, request: Request) -> Response:
-        """The games, and who leads."""
-        board = await asyncio.to_thread(self._store.leaderboard, OVERALL, 10)
-        return self._page(request, "home.html", games=list(self._lobby.games.values()), standings=board)
-
-    async def play(self, request: Request) -> Response:
-        """The page on which a person plays."""
-        return self._page(request, "play.html", games=list(self._lobby.games.values()))
-
-    async def leaderboard(self, request: Request) -> Response:
-        """Of a game, or over all of them."""
-        game = self._game(request.query_params.get("game", OVERALL))
-        board = await asyncio.to_thread(self._store.leaderboard, game)
-        return self._page(
-            request, "leaderboard.html", games=list(self._lobby.games.values()), game=game, standings=board
-        )
-
-    async def game(self, request: Request) -> Response:
-        """Rules, and who is best at it."""
-        game = self._game(request.path_params["game"])
-        board = await asyncio.to_thread(self._store.leaderboard, game, 10)
-        return self._page(request, "game.html", game=self._lobby.games[game], standings=board)
-
-    async def match(self, request: Request) -> Response:
-        """A match that ended: its moves."""
-        return self._page(request, "match.html", match=await self._ended_match(request))
-
-    async def api_games(self, request: Request) -> Response:
+    async def games(self, request: Request) -> Response:
         """Label, number of players and rules of each game."""
         games = self._lobby.games.values()
         return JSONResponse([{"name": g.name, "num_players": g.num_players, "rules": g.rules} for g in games])
 
-    async def api_register(self, request: Request) -> Response:
+    async def register(self, request: Request) -> Response:
         """A new player, and the token that is told this once."""
         told = await _json(request)
         kind, name, description = told.get("kind", "model"), told.get("name"), str(told.get("description", ""))[:500]
@@ -127,13 +90,13 @@ class Pages:
             raise HTTPException(409, str(error)) from error
         return JSONResponse({"name": player.name, "token": token})
 
-    async def api_leaderboard(self, request: Request) -> Response:
+    async def leaderboard(self, request: Request) -> Response:
         """Of a game, or over all of them."""
         game = self._game(request.query_params.get("game", OVERALL))
         board = await asyncio.to_thread(self._store.leaderboard, game)
         return JSONResponse([_standing(one) for one in board])
 
-    async def api_match(self, request: Request) -> Response:
+    async def match(self, request: Request) -> Response:
         """A match that ended."""
         match = await self._ended_match(request)
         return JSONResponse({
@@ -157,9 +120,6 @@ class Pages:
         if game != OVERALL and game not in self._lobby.games:
             raise HTTPException(404, f"there is no game '{printable(game)[:80]}'")
         return game
-
-    def _page(self, request: Request, name: str, **values: Any) -> Response:
-        return self._templates.TemplateResponse(request, name, values)
 
 
 def _standing(one: Standing) -> dict[str, Any]:

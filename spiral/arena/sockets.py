@@ -3,7 +3,9 @@
 A client says {"kind": "hello", "token": ...} first. Then it may send {"kind": "queue", "games": [...]}, {"kind":
 "unqueue"}, {"kind": "move", "number": n, "move": text} and {"kind": "leave"}. It is sent `welcome`, `queued`, `match`,
 `state` (the match while another player is asked), `turn` (it is asked), `illegal`, `pending` (the match is over,
-and its end is not written yet), `over` and `error`.
+and its end is not written yet), `over` and `error`. {"kind": "ping"} is answered by `pong` with match, turn and whether
+it is asked; a client that has heard otherwise sends {"kind": "again"} to be told how its match stands, and {"kind":
+"history"} for what its seat saw and moved so far.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from spiral.api.errors import SpiralError
-from spiral.arena.connections import Member, Outbox
+from spiral.arena.connections import Member, Outbox, RemoteSeat
 from spiral.arena.limits import Bucket, Limits
 from spiral.arena.lobby import Lobby
 
@@ -26,6 +28,7 @@ FAREWELL_S = 1.0
 """How long a connection that is closed may take to read why."""
 SERVER_ENDS = 1012
 """The code with which uvicorn closes its connections when it ends."""
+KINDS = ("queue", "unqueue", "move", "leave", "again", "history", "ping")
 HELLO_S = 10.0
 """How long a connection may take to say who it is."""
 
@@ -97,17 +100,28 @@ async def _handle(message: dict[str, Any], member: Member, lobby: Lobby) -> None
         await lobby.unqueue(member)
         member.send({"kind": "unqueued"})
     elif kind == "move":
-        number, move = message.get("number"), message.get("move")
-        if not isinstance(number, int) or not isinstance(move, str):
-            raise SpiralError('a move is {"kind": "move", "number": N, "move": "..."}, N as in the turn that was asked')
-        said = message.get("said")
-        if seat is None or not seat.move(number, _text(move), _text(said) if isinstance(said, str) else ""):
-            raise SpiralError("this turn is not yours, or is answered already; wait for the next one")
+        _move(message, seat)
     elif kind == "leave":
         if seat is not None:
             seat.leave()
-    elif kind != "ping":
-        raise SpiralError(f"unknown message {str(kind)[:40]!r}; there are queue, unqueue, move, leave and ping")
+    elif kind == "ping":
+        member.send({"kind": "pong", "standing": None if seat is None else seat.standing})
+    elif kind not in ("again", "history"):
+        raise SpiralError(f"unknown message {str(kind)[:40]!r}; there are {', '.join(KINDS)}")
+    elif seat is not None:
+        if kind == "again":
+            seat.tell_again()
+        else:
+            member.send(await lobby.past(seat))
+
+
+def _move(message: dict[str, Any], seat: RemoteSeat | None) -> None:
+    number, move = message.get("number"), message.get("move")
+    if not isinstance(number, int) or not isinstance(move, str):
+        raise SpiralError('a move is {"kind": "move", "number": N, "move": "..."}, N as in the turn that was asked')
+    said = message.get("said")
+    if seat is None or not seat.move(number, _text(move), _text(said) if isinstance(said, str) else ""):
+        raise SpiralError("this turn is not yours, or is answered already; wait for the next one")
 
 
 def _text(text: str) -> str:

@@ -55,6 +55,11 @@ class Store:
         """Keep what was asked for, and end the thread that writes."""
         self._writer.close()
 
+    @property
+    def database(self) -> db.Database:
+        """For what reads only."""
+        return self._database
+
     def add_player(self, name: str, kind: Kind, description: str = "") -> tuple[Player, str]:
         """A new player and the token that is its own, which is kept nowhere. Raises NameTaken."""
         token = secrets.token_urlsafe(24)

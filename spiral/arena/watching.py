@@ -1,0 +1,88 @@
+"""Spectators: what may leave the server of a match in play.
+
+Of a game in which nothing is hidden that is what the player to move sees; of any other only who is to move, and how
+many moves were made, since a spectator could be one of the players.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from spiral.arena.connections import Outbox
+from spiral.arena.lobby import Lobby
+from spiral.arena.room import Over, Room
+
+MAX_WATCHERS = 200
+"""Of one match."""
+
+
+def public(room: Room) -> Mapping[str, Any]:
+    """What a spectator may know of a match in play."""
+    question = room.question
+    shown = question is not None and question.view.perfect_information
+    return {
+        "kind": "state",
+        "match": room.match,
+        "game": room.game,
+        "players": [seat.player.name for seat in room.seats],
+        "number": 0 if question is None else question.number,
+        "to_move": None if question is None else question.seat,
+        "observation": question.observation if question is not None and shown else None,
+        "clock_s": room.left_s,
+    }
+
+
+class Spectator:
+    """A connection that follows one match."""
+
+    def __init__(self) -> None:
+        self.outbox = Outbox()
+
+    def shown(self, room: Room) -> None:
+        """A player is asked."""
+        self.outbox.send(public(room))
+
+    def over(self, over: Over) -> None:
+        """The match ended; its replay holds the rest."""
+        self.outbox.send({"kind": "over", "match": over.match, "returns": list(over.returns), "ending": over.ending})
+
+
+async def watch(socket: WebSocket, lobby: Lobby) -> None:
+    """Serve one spectator until the match ends or it goes. What it sends is not read."""
+    room = lobby.rooms.get(int(socket.path_params["match"]))
+    await socket.accept()
+    if room is None or len(room.watchers) >= MAX_WATCHERS:
+        reason = "this match is not in play" if room is None else f"{MAX_WATCHERS} watch already; try again later"
+        await socket.send_json({"kind": "error", "reason": reason})
+        await socket.close(4404)
+        return
+    spectator = Spectator()
+    room.watchers.add(spectator)
+    spectator.shown(room)
+    writer = asyncio.create_task(_write(socket, spectator.outbox))
+    gone = asyncio.create_task(_gone(socket))
+    try:
+        await asyncio.wait((writer, gone), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        room.watchers.discard(spectator)
+        for task in (writer, gone):
+            task.cancel()
+
+
+async def _write(socket: WebSocket, outbox: Outbox) -> None:
+    with suppress(WebSocketDisconnect, RuntimeError):  # it went while it was written to
+        while (message := await outbox.next()) is not None:
+            await socket.send_json(message)
+            if message["kind"] == "over":
+                break
+        await socket.close(4408, outbox.closed_for)
+
+
+async def _gone(socket: WebSocket) -> None:
+    while (await socket.receive())["type"] != "websocket.disconnect":
+        pass

@@ -1,0 +1,227 @@
+"""A person plays in a real browser against players of the house, by clicking and by keyboard alone."""
+
+import contextlib
+import json
+import socket
+import threading
+import time
+
+import pytest
+import uvicorn
+
+from spiral.arena import lobby as lobby_module
+from spiral.arena.opening import open_arena
+from spiral.arena.server import application
+from tests.end_to_end.chromium import CHROMIUM, chromium
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (Debian's package chromium)")
+
+GAMES = ("tic_tac_toe", "kuhn_poker", "textarena/TicTacToe-v0", "textarena/SimpleNegotiation-v0")
+FIRST_PAGE_BYTES = 60_000
+
+
+class Arena:
+    """As `spiral arena` serves it, on a port of its own."""
+
+    def __init__(self, port, lobby):
+        self.port, self.lobby = port, lobby
+        self.base = f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def arena(tmp_path_factory):
+    """Four games, and the random bot of the house."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lobby_module, "HOUSE_AFTER_S", 0.2)
+        url = f"sqlite:///{tmp_path_factory.mktemp('arena') / 'arena.db'}"
+        opened = open_arena(GAMES, ["random"], url, 300.0, lambda text: None)
+        server = uvicorn.Server(uvicorn.Config(application(opened.lobby), port=0, log_level="warning"))
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield Arena(server.servers[0].sockets[0].getsockname()[1], opened.lobby)
+        server.should_exit = True
+        thread.join(10)
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory):
+    """Opens new tabs of one browser."""
+    with chromium(tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(tab):
+    """A new tab, whose scripts raised nothing and asked for nothing that the policy forbids."""
+    made = tab()
+    yield made
+    assert not made.errors
+
+
+def queue(page, arena, game):
+    """Choose one game, and be paired with the house."""
+    page.open(f"{arena.base}/play?game={game}")
+    page.click("#choose button[type=submit]")
+    page.until("match && !match.over && !document.querySelector('#match').hidden")
+
+
+def answer(page, move):
+    """Play until the match is over; `move` makes one move."""
+    while True:
+        page.until("match.over || (turn && document.querySelector('#lost').hidden)")
+        if page.evaluate("match.over"):
+            return page.text("#turn")
+        number = page.evaluate("number")
+        move()
+        page.until(f"match.over || turn || number !== {number}")
+
+
+def press_move(page):
+    """With keys alone: the focus is on the first legal move already."""
+    page.until("document.activeElement.parentElement.id === 'moves'")
+    page.press("ArrowRight")
+    page.press("Enter")
+
+
+def test_a_person_plays_by_keyboard_alone(arena, page):
+    """From the first page to a finished match of Kuhn poker and its replay, without a click; nothing comes from another
+    host, and the first page is small."""
+    page.open(arena.base + "/")
+    loaded = page.evaluate("performance.getEntriesByType('resource').map((one) => [one.name, one.transferSize])")
+    assert all(name.startswith(arena.base) for name, _ in loaded)
+    size = sum(size for _, size in loaded)
+    assert size + page.evaluate("performance.getEntriesByType('navigation')[0].transferSize") < FIRST_PAGE_BYTES
+    page.open(arena.base + "/play?game=kuhn_poker")
+    page.until("document.querySelectorAll('input[name=game]:checked').length === 1")
+    for _ in range(60):
+        if page.evaluate("document.activeElement.id") == "name":
+            break
+        page.press("Tab")
+    page.type("Ann")
+    page.press("Enter")
+    end = answer(page, lambda: press_move(page))
+    assert "You won." in end or "You lost." in end
+    assert "Rating" in end
+    for _ in range(5):
+        if page.evaluate("document.activeElement.id") == "replay":
+            break
+        page.press("Tab")
+    page.press("Enter")
+    page.until("location.pathname.startsWith('/matches/') && !document.querySelector('#steps').hidden")
+    assert page.text("#at").startswith("turn 1 of")
+    page.press("ArrowRight")
+    page.until("document.querySelector('#at').innerText.startsWith('turn 2 of')")
+    told = page.evaluate("document.body.textContent")
+    assert "kuhn p0" in told
+    assert "kuhn p1" in told
+
+
+def test_a_secret_link_makes_the_same_player_elsewhere(arena, page):
+    """The link's token stays in the browser: the address is cleared, and no request holds it."""
+    page.open(arena.base + "/play")
+    page.evaluate("localStorage.clear()")
+    token = page.evaluate(
+        "fetch('/api/players', {method: 'POST', body: JSON.stringify({kind: 'person', name: 'Bo'})})"
+        ".then((answer) => answer.json()).then((told) => told.token)"
+    )
+    page.open("about:blank")
+    page.open(f"{arena.base}/play#token={token}")
+    page.until("document.querySelector('#me').innerText === 'Bo'")
+    assert page.evaluate("location.href") == arena.base + "/play"
+    names = page.evaluate("performance.getEntries().map((one) => one.name).join(' ')")
+    assert token not in names.replace(f"/play#token={token}", "")  # the tab's own record of where it went
+    assert page.evaluate("document.querySelector('#link').value") == f"{arena.base}/play#token={token}"
+    page.evaluate("localStorage.clear()")
+
+
+@contextlib.contextmanager
+def line(port):
+    """A wire to the arena that can be held: connections stay open, and nothing comes through."""
+    held, closing, listener = threading.Event(), threading.Event(), socket.create_server(("127.0.0.1", 0))
+
+    def carry(one, other):
+        with contextlib.suppress(OSError):
+            while data := one.recv(1 << 16):
+                while held.is_set() and not closing.is_set():
+                    time.sleep(0.02)
+                other.sendall(data)
+        for end in (one, other):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection(("127.0.0.1", port))
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=carry, args=pair, daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield listener.getsockname()[1], held
+    finally:
+        closing.set()
+        listener.close()
+
+
+def test_a_page_says_that_it_is_not_connected_and_gets_its_seat_back(arena, page):
+    """A connection that is open and silent is noticed, too; the match, the turn and the history are there again."""
+    with line(arena.port) as (port, held):
+        queue(page, Arena(port, arena.lobby), "tic_tac_toe")
+        page.until("turn")
+        answered = page.evaluate("number")
+        page.click("#moves button")
+        page.until(f"turn && number > {answered}")
+        before = page.evaluate("[match.match, number, document.querySelector('#history').innerText]")
+        held.set()
+        page.until("!document.querySelector('#lost').hidden")
+        assert "Not connected" in page.text("#lost")
+        assert page.evaluate("document.querySelector('#moves button').disabled")
+        held.clear()
+        page.until("document.querySelector('#lost').hidden")
+        page.evaluate("window.before = true, location.reload()")
+        page.until("!window.before && typeof match === 'object' && match && turn && seen.length > 1")
+        after = page.evaluate("[match.match, number, document.querySelector('#history').innerText]")
+        assert after == before
+        page.click("#moves button")
+        assert answer(page, lambda: page.click("#moves button"))
+
+
+@pytest.mark.slow
+def test_a_person_plays_three_games_by_clicking(arena, tab, page, tmp_path):
+    """Tic-tac-toe, a TextArena game with buttons and one of free text; pages fit a phone, light and dark."""
+    watcher = tab()
+    for game in ("tic_tac_toe", "kuhn_poker", "textarena/TicTacToe-v0"):
+        queue(page, arena, game)
+        page.until("turn || match.over")
+        watcher.open(f"{arena.base}/matches/{page.evaluate('match.match')}")
+        assert answer(page, lambda: page.click("#moves button:last-child")).split(".")[0] in (
+            "You won",
+            "You lost",
+            "A draw",
+        )
+        watcher.until("document.querySelector('.turns') !== null")  # the spectator's page became the replay
+        assert page.overflow(360) <= 0
+    queue(page, arena, "textarena/SimpleNegotiation-v0")
+
+    def say():
+        page.click("#text")
+        page.type("<b>Let us wait.</b> [Deny]")
+        page.press("Enter")
+
+    answer(page, say)
+    page.click("#replay")
+    page.until("document.querySelector('.turns') !== null")
+    assert "<b>Let us wait.</b>" in page.evaluate("document.body.textContent")
+    for path in ("/", "/play", "/matches", "/leaderboard", "/games/textarena/SimpleNegotiation-v0", "/players/random"):
+        page.open(arena.base + path)
+        assert page.overflow(360) <= 0, path
+        page.look(360, True, tmp_path / "narrow.png")
+        assert (tmp_path / "narrow.png").stat().st_size > 1000
+    board = json.loads(page.evaluate("fetch('/api/leaderboard').then((answer) => answer.text())"))
+    assert {"random", "Ann"} & {row["name"] for row in board}
+    assert not watcher.errors
