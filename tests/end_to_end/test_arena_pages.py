@@ -71,7 +71,7 @@ def queue(page, arena, game):
 def answer(page, move):
     """Play until the match is over; `move` makes one move."""
     while True:
-        page.until("match.over || (turn && document.querySelector('#lost').hidden)")
+        page.until("match && (match.over || (turn && document.querySelector('#lost').hidden))")
         if page.evaluate("match.over"):
             return page.text("#turn")
         number = page.evaluate("number")
