@@ -18,7 +18,8 @@ from perf.measure import Figure, median_cpu, say, timed
 from perf.parts import drain, make_parts
 from perf.stand_ins import Recorder
 from spiral.api.records import LEARNER
-from spiral.arena.game_process import GameHost, installed
+from spiral.arena.game_process import GameHost
+from spiral.arena.game_worker import installed
 from spiral.arena.house import HousePlayer, PolicyChooser
 from spiral.arena.records import Player
 from spiral.arena.room import Room

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 QUESTION = "Answer the question."
@@ -34,7 +34,9 @@ class Game(Protocol):
     `resample(player, rng)`, redraw all that `player` does not know, to test exactly for leaks (`Resamplable`);
     `joint_state() -> str`, a name for what all players together have seen, for games in which asking each to observe
     is slow (`joint_state`);
-    `judge() -> list[float]`, the returns of a match that is cut here, before its end (`JudgesCutMatches`).
+    `judge() -> list[float]`, the returns of a match that is cut here, before its end (`JudgesCutMatches`);
+    `messages(player) -> Sequence[(sender, text, kind)]`, what `observe` shows as the messages that it was made of
+    (`KeepsMessages`).
     """
 
     num_players: int
@@ -96,6 +98,15 @@ class JudgesCutMatches(Protocol):
 
     def judge(self) -> list[float]:
         """One number a player, while the match is on; within what the returns promise, and changes nothing."""
+
+
+@runtime_checkable
+class KeepsMessages(Protocol):
+    """Optional: a game whose observations are made of messages, for those that lay them out themselves."""
+
+    def messages(self, player: int) -> Sequence[tuple[int, str, str]]:
+        """All that `player` was told, in order, as (sender, text, kind); changes nothing. The sender is a player, or -1
+        for the game, and the kind a word of the game's, such as PROMPT."""
 
 
 def worst_return(game: Game) -> float:

@@ -7,22 +7,18 @@ again from theirs.
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
 import multiprocessing
 import queue
-import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from typing import Any
 
 from spiral.api.errors import SpiralError
-from spiral.api.games import Game, IllegalMove, has_perfect_information, samples_moves, worst_return
-from spiral.config.schema import PluginConfig
-from spiral.plugins.registry import Plugins, label
+from spiral.api.games import Game, IllegalMove
+from spiral.arena.game_worker import Games, View, serve
 
 LIMIT_S = 5.0
 """What a game may take for one move."""
@@ -32,39 +28,6 @@ START_S = 120.0
 
 class GameFault(Exception):
     """The game's own code raised, hung, or took its process with it: the match is voided. The text is the cause."""
-
-
-@dataclass(frozen=True)
-class View:
-    """A match as it stands; for the server alone, since it holds what each player sees."""
-
-    to_move: int | None
-    """The seat; None when the match is over."""
-    observations: tuple[str, ...]
-    """One a seat."""
-    legal_moves: tuple[str, ...] | None
-    """Of the seat to move; None when moves are free text."""
-    rules: str
-    worst_return: float
-    """What a player gets who forfeits."""
-    returns: tuple[float, ...] | None
-    """One a seat, when the match is over."""
-    perfect_information: bool = False
-    """Whether the game declares that nothing is hidden, so that the match may be shown to spectators."""
-
-
-Games = Callable[[], Mapping[str, Callable[[], Game]]]
-"""Makes label -> what makes a match."""
-
-
-def installed(games: Sequence[PluginConfig]) -> Games:
-    """The games of installed plug-ins."""
-    return functools.partial(_bound, tuple(games))
-
-
-def _bound(games: Sequence[PluginConfig]) -> dict[str, Callable[[], Game]]:
-    plugins = Plugins.installed()
-    return {label(one.name, one.args): plugins.bound("game", one.name, one.args) for one in games}
 
 
 class GameHost:
@@ -137,6 +100,12 @@ class GameHost:
         """See `copy`."""
         game: Game = await asyncio.wrap_future(self._ask(match, "copy"))
         return game
+
+    async def amessages(self, match: int, player: int) -> Sequence[tuple[int, str, str]] | None:
+        """What a player was told, where the game keeps that as messages (`KeepsMessages`), else None. Raises
+        GameFault."""
+        told: Sequence[tuple[int, str, str]] | None = await asyncio.wrap_future(self._ask(match, "messages", player))
+        return told
 
     async def aclose_match(self, match: int) -> None:
         """See `close_match`."""
@@ -280,7 +249,7 @@ class _Process:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self._games), daemon=True)
+        self._process = context.Process(target=serve, args=(theirs, self._games), daemon=True)
         self._process.start()
         theirs.close()
         if not self._connection.poll(START_S):
@@ -296,77 +265,3 @@ def _fail(requests: Sequence[_Request], cause: str) -> None:
     for request in requests:
         if not request.answer.done() and request.answer.set_running_or_notify_cancel():
             request.answer.set_exception(GameFault(cause))
-
-
-def _serve(connection: Connection, games: Games) -> None:
-    """Answer requests, one after another, until the connection closes."""
-    makers = games()
-    playing: dict[int, Game] = {}
-    connection.send("ready")
-    while True:
-        try:
-            requests = connection.recv()
-        except EOFError:
-            return
-        for request in requests:
-            _answer(connection, makers, playing, *request)
-
-
-def _answer(
-    connection: Connection,
-    makers: Mapping[str, Callable[[], Game]],
-    playing: dict[int, Game],
-    verb: str,
-    match: int,
-    *rest: Any,
-) -> None:
-    try:
-        connection.send(("done", _done(makers, playing, verb, match, rest)))
-    except IllegalMove as reason:
-        connection.send(("illegal", str(reason)))
-    except Exception as error:
-        playing.pop(match, None)
-        connection.send(("fault", f"{type(error).__name__}: {error}"[:300]))
-
-
-def _done(
-    makers: Mapping[str, Callable[[], Game]], playing: dict[int, Game], verb: str, match: int, rest: Sequence[Any]
-) -> Any:
-    if verb == "close":
-        playing.pop(match, None)
-        return None
-    if verb == "open":
-        playing[match] = _opened(makers, *rest)
-    elif verb == "play":
-        playing[match].play(*rest)
-    elif verb == "sample":
-        return _sampled(playing[match], random.Random(*rest))
-    return playing[match] if verb == "copy" else _view(playing[match])
-
-
-def _sampled(game: Game, rng: random.Random) -> str | None:
-    if legal := game.legal_moves():
-        return rng.choice(legal)
-    return game.sample_move(rng) if samples_moves(game) else None
-
-
-def _opened(makers: Mapping[str, Callable[[], Game]], game: str, seed: int, moves: Sequence[str]) -> Game:
-    made = makers[game]()
-    made.reset(random.Random(seed))
-    for move in moves:
-        made.play(move)
-    return made
-
-
-def _view(game: Game) -> View:
-    seat = game.current_player()
-    legal = game.legal_moves() if seat is not None else []
-    return View(
-        seat,
-        tuple(game.observe(player) for player in range(game.num_players)),
-        None if legal is None else tuple(legal),
-        game.rules,
-        worst_return(game),
-        tuple(map(float, game.returns())) if seat is None else None,
-        has_perfect_information(game),
-    )

@@ -131,6 +131,13 @@ class Lobby:
             await self.wait(member, games, since)
         return games
 
+    async def messages(self, match: int, seat: int) -> Sequence[tuple[int, str, str]] | None:
+        """What a seat was told, as (sender, text, kind); None where that cannot be said, or no longer."""
+        try:
+            return await self.host.amessages(match, seat)
+        except GameFault:  # which the match is told of by its next move
+            return None
+
     async def unqueue(self, member: Member, comes_back: bool = False) -> None:
         """Take a player out of the queue. `comes_back`: the server ends, and queues it again when it is there again."""
         self.queue.leave(member.player.id)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from spiral.api.errors import SpiralError
 from spiral.api.policies import is_external
 from spiral.arena.database import Database, server_lock
-from spiral.arena.game_process import GameFault, GameHost, installed
+from spiral.arena.game_process import GameFault, GameHost
+from spiral.arena.game_worker import installed
 from spiral.arena.house import BotChooser, Chooser, HousePlayer, PolicyChooser
 from spiral.arena.lobby import GameInfo, Lobby
 from spiral.arena.store import Store

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from spiral.arena.game_process import GameHost, View
+from spiral.arena.game_process import GameHost
+from spiral.arena.game_worker import View
 from spiral.arena.records import Move
 
 

@@ -11,7 +11,8 @@ from typing import Any, Protocol, TypeVar
 from spiral.api.games import IllegalMove
 from spiral.api.records import outcome
 from spiral.arena import match_log
-from spiral.arena.game_process import GameFault, GameHost, View
+from spiral.arena.game_process import GameFault, GameHost
+from spiral.arena.game_worker import View
 from spiral.arena.match_log import MatchEnded
 from spiral.arena.records import Ending, Move, Player, RatingChange
 from spiral.arena.store import Store

@@ -19,7 +19,7 @@ from starlette.websockets import WebSocket
 
 from spiral.api.errors import SpiralError
 from spiral.api.text import printable
-from spiral.arena import sockets
+from spiral.arena import sockets, textarena_client
 from spiral.arena.database import NoAnswer
 from spiral.arena.guard import Guard
 from spiral.arena.limits import Limits
@@ -27,6 +27,7 @@ from spiral.arena.lobby import Lobby
 from spiral.arena.names import checked_name
 from spiral.arena.records import OVERALL, Kind, Standing
 from spiral.arena.site import Site
+from spiral.arena.textarena_sockets import GameAddress, TextArenaSockets, nowhere
 
 MAX_BODY = 10_000
 """Bytes of a request's body."""
@@ -34,8 +35,8 @@ BODY_S = 10.0
 """How long a request may take to arrive."""
 
 
-def application(lobby: Lobby, limits: Limits | None = None) -> Starlette:
-    """The arena. Its matches run while the application does."""
+def application(lobby: Lobby, limits: Limits | None = None, games_at: GameAddress = nowhere) -> Starlette:
+    """The arena. Its matches run while the application does. `games_at`: where TextArena's client is sent to."""
     limits = limits or Limits()
     api = Api(lobby, limits)
     routes = [
@@ -45,6 +46,9 @@ def application(lobby: Lobby, limits: Limits | None = None) -> Starlette:
         Route("/api/leaderboard", api.leaderboard),
         Route("/api/matches/{match:int}", api.match),
         WebSocketRoute("/api/play", api.socket),
+        Route("/register_model", api.register_model, methods=["POST"]),
+        Route("/register_mgc_model", api.register_model, methods=["POST"]),
+        WebSocketRoute("/ws", TextArenaSockets(lobby, limits, games_at).serve),
     ]
 
     @contextlib.asynccontextmanager
@@ -58,6 +62,13 @@ def application(lobby: Lobby, limits: Limits | None = None) -> Starlette:
 
     guard = [Middleware(Guard, limits)]
     return Starlette(routes=routes, middleware=guard, lifespan=running, exception_handlers={NoAnswer: refused})
+
+
+def game_sockets(lobby: Lobby, limits: Limits | None = None) -> Starlette:
+    """What answers at the port of TextArena's client, in the same event loop as the application."""
+    limits = limits or Limits()
+    routes = [WebSocketRoute("/ws", TextArenaSockets(lobby, limits, nowhere).serve)]
+    return Starlette(routes=routes, middleware=[Middleware(Guard, limits)])
 
 
 class Api:
@@ -89,6 +100,11 @@ class Api:
         except SpiralError as error:
             raise HTTPException(409, str(error)) from error
         return JSONResponse({"name": player.name, "token": token})
+
+    async def register_model(self, request: Request) -> Response:
+        """A player of TextArena's client, whose token that client made."""
+        status, answer = await asyncio.to_thread(textarena_client.register, self._store, await _json(request))
+        return JSONResponse(answer, status)
 
     async def leaderboard(self, request: Request) -> Response:
         """Of a game, or over all of them."""

@@ -120,12 +120,12 @@ def _move(message: dict[str, Any], seat: RemoteSeat | None) -> None:
     if not isinstance(number, int) or not isinstance(move, str):
         raise SpiralError('a move is {"kind": "move", "number": N, "move": "..."}, N as in the turn that was asked')
     said = message.get("said")
-    if seat is None or not seat.move(number, _text(move), _text(said) if isinstance(said, str) else ""):
+    if seat is None or not seat.move(number, storable(move), storable(said) if isinstance(said, str) else ""):
         raise SpiralError("this turn is not yours, or is answered already; wait for the next one")
 
 
-def _text(text: str) -> str:
-    """With half characters and NULs replaced: no database takes those."""
+def storable(text: str) -> str:
+    """The text with half characters and NULs replaced: no database takes those."""
     return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 

@@ -64,13 +64,14 @@ async def watch(socket: WebSocket, lobby: Lobby) -> None:
     spectator = Spectator()
     room.watchers.add(spectator)
     spectator.shown(room)
-    writer = asyncio.create_task(_write(socket, spectator.outbox))
-    gone = asyncio.create_task(_gone(socket))
+    # A spectator that stalls holds its writer up, so the end of its outbox is waited for too.
+    work = (_write(socket, spectator.outbox), _gone(socket), spectator.outbox.closed.wait())
+    tasks = [asyncio.create_task(one) for one in work]
     try:
-        await asyncio.wait((writer, gone), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         room.watchers.discard(spectator)
-        for task in (writer, gone):
+        for task in tasks:
             task.cancel()
 
 

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from spiral.api.errors import SpiralError
 from spiral.commands.output import echo
+
+if TYPE_CHECKING:
+    import socket
+
+    import uvicorn
+
+    from spiral.arena.limits import Limits
+    from spiral.arena.lobby import Lobby
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command(short_help="People and models play each other online, rated live.")
@@ -34,6 +48,16 @@ from spiral.commands.output import echo
     type=click.IntRange(min=1),
     help="Connections of one address at once.",
 )
+@click.option(
+    "--tls-port",
+    default=8443,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Where TextArena's own client plays, if there is a game that it knows.",
+)
+@click.option("--tls-cert", type=_FILE, help="The certificate of that port, as PEM.  [default: one made for it]")
+@click.option("--tls-key", type=_FILE, help="The key of the certificate.")
+@click.option("--tls-address", default="", metavar="HOST:PORT", help="What that client is told, behind a proxy.")
 def arena(
     games: tuple[str, ...],
     house: tuple[str, ...],
@@ -43,27 +67,55 @@ def arena(
     clock: float,
     processes: int,
     per_address: int,
+    tls_port: int,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_address: str,
 ) -> None:
     """People and models play each other online, rated live.
 
     A POLICY is a run (runs/a, runs/a@300), a bot (random, NAME:key=value) or a saved model (model:PATH).
     """
     try:
-        import uvicorn
-
         from spiral.arena.limits import Limits
-        from spiral.arena.listening import configured
         from spiral.arena.opening import open_arena
-        from spiral.arena.server import application
+        from spiral.arena.serving import serve
     except ModuleNotFoundError as error:
         raise SpiralError(
             f'the arena needs {error.name}, which is not installed; pip install "spiral-selfplay[arena]"'
         ) from error
+    if (tls_cert is None) != (tls_key is None):
+        raise SpiralError("a certificate and its key belong together; give both --tls-cert and --tls-key, or neither")
     opened = open_arena(games, house, db, clock, processes, lambda text: echo(text, err=True))
-    echo(f"{len(opened.lobby.games)} games; house: {', '.join(opened.house) or 'none'}")
-    echo(f"open http://{host}:{port}/")
-    limits = Limits(connections=per_address)
     try:
-        uvicorn.Server(configured(application(opened.lobby, limits), host, port)).run()
+        servers = _servers(
+            opened.lobby, Limits(connections=per_address), (host, port), (tls_port, tls_cert, tls_key, tls_address)
+        )
+        echo(f"{len(opened.lobby.games)} games; house: {', '.join(opened.house) or 'none'}")
+        echo(f"open http://{_at(host, servers[0][1])}/")
+        for _, listener in servers[1:]:
+            echo(f"TextArena's client plays at {tls_address or _at(host, listener)}")
+        asyncio.run(serve(servers))
     finally:
         opened.close()
+
+
+def _servers(
+    lobby: Lobby, limits: Limits, pages: tuple[str, int], tls: tuple[int, Path | None, Path | None, str]
+) -> list[tuple[uvicorn.Server, socket.socket]]:
+    """What listens: the pages' server, and that of TextArena's client where there is a game that it knows."""
+    from spiral.arena.server import application, game_sockets
+    from spiral.arena.serving import game_server, listening, page_server
+    from spiral.arena.textarena_client import environment
+    from spiral.arena.textarena_sockets import game_address
+
+    (host, port), (tls_port, certificate, key, fixed) = pages, tls
+    if not any(environment(game) for game in lobby.games):
+        return [(page_server(application(lobby, limits)), listening(host, port))]
+    second = game_server(game_sockets(lobby, limits), certificate, key), listening(host, tls_port)
+    address = game_address(second[1].getsockname()[1], fixed)
+    return [(page_server(application(lobby, limits, address)), listening(host, port)), second]
+
+
+def _at(host: str, listener: socket.socket) -> str:
+    return f"{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"

@@ -34,7 +34,7 @@ def arena(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lobby_module, "HOUSE_AFTER_S", 0.2)
         url = f"sqlite:///{tmp_path_factory.mktemp('arena') / 'arena.db'}"
-        opened = open_arena(GAMES, ["random"], url, 300.0, lambda text: None)
+        opened = open_arena(GAMES, ["random"], url, 300.0, 1, lambda text: None)
         server = uvicorn.Server(uvicorn.Config(application(opened.lobby), port=0, log_level="warning"))
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
@@ -110,7 +110,7 @@ def test_a_person_plays_by_keyboard_alone(arena, page):
             break
         page.press("Tab")
     page.press("Enter")
-    page.until("location.pathname.startsWith('/matches/') && !document.querySelector('#steps').hidden")
+    page.until("location.pathname.startsWith('/matches/') && document.querySelector('#steps')?.hidden === false")
     assert page.text("#at").startswith("turn 1 of")
     page.press("ArrowRight")
     page.until("document.querySelector('#at').innerText.startsWith('turn 2 of')")
@@ -184,7 +184,7 @@ def test_a_page_says_that_it_is_not_connected_and_gets_its_seat_back(arena, page
         held.clear()
         page.until("document.querySelector('#lost').hidden")
         page.evaluate("window.before = true, location.reload()")
-        page.until("!window.before && typeof match === 'object' && match && turn && seen.length > 1")
+        page.until("!window.before && typeof seen === 'object' && match && turn && seen.length > 1")
         after = page.evaluate("[match.match, number, document.querySelector('#history').innerText]")
         assert after == before
         page.click("#moves button")

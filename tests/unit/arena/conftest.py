@@ -16,7 +16,8 @@ from websockets.sync.client import connect
 
 from spiral.arena import lobby as lobby_module
 from spiral.arena.database import Database
-from spiral.arena.game_process import GameHost, installed
+from spiral.arena.game_process import GameHost
+from spiral.arena.game_worker import installed
 from spiral.arena.house import BotChooser, HousePlayer
 from spiral.arena.listening import configured
 from spiral.arena.lobby import GameInfo, Lobby

@@ -3,7 +3,8 @@
 import pytest
 
 from spiral.api.games import IllegalMove
-from spiral.arena.game_process import GameFault, GameHost, installed
+from spiral.arena.game_process import GameFault, GameHost
+from spiral.arena.game_worker import installed
 from spiral.config.schema import PluginConfig
 from spiral.testing.faults import faulty_games
 

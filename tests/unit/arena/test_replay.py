@@ -4,8 +4,8 @@ import pytest
 
 from spiral.api.games import IllegalMove
 from spiral.arena.game_process import GameFault
-from spiral.arena.replay import news, replayed
 from spiral.arena.records import Move
+from spiral.arena.replay import news, replayed
 
 
 def test_a_replay_holds_what_each_seat_saw_before_each_move(host):

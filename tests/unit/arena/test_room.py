@@ -9,7 +9,8 @@ from sqlalchemy import func, select
 from spiral.arena import database as db
 from spiral.arena import match_log, rating_log
 from spiral.arena.connections import Member, RemoteSeat
-from spiral.arena.game_process import GameFault, View
+from spiral.arena.game_process import GameFault
+from spiral.arena.game_worker import View
 from spiral.arena.lobby import Lobby
 from spiral.arena.room import Room
 from spiral.arena.store import Store
