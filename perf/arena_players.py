@@ -88,7 +88,7 @@ class Server:
         for folder in Path("/proc").iterdir():
             if folder.name.isdigit():
                 with suppress(OSError):
-                    fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                    fields = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
                     if int(fields[2]) == self._process.pid:  # its process group
                         found.append(fields)
         return found
