@@ -108,7 +108,8 @@ async def _killed(server, tokens, times, rng):
     return told
 
 
-@pytest.mark.parametrize("times", [3, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [3, 30])
 @pytest.mark.timeout(1800)
 def test_an_arena_that_is_killed_loses_and_doubles_no_rating(server, times):
     """Each end that a player was told is kept as it was told, the ratings are those of the matches one after another,
