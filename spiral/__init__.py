@@ -20,7 +20,17 @@ from spiral.api.games import (
 )
 from spiral.api.hooks import Register, hookimpl
 from spiral.api.person import ask_person, wrapped
-from spiral.api.policies import Bot, ChatModel, OpponentSampler, PoolView, Rating, ResultsView, SaidMove, Unavailable
+from spiral.api.policies import (
+    Bot,
+    ChatModel,
+    Declined,
+    OpponentSampler,
+    PoolView,
+    Rating,
+    ResultsView,
+    SaidMove,
+    Unavailable,
+)
 from spiral.api.records import (
     LEARNER,
     Completion,
@@ -71,6 +81,7 @@ __all__ = [
     "Components",
     "ConfigError",
     "Continuation",
+    "Declined",
     "Engine",
     "Enumerable",
     "Episode",

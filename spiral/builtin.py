@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from spiral.api.errors import SpiralError
 from spiral.api.hooks import Register, hookimpl
 from spiral.api.training import LearnerSetup
 from spiral.models.chat import chat
@@ -68,6 +69,24 @@ lora.prepare = prepare_lora  # type: ignore[attr-defined]
 lora.lr_factor = 10.0  # type: ignore[attr-defined]
 
 
+def web(port: int = 8080, clock: float = 60.0, host: str = "127.0.0.1") -> Any:
+    """People, at a page that the run serves: who waits there gets the next match; without any, another policy plays it.
+
+    port: of the page; 0 for a free one, which is told as the run begins. clock: seconds for one move, less than
+    rollout.deadline_s. host: the address to listen at; 0.0.0.0 for all.
+    """
+    try:
+        from spiral.arena.web_bot import WebBot
+    except ModuleNotFoundError as error:
+        raise SpiralError(
+            f'bot web needs {error.name}, which is not installed; pip install "spiral-selfplay[arena]"'
+        ) from error
+    return WebBot(port, clock, host)
+
+
+web.external = True  # type: ignore[attr-defined]  # no check tries it out: people decide
+
+
 def tensorboard(run_dir: Path) -> Any:
     """Every metric of every step as a TensorBoard scalar, in RUN/tensorboard."""
     from spiral.reports.tensorboard import TensorBoard
@@ -90,6 +109,11 @@ def tracker(name: str) -> Callable[..., Any]:
 @hookimpl
 def register_games(register: Register) -> None:
     register(FAMILY, task_game, members=benchmark_names)
+
+
+@hookimpl
+def register_bots(register: Register) -> None:
+    register("web", web)
 
 
 @hookimpl

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from spiral.api.games import Game
-from spiral.api.records import PolicyId
+from spiral.api.records import Episode, PolicyId
 
 
 class Unavailable(Exception):
@@ -21,6 +21,11 @@ class Unavailable(Exception):
     def __init__(self, cause: str, detail: str = "") -> None:
         super().__init__(f"{cause}: {detail}" if detail else cause)
         self.cause = cause
+
+
+class Declined(Unavailable):
+    """Raised by a bot that does not take the match it is asked in, such as one for people when none is there: the match
+    is played by a line-up that is drawn anew, and does not count as voided."""
 
 
 class SaidMove(str):
@@ -45,6 +50,7 @@ class Bot(Protocol):
     once, while other games go on;
     `state`, see `Stateful`;
     `keep_in(folder)`, for what must not be forgotten, see `KeepsFiles`;
+    `match_over(game, episode)`, to be told how matches ended, see `HearsEnds`;
     `identity`, `spent` and `answer(messages, rng)`, to judge texts as well, see `ChatModel`;
     `external: bool = False`, whether a process or person outside this program decides, who cannot be tested;
     `tried_on: Sequence[str] = ()`, names of the games that the conformance kit tries it on, instead of all that are
@@ -55,7 +61,8 @@ class Bot(Protocol):
         """A legal move for `player`, whose turn it is; of an external bot, any text. A `SaidMove` where it was read in
         a longer one, which is kept with the turn.
 
-        Raises SpiralError for a game it cannot play, Unavailable when the remote model or person does not answer.
+        Raises SpiralError for a game it cannot play, Unavailable when the remote model or person does not answer,
+        Declined when it does not take this match.
         Whatever else it raises or gives is the bot's own fault: it voids the match, and in a tournament loses it.
         """
 
@@ -67,6 +74,15 @@ class KeepsFiles(Protocol):
     def keep_in(self, folder: Path) -> None:
         """Called once, before play, with a folder of the run: the same for all of its processes and after a resume. It
         may not be there yet, and holds the files of other bots too."""
+
+
+@runtime_checkable
+class HearsEnds(Protocol):
+    """Optional: a bot that is told how its matches ended, such as one for people, who want to know."""
+
+    def match_over(self, game: Game, episode: Episode | None) -> None:
+        """Called when a match that it is in ended, with the object that `choose` was given, which it may look at until
+        this returns; None for a match that was voided. Also for a match in which it was never asked."""
 
 
 @runtime_checkable

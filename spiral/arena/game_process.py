@@ -34,7 +34,7 @@ class GameHost:
     """Plays matches in its processes. Any thread may call it; the methods named a... are for coroutines."""
 
     def __init__(self, games: Games, num_processes: int = 1, limit_s: float = LIMIT_S) -> None:
-        """`games`: called in each process, so it can be pickled."""
+        """`games`: called in each process, so it can be pickled. Without a process every game is a fault."""
         self._processes = [_Process(games, limit_s) for _ in range(num_processes)]
         self._replays = itertools.count(-1, -1)  # numbers that no match in play has
 
@@ -117,6 +117,8 @@ class GameHost:
             process.close()
 
     def _ask(self, match: int, verb: str, *rest: Any) -> Future[Any]:
+        if not self._processes:
+            raise GameFault("no game is played here")
         return self._processes[match % len(self._processes)].submit(_Request(verb, match, rest))
 
 

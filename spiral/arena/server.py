@@ -21,6 +21,7 @@ from spiral.api.errors import SpiralError
 from spiral.api.text import printable
 from spiral.arena import sockets, textarena_client
 from spiral.arena.database import NoAnswer
+from spiral.arena.export_page import export_route
 from spiral.arena.guard import Guard
 from spiral.arena.limits import Limits
 from spiral.arena.lobby import Lobby
@@ -45,6 +46,7 @@ def application(lobby: Lobby, limits: Limits | None = None, games_at: GameAddres
         Route("/api/players", api.register, methods=["POST"]),
         Route("/api/leaderboard", api.leaderboard),
         Route("/api/matches/{match:int}", api.match),
+        export_route(lobby),
         WebSocketRoute("/api/play", api.socket),
         Route("/register_model", api.register_model, methods=["POST"]),
         Route("/register_mgc_model", api.register_model, methods=["POST"]),

@@ -19,7 +19,7 @@ OPENSSL_S = 30.0
 
 
 def page_server(app: ASGIApp) -> uvicorn.Server:
-    """Of the arena's application."""
+    """Of the arena's application, or of pages beside other work."""
     return uvicorn.Server(configured(app, "", 0))  # where it listens is said by the socket that it is served on
 
 
@@ -58,12 +58,18 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
     return certificate, key
 
 
-def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises SpiralError where the port cannot be had."""
+def listening(host: str, port: int, remedy: str = "choose another port") -> socket.socket:
+    """A socket that listens; port 0 is any that is free. Raises SpiralError, with `remedy`, where the port cannot be
+    had."""
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        raise SpiralError(f"port {port} of {host} cannot be listened at ({error.strerror}); choose another") from error
+        raise SpiralError(f"{host}:{port} cannot be listened at ({error.strerror or error}); {remedy}") from error
+
+
+def address(host: str, listener: socket.socket) -> str:
+    """Host and port of a socket that listens."""
+    return f"{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
 
 
 async def serve(servers: Sequence[tuple[uvicorn.Server, socket.socket]]) -> None:

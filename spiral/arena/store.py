@@ -124,6 +124,23 @@ class Store:
             known = connection.scalar(select(db.matches.c.id).where(db.matches.c.id == match))
             return None if known is None else _stored(connection, match)
 
+    def ended(self, after: int, limit: int, game: str = OVERALL) -> list[tuple[int, StoredMatch]]:
+        """At most `limit` matches that ended and count, in the order in which they ended, each with its place in that
+        order; those that ended after the `after`-th, of one game or of all."""
+        c = db.matches.c
+        asked = select(c.ended_as, c.id).where(c.status == "finished", c.ended_as > after)
+        if game != OVERALL:
+            asked = asked.where(c.game == game)
+        with self._database.read() as connection:
+            rows = connection.execute(asked.order_by(c.ended_as).limit(limit)).all()
+            return [(row.ended_as, _stored(connection, row.id)) for row in rows]
+
+    def games_played(self) -> list[str]:
+        """The labels of games of which a match ended."""
+        asked = select(db.matches.c.game).where(db.matches.c.status == "finished").distinct()
+        with self._database.read() as connection:
+            return sorted(connection.scalars(asked))
+
     def rating(self, player: int, game: str = OVERALL) -> Rating:
         """Of a player in a game; that of a new player before its first match."""
         with self._database.read() as connection:

@@ -79,7 +79,7 @@ def arena(
     try:
         from spiral.arena.limits import Limits
         from spiral.arena.opening import open_arena
-        from spiral.arena.serving import serve
+        from spiral.arena.serving import address, serve
     except ModuleNotFoundError as error:
         raise SpiralError(
             f'the arena needs {error.name}, which is not installed; pip install "spiral-selfplay[arena]"'
@@ -92,9 +92,9 @@ def arena(
             opened.lobby, Limits(connections=per_address), (host, port), (tls_port, tls_cert, tls_key, tls_address)
         )
         echo(f"{len(opened.lobby.games)} games; house: {', '.join(opened.house) or 'none'}")
-        echo(f"open http://{_at(host, servers[0][1])}/")
+        echo(f"open http://{address(host, servers[0][1])}/")
         for _, listener in servers[1:]:
-            echo(f"TextArena's client plays at {tls_address or _at(host, listener)}")
+            echo(f"TextArena's client plays at {tls_address or address(host, listener)}")
         asyncio.run(serve(servers))
     finally:
         opened.close()
@@ -115,7 +115,3 @@ def _servers(
     second = game_server(game_sockets(lobby, limits), certificate, key), listening(host, tls_port)
     address = game_address(second[1].getsockname()[1], fixed)
     return [(page_server(application(lobby, limits, address)), listening(host, port)), second]
-
-
-def _at(host: str, listener: socket.socket) -> str:
-    return f"{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"

@@ -15,6 +15,7 @@ import click
 from spiral.api.errors import SpiralError
 from spiral.commands.arena import arena
 from spiral.commands.arena_admin import arena_admin
+from spiral.commands.arena_export import arena_export
 from spiral.commands.bench import bench
 from spiral.commands.best_response import best_response
 from spiral.commands.check import check
@@ -33,6 +34,7 @@ from spiral.commands.plugins import plugins
 from spiral.commands.sft import sft
 from spiral.commands.tournament import tournament
 from spiral.commands.train import train
+from spiral.commands.watch import watch
 
 
 class _Group(click.Group):
@@ -64,8 +66,10 @@ class _Group(click.Group):
         compare,
         patterns,
         play,
+        watch,
         arena,
         arena_admin,
+        arena_export,
         collect,
         plugins,
         check,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,33 +37,50 @@ from spiral.commands.output import echo
 def tournament(players: tuple[str, ...], out: Path | None, as_json: bool, **asked: Any) -> None:
     """Play runs, bots and models against each other: cross-play table, ratings, Nash average, cycles.
 
-    A PLAYER is a run (runs/a, runs/a@300), a bot (random, NAME:key=value) or a saved model (model:PATH).
+    A PLAYER is a run (runs/a, runs/a@300), a bot (random, NAME:key=value) or a saved model (model:PATH). A file of
+    games in place of the players, such as spiral arena-export writes, is rated as it is, and no game is played.
     """
     from rich.console import Console
 
-    from spiral.evaluation.tournament.record import keep_record, run_tournament
+    from spiral.evaluation.tournament.record import run_tournament
+    from spiral.evaluation.tournament.recorded import recorded_tournament
     from spiral.evaluation.tournament.tournament import TournamentConfig
-    from spiral.reports.html.tournament_page import tournament_page
-    from spiral.reports.tournament import print_record, progress
-    from spiral.runs.files import write_atomic
+    from spiral.reports.tournament import progress
 
     config = TournamentConfig(asked["schedule"], asked["games"], asked["budget"], None, asked["seed"])
+    if len(players) == 1 and players[0].endswith(".jsonl"):
+        path = Path(players[0])
+        record = recorded_tournament(path, asked["game"], config, asked["anchor"])
+        kept = out or Path("tournaments") / f"{path.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+        _keep(record | {"command": _command(players, asked)}, kept, as_json, len(record["players"]))
+        return
     with progress(Console(stderr=True)) as show:
         record, kept = run_tournament(
             players, asked["game"], config, asked["anchor"], _command(players, asked), out, show
         )
+    _keep(record, kept, as_json, len(players))
+    if record["stopped"]:
+        raise SpiralError(f"{record['stopped']}; what was played by then is in {kept}")
+
+
+def _keep(record: dict[str, Any], kept: Path, as_json: bool, num_players: int) -> None:
+    from rich.console import Console
+
+    from spiral.evaluation.tournament.record import keep_record
+    from spiral.reports.html.tournament_page import tournament_page
+    from spiral.reports.tournament import print_record
+    from spiral.runs.files import write_atomic
+
     # Shown before it is written: a disk that filled up meanwhile must not cost the games.
     if as_json:
         echo(json.dumps(record, indent=1))
     else:
         console = Console()
-        print_record(record, console if console.is_terminal else Console(width=max(140, 56 + 20 * len(players))))
+        print_record(record, console if console.is_terminal else Console(width=max(140, 56 + 20 * num_players)))
     keep_record(record, kept)
     write_atomic(kept / "tournament.html", tournament_page(record))
     if not as_json:
         echo(f"open {kept / 'tournament.html'}")
-    if record["stopped"]:
-        raise SpiralError(f"{record['stopped']}; what was played by then is in {kept}")
 
 
 def _command(players: tuple[str, ...], asked: dict[str, Any]) -> str:

@@ -4,7 +4,8 @@ Kinds of failure are kept apart. An illegal move of a model or a person is the p
 that plays is tested, not trained against: its illegal move, or any other promise that it breaks, is the bot's fault.
 An exception or returns of the wrong shape are the game's; a remote player that does not answer is an outage: each of
 the three voids the match, which is replaced and reported with its deal and moves. A match of too many turns is none of
-these: it is cut, and worth what `rollout.cut` says. An engine that goes silent stops the run.
+these: it is cut, and worth what `rollout.cut` says. A match that a bot declines is played by another line-up. An
+engine that goes silent stops the run.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from spiral.api.errors import PluginError, PromptTooLong, RunError, SpiralError
 from spiral.api.games import Game
-from spiral.api.policies import OpponentSampler, Unavailable, is_external
+from spiral.api.policies import Declined, HearsEnds, OpponentSampler, Unavailable, is_external
 from spiral.api.progress import Phase, Progress, no_progress
 from spiral.api.records import LEARNER, Completion, Episode, PolicyId, Turn, VoidedGame
+from spiral.api.text import printable_logger
 from spiral.api.training import GameSampler
 from spiral.config.schema import RolloutConfig
 from spiral.engines.waiting import Deadline
@@ -39,7 +41,10 @@ _REMEDIES = {
     "prompt too long": "",
 } | dict.fromkeys((ILLEGAL, NO_TEXT, RAISED, CHANGED), "mend the bot, which spiral check tests, or choose another; ")
 """Cause of too many voided games -> what to do, before the advice that holds for all."""
+MAX_REDRAWN = 100
+"""Line-ups drawn for a group of matches after which one that a bot declines is voided: there may be no other."""
 _NO_TIME_LIMIT = contextlib.nullcontext()
+log = printable_logger(__name__)
 
 OnFailure = Callable[[PolicyId, str], None]
 """on_failure(policy, cause): a policy gave no move, and its match was voided for that."""
@@ -146,7 +151,7 @@ class Rollouts:
         """Take one match from an answer (None: from its start) to its next question, its end, or its replacement."""
         # Of a group that was voided while the answer was on the way. Not a property of the match: this runs every turn.
         if match.attempt != match.group.attempt:
-            return None
+            return _tell_end(match, None)
         if isinstance(answer, Completion):
             # Before the `try`: what a prompt format raises is an error of the program, never of the game.
             match.move = self._pool.completer_of(match.policies[match.player]).read(answer)
@@ -156,7 +161,7 @@ class Rollouts:
         # The order of these arms is the error model: an outage is never the game's fault, an error of the set-up stops
         # the run, a bot's fault is not the game's, and whatever else is raised is.
         except Unavailable as error:
-            return self._fail(scheduler, match, str(error), error.cause)
+            return self._unavailable(scheduler, match, error)
         except BotFault as fault:
             if not self._forfeit:
                 policy = match.policies[match.player]
@@ -170,7 +175,7 @@ class Rollouts:
             return self._replace(scheduler, match, f"{type(error).__name__}: {error}", "game")
         if episode is not None:
             match.group.episodes[match.index] = episode
-            return None
+            return _tell_end(match, episode)
         try:
             return self._ask(scheduler, match)
         except PromptTooLong as error:
@@ -195,6 +200,12 @@ class Rollouts:
         scheduler.asked[number] = match
         match.num_asked += 1
 
+    def _unavailable(self, scheduler: Scheduler, match: Match, error: Unavailable) -> None:
+        """Play a match that was declined by another line-up, unless there seems to be none; void any other."""
+        if isinstance(error, Declined) and match.group.attempt < MAX_REDRAWN:
+            return self._again(scheduler, match)
+        return self._fail(scheduler, match, str(error), error.cause)
+
     def _fail(self, scheduler: Scheduler, match: Match, reason: str, cause: str) -> None:
         """Void a match in which the policy to move gave no move."""
         self._on_failure(match.policies[match.player], cause)
@@ -203,11 +214,26 @@ class Rollouts:
     def _replace(self, scheduler: Scheduler, match: Match, reason: str, cause: str) -> None:
         """Report a match and play its group again. Raises RunError when there were too many."""
         self.voided.append(VoidedGame(match.name, match.deal, match.moves, reason, cause))
+        check_voided(self.voided, self._config)
+        self._again(scheduler, match)
+
+    def _again(self, scheduler: Scheduler, match: Match) -> None:
+        """Play the group of a match again, with a line-up that is drawn anew."""
         # The whole group: its other matches are recognised by their attempt when their answers come.
         match.group.attempt += 1
         match.group.episodes.clear()
-        check_voided(self.voided, self._config)
+        _tell_end(match, None)
         scheduler.ready.extendleft(self._matches(match.group, scheduler.root))
+
+
+def _tell_end(match: Match, episode: Episode | None) -> None:
+    """Tell the bots of a match that want to know; None for one that was voided."""
+    for policy, bot in match.bots.items():
+        if isinstance(bot, HearsEnds):
+            try:
+                bot.match_over(match.game, episode)
+            except Exception as error:  # what it does with the news is no part of the game
+                log.warning("%s raised %s in match_over: %s", policy, type(error).__name__, error)
 
 
 def check_voided(games: Sequence[VoidedGame], config: RolloutConfig) -> None:

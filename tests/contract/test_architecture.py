@@ -52,9 +52,9 @@ def test_imports_run_one_way(monkeypatch):
 
 
 def test_the_top_of_the_package_holds_rooms():
-    """No file is left over beside the entry points and the seeds."""
+    """No file is left over beside the entry points, the seeds, and what a program of the arena's players imports."""
     files = {path.name for path in CORE.iterdir() if path.is_file()}
-    assert files == {"__init__.py", "__main__.py", "builtin.py", "seeds.py", "py.typed"}
+    assert files == {"__init__.py", "__main__.py", "arena_client.py", "builtin.py", "seeds.py", "py.typed"}
     assert {path.name for path in CORE.iterdir() if path.is_dir() and path.name != "__pycache__"} == ROOMS
 
 

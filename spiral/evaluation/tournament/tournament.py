@@ -77,6 +77,15 @@ class Tournament:
         except SpiralError as error:
             self.stopped = str(error)
 
+    def add(self, results: Sequence[Result]) -> None:
+        """Count games that were played elsewhere, each from a deal of its own, and rate their players."""
+        for result in results:
+            players = tuple(sorted(set(result.line_up)))
+            self.pair_results.setdefault(players, PairResults(players)).meetings.append((result,))
+            self.num_games += 1
+            self._unrated.append(self._rateable(result.line_up, result.returns))
+        self._rate()
+
     def _round_robin(self, show: Show) -> None:
         blocks = round_robin(self.names, self.participants.num_players, self.config.games)
         total = sum(block.num_games for block in blocks)

@@ -38,15 +38,18 @@ def write_report(run_dir: Path) -> Path:
 
 
 def render(data: Mapping[str, Any]) -> str:
-    """A run's page as HTML, with `data` inside."""
-    script = "".join(map(asset, SCRIPTS))
-    return document(f"{data.get('run', '')} · spiral", data, asset("page.css"), script)
+    """A run's page as HTML, with `data` inside. With `live` in it, the page asks the server that shows it for more."""
+    is_live = "live" in data
+    script = "".join(map(asset, [*SCRIPTS, *(["live.js"] if is_live else [])]))
+    return document(f"{data.get('run', '')} · spiral", data, asset("page.css"), script, asks=is_live)
 
 
-def document(title: str, data: Mapping[str, Any], style: str, script: str) -> str:
-    """A page that draws itself from `data`: no other script or style runs, and nothing is asked of the network."""
+def document(title: str, data: Mapping[str, Any], style: str, script: str, asks: bool = False) -> str:
+    """A page that draws itself from `data`: no other script or style runs, and nothing is asked of the network, or with
+    `asks` of the server alone that it came from."""
     # The policy names the one style and the one script by their hashes, so markup that slipped in could run nothing.
     policy = f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'"
+    policy += "; connect-src 'self'" if asks else ""
     parts = {
         "policy": policy,
         "title": html.escape(printable(title)),

@@ -54,7 +54,7 @@ def collect(run_dir: Path) -> Json:
     pool = {as_name(game): _ratings(rows) for game, rows in rated}
     plugins = _object(run_dir / "plugins.json", unreadable)
     config = _read(run_dir / "config.yaml").decode("utf-8", "replace")
-    configured = _from_config(config)
+    configured = from_config(config)
     return {
         "run": run_dir.resolve().name,
         "config": config,
@@ -187,7 +187,7 @@ def _policy(entry: Any) -> Json:
     return {"step": as_number(entry.get("step")), "rows": rows, "num_rows": len(table)}
 
 
-def _from_config(text: str) -> Json:
+def from_config(text: str) -> Json:
     """Games, model and steps as the run's YAML gives them, as far as plain matching finds them."""
     names: dict[str, list[str]] = {}
     section = ""
