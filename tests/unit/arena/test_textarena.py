@@ -396,16 +396,15 @@ def test_a_player_that_leaves_the_queue_is_told_so(arena, monkeypatch):
 
 
 def test_a_game_that_fails_is_void_for_the_client_too(arena):
-    """Its rating stays, and it is told the cause: of its own move, or of the random one of the house before it."""
+    """Its rating stays, and it is told the cause."""
     token = signed_up(arena, "ann")
     found = matched(arena, "ann", token, number=84)
     with game(found["game_url"], token) as play:
         play.until("observation")
-        play.send(command="action", action="[raise]")
+        play.send(command="action", action="raise")
         end = play.until("game_over")
     assert (end["outcome"], end["trueskill_change"]) == ("voided", 0)
-    causes = ("ZeroDivisionError", "no answer within", "its process ended")
-    assert any(f"the match is void: {cause}" in end["reason"] for cause in causes)
+    assert "ZeroDivisionError" in end["reason"]
 
 
 def test_a_host_that_is_asked_for_a_match_that_failed_says_so(local_host):
