@@ -31,7 +31,8 @@ test: setup  ## the default tests, on two cores
 
 processes: setup  ## the slow tests of several processes, of a terminal without umlauts and of TextArena's client, as in CI
 	$(BIN)/python -m pytest $(TWO_PROCESSES) -m slow tests/faults/test_two_processes.py tests/faults/test_shared_out_runs.py \
-		plugins/opponents/tests/test_remote_budget.py tests/end_to_end/test_encodings.py tests/unit/arena/test_textarena.py
+		plugins/opponents/tests/test_remote_budget.py tests/end_to_end/test_encodings.py \
+		tests/unit/arena/test_textarena.py::test_two_clients_finish_ten_rated_matches_of_three_games
 
 slow: setup  ## the tests that take longer than a minute each
 	$(BIN)/python -m pytest -m slow
