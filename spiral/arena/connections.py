@@ -147,12 +147,13 @@ class RemoteSeat:
 
     @property
     def standing(self) -> tuple[int, int, bool] | None:
-        """Match, turn and whether this player is asked, as its connection was told last; None before the first turn. A
-        page that has heard otherwise has missed a message."""
-        if self._state is None:
+        """Match, turn and whether this player is asked, as its connection was told last; None before the first turn and
+        while the end of the match is not written yet. A page that has heard otherwise has missed a message."""
+        if self._asked is not None:
+            return self.match, self._asked.number, True
+        if self._state is None or self._state["kind"] == "pending":
             return None
-        number = self._asked.number if self._asked is not None else int(self._state["number"])
-        return self.match, number, self._asked is not None
+        return self.match, int(self._state["number"]), False
 
     def tell_again(self) -> None:
         """To a new connection: the match, how it stands, and what is asked."""

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from spiral.api.text import printable
+from spiral.arena.addressed import known_game
 from spiral.arena.export import PAGE, Changed, Wanted, examples_of
 from spiral.arena.lobby import Lobby
 from spiral.arena.records import OVERALL
@@ -21,9 +21,7 @@ def export_route(lobby: Lobby) -> Route:
     """GET /api/export?game=G&player=NAME&after=N&limit=N: JSON lines; the header x-next is the next `after`."""
 
     async def export(request: Request) -> Response:
-        game = request.query_params.get("game", OVERALL)
-        if game != OVERALL and game not in lobby.games:
-            raise HTTPException(404, f"there is no game '{printable(game)[:80]}'")
+        game = known_game(lobby, request.query_params.get("game", OVERALL))
         after, wanted = _number(request, "after", 0), Wanted(player=request.query_params.get("player"))
         found = await asyncio.to_thread(lobby.store.ended, after, min(_number(request, "limit", PAGE), PAGE), game)
         lines = []

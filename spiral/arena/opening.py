@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from spiral.arena.game_worker import installed
 from spiral.arena.house import BotChooser, Chooser, HousePlayer, PolicyChooser
 from spiral.arena.lobby import GameInfo, Lobby
 from spiral.arena.store import Store
-from spiral.config.loading import load, parse_plugin
+from spiral.config.loading import parse_plugin
 from spiral.config.schema import PluginConfig
 from spiral.plugins.registry import Plugins, label
 from spiral.policies.reference import PolicyRef, short_name
@@ -122,19 +123,20 @@ def _chooser(ref: PolicyRef, plugins: Plugins, games: Sequence[GameInfo], host: 
         plays = [game.name for game in games if is_external(bot) or _plays(bot, host, game.name)]
         return BotChooser(bot, ref.name), plays
     from spiral.evaluation.loaded_policy import LoadedPolicy  # which loads torch
+    from spiral.training.session import configure
 
     if ref.kind == "run":
         loaded = LoadedPolicy.of_run(ref.path, ref.step)
         plays = [game.name for game in games if game.name in loaded.players.games]
         return PolicyChooser(loaded.setup.completer, loaded.policy), plays
-    loaded = LoadedPolicy.of_model(ref.path, load(None, [{"games": [parse_plugin(g.name).__dict__ for g in games]}]))
+    named = [parse_plugin(game.name) for game in games]
+    asked = configure({"model": str(ref.path)}, games=[{"name": one.name, "args": one.args} for one in named])
+    loaded = LoadedPolicy.of_model(ref.path, asked)
     return PolicyChooser(loaded.setup.completer, loaded.policy), [game.name for game in games]
 
 
 def _plays(bot: object, host: GameHost, game: str) -> bool:
     """Whether a bot makes a first move."""
-    import random
-
     host.open(0, game, TRIAL_SEED)
     copied = host.copy(0)
     host.close_match(0)

@@ -18,8 +18,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from spiral.api.errors import SpiralError
-from spiral.api.text import printable
 from spiral.arena import sockets, textarena_client
+from spiral.arena.addressed import ended_match, known_game
 from spiral.arena.database import NoAnswer
 from spiral.arena.export_page import export_route
 from spiral.arena.guard import Guard
@@ -110,13 +110,13 @@ class Api:
 
     async def leaderboard(self, request: Request) -> Response:
         """Of a game, or over all of them."""
-        game = self._game(request.query_params.get("game", OVERALL))
+        game = known_game(self._lobby, request.query_params.get("game", OVERALL))
         board = await asyncio.to_thread(self._store.leaderboard, game)
         return JSONResponse([_standing(one) for one in board])
 
     async def match(self, request: Request) -> Response:
         """A match that ended."""
-        match = await self._ended_match(request)
+        match = await ended_match(self._store, request)
         return JSONResponse({
             "match": match.id, "game": match.game, "seed": match.seed, "ending": match.ending,
             "returns": match.returns, "players": [one.name for one in match.players],
@@ -126,18 +126,6 @@ class Api:
     async def socket(self, socket: WebSocket) -> None:
         """A person's or a program's connection."""
         await sockets.play(socket, self._lobby, self._limits)
-
-    async def _ended_match(self, request: Request) -> Any:
-        number = min(request.path_params["match"], 2**63 - 1)  # more than a database counts to
-        match = await asyncio.to_thread(self._store.match, number)
-        if match is None or match.status == "playing":  # its moves may tell what a player may not know yet
-            raise HTTPException(404, "no match of this number has ended")
-        return match
-
-    def _game(self, game: str) -> str:
-        if game != OVERALL and game not in self._lobby.games:
-            raise HTTPException(404, f"there is no game '{printable(game)[:80]}'")
-        return game
 
 
 def _standing(one: Standing) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket
 
 from spiral.api.errors import SpiralError
 from spiral.api.text import printable
+from spiral.arena.addressed import ended_match, known_game
 from spiral.arena.game_process import GameFault
 from spiral.arena.history import PROVISIONAL, History
 from spiral.arena.lobby import GameInfo, Lobby
@@ -84,13 +85,13 @@ class Site:
 
     async def leaderboard(self, request: Request) -> Response:
         """Of a game, or over all of them."""
-        game = self._game(request.query_params.get("game", OVERALL))
+        game = known_game(self._lobby, request.query_params.get("game", OVERALL))
         board = await asyncio.to_thread(self._store.leaderboard, game)
         return self._page(request, "leaderboard.html", game=game, standings=board)
 
     async def game(self, request: Request) -> Response:
         """Rules, how moves are said, a match of it, and who is best at it."""
-        game = self._game(request.path_params["game"])
+        game = known_game(self._lobby, request.path_params["game"])
         board = await asyncio.to_thread(self._store.leaderboard, game, 10)
         opening, sample = await self._shown_of(game)
         recent = await asyncio.to_thread(self._history.recent, game, None, 5)
@@ -119,9 +120,7 @@ class Site:
         number = request.path_params["match"]
         if (room := self._lobby.rooms.get(number)) is not None:
             return self._page(request, "live.html", match=public(room))
-        match = await asyncio.to_thread(self._store.match, number)
-        if match is None or match.status == "playing":  # its moves may tell what a player may not know yet
-            raise HTTPException(404, "no match of this number has ended")
+        match = await ended_match(self._store, request)
         return self._page(request, "match.html", match=match, replay=await self._replay(match))
 
     async def watch(self, socket: WebSocket) -> None:
@@ -174,11 +173,6 @@ class Site:
             return first.legal_moves, Sample(None, names, replay, len(moves) < SAMPLE_MOVES) if moves else None
         except (GameFault, SpiralError):
             return None, None
-
-    def _game(self, game: str) -> str:
-        if game != OVERALL and game not in self._lobby.games:
-            raise HTTPException(404, f"there is no game '{printable(game)[:80]}'")
-        return game
 
     def _page(self, request: Request, name: str, **values: Any) -> Response:
         games: list[GameInfo] = list(self._lobby.games.values())

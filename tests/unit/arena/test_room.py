@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import func, select
@@ -12,7 +13,7 @@ from spiral.arena.connections import Member, RemoteSeat
 from spiral.arena.game_process import GameFault
 from spiral.arena.game_worker import View
 from spiral.arena.lobby import Lobby
-from spiral.arena.room import Room
+from spiral.arena.room import Question, Room
 from spiral.arena.store import Store
 
 MATCHES = 1000
@@ -176,3 +177,17 @@ def test_an_error_of_the_arena_in_a_match_voids_it(store, monkeypatch):
     assert asyncio.run(play()) == [None, None]
     assert lobby.rooms == {}
     assert (store.match(match).status, store.match(match).ending) == ("voided", "server")
+
+
+def test_a_page_may_ask_how_its_match_stands_while_the_end_is_not_written(store):
+    """There is no turn to compare with then, and the connection stays."""
+
+    async def stands():
+        (player, _), match = store.add_player("a", "model"), 1
+        (seat,) = _seats(match, [player])
+        seat.shown(Question(match, 3, 0, replace(START, to_move=1), 20.0))
+        before = seat.standing
+        seat.pending(match)
+        return before, seat.standing
+
+    assert asyncio.run(stands()) == ((1, 3, False), None)

@@ -205,3 +205,6 @@ def test_pages_answer(arena):
     for path in ("/", "/play", "/leaderboard", "/leaderboard?game=kuhn_poker", "/games/kuhn_poker", "/api/games"):
         assert arena.ask(path)[0] == 200
     assert arena.ask("/games/none")[0] == arena.ask("/matches/7")[0] == arena.ask("/leaderboard?game=x")[0] == 404
+    more_than_a_database_counts_to = 10**30
+    for path in ("/matches", "/api/matches"):
+        assert arena.ask(f"{path}/{more_than_a_database_counts_to}")[0] == 404

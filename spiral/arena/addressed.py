@@ -1,0 +1,32 @@
+"""What the words of an address name: a game of the arena, or a match that ended; anything else is not found (404)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from spiral.api.text import printable
+from spiral.arena.lobby import Lobby
+from spiral.arena.records import OVERALL, StoredMatch
+from spiral.arena.store import Store
+
+_MAX_NUMBER = 2**63 - 1
+"""What a database counts to."""
+
+
+def known_game(lobby: Lobby, game: str) -> str:
+    """A game of the arena, or all of them. Raises HTTPException."""
+    if game != OVERALL and game not in lobby.games:
+        raise HTTPException(404, f"there is no game '{printable(game)[:80]}'")
+    return game
+
+
+async def ended_match(store: Store, request: Request) -> StoredMatch:
+    """The match that an address names. Raises HTTPException for one that has not ended: its moves may tell what a
+    player may not know yet."""
+    match = await asyncio.to_thread(store.match, min(request.path_params["match"], _MAX_NUMBER))
+    if match is None or match.status == "playing":
+        raise HTTPException(404, "no match of this number has ended")
+    return match
