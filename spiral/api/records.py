@@ -1,5 +1,6 @@
 """The frozen records that pass between the stages: requests, completions, turns, trajectories, episodes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +16,9 @@ Finish = Literal["stop", "length"]
 Ending = Literal["finished", "illegal", "cut"]
 """How an episode ended: by the game's own rules, by a player who could not produce a legal move, or cut (truncated) by
 the run after `rollout.max_turns` turns."""
+
+Outcome = Literal["win", "draw", "loss"]
+"""Of a finished game, for one player."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,3 +169,13 @@ class VoidedGame:
 def outcome(own: float, other: float) -> float:
     """1 for a win, 0.5 for a draw, 0 for a loss, of a return against another's."""
     return 0.5 + 0.5 * ((own > other) - (own < other))
+
+
+def outcome_of(returns: Sequence[float], player: int) -> float:
+    """Of a player's return against the best of the others'; with one player, against 0."""
+    return outcome(returns[player], max((one for n, one in enumerate(returns) if n != player), default=0.0))
+
+
+def outcome_word(value: float) -> Outcome:
+    """What an outcome is called."""
+    return "win" if value == 1.0 else "draw" if value == 0.5 else "loss"

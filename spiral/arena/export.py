@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spiral.api.answers import thoughts_before
-from spiral.api.records import outcome
+from spiral.api.records import outcome_of, outcome_word
 from spiral.arena.game_process import GameFault, GameHost
 from spiral.arena.records import StoredMatch
 from spiral.arena.store import Store
-from spiral.selfplay.examples import Example, Outcome
+from spiral.selfplay.examples import Example
 
 Keep = Literal["wins", "all"]
 
 PAGE = 100
 """Matches read from the database at a time, and at most of one answer over HTTP."""
-_OUTCOMES: dict[float, Outcome] = {1.0: "win", 0.5: "draw", 0.0: "loss"}
 
 
 class Changed(Exception):
@@ -42,7 +41,7 @@ def examples_of(match: StoredMatch, host: GameHost, wanted: Wanted = Wanted()) -
     assert match.returns is not None
     names, results = (
         [one.name for one in match.players],
-        [_outcome(match.returns, n) for n in range(len(match.returns))],
+        [outcome_word(outcome_of(match.returns, n)) for n in range(len(match.returns))],
     )
     legal = [move for move in match.moves if move.legal]
     found = []
@@ -89,8 +88,3 @@ def _wanted(example: Example, wanted: Wanted) -> bool:
     if wanted.player is not None and example.policy != wanted.player:
         return False
     return wanted.keep == "all" or (example.outcome == "win" and example.ending == "finished")
-
-
-def _outcome(returns: tuple[float, ...], seat: int) -> Outcome:
-    others = [one for other, one in enumerate(returns) if other != seat]
-    return _OUTCOMES[outcome(returns[seat], max(others, default=0.0))]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, or_, select
 
 from spiral.api.policies import Rating
-from spiral.api.records import outcome
+from spiral.api.records import outcome, outcome_of, outcome_word
 from spiral.arena import database as db
 from spiral.arena.records import OVERALL, Player
 from spiral.arena.store import Store, as_player
@@ -36,8 +36,7 @@ class EndedMatch:
         """Of a seat: win, draw, loss, or voided."""
         if self.returns is None:
             return "voided"
-        others = [one for n, one in enumerate(self.returns) if n != seat]
-        return _word(outcome(self.returns[seat], max(others, default=0.0)))
+        return outcome_word(outcome_of(self.returns, seat))
 
 
 @dataclass
@@ -107,15 +106,11 @@ class History:
                 if match.returns is None or one.rated_as == player.rated_as:
                     continue
                 against = found.setdefault(named[one.rated_as], Against(named[one.rated_as]))
-                word = _word(outcome(match.returns[own], match.returns[seat]))
+                word = outcome_word(outcome(match.returns[own], match.returns[seat]))
                 against.wins += word == "win"
                 against.draws += word == "draw"
                 against.losses += word == "loss"
         return sorted(found.values(), key=lambda one: (-one.matches, one.opponent))
-
-
-def _word(outcome: float) -> str:
-    return {1.0: "win", 0.5: "draw", 0.0: "loss"}[outcome]
 
 
 def _ended(connection: Connection, game: str | None, player: Player | None, limit: int) -> list[EndedMatch]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from spiral.api.errors import SpiralError
 from spiral.api.text import printable_logger
 from spiral.arena import match_log
-from spiral.arena.connections import Member, Message, RemoteSeat
+from spiral.arena.connections import Member, Message, Outbox, RemoteSeat
 from spiral.arena.game_process import GameFault, GameHost
 from spiral.arena.house import HousePlayer
 from spiral.arena.matchmaking import Queue, Waiting, seated
@@ -143,6 +143,12 @@ class Lobby:
         self.queue.leave(member.player.id)
         if self._waited.pop(member.player.id, None) is not None and not comes_back:
             await self.store.later(match_log.unqueued, member.player.id)
+
+    async def disconnected(self, member: Member, outbox: Outbox, comes_back: bool = False) -> None:
+        """A connection is gone; a player without any waits no longer. `comes_back`: see `unqueue`."""
+        member.disconnect(outbox)
+        if member.outbox is None:
+            await self.unqueue(member, comes_back)
 
     async def pair(self) -> None:
         """Start all matches that can be started now."""

@@ -6,7 +6,7 @@ Each may be done again with the same arguments where it is not known whether it 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -96,28 +96,48 @@ def rated(connection: Connection, match: int, game: str, returns: Sequence[float
     rated = db.players.join(db.seats, db.seats.c.player == db.players.c.id)
     asked = select(func.coalesce(db.players.c.rated_as, db.players.c.id)).select_from(rated)
     players = list(connection.scalars(asked.where(db.seats.c.match == match).order_by(db.seats.c.seat)))
+    before = {(player, name): rating(connection, player, name) for name in (game, OVERALL) for player in players}
+    changes = changes_by(players, game, returns, lambda player, name: before[player, name][0])
+    for one in changes:
+        played = before[one.player, one.game][1]
+        values = {"mu": one.after.mu, "sigma": one.after.sigma, "matches": played + 1}
+        if played:
+            where = (db.ratings.c.player == one.player) & (db.ratings.c.game == one.game)
+            connection.execute(update(db.ratings).where(where).values(**values))
+        else:
+            connection.execute(insert(db.ratings).values(player=one.player, game=one.game, **values))
+        connection.execute(insert(db.rating_changes).values(**change_row(match, one)))
+    return changes
+
+
+def changes_by(
+    players: Sequence[int], game: str, returns: Sequence[float], before: Callable[[int, str], Rating]
+) -> list[RatingChange]:
+    """What a match does to the ratings of its players, one a seat, for its game and over all games; `before`: of a
+    player in a game."""
     if len(players) < 2 or len(set(players)) < len(players):
         return []  # alone, or against itself, as two guests are: nothing is learnt of its skill
     changes = []
     for name in (game, OVERALL):
-        before = [rating(connection, player, name) for player in players]
-        after = rate([rating for rating, _ in before], returns)
-        for seat, player in enumerate(players):
-            (old, played), new = before[seat], after[seat]
-            values = {"mu": new.mu, "sigma": new.sigma, "matches": played + 1}
-            if played:
-                where = (db.ratings.c.player == player) & (db.ratings.c.game == name)
-                connection.execute(update(db.ratings).where(where).values(**values))
-            else:
-                connection.execute(insert(db.ratings).values(player=player, game=name, **values))
-            connection.execute(
-                insert(db.rating_changes).values(
-                    match=match, seat=seat, game=name, player=player,
-                    mu_before=old.mu, sigma_before=old.sigma, mu=new.mu, sigma=new.sigma,
-                )
-            )  # fmt: skip
-            changes.append(RatingChange(seat, player, name, old, new))
+        old = [before(player, name) for player in players]
+        for seat, (player, new) in enumerate(zip(players, rate(old, returns), strict=True)):
+            changes.append(RatingChange(seat, player, name, old[seat], new))
     return changes
+
+
+def change_row(match: int, change: RatingChange) -> dict[str, Any]:
+    """As the table keeps it; `change_of` reads it back."""
+    return {
+        "match": match, "seat": change.seat, "game": change.game, "player": change.player,
+        "mu_before": change.before.mu, "sigma_before": change.before.sigma,
+        "mu": change.after.mu, "sigma": change.after.sigma,
+    }  # fmt: skip
+
+
+def change_of(row: Any) -> RatingChange:
+    """Of a row of the table of changes."""
+    before, after = Rating(row.mu_before, row.sigma_before), Rating(row.mu, row.sigma)
+    return RatingChange(row.seat, row.player, row.game, before, after)
 
 
 def rating(connection: Connection, player: int, game: str) -> tuple[Rating, int]:
@@ -130,7 +150,4 @@ def rating(connection: Connection, player: int, game: str) -> tuple[Rating, int]
 def _changes(connection: Connection, match: int) -> list[RatingChange]:
     c = db.rating_changes.c
     rows = connection.execute(select(db.rating_changes).where(c.match == match).order_by(c.game.desc(), c.seat))
-    return [
-        RatingChange(row.seat, row.player, row.game, Rating(row.mu_before, row.sigma_before), Rating(row.mu, row.sigma))
-        for row in rows
-    ]
+    return list(map(change_of, rows))

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 from sqlalchemy import Connection, delete, func, select, update
 
 from spiral.api.errors import SpiralError
 from spiral.api.policies import Rating
 from spiral.arena import database as db
 from spiral.arena import match_log
-from spiral.arena.records import OVERALL
-from spiral.theory.ratings import rate
+from spiral.arena.records import RatingChange
 
 Ratings = dict[tuple[int, str], tuple[Rating, int]]
 """(player, game) -> rating, and of how many matches."""
+NEW = Rating(), 0
 
 
-@dataclass(frozen=True)
-class Change:
-    """What one match does to one rating, as `rating_changes` keeps it."""
-
-    match: int
-    seat: int
-    game: str
-    player: int
-    before: Rating
-    after: Rating
+Changes = dict[tuple[int, int, str], RatingChange]
+"""(match, seat, game) -> what that match did to that rating."""
 
 
-def computed(connection: Connection) -> tuple[Ratings, list[Change]]:
+def computed(connection: Connection) -> tuple[Ratings, Changes]:
     """All ratings and their changes, by the finished matches in the order of their ends."""
     who = func.coalesce(db.players.c.rated_as, db.players.c.id)
     joined = db.matches.join(db.seats, db.seats.c.match == db.matches.c.id).join(
@@ -46,16 +35,13 @@ def computed(connection: Connection) -> tuple[Ratings, list[Change]]:
     for row in connection.execute(asked):
         matches.setdefault(row.id, (row.game, row.returns, []))[2].append(row.rated)
     ratings: Ratings = {}
-    changes: list[Change] = []
+    changes: Changes = {}
     for match, (game, returns, players) in matches.items():
-        if len(players) < 2 or len(set(players)) < len(players):
-            continue
-        for name in (game, OVERALL):
-            old = [ratings.get((player, name), (Rating(), 0)) for player in players]
-            new = rate([rating for rating, _ in old], returns)
-            for seat, player in enumerate(players):
-                ratings[player, name] = (new[seat], old[seat][1] + 1)
-                changes.append(Change(match, seat, name, player, old[seat][0], new[seat]))
+        done = match_log.changes_by(players, game, returns, lambda player, name: ratings.get((player, name), NEW)[0])
+        for one in done:
+            key = one.player, one.game
+            ratings[key] = one.after, ratings.get(key, NEW)[1] + 1
+            changes[match, one.seat, one.game] = one
     return ratings, changes
 
 
@@ -71,20 +57,11 @@ def differences(connection: Connection) -> list[str]:
     for key in sorted({*ratings, *kept}):
         if kept.get(key) != ratings.get(key):
             found.append(f"player {key[0]} in '{key[1]}': kept {kept.get(key)}, by the matches {ratings.get(key)}")
-    rows = {
-        (one.match, one.seat, one.game): one
-        for row in connection.execute(select(db.rating_changes))
-        for one in [_change(row)]
-    }
-    due = {(one.match, one.seat, one.game): one for one in changes}
-    wrong = sorted(key for key in {*rows, *due} if rows.get(key) != due.get(key))
+    rows = connection.execute(select(db.rating_changes))
+    there = {(row.match, row.seat, row.game): match_log.change_of(row) for row in rows}
+    wrong = sorted(key for key in {*there, *changes} if there.get(key) != changes.get(key))
     found += [f"match {match}, seat {seat}, '{game}': its change is not that of the log" for match, seat, game in wrong]
     return found
-
-
-def _change(row: Any) -> Change:
-    before, after = Rating(row.mu_before, row.sigma_before), Rating(row.mu, row.sigma)
-    return Change(row.match, row.seat, row.game, row.player, before, after)
 
 
 def take_out(connection: Connection, match: int) -> bool:
@@ -109,14 +86,8 @@ def _write(connection: Connection) -> None:
     connection.execute(delete(db.rating_changes))
     connection.execute(delete(db.ratings))
     if changes:
-        connection.execute(db.rating_changes.insert(), [
-            {
-                "match": one.match, "seat": one.seat, "game": one.game, "player": one.player,
-                "mu_before": one.before.mu, "sigma_before": one.before.sigma,
-                "mu": one.after.mu, "sigma": one.after.sigma,
-            }
-            for one in changes
-        ])  # fmt: skip
+        rows = [match_log.change_row(match, one) for (match, _, _), one in changes.items()]
+        connection.execute(db.rating_changes.insert(), rows)
         connection.execute(db.ratings.insert(), [
             {"player": player, "game": game, "mu": rating.mu, "sigma": rating.sigma, "matches": matches}
             for (player, game), (rating, matches) in ratings.items()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from spiral.api.games import IllegalMove
-from spiral.api.records import outcome
+from spiral.api.records import outcome_of, outcome_word
 from spiral.arena import match_log
 from spiral.arena.game_process import GameFault, GameHost
 from spiral.arena.game_worker import View
@@ -70,8 +70,7 @@ class Over:
         """Of a seat: win, draw, loss or voided."""
         if self.voided:
             return "voided"
-        others = [one for i, one in enumerate(self.returns) if i != seat]
-        return {1.0: "win", 0.5: "draw", 0.0: "loss"}[outcome(self.returns[seat], max(others, default=0.0))]
+        return outcome_word(outcome_of(self.returns, seat))
 
 
 class Seat(Protocol):
@@ -144,10 +143,6 @@ class Room:
     def left_s(self) -> float:
         """What is left on the clock of the player that is asked."""
         return max(0.0, self.deadline - self._now())
-
-    def seat_of(self, player: int) -> int | None:
-        """The seat of a player; None for one of another match."""
-        return next((n for n, seat in enumerate(self.seats) if seat.player.id == player), None)
 
     async def run(self, moves: Sequence[Move] = ()) -> Over:
         """Play the match to its end; `moves`: those that were made before the server was restarted."""

@@ -54,7 +54,7 @@ async def play(socket: WebSocket, lobby: Lobby, limits: Limits) -> None:
     outbox.send({"kind": "welcome", "name": player.name, "in_match": member.seat is not None})
     tasks = [
         asyncio.create_task(work)
-        for work in (_read(socket, member, outbox, lobby, limits), _write(socket, outbox), outbox.closed.wait())
+        for work in (_read(socket, member, outbox, lobby, limits), write(socket, outbox), outbox.closed.wait())
     ]
     restarts = False
     try:
@@ -66,9 +66,7 @@ async def play(socket: WebSocket, lobby: Lobby, limits: Limits) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        member.disconnect(outbox)
-        if member.outbox is None:
-            await lobby.unqueue(member, comes_back=restarts)
+        await lobby.disconnected(member, outbox, comes_back=restarts)
 
 
 async def _read(socket: WebSocket, member: Member, outbox: Outbox, lobby: Lobby, limits: Limits) -> int:
@@ -148,8 +146,11 @@ async def received(socket: WebSocket) -> dict[str, Any]:
     return message
 
 
-async def _write(socket: WebSocket, outbox: Outbox) -> None:
+async def write(socket: WebSocket, outbox: Outbox, last: str = "") -> None:
+    """Send what is in an outbox until it is closed, or until a message of the kind `last` was sent."""
     with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it is gone, which the other half hears of
         while (message := await outbox.next()) is not None:
             await socket.send_json(message)
+            if message["kind"] == last:
+                break
         await socket.close(4408, outbox.closed_for)

@@ -172,18 +172,8 @@ class Store:
             .limit(limit)
         )
         with self._database.read() as connection:
-            rows = connection.execute(asked).mappings().all()
-        return [
-            Standing(
-                Player(
-                    row[db.players.c.id], row[db.players.c.name], row[db.players.c.kind],
-                    row[db.players.c.description], row[db.players.c.rated_as] or row[db.players.c.id],
-                ),
-                Rating(row[db.ratings.c.mu], row[db.ratings.c.sigma]),
-                row[db.ratings.c.matches],
-            )
-            for row in rows
-        ]  # fmt: skip
+            rows = connection.execute(asked).all()
+        return [Standing(as_player(row), Rating(row.mu, row.sigma), row.matches) for row in rows]
 
     def seats_taken(self, game: str, players: Sequence[int]) -> dict[int, dict[int, int]]:
         """Player -> seat -> how often it had that one in matches of the game, among its last `SEATS_SEEN` matches."""

@@ -94,7 +94,7 @@ class TextArenaSockets:
             restarts = gone.code == SERVER_ENDS
         finally:
             if outbox is not None:
-                await self._gone(member, outbox, restarts)
+                await self._lobby.disconnected(member, outbox, restarts)
 
     async def _read_queue(self, socket: WebSocket, member: Member) -> None:
         async for command in self._commands(socket):
@@ -145,12 +145,7 @@ class TextArenaSockets:
             pass
         finally:
             writer.cancel()
-            await self._gone(member, outbox)
-
-    async def _gone(self, member: Member, outbox: Outbox, restarts: bool = False) -> None:
-        member.disconnect(outbox)
-        if member.outbox is None:
-            await self._lobby.unqueue(member, comes_back=restarts)
+            await self._lobby.disconnected(member, outbox)
 
     async def _commands(self, socket: WebSocket) -> AsyncIterator[object]:
         pace = Bucket(self._limits.messages)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 from spiral.arena.connections import Outbox
 from spiral.arena.lobby import Lobby
 from spiral.arena.room import Over, Room
+from spiral.arena.sockets import write
 
 MAX_WATCHERS = 200
 """Of one match."""
@@ -65,7 +65,7 @@ async def watch(socket: WebSocket, lobby: Lobby) -> None:
     room.watchers.add(spectator)
     spectator.shown(room)
     # A spectator that stalls holds its writer up, so the end of its outbox is waited for too.
-    work = (_write(socket, spectator.outbox), _gone(socket), spectator.outbox.closed.wait())
+    work = (write(socket, spectator.outbox, last="over"), _gone(socket), spectator.outbox.closed.wait())
     tasks = [asyncio.create_task(one) for one in work]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -73,15 +73,6 @@ async def watch(socket: WebSocket, lobby: Lobby) -> None:
         room.watchers.discard(spectator)
         for task in tasks:
             task.cancel()
-
-
-async def _write(socket: WebSocket, outbox: Outbox) -> None:
-    with suppress(WebSocketDisconnect, RuntimeError):  # it went while it was written to
-        while (message := await outbox.next()) is not None:
-            await socket.send_json(message)
-            if message["kind"] == "over":
-                break
-        await socket.close(4408, outbox.closed_for)
 
 
 async def _gone(socket: WebSocket) -> None:

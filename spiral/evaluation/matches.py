@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from spiral.api.games import Game, is_zero_sum, worst_return
 from spiral.api.progress import Progress, no_progress
-from spiral.api.records import Episode, PolicyId, VoidedGame, outcome
+from spiral.api.records import Episode, PolicyId, VoidedGame, outcome_of
 from spiral.config.schema import RolloutConfig
 from spiral.policies.pool import Pool
 from spiral.selfplay.fixed_seats import FixedSeats
@@ -111,7 +111,7 @@ def tally(
 ) -> Tally:
     """Count one player's results, and the games that were voided on the way; `bounds` of its returns, as
     `return_bounds` gives them."""
-    results = [_outcome(episode, player) for episode in episodes]
+    results = [outcome_of(episode.returns, player) for episode in episodes]
     returns = [episode.returns[player] for episode in episodes]
     return Tally(
         results.count(1.0),
@@ -123,9 +123,3 @@ def tally(
         sum(episode.ending == "cut" for episode in episodes),
         dict(sorted(Counter(one.cause for one in voided).items())),
     )
-
-
-def _outcome(episode: Episode, player: int) -> float:
-    """Of the player's return against the best of the others'; with one player, against 0."""
-    others = [r for i, r in enumerate(episode.returns) if i != player]
-    return outcome(episode.returns[player], max(others, default=0.0))

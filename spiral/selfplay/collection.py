@@ -20,13 +20,13 @@ from spiral.api.answers import thoughts_before
 from spiral.api.errors import SpiralError
 from spiral.api.games import Game
 from spiral.api.progress import Phase, Progress, no_progress
-from spiral.api.records import Episode, PolicyId, Turn, outcome
+from spiral.api.records import Episode, PolicyId, Turn, outcome_of, outcome_word
 from spiral.api.training import Stateful
 from spiral.config.schema import RolloutConfig
 from spiral.policies.pool import Pool
 from spiral.runs.files import append, make_directory, write_atomic
 from spiral.runs.lock import locked
-from spiral.selfplay.examples import Example, Outcome, line_of, read_record, record_path
+from spiral.selfplay.examples import Example, line_of, read_record, record_path
 from spiral.selfplay.fixed_seats import FixedSeats
 from spiral.selfplay.replay import positions
 from spiral.selfplay.rollouts import Rollouts
@@ -39,7 +39,6 @@ PATIENCE = 500
 """Games of a line-up of which none gave anything to keep, after which it is given up."""
 VOIDED = 3
 """Voided games a game of a batch after which the collection stops."""
-_OUTCOMES: dict[float, Outcome] = {1.0: "win", 0.5: "draw", 0.0: "loss"}
 
 
 @dataclass(frozen=True)
@@ -215,7 +214,7 @@ class Collection:
 
     def _kept(self, episode: Episode, line_up: LineUp, number: int) -> Iterator[Example]:
         """The examples of a game: the legal turns of each player that is kept, in the order of play."""
-        results = [_result(episode, player) for player in range(len(episode.returns))]
+        results = [outcome_word(outcome_of(episode.returns, player)) for player in range(len(episode.returns))]
         wins = self.request.keep == "wins"
         players = {p for p in line_up.kept if not wins or (results[p] == "win" and episode.ending != "illegal")}
         if not players:
@@ -280,8 +279,3 @@ class Collection:
             "progress": asdict(self._done),
         }
         write_atomic(record_path(self._path), json.dumps(told, indent=1) + "\n")
-
-
-def _result(episode: Episode, player: int) -> Outcome:
-    others = [r for other, r in enumerate(episode.returns) if other != player]
-    return _OUTCOMES[outcome(episode.returns[player], max(others, default=0.0))]

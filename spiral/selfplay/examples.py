@@ -13,12 +13,11 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from spiral.api.errors import SpiralError
+from spiral.api.records import Outcome
 from spiral.models.chat import boxed, decision
-
-Outcome = Literal["win", "draw", "loss"]
 
 
 @dataclass(frozen=True, slots=True)
