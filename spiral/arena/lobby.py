@@ -20,6 +20,8 @@ from spiral.arena.records import Move, Player, StoredMatch
 from spiral.arena.room import Room, Seat
 from spiral.arena.store import Store
 
+TRIAL_SEED = 0
+"""Of the match by which a game is looked at."""
 PAIRING_S = 0.2
 """Between two looks at the queue."""
 HOUSE_AFTER_S = 3.0
@@ -41,6 +43,16 @@ class GameInfo:
     """Its label, with its arguments."""
     num_players: int
     rules: str
+
+    @classmethod
+    def of(cls, host: GameHost, name: str, remedy: str = "") -> GameInfo:
+        """Of a game that the host plays. Raises SpiralError, with `remedy`, for one that cannot be started."""
+        try:
+            view = host.open(0, name, TRIAL_SEED)
+        except GameFault as fault:
+            raise SpiralError(f"the game {name} cannot be started: {fault}{remedy}") from fault
+        host.close_match(0)
+        return cls(name, len(view.observations), view.rules)
 
 
 class Lobby:

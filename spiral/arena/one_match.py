@@ -12,7 +12,7 @@ from pathlib import Path
 from spiral.api.errors import SpiralError
 from spiral.arena import match_log
 from spiral.arena.database import Database
-from spiral.arena.game_process import GameFault, GameHost
+from spiral.arena.game_process import GameHost
 from spiral.arena.game_worker import installed
 from spiral.arena.house import BotChooser, Chooser, HousePlayer, PolicyChooser
 from spiral.arena.lobby import GameInfo, Lobby
@@ -74,25 +74,15 @@ def one_match(loaded: LoadedPolicy, game: str | None, player: int, seed: int) ->
         host, database = GameHost(installed([plugin])), Database(f"sqlite:///{Path(folder) / 'play.db'}")
         store = Store(database)
         try:
-            info = _info(host, name, player)
+            info = GameInfo.of(host, name)
+            if not 0 <= player < info.num_players:
+                raise SpiralError(f"{name} has players 0 to {info.num_players - 1}, not {player}")
             policy = HousePlayer(store.house_player(short_name(loaded.policy)), _chooser(loaded))
             yield OneMatch(store, host, info, policy, player, seed)
         finally:
             host.close()
             store.close()
             database.close()
-
-
-def _info(host: GameHost, name: str, player: int) -> GameInfo:
-    try:
-        view = host.open(0, name, 0)
-    except GameFault as fault:
-        raise SpiralError(f"the game {name} cannot be started: {fault}") from fault
-    host.close_match(0)
-    num_players = len(view.observations)
-    if not 0 <= player < num_players:
-        raise SpiralError(f"{name} has players 0 to {num_players - 1}, not {player}")
-    return GameInfo(name, num_players, view.rules)
 
 
 def _chooser(loaded: LoadedPolicy) -> Chooser:

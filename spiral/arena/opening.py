@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from spiral.api.errors import SpiralError
 from spiral.api.policies import is_external
 from spiral.arena.database import Database, server_lock
-from spiral.arena.game_process import GameFault, GameHost
+from spiral.arena.game_process import GameHost
 from spiral.arena.game_worker import installed
 from spiral.arena.house import BotChooser, Chooser, HousePlayer, PolicyChooser
-from spiral.arena.lobby import GameInfo, Lobby
+from spiral.arena.lobby import TRIAL_SEED, GameInfo, Lobby
 from spiral.arena.store import Store
 from spiral.config.loading import parse_plugin
 from spiral.config.schema import PluginConfig
 from spiral.plugins.registry import Plugins, label
 from spiral.policies.reference import PolicyRef, short_name
 from spiral.selfplay.bot_faults import BotFault, choose
-
-TRIAL_SEED = 0
 
 
 @dataclass
@@ -103,16 +101,11 @@ def _bots(plugins: Plugins) -> list[PolicyRef]:
 
 def _info(host: GameHost, game: PluginConfig, is_asked: bool) -> GameInfo | None:
     """A game as the arena shows it; None for one that was not asked for and is for one player."""
-    name = label(game.name, game.args)
-    try:
-        view = host.open(0, name, TRIAL_SEED)
-    except GameFault as fault:
-        raise SpiralError(f"the game {name} cannot be started: {fault}; leave it out of --games") from fault
-    host.close_match(0)
-    if len(view.observations) > 1:
-        return GameInfo(name, len(view.observations), view.rules)
+    info = GameInfo.of(host, label(game.name, game.args), "; leave it out of --games")
+    if info.num_players > 1:
+        return info
     if is_asked:
-        raise SpiralError(f"{name} is a game for one player, and the arena pairs players; leave it out of --games")
+        raise SpiralError(f"{info.name} is a game for one player, and the arena pairs players; leave it out of --games")
     return None
 
 

@@ -19,11 +19,9 @@ from spiral.arena import match_log
 from spiral.arena.records import (
     HUMANITY,
     OVERALL,
-    Ending,
     Kind,
     Move,
     Player,
-    RatingChange,
     Standing,
     StoredMatch,
 )
@@ -51,6 +49,10 @@ class Store:
         # Shielded: what was begun for one caller is written even if its connection is gone.
         return await asyncio.shield(asyncio.wrap_future(self._writer.submit(write, *args, **options)))
 
+    def now(self, write: Callable[Concatenate[Connection, P], T], *args: P.args, **options: P.kwargs) -> T:
+        """Do a write, such as one of `spiral.arena.match_log`, and wait until it is kept."""
+        return self._writer.submit(write, *args, **options).result()
+
     def close(self) -> None:
         """Keep what was asked for, and end the thread that writes."""
         self._writer.close()
@@ -68,13 +70,13 @@ class Store:
     def add_player_with_token(self, name: str, kind: Kind, token: str, description: str = "") -> Player:
         """A new player whose token was made elsewhere. Raises NameTaken."""
         try:
-            return self._writer.submit(_add_player, name, kind, token, description).result()
+            return self.now(_add_player, name, kind, token, description)
         except IntegrityError as error:
             raise NameTaken(f"the name '{name}' is taken; choose another") from error
 
     def house_player(self, name: str, description: str = "") -> Player:
         """The house's player of that name, made where it is new. Raises NameTaken where another player has it."""
-        return self._writer.submit(_house_player, name, description).result()
+        return self.now(_house_player, name, description)
 
     def player_by_token(self, token: str) -> Player | None:
         """Whose token it is; None for one that was banned, too. Only its hash is looked up, so the time that takes
@@ -93,24 +95,6 @@ class Store:
         with self._database.read() as connection:
             row = connection.execute(select(db.players).where(db.players.c.name == name)).one_or_none()
         return None if row is None else as_player(row)
-
-    def start_match(self, game: str, seed: int, players: Sequence[int]) -> int:
-        """See `spiral.arena.match_log`."""
-        return self._writer.submit(match_log.start_match, game, seed, players).result()
-
-    def add_move(self, match: int, number: int, move: Move) -> None:
-        """See `spiral.arena.match_log`."""
-        self._writer.submit(match_log.add_move, match, number, move).result()
-
-    def finish_match(
-        self, match: int, returns: Sequence[float], ending: Ending, offender: int | None = None
-    ) -> list[RatingChange]:
-        """See `spiral.arena.match_log`."""
-        return self._writer.submit(match_log.finish_match, match, returns, ending, offender).result()
-
-    def void_match(self, match: int, cause: str) -> bool:
-        """See `spiral.arena.match_log`."""
-        return self._writer.submit(match_log.void_match, match, cause).result()
 
     def unfinished(self) -> list[StoredMatch]:
         """The matches that were in play, oldest first: of a server that was killed, those to go on with."""
@@ -159,7 +143,7 @@ class Store:
 
     def forget_waiting(self, before: float) -> None:
         """Of players that began to wait before a time; called when the arena opens."""
-        self._writer.submit(_forget_waiting, before).result()
+        self.now(_forget_waiting, before)
 
     def leaderboard(self, game: str = OVERALL, limit: int = 100) -> list[Standing]:
         """The players that played, by what their skill is with near certainty (mu - 3 sigma), best first."""
@@ -192,9 +176,7 @@ class Store:
 def _add_player(connection: Connection, name: str, kind: Kind, token: str, description: str) -> Player:
     now = time.time()
     rated_as = _humanity(connection, now) if kind == "guest" else None
-    values = {"name": name, "kind": kind, "description": description, "rated_as": rated_as}
-    new = connection.execute(insert(db.players).values(**values, created=now))
-    (number,) = new.inserted_primary_key or (0,)
+    number = _inserted(connection, name=name, kind=kind, description=description, rated_as=rated_as, created=now)
     connection.execute(insert(db.tokens).values(hash=_hashed(token), player=number, created=now))
     return Player(number, name, kind, description, rated_as or number)
 
@@ -202,9 +184,7 @@ def _add_player(connection: Connection, name: str, kind: Kind, token: str, descr
 def _house_player(connection: Connection, name: str, description: str) -> Player:
     row = connection.execute(select(db.players).where(db.players.c.name == name)).one_or_none()
     if row is None:
-        values = {"name": name, "kind": "house", "description": description, "created": time.time()}
-        new = connection.execute(insert(db.players).values(**values))
-        (number,) = new.inserted_primary_key or (0,)
+        number = _inserted(connection, name=name, kind="house", description=description, created=time.time())
         return Player(number, name, "house", description, number)
     if row.kind != "house":
         raise NameTaken(f"the house player '{name}' has the name of a {row.kind}; name it otherwise")
@@ -233,8 +213,12 @@ def _humanity(connection: Connection, now: float) -> int:
     known = connection.scalar(select(db.players.c.id).where(db.players.c.name == HUMANITY))
     if known is not None:
         return int(known)
-    new = connection.execute(insert(db.players).values(name=HUMANITY, kind="person", description="", created=now))
-    (number,) = new.inserted_primary_key or (0,)
+    return _inserted(connection, name=HUMANITY, kind="person", description="", created=now)
+
+
+def _inserted(connection: Connection, **values: Any) -> int:
+    """The number of a new player."""
+    (number,) = connection.execute(insert(db.players).values(**values)).inserted_primary_key or (0,)
     return int(number)
 
 

@@ -68,6 +68,18 @@ class RunningArena:
             socket.send(json.dumps({"kind": "hello", "token": token}))
             yield Client(socket)
 
+    @contextlib.contextmanager
+    def meeting(self, game):
+        """Two programs in one match of a game, by their seats; the house lets them meet."""
+        house_after_s, lobby_module.HOUSE_AFTER_S = lobby_module.HOUSE_AFTER_S, 1e6
+        tokens = [self.register(name) for name in ("ann", "bob")]
+        with self.connection(tokens[0]) as ann, self.connection(tokens[1]) as bob:
+            for one in (ann, bob):
+                one.send(kind="queue", games=[game])
+            players = {one.until("match")["seat"]: one for one in (ann, bob)}
+            lobby_module.HOUSE_AFTER_S = house_after_s
+            yield [players[seat] for seat in (0, 1)]
+
 
 class Client:
     """Messages over a socket."""
@@ -96,6 +108,25 @@ class Client:
         return message
 
 
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path / 'arena.db'}"
+
+
+@pytest.fixture
+def database(url):
+    made = Database(url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def store(database):
+    made = Store(database)
+    yield made
+    made.close()
+
+
 @pytest.fixture(scope="package")
 def host():
     made = GameHost(all_games, limit_s=2.0)
@@ -104,9 +135,9 @@ def host():
 
 
 @pytest.fixture
-def arena(tmp_path, host, monkeypatch):
+def arena(url, host, monkeypatch):
     """An arena in which the house plays the two installed games after a tenth of a second."""
-    with running(f"sqlite:///{tmp_path / 'arena.db'}", host, monkeypatch) as made:
+    with running(url, host, monkeypatch) as made:
         yield made
 
 

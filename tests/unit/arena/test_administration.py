@@ -16,25 +16,6 @@ from spiral.commands.main import main
 
 
 @pytest.fixture
-def url(tmp_path):
-    return f"sqlite:///{tmp_path / 'arena.db'}"
-
-
-@pytest.fixture
-def database(url):
-    made = Database(url)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def store(database):
-    made = Store(database)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def admin(url):
     """Runs a command; exit code and what it said."""
 
@@ -50,7 +31,9 @@ def _played(store, *returns):
     """Matches of a and b, one for each return of a."""
     players = [store.add_player(name, "model")[0].id for name in "ab"]
     for value in returns:
-        store.finish_match(store.start_match("g", 0, players), [value, -value], "finished")
+        store.now(
+            match_log.finish_match, store.now(match_log.start_match, "g", 0, players), [value, -value], "finished"
+        )
     return players
 
 
@@ -79,7 +62,9 @@ def test_a_banned_player_is_let_in_nowhere(admin, store):
     """Its matches stay in the ratings of the others."""
     player, token = store.add_player("mallory", "person")
     (other,) = [store.add_player("ann", "person")[0]]
-    store.finish_match(store.start_match("g", 0, [player.id, other.id]), [1.0, -1.0], "finished")
+    store.now(
+        match_log.finish_match, store.now(match_log.start_match, "g", 0, [player.id, other.id]), [1.0, -1.0], "finished"
+    )
     assert admin("ban", "mallory") == (0, "mallory is shut out\n")
     assert store.player_by_token(token) is None
     with pytest.raises(SpiralError, match="has shut you out"):  # on a connection that was open before
@@ -122,8 +107,8 @@ def test_a_backup_under_writes_holds_what_was_committed_before(url, store, datab
 
     def play():
         while not stop.is_set():
-            match = store.start_match("g", 0, players)
-            store.finish_match(match, [1.0, -1.0], "finished")
+            match = store.now(match_log.start_match, "g", 0, players)
+            store.now(match_log.finish_match, match, [1.0, -1.0], "finished")
             ended[0] = match
 
     thread = threading.Thread(target=play)
@@ -153,7 +138,7 @@ def test_a_backup_is_restored_without_what_was_written_later(url, admin, tmp_pat
     copy = tmp_path / "copy.db"
     assert admin("backup", str(copy)) == (0, f"{copy}: 2 players, 1 matches, sound\n")
     assert "exists already" in admin("backup", str(copy))[1]
-    store.finish_match(store.start_match("g", 0, players), [1.0, -1.0], "finished")
+    store.now(match_log.finish_match, store.now(match_log.start_match, "g", 0, players), [1.0, -1.0], "finished")
     store.close()
     with server_lock(url):
         assert "an arena runs on" in admin("restore", str(copy))[1]

@@ -11,11 +11,6 @@ from spiral.api.errors import SpiralError
 from spiral.arena.database import METADATA, Database, NoAnswer, server_lock
 
 
-@pytest.fixture
-def url(tmp_path):
-    return f"sqlite:///{tmp_path / 'arena.db'}"
-
-
 def test_the_migrations_make_the_tables_that_the_program_knows(url):
     """A change of the tables without its revision shows here; write one with alembic's `revision`."""
     database = Database(url)

@@ -5,6 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from spiral.arena import match_log
 from spiral.arena.database import Database
 from spiral.arena.export import Changed, Wanted, examples_of, export
 from spiral.arena.records import Move
@@ -30,11 +31,11 @@ def played(tmp_path):
         ("kuhn_poker", [KUHN[0]], None, "", None),
     ]
     for seed, (game, moves, returns, ending, offender) in enumerate(ended):
-        match = store.start_match(game, seed, [ann.id, bob.id])
+        match = store.now(match_log.start_match, game, seed, [ann.id, bob.id])
         for number, move in enumerate(moves):
-            store.add_move(match, number, move)
+            store.now(match_log.add_move, match, number, move)
         if returns is not None:
-            store.finish_match(match, returns, ending, offender)
+            store.now(match_log.finish_match, match, returns, ending, offender)
     yield store
     store.close()
     database.close()
@@ -71,9 +72,9 @@ def test_one_player_or_the_winners_alone(played, host):
 
 def test_a_match_that_cannot_be_played_again_is_told(played, host):
     """Such as of a game that was changed since; the others are exported."""
-    other = played.start_match("kuhn_poker", 1, [1, 2])
-    played.add_move(other, 0, Move(0, "castle", "", True))
-    played.finish_match(other, [1.0, -1.0], "finished")
+    other = played.now(match_log.start_match, "kuhn_poker", 1, [1, 2])
+    played.now(match_log.add_move, other, 0, Move(0, "castle", "", True))
+    played.now(match_log.finish_match, other, [1.0, -1.0], "finished")
     found = [one for _, one in export(played, host)]
     assert [isinstance(one, Changed) for one in found] == [False, False, False, True]
 

@@ -1,26 +1,16 @@
 """What the pages tell of the past."""
 
-import pytest
-
-from spiral.arena.database import Database
+from spiral.arena import match_log
 from spiral.arena.history import History
 from spiral.arena.records import HUMANITY, OVERALL
-from spiral.arena.store import Store
-
-
-@pytest.fixture
-def store(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'arena.db'}")
-    yield Store(database)
-    database.close()
 
 
 def _played(store, players, returns, ending="finished", game="kuhn_poker"):
-    match = store.start_match(game, 1, [one.id for one in players])
+    match = store.now(match_log.start_match, game, 1, [one.id for one in players])
     if returns is None:
-        store.void_match(match, ending)
+        store.now(match_log.void_match, match, ending)
     else:
-        store.finish_match(match, returns, ending)
+        store.now(match_log.finish_match, match, returns, ending)
     return match
 
 
@@ -56,7 +46,7 @@ def test_matches_that_ended_are_listed_newest_first(store):
     first = _played(store, (ann, bob), [1.0, -1.0])
     second = _played(store, (eve, bob), [0.0, 0.0], game="tic_tac_toe")
     third = _played(store, (ann, bob), None, "server")
-    store.start_match("kuhn_poker", 1, [ann.id, bob.id])
+    store.now(match_log.start_match, "kuhn_poker", 1, [ann.id, bob.id])
     history = History(store)
     assert [one.id for one in history.recent()] == [third, second, first]
     assert [one.id for one in history.recent("kuhn_poker")] == [third, first]

@@ -4,7 +4,6 @@ import asyncio
 import random
 from dataclasses import replace
 
-import pytest
 from sqlalchemy import func, select
 
 from spiral.arena import database as db
@@ -14,7 +13,6 @@ from spiral.arena.game_process import GameFault
 from spiral.arena.game_worker import View
 from spiral.arena.lobby import Lobby
 from spiral.arena.room import Question, Room
-from spiral.arena.store import Store
 
 MATCHES = 1000
 START = View(0, ("you move", "you wait"), ("win",), "", -1.0, None)
@@ -38,20 +36,6 @@ class Games:
 
     async def aclose_match(self, match):
         pass
-
-
-@pytest.fixture
-def database(tmp_path):
-    made = db.Database(f"sqlite:///{tmp_path / 'arena.db'}")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def store(database):
-    made = Store(database)
-    yield made
-    made.close()
 
 
 def _seats(match, players):
@@ -116,7 +100,7 @@ def test_a_match_that_ends_on_several_ways_in_the_same_moment_ends_once(store, d
 def test_a_match_that_an_administrator_voided_ends_with_its_next_move(store):
     """Its players are told, and free."""
     players = [store.add_player(name, "model")[0] for name in "ab"]
-    match = store.start_match("g", 0, [player.id for player in players])
+    match = store.now(match_log.start_match, "g", 0, [player.id for player in players])
 
     async def play():
         seats = _seats(match, players)
@@ -143,7 +127,7 @@ def test_players_are_told_when_the_end_of_their_match_takes_long_to_be_written(s
 
     monkeypatch.setattr(store, "later", slow)
     players = [store.add_player(name, "model")[0] for name in "ab"]
-    match = store.start_match("g", 0, [player.id for player in players])
+    match = store.now(match_log.start_match, "g", 0, [player.id for player in players])
 
     async def play():
         seats = _seats(match, players)
@@ -164,7 +148,7 @@ def test_players_are_told_when_the_end_of_their_match_takes_long_to_be_written(s
 def test_an_error_of_the_arena_in_a_match_voids_it(store, monkeypatch):
     """No match is stuck by a mistake of ours: it counts for no player, and both are free."""
     players = [store.add_player(name, "model")[0] for name in "ab"]
-    match = store.start_match("g", 0, [player.id for player in players])
+    match = store.now(match_log.start_match, "g", 0, [player.id for player in players])
     lobby = Lobby(store, Games(random.Random(0)), [], {}, 20.0)
 
     async def play():

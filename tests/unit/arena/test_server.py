@@ -6,21 +6,15 @@ import time
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from spiral.arena import lobby as lobby_module
 from tests.unit.arena.conftest import running
 
 
-def test_two_programs_play_a_rated_match(arena, monkeypatch):
+def test_two_programs_play_a_rated_match(arena):
     """Each sees what its seat may know, and the leaderboard says what both were told."""
-    monkeypatch.setattr(lobby_module, "HOUSE_AFTER_S", 1e6)
-    tokens = [arena.register(name) for name in ("ann", "bob")]
-    with arena.connection(tokens[0]) as ann, arena.connection(tokens[1]) as bob:
-        for one in (ann, bob):
-            one.send(kind="queue", games=["kuhn_poker"])
-        matches = [one.until("match") for one in (ann, bob)]
+    with arena.meeting("kuhn_poker") as players:
+        matches = [one.heard[-1] for one in players]
         assert sorted(one["seat"] for one in matches) == [0, 1]
         assert matches[0]["players"] == matches[1]["players"]
-        players = sorted((ann, bob), key=lambda one: one.heard[-1]["seat"])
         first = players[0].until("turn")
         assert first["legal_moves"] == ["check", "bet"]
         assert "p1" not in first["observation"]
@@ -117,17 +111,13 @@ def test_a_clock_that_runs_out_loses(tmp_path, host, monkeypatch):
 @pytest.mark.parametrize("move", ["raise", "hang", "exit"])
 def test_a_game_that_fails_counts_for_nobody(arena, move):
     """Both are told that the match is void, and can play on."""
-    tokens = [arena.register(name) for name in ("ann", "bob")]
-    with arena.connection(tokens[0]) as ann, arena.connection(tokens[1]) as bob:
-        for one in (ann, bob):
-            one.send(kind="queue", games=["faulty"])
-        players = {one.until("match")["seat"]: one for one in (ann, bob)}
+    with arena.meeting("faulty") as players:
         turn = players[0].until("turn")
         players[0].send(kind="move", number=turn["number"], move=move)
         ends = [players[seat].until("over") for seat in (0, 1)]
         assert [end["outcome"] for end in ends] == ["voided", "voided"]
-        ann.send(kind="queue", games=["kuhn_poker"])
-        assert ann.play()["outcome"] in ("win", "loss")
+        players[0].send(kind="queue", games=["kuhn_poker"])
+        assert players[0].play()["outcome"] in ("win", "loss")
     assert json.loads(arena.ask("/api/leaderboard?game=faulty")[1]) == []
 
 

@@ -13,11 +13,7 @@ def _watch(arena, match, **options):
 
 def test_of_a_game_with_hidden_cards_a_spectator_sees_who_is_to_move(arena):
     """Neither card nor move, in the socket and on the page; after the end the page shows both cards."""
-    tokens = [arena.register(name) for name in ("ann", "bob")]
-    with arena.connection(tokens[0]) as ann, arena.connection(tokens[1]) as bob:
-        for one in (ann, bob):
-            one.send(kind="queue", games=["kuhn_poker"])
-        players = {one.until("match")["seat"]: one for one in (ann, bob)}
+    with arena.meeting("kuhn_poker") as players:
         turn = players[0].until("turn")
         match = turn["match"]
         with _watch(arena, match) as spectator:
@@ -34,7 +30,7 @@ def test_of_a_game_with_hidden_cards_a_spectator_sees_who_is_to_move(arena):
             turn = players[1].until("turn")
             players[1].send(kind="move", number=turn["number"], move="fold")
             assert json.loads(spectator.recv(timeout=20))["kind"] == "over"
-        for one in (ann, bob):
+        for one in players:
             one.until("over")
     page = arena.ask(f"/matches/{match}")[1]
     assert "kuhn p0" in page
@@ -88,11 +84,7 @@ def test_a_page_that_is_opened_anew_is_told_what_its_seat_saw_and_moved(arena):
 
 def test_a_player_gives_up_while_its_opponent_is_asked(arena):
     """It counts as soon as it would be its turn."""
-    tokens = [arena.register(name) for name in ("ann", "bob")]
-    with arena.connection(tokens[0]) as ann, arena.connection(tokens[1]) as bob:
-        for one in (ann, bob):
-            one.send(kind="queue", games=["tic_tac_toe"])
-        players = {one.until("match")["seat"]: one for one in (ann, bob)}
+    with arena.meeting("tic_tac_toe") as players:
         turn = players[0].until("turn")
         players[1].send(kind="leave")
         players[1].send(kind="ping")

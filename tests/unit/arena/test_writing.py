@@ -12,22 +12,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from spiral.api.errors import SpiralError
 from spiral.arena import database as db
 from spiral.arena import match_log, rating_log
-from spiral.arena.store import Store
 from spiral.arena.writing import Writer
-
-
-@pytest.fixture
-def database(tmp_path):
-    made = db.Database(f"sqlite:///{tmp_path / 'arena.db'}")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def store(database):
-    made = Store(database)
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -50,7 +35,7 @@ def outage(database, monkeypatch):
 
 def _matches(store, num):
     players = [store.add_player(name, "model")[0].id for name in "abc"]
-    return [store.start_match("g", n, [players[n % 3], players[(n + 1) % 3]]) for n in range(num)]
+    return [store.now(match_log.start_match, "g", n, [players[n % 3], players[(n + 1) % 3]]) for n in range(num)]
 
 
 def test_matches_that_end_while_the_database_is_away_are_rated_when_it_is_back(store, database, outage):
@@ -124,10 +109,12 @@ def test_a_write_that_was_done_is_not_done_twice(store):
     """A transaction whose commit failed is tried again, and it may have been committed."""
     (match,) = _matches(store, 1)
     move = match_log.Move(0, "4", "", True)
-    store.add_move(match, 0, move)
-    store.add_move(match, 0, move)
+    store.now(match_log.add_move, match, 0, move)
+    store.now(match_log.add_move, match, 0, move)
     assert store.match(match).moves == (move,)
-    assert store.finish_match(match, [1.0, -1.0], "finished") == store.finish_match(match, [0.0, 0.0], "left")
+    assert store.now(match_log.finish_match, match, [1.0, -1.0], "finished") == store.now(
+        match_log.finish_match, match, [0.0, 0.0], "left"
+    )
 
 
 def test_what_cannot_be_written_when_the_arena_closes_is_told(store, outage, monkeypatch):
