@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from spiral.api.errors import SpiralError
 from spiral.api.hooks import Register, hookimpl
 from spiral.api.training import LearnerSetup
+from spiral.arena.extra import arena_extra
 from spiral.models.chat import chat
 from spiral.models.paper_prompts import llama_instruct, octothinker, qwen3, r1_distill
 from spiral.models.prompts import PlainFormat
@@ -75,12 +75,8 @@ def web(port: int = 8080, clock: float = 60.0, host: str = "127.0.0.1") -> Any:
     port: of the page; 0 for a free one, which is told as the run begins. clock: seconds for one move, less than
     rollout.deadline_s. host: the address to listen at; 0.0.0.0 for all.
     """
-    try:
+    with arena_extra("bot web"):
         from spiral.arena.web_bot import WebBot
-    except ModuleNotFoundError as error:
-        raise SpiralError(
-            f'bot web needs {error.name}, which is not installed; pip install "spiral-selfplay[arena]"'
-        ) from error
     return WebBot(port, clock, host)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from spiral.api.errors import SpiralError
+from spiral.arena.extra import arena_extra
 from spiral.commands.output import echo
 
 if TYPE_CHECKING:
@@ -76,14 +77,10 @@ def arena(
 
     A POLICY is a run (runs/a, runs/a@300), a bot (random, NAME:key=value) or a saved model (model:PATH).
     """
-    try:
+    with arena_extra("the arena"):
         from spiral.arena.limits import Limits
         from spiral.arena.opening import open_arena
         from spiral.arena.serving import address, serve
-    except ModuleNotFoundError as error:
-        raise SpiralError(
-            f'the arena needs {error.name}, which is not installed; pip install "spiral-selfplay[arena]"'
-        ) from error
     if (tls_cert is None) != (tls_key is None):
         raise SpiralError("a certificate and its key belong together; give both --tls-cert and --tls-key, or neither")
     opened = open_arena(games, house, db, clock, processes, lambda text: echo(text, err=True))

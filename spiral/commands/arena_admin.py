@@ -10,6 +10,7 @@ import click
 
 from spiral.api.errors import SpiralError
 from spiral.api.text import printable
+from spiral.arena.extra import arena_extra
 from spiral.commands.output import echo
 
 if TYPE_CHECKING:
@@ -26,12 +27,8 @@ def arena_admin(context: click.Context, db: str) -> None:
 
     There is no other way: the arena has no page and no address for it.
     """
-    try:
+    with arena_extra("the arena"):
         import spiral.arena.database  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise SpiralError(
-            f'the arena needs {error.name}, which is not installed; pip install "spiral-selfplay[arena]"'
-        ) from error
     context.obj = db
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from spiral.api.errors import SpiralError
-from spiral.commands.extras import arena_extra
+from spiral.arena.extra import arena_extra
 from spiral.commands.output import echo
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from spiral.api.errors import SpiralError
-from spiral.commands.extras import arena_extra
+from spiral.arena.extra import arena_extra
 from spiral.commands.options import GAME, POLICY
 from spiral.commands.output import echo, shown_progress
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from spiral.commands.extras import arena_extra
+from spiral.arena.extra import arena_extra
 from spiral.commands.output import echo
 
 

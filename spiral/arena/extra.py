@@ -1,4 +1,4 @@
-"""What a command needs beyond the core, told in a sentence where it is not installed."""
+"""What the arena needs beyond the core, told in a sentence where it is not installed; imports nothing of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spiral.api.errors import SpiralError
 
 @contextmanager
 def arena_extra(what: str) -> Iterator[None]:
-    """Around the imports of a command that serves pages. Raises SpiralError where the extra `arena` is missing."""
+    """Around the imports of `what` needs it, by its name for the error. Raises SpiralError where the extra is missing."""
     try:
         yield
     except ModuleNotFoundError as error:
