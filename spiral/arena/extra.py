@@ -10,7 +10,7 @@ from spiral.api.errors import SpiralError
 
 @contextmanager
 def arena_extra(what: str) -> Iterator[None]:
-    """Around the imports of `what` needs it, by its name for the error. Raises SpiralError where the extra is missing."""
+    """Around the imports of `what`, which names it in the error. Raises SpiralError where the extra is missing."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -168,7 +168,6 @@ def line(port):
         listener.close()
 
 
-@pytest.mark.slow
 def test_a_page_says_that_it_is_not_connected_and_gets_its_seat_back(arena, page):
     """A connection that is open and silent is noticed, too; the match, the turn and the history are there again."""
     with line(arena.port) as (port, held):

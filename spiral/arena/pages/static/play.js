@@ -247,7 +247,10 @@ function refused(reason) {
 }
 
 function past(told) {
-  const live = seen;
+  // The answer may be older than what was seen since it was asked for: that stays, behind what is told.
+  const newest = told.at(-1), at = newest ? seen.findLastIndex((one) => one.observation === newest[0]) : -1;
+  const later = seen.slice(at + 1);
+  if (at >= 0) newest[2] ??= seen[at].mine;
   seen = [];
   $("history").replaceChildren();
   for (const [observation, by, mine] of told) {
@@ -256,8 +259,7 @@ function past(told) {
     seen.push({ observation, by, mine });
     line(seen.length - 1);
   }
-  const now = live.at(-1);
-  if (now) look(now.observation, now.by);
+  for (const one of later) { seen.push(one); line(seen.length - 1); }
 }
 
 // ---- moves
