@@ -125,7 +125,7 @@ def test_an_arena_that_is_killed_loses_and_doubles_no_rating(server, times):
     with database.read() as connection:
         assert rating_log.differences(connection) == []
         _, changes = rating_log.computed(connection)
-    kept = {(one.match, one.game, one.after.mu) for one in changes}
+    kept = {(match, game, one.after.mu) for (match, _, game), one in changes.items()}
     for over in told:
         for rating in over["ratings"]:
             assert (over["match"], rating["game"], rating["after"][0]) in kept
