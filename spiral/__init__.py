@@ -42,6 +42,8 @@ from spiral.api.records import (
     Trajectory,
     Turn,
     VoidedGame,
+    learner_id,
+    learner_name,
     outcome,
 )
 from spiral.api.tasks import Task
@@ -123,6 +125,8 @@ __all__ = [
     "is_zero_sum",
     "last_boxed",
     "last_tagged",
+    "learner_id",
+    "learner_name",
     "load",
     "outcome",
     "pack",

@@ -131,7 +131,7 @@ class Rating:
 
 
 class ResultsView(Protocol):
-    """What an opponent sampler may read of the results so far."""
+    """What an opponent sampler may read of the results so far, of the learner that the game is played for."""
 
     def score(self, game: str, opponent: PolicyId) -> float:
         """The learner's recent share of wins over `opponent`, draws as halves; 1/2 before any game."""
@@ -141,11 +141,25 @@ class ResultsView(Protocol):
 
 
 class PoolView(Protocol):
-    """What an opponent sampler may read of the run's policies."""
+    """What an opponent sampler may read of the run's policies.
+
+    A run may train several policies; each game is then played for one of them, `learner`.
+    """
+
+    @property
+    def learner(self) -> PolicyId:
+        """The policy in training that the game is played for."""
+
+    @property
+    def learners(self) -> list[PolicyId]:
+        """All policies in training, the main one first. Whichever of them plays in a game is trained on its part."""
 
     @property
     def snapshots(self) -> list[PolicyId]:
         """The learner's past versions, oldest first."""
+
+    def snapshots_of(self, learner: PolicyId) -> list[PolicyId]:
+        """The past versions of any policy in training, oldest first."""
 
     @property
     def results(self) -> ResultsView:
@@ -155,7 +169,8 @@ class PoolView(Protocol):
         """The policies that the config names and that play `game`, in its order."""
 
     def opponents(self, game: str) -> list[PolicyId]:
-        """All that can play against the learner in `game`: its snapshots, oldest first, then the members."""
+        """All that can play against the learner in `game` and are not in training: its snapshots, oldest first, those
+        of the other learners, then the members."""
 
     def named(self, name: str) -> PolicyId | None:
         """The member that the config calls `name`."""
@@ -168,16 +183,26 @@ class OpponentSampler(Protocol):
     """Decides which policy plays for which player of the next game.
 
     Optional members: `record(episode)`, to learn from results; `needs_pool: bool = False`, whether it is of no use
-    while the pool holds the learner alone; `uses_members: bool = True`, whether it may ever seat a member of the pool.
+    while the pool holds the learner alone; `uses_members: bool = True`, whether it may ever seat a member of the pool;
+    `profile(game, num_players)`, of one whose line-up never changes, see `fixed_profile`.
     """
 
     def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> Sequence[PolicyId]:
-        """One policy a player, at least one of them the learner; all chance from `rng`."""
+        """One policy a player, at least one of them in training: `pool.learner`, unless players are given to policies
+        for good; all chance from `rng`."""
 
 
 def needs_pool(sampler: OpponentSampler) -> bool:
     """Whether the sampler is of no use while the pool holds the learner alone."""
     return bool(getattr(sampler, "needs_pool", False))
+
+
+def fixed_profile(sampler: OpponentSampler, game: str, num_players: int) -> list[PolicyId] | None:
+    """The policies in training that play for each player in every game of this sampler, which then are one profile of
+    strategies, evaluated together; None for a sampler whose line-ups change."""
+    profile = getattr(sampler, "profile", None)
+    found = None if profile is None else profile(game, num_players)
+    return None if found is None else list(found)
 
 
 def uses_members(sampler: OpponentSampler) -> bool:

@@ -8,7 +8,18 @@ PolicyId = str
 """Who decides for a player: `learner`, `bot:random`, `snapshot:120`, ..."""
 
 LEARNER: PolicyId = "learner"
-"""The one policy that is being trained."""
+"""The policy that is being trained; the main one where a run trains several."""
+
+
+def learner_id(name: str) -> PolicyId:
+    """The policy that a run trains beside the main one, by its name in the config; the main one has none."""
+    return f"{LEARNER}:{name}" if name else LEARNER
+
+
+def learner_name(policy: PolicyId) -> str:
+    """The name in the config of a policy in training; empty for the main one."""
+    return policy.removeprefix(LEARNER).removeprefix(":")
+
 
 Finish = Literal["stop", "length"]
 """Why an engine ended a reply: it sampled a stop id, or it ran out of tokens."""

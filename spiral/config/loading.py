@@ -1,4 +1,4 @@
-"""Reads the configuration of a run; the only file that imports OmegaConf.
+"""Reads the configuration of a run.
 
 Layers, each over the one before: the defaults that follow from what the config names, the user's file, `key=value`
 overrides. Every fault of every layer is reported at once, before a plug-in is made or
@@ -23,6 +23,7 @@ from spiral.config.default_layers import with_defaults
 from spiral.config.layers import Layer, entry_of, is_entry, key_of, long_form, merge, merged, named, types_of
 from spiral.config.pretrained import FindModel, find_nothing
 from spiral.config.schema import Config, PluginConfig
+from spiral.config.trained import problems_of_learners
 from spiral.config.validation import validate
 
 _KEEP = ("args", "policy")
@@ -59,7 +60,7 @@ def read(
         problems.append(f"{error.full_key} cannot be resolved: {str(error).splitlines()[0]}")
         return read(overrides=[])[0], problems
     assert isinstance(config, Config)
-    return config, problems + validate(config)
+    return config, [*problems, *validate(config), *problems_of_learners(config)]
 
 
 def read_layers(

@@ -186,6 +186,23 @@ class LearnerConfig:
 
 
 @dataclass(frozen=True)
+class TrainedConfig:
+    """Another policy that is trained in the same run, with weights of its own in the run's model."""
+
+    name: str
+    """What samplers, metrics and checkpoints call it: letters, digits and underscores, the first one a letter."""
+    share: float = 1.0
+    """Of the games of a step that are played for it, where the main policy's is 1."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Keys of `learner` in which it differs from the main policy's."""
+    advantage: PluginConfig | None = None
+    """How its credit is assigned; null is as the main policy's, with a state of its own."""
+    reset_every: int = 0
+    """Steps after which it goes back to the weights that the run began with, as a league's exploiters do; a snapshot of
+    what it was is taken before. 0 is never."""
+
+
+@dataclass(frozen=True)
 class WarmStartConfig:
     """Behaviour cloning of random legal play until the format is known, before step 0."""
 
@@ -292,6 +309,8 @@ class Config:
     pool: PoolConfig = field(default_factory=PoolConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
+    learners: list[TrainedConfig] = field(default_factory=list)
+    """Policies that are trained beside the main one, which `learner` is about."""
     warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
@@ -322,6 +341,7 @@ FIXED_IN_A_RUN = (
     "learner.method",
     "learner.precision",
     "learner.optimizer",
+    "learners",
     "seed",
     "warm_start",
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 
 from spiral.api.games import Game
 from spiral.api.records import PolicyId
 from spiral.config.schema import EvaluateConfig
-from spiral.evaluation.exact import Exploitability, enumerable_trees, exploitability
+from spiral.evaluation.exact import Exploitability, enumerable_trees, exploitability, profile_exploitability
 from spiral.evaluation.matches import MatchRunner
 from spiral.models.logits import TokenLogits
 from spiral.policies.completer import Completer
@@ -39,14 +40,24 @@ class Evaluator:
             return {}
         return enumerable_trees(self._games, self._completer, self._config.max_nodes)
 
-    def exact(self, lm: TokenLogits) -> dict[str, Exploitability]:
-        """Every enumerable game's exploitability."""
-        rules = {name: self._games[name]().rules for name in self._trees}
-        return {name: exploitability(lm, self._completer, rules[name], tree) for name, tree in self._trees.items()}
+    def exact(self, lm: TokenLogits, without: Collection[str] = ()) -> dict[str, Exploitability]:
+        """Every enumerable game's exploitability, but for those of the games `without`."""
+        rules = {name: self._games[name]().rules for name in self._trees if name not in without}
+        return {name: exploitability(lm, self._completer, rules[name], self._trees[name]) for name in rules}
 
-    def matches(self, policy: PolicyId, seed: Sequence[int | str]) -> dict[str, float]:
+    def exact_profile(self, profiles: Mapping[str, Sequence[TokenLogits]]) -> dict[str, Exploitability]:
+        """The exploitability of a profile, one policy a player, in each game that is enumerable and has one."""
+        return {
+            name: profile_exploitability(profiles[name], self._completer, self._games[name]().rules, tree)
+            for name, tree in self._trees.items()
+            if name in profiles
+        }
+
+    def matches(
+        self, policy: PolicyId, seed: Sequence[int | str], players: Mapping[str, Collection[int]] = MappingProxyType({})
+    ) -> dict[str, float]:
         """Win, draw and loss rates as each player against each opponent, with intervals, as metrics; of a game for one
-        player, its mean return."""
+        player, its mean return. `players`: by game, those that the policy is; every one in other games."""
         metrics: dict[str, float] = {}
         for game, make in self._games.items():
             if make().num_players == 1:
@@ -55,6 +66,8 @@ class Evaluator:
             for opponent in self._opponents[game]:
                 tallies = self._runner.against(game, policy, opponent, self._config.matches, [*seed, game, opponent])
                 for player, result in enumerate(tallies):
+                    if player not in players.get(game, (player,)):
+                        continue
                     name = functools.partial(metric_names.match, game, short_name(opponent), player)
                     low, high = result.interval(result.wins)
                     metrics |= {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,22 @@ def exploitability(lm: TokenLogits, completer: Completer, rules: str, tree: Game
     """Exact NashConv of the language policy; see `move_probabilities` for what its probabilities are."""
     table, illegal_mass = move_probabilities(lm, completer, rules, tree.decisions)
     return Exploitability(nash_conv(tree, table), table, illegal_mass)
+
+
+def profile_exploitability(
+    lms: Sequence[TokenLogits], completer: Completer, rules: str, tree: GameTree
+) -> Exploitability:
+    """Exact NashConv of a profile: one language policy a player. Where two players face one observation, the row of the
+    later one has its number in its name."""
+    tables, mass, together = [], dict[str, float](), dict[str, dict[str, float]]()
+    for player, lm in enumerate(lms):
+        own = [decision for decision in tree.decisions if decision.player == player]
+        table, illegal = move_probabilities(lm, completer, rules, own) if own else ({}, {})
+        tables.append(table)
+        for observation, row in table.items():
+            name = f"{observation} (player {player})" if observation in together else observation
+            together[name], mass[name] = row, illegal[observation]
+    return Exploitability(nash_conv(tree, tables), together, mass)
 
 
 def enumerable_trees(

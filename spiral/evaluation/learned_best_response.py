@@ -48,6 +48,8 @@ class Target:
 
     run: Path
     step: int
+    learner: str = ""
+    """See `PolicyRef`."""
 
     @classmethod
     def of(cls, text: str) -> Target:
@@ -65,23 +67,26 @@ class Target:
     @classmethod
     def _from(cls, ref: PolicyRef) -> Target:
         assert ref.step is not None
-        return cls(ref.path, ref.step)
+        return cls(ref.path, ref.step, ref.learner)
 
     def check_resumed(self, asked: str, game: str | None, config: Config) -> None:
         """Raise RunError if the run that is resumed is trained against another policy than `asked`, or another game."""
         (trained_on,) = (label(g.name, g.args) for g in config.games)
         ref = _named_run(asked)
-        if ref.path.resolve() != self.run.resolve() or ref.step not in (None, self.step):
-            raise RunError(
-                f"--resume continues the best response to {self.run}@{self.step}, not to {asked}; give that one"
-            )
+        same_policy = ref.path.resolve() == self.run.resolve() and ref.learner == self.learner
+        if not same_policy or ref.step not in (None, self.step):
+            raise RunError(f"--resume continues the best response to {self._ref.place}, not to {asked}; give that one")
         if game is not None and game_label([trained_on], game) != trained_on:
             raise RunError(f"--resume continues in {trained_on}, not in {game}; omit --game")
 
     @property
     def policy(self) -> str:
         """As a pool's member is named."""
-        return str(PolicyRef("run", path=self.run, step=self.step))
+        return str(self._ref)
+
+    @property
+    def _ref(self) -> PolicyRef:
+        return PolicyRef("run", path=self.run, step=self.step, learner=self.learner)
 
 
 def _named_run(text: str) -> PolicyRef:
@@ -168,7 +173,7 @@ def _exact(target: Target, name: str, game: Game, max_nodes: int) -> float | Non
         tree = GameTree.of(game, max_nodes)
     except SpiralError:
         return None
-    loaded = LoadedPolicy.of_run(target.run, target.step)
+    loaded = LoadedPolicy.of_run(target.run, target.step, target.learner)
     if not loaded.has_unique_replies(tree):
         return None
     nash_conv: float = exact_row(loaded, name, tree)[0]["nash_conv"]

@@ -14,6 +14,7 @@ from spiral.api.games import Game
 from spiral.api.records import PolicyId, Turn
 from spiral.config.loading import parse_plugin
 from spiral.config.schema import Config
+from spiral.config.trained import config_of
 from spiral.engines.waiting import Deadline, completions
 from spiral.models.logits import load_parameters, parameters
 from spiral.plugins.registry import Plugins, label
@@ -21,7 +22,7 @@ from spiral.policies.loading import PolicyLoader, open_run, pretrained_plugin
 from spiral.policies.pool import AVERAGED, Pool
 from spiral.policies.reference import PolicyRef, short_name
 from spiral.runs.checkpoints import evaluated_weights
-from spiral.runs.directory import step_of
+from spiral.runs.directory import policy_folder, step_of
 from spiral.selfplay.bot_faults import BotFault, choose
 from spiral.selfplay.setup import Players, PlaySetup, make_games, make_play_setup
 from spiral.selfplay.validation import check_to_play
@@ -41,8 +42,8 @@ class LoadedPolicy:
     policy: PolicyId = AVERAGED
 
     @classmethod
-    def of_run(cls, path: Path, step: int | None = None) -> LoadedPolicy:
-        """A run's policy, as it was at `step` if one is given.
+    def of_run(cls, path: Path, step: int | None = None, learner: str = "") -> LoadedPolicy:
+        """A run's policy, as it was at `step` if one is given; of a run that trains several, the one named `learner`.
 
         Of its config only games, model, engine and prompt are made, and the model is read from the checkpoint. Raises
         RunError for a directory that is none, a step without a checkpoint, or a checkpoint of another model.
@@ -51,11 +52,12 @@ class LoadedPolicy:
         run, config = open_run(path)
         check_to_play(config, plugins)
         checkpoint = run.checkpoint(step)
-        weights = evaluated_weights(checkpoint)
-        setup = make_play_setup(config, plugins, checkpoint)
+        folder = policy_folder(checkpoint, learner)
+        weights = evaluated_weights(folder)
+        setup = make_play_setup(config, plugins, folder)
         with torch.no_grad():
             load_parameters(setup.model, weights)
-        return cls._of(config, setup, step_of(checkpoint))
+        return cls._of(config_of(config, learner), setup, step_of(checkpoint))
 
     @classmethod
     def of_model(cls, path: Path, config: Config) -> LoadedPolicy:

@@ -1,23 +1,28 @@
-"""The policies of a run: bots, the learner, its snapshots, other models; and the results between them."""
+"""The policies of a run: bots, the learners, their snapshots, other models; and the results between them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from spiral.api.policies import Bot, KeepsFiles, Rating
-from spiral.api.records import LEARNER, PolicyId
+from spiral.api.records import LEARNER, PolicyId, learner_name
 from spiral.api.training import Engine, Stateful
 from spiral.plugins.registry import Plugins
 from spiral.policies.completer import Completer
 from spiral.policies.reference import PolicyRef
 from spiral.policies.results import Results
 from spiral.policies.retention import Rule, retained
+from spiral.policies.view import View
 from spiral.runs import metric_names
 
 AVERAGED: PolicyId = "averaged"
-"""The learner's averaged weights, as a policy of its own."""
+"""The averaged weights of the learner that is evaluated, as a policy of its own."""
+
+ONE_LEARNER: Mapping[PolicyId, float] = MappingProxyType({LEARNER: 1.0})
+"""Of a run that trains one policy."""
 
 
 class Pool:
@@ -26,19 +31,26 @@ class Pool:
     `state` is what a checkpoint keeps: the results, the steps of the snapshots, and what the bots remember.
     """
 
-    def __init__(self, plugins: Plugins, default: Completer | None = None) -> None:
-        """`default`: asks the learner, and all policies added without a completer of their own; None where every
-        policy with weights brings one."""
+    def __init__(
+        self, plugins: Plugins, default: Completer | None = None, learners: Mapping[PolicyId, float] = ONE_LEARNER
+    ) -> None:
+        """`default`: asks the learners, and all policies added without a completer of their own; None where every
+        policy with weights brings one. `learners`: the policies in training, the main one first, and the share of the
+        games that is played for each."""
         self._plugins = plugins
         self.default = default
-        self.results = Results()
+        self.learners = tuple(learners)
+        self._shares = tuple(learners.values())
+        self._played_for: list[int] = []
+        """Of each group of a step, by its number: the place of the learner that it is played for."""
+        self.results = Results(self.learners)
         self._bots: dict[PolicyId, Bot] = {}
-        self._with_weights: set[PolicyId] = {LEARNER}
+        self._with_weights: set[PolicyId] = {*learners}
         """Policies that an engine holds weights for."""
         self._completers: dict[PolicyId, Completer] = {}
         """Of those, the ones that are not asked as the learner is."""
-        self._steps: list[int] = []
-        """Of the snapshots, oldest first."""
+        self._steps: dict[PolicyId, list[int]] = {learner: [] for learner in learners}
+        """Of each learner's snapshots, oldest first."""
         self._members: list[tuple[PolicyId, frozenset[str]]] = []
         self._names: dict[str, PolicyId] = {}
         self._bot_states: dict[PolicyId, dict[str, Any]] = {}
@@ -62,6 +74,15 @@ class Pool:
             bot.keep_in(self._folder)
         if policy in self._bot_states and isinstance(bot, Stateful):
             bot.state = self._bot_states.pop(policy)
+
+    def learner_of(self, group: int) -> PolicyId:
+        """The learner that a group of games is played for, by the group's number in its step: as near to the shares as
+        whole groups allow, however many there are, and the same in every step and process."""
+        while group >= len(self._played_for):
+            num = len(self._played_for) + 1
+            due = [share * num / sum(self._shares) - self._played_for.count(n) for n, share in enumerate(self._shares)]
+            self._played_for.append(due.index(max(due)))
+        return self.learners[self._played_for[group]]
 
     def keep_in(self, folder: Path) -> None:
         """Let the bots, those made later too, keep in a folder of the run what a rollback must not undo."""
@@ -115,31 +136,29 @@ class Pool:
         """The policies that the config names and that play `game`, in its order."""
         return [policy for policy, games in self._members if not games or game in games]
 
-    @property
-    def steps(self) -> list[int]:
-        """Of the snapshots, oldest first."""
-        return list(self._steps)
+    def view(self, learner: PolicyId = LEARNER) -> View:
+        """The pool as the sampler of a game for one of the learners sees it."""
+        return View(self, learner)
 
-    @property
-    def snapshots(self) -> list[PolicyId]:
-        """The learner's past versions, oldest first."""
-        return [snapshot_id(step) for step in self._steps]
+    def steps(self, learner: PolicyId = LEARNER) -> list[int]:
+        """Of a learner's snapshots, oldest first."""
+        return list(self._steps[learner])
 
-    def opponents(self, game: str) -> list[PolicyId]:
-        """All that can play against the learner in `game`: its snapshots, oldest first, then the members."""
-        return self.snapshots + self.members(game)
+    def snapshots(self, learner: PolicyId = LEARNER) -> list[PolicyId]:
+        """A learner's past versions, oldest first."""
+        return [snapshot_id(step, learner) for step in self._steps[learner]]
 
-    def add_snapshot(self, step: int, size: int, rule: Rule) -> list[PolicyId]:
-        """Make the learner of `step` a snapshot; the snapshots that are dropped for it, since `size` are kept."""
-        new = snapshot_id(step)
-        if step not in self._steps:
-            self._steps.append(step)
+    def add_snapshot(self, step: int, size: int, rule: Rule, learner: PolicyId = LEARNER) -> list[PolicyId]:
+        """Make a learner of `step` a snapshot; its snapshots that are dropped for it, since `size` are kept."""
+        new, steps = snapshot_id(step, learner), self._steps[learner]
+        if step not in steps:
+            steps.append(step)
         self._with_weights.add(new)
-        self.results.inherit(new, LEARNER)
-        worth = {s: self._worth(snapshot_id(s)) for s in self._steps}
-        stay = retained(self._steps, size, rule, worth)
-        dropped = [snapshot_id(s) for s in self._steps if s not in stay]
-        self._steps = stay
+        self.results.inherit(new, learner)
+        worth = {s: self._worth(snapshot_id(s, learner)) for s in steps}
+        stay = retained(steps, size, rule, worth)
+        dropped = [snapshot_id(s, learner) for s in steps if s not in stay]
+        self._steps[learner] = stay
         for policy in dropped:
             self._with_weights.discard(policy)
             self.results.forget(policy)
@@ -151,16 +170,16 @@ class Pool:
         known = [rated[policy].mu for rated in by_game if policy in rated]
         return sum(known) / len(known) if known else Rating().mu
 
-    def metrics(self) -> dict[str, float]:
-        """The learner's rating in each game where it met another policy: mu, and mu - 3 sigma."""
+    def metrics(self, learner: PolicyId = LEARNER) -> dict[str, float]:
+        """A learner's rating in each game where it met another policy: mu, and mu - 3 sigma."""
         rated = {game: self.results.rated(game) for game in self.results.rated_games()}
-        ratings = {game: policies[LEARNER] for game, policies in rated.items() if LEARNER in policies}
+        ratings = {game: policies[learner] for game, policies in rated.items() if learner in policies}
         return {metric_names.rating(game): r.mu for game, r in ratings.items()} | {
             metric_names.rating_low(game): r.low for game, r in ratings.items()
         }
 
     def table(self, games: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
-        """By game, the policies that met the learner: rating, and the learner's recent score. JSON values."""
+        """By game, the policies that met another one: rating, and the main learner's recent score. JSON values."""
         rows: dict[str, list[dict[str, Any]]] = {}
         for game in games:
             for policy, rating in sorted(self.results.rated(game).items(), key=lambda item: -item[1].mu):
@@ -174,20 +193,23 @@ class Pool:
     def state(self) -> dict[str, Any]:
         """JSON values."""
         bots = {policy: bot.state for policy, bot in self._bots.items() if isinstance(bot, Stateful)}
-        return {"results": self.results.state, "snapshots": list(self._steps), "bots": bots | self._bot_states}
+        steps = {learner: list(steps) for learner, steps in self._steps.items()}
+        return {"results": self.results.state, "snapshots": steps, "bots": bots | self._bot_states}
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
         self.results.state = state["results"]
-        self._with_weights -= {*self.snapshots}
-        self._steps = list(state["snapshots"])
-        self._with_weights |= {*self.snapshots}
+        for learner in self.learners:
+            self._with_weights -= {*self.snapshots(learner)}
+            self._steps[learner] = list(state["snapshots"][learner])
+            self._with_weights |= {*self.snapshots(learner)}
         for policy, bot in self._bots.items():
             if isinstance(bot, Stateful) and policy in state["bots"]:
                 bot.state = state["bots"][policy]
         self._bot_states = {policy: its for policy, its in state["bots"].items() if policy not in self._bots}
 
 
-def snapshot_id(step: int) -> PolicyId:
-    """The policy that the learner was after `step` updates."""
-    return f"snapshot:{step}"
+def snapshot_id(step: int, learner: PolicyId = LEARNER) -> PolicyId:
+    """The policy that a learner was after `step` updates."""
+    name = learner_name(learner)
+    return f"snapshot:{name}:{step}" if name else f"snapshot:{step}"

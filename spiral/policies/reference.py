@@ -1,12 +1,14 @@
 """The texts that name policies, parsed once; checked before any model is loaded.
 
 `NAME`, `NAME:key=value,key=value`: a bot. `run:DIR`, `run:DIR@STEP`: the averaged weights of a run's checkpoint, asked
-with that run's own prompt. `model:PATH`: a model saved by transformers. On a command line the folder of a run or of a
-model needs no `run:` or `model:`.
+with that run's own prompt; `run:DIR@POLICY`, `run:DIR@POLICY:STEP`: of a policy that the run trains beside its main
+one, by its name in `learners`. `model:PATH`: a model saved by transformers. On a command line the folder of a run or of
+a model needs no `run:` or `model:`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,9 +20,11 @@ from spiral.config.loading import parse_plugin
 from spiral.models.adapter_folder import is_adapter
 from spiral.plugins.argument_text import argument_text
 from spiral.plugins.registry import Plugins, label
-from spiral.runs.directory import RunDir, check_name, step_of
+from spiral.runs.directory import RunDir, check_name, policy_folder, step_of
 
 _RUN, _MODEL, _BOT = "run:", "model:", "bot:"
+_ASKED = re.compile(r"([0-9]+)|([A-Za-z]\w*)(?::([0-9]+))?")
+"""What may follow the `@`: a step, or the name of a policy and perhaps its step."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class PolicyRef:
     """Of a run or a saved model."""
     step: int | None = None
     """Of a run's checkpoint; None for its newest."""
+    learner: str = ""
+    """Of a run: the policy that it trains, by its name in the config; empty for the main one."""
 
     @classmethod
     def parse(cls, text: str) -> PolicyRef:
@@ -49,14 +55,20 @@ class PolicyRef:
 
     @classmethod
     def run(cls, text: str) -> PolicyRef:
-        """Read `DIR` or `DIR@STEP`; a directory of that whole name comes first. Raises RunError for a step that is no
-        number."""
-        directory, at, step = text.rpartition("@")
-        if not at or "/" in step or Path(text).is_dir():  # an `@` before a slash belongs to a folder's name
+        """Read `DIR`, `DIR@STEP`, `DIR@POLICY` or `DIR@POLICY:STEP`; a directory of that whole name comes first. Raises
+        RunError for another text after the `@`."""
+        directory, at, asked = text.rpartition("@")
+        if not at or "/" in asked or Path(text).is_dir():  # an `@` before a slash belongs to a folder's name
             return cls("run", path=Path(text))
-        if not step.isdecimal():
-            raise RunError(f"{text} asks for step '{step}', which is no number; write DIR or DIR@STEP")
-        return cls("run", path=Path(directory), step=int(step))
+        found = _ASKED.fullmatch(asked)
+        if found is None:
+            raise RunError(
+                f"{text} asks for '{asked}', which is neither a step nor a policy of a run; write DIR, DIR@STEP, "
+                "DIR@POLICY or DIR@POLICY:STEP"
+            )
+        step, learner, its_step = found.groups()
+        number = step or its_step
+        return cls("run", path=Path(directory), step=None if number is None else int(number), learner=learner or "")
 
     @classmethod
     def of_command_line(cls, word: str) -> PolicyRef:
@@ -99,9 +111,15 @@ class PolicyRef:
             return f"{_MODEL}{self.path}"
         if self.kind == "run":
             # The slash keeps an `@` in the folder's own name from being read as the step's.
-            end = f"@{self.step}" if self.step is not None else "/" if "@" in self.path.name else ""
+            asked = ":".join(filter(None, (self.learner, "" if self.step is None else str(self.step))))
+            end = f"@{asked}" if asked else "/" if "@" in self.path.name else ""
             return f"{_RUN}{self.path}{end}"
         return f"{self.name}:{argument_text(self.args)}" if self.args else self.name
+
+    @property
+    def place(self) -> str:
+        """Of a run's policy, as a command line takes it."""
+        return str(self).removeprefix(_RUN)
 
     @property
     def has_weights(self) -> bool:
@@ -115,12 +133,15 @@ class PolicyRef:
 
     def resolved(self) -> PolicyRef:
         """The same with a run's newest step filled in. Raises RunError if the run or its checkpoint is not there."""
-        return replace(self, step=step_of(self.checkpoint())) if self.kind == "run" else self
+        if self.kind != "run":
+            return self
+        return replace(self, step=step_of(RunDir.open(self.path)[0].checkpoint(self.step)))
 
     def checkpoint(self) -> Path:
-        """The directory of the checkpoint that a run's reference names. Raises RunError if there is none."""
+        """The directory of the policy in the checkpoint that a run's reference names. Raises RunError if there is
+        none."""
         run, _ = RunDir.open(self.path)
-        return run.checkpoint(self.step)
+        return policy_folder(run.checkpoint(self.step), self.learner)
 
     def saved_model(self) -> Path:
         """The folder of a saved model. Raises RunError if it holds none."""

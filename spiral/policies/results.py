@@ -23,7 +23,9 @@ class Results:
     Games of a policy against itself leave no trace: they tell nothing about which policy is better.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, learners: Sequence[PolicyId] = (LEARNER,)) -> None:
+        """`learners`: those whose scores are kept."""
+        self.learners = tuple(learners)
         self.state: dict[str, Any] = {"recent": {}, "ratings": {}}
 
     def record(self, episodes: Sequence[Episode]) -> None:
@@ -34,17 +36,21 @@ class Results:
         for episode in between[:: max(1, math.ceil(len(between) / RATED))]:
             self._rate(episode)
 
-    def score(self, game: str, opponent: PolicyId) -> float:
-        """The learner's recent share of wins over `opponent`, draws as halves; 1/2 before any game.
+    def score(self, game: str, opponent: PolicyId, learner: PolicyId = LEARNER) -> float:
+        """A learner's recent share of wins over `opponent`, draws as halves; 1/2 before any game.
 
         An average over about the last MEMORY games, drawn towards 1/2 as if one win and one loss had come before.
         """
-        total, weight = self.state["recent"].get(game, {}).get(opponent, (0.0, 0.0))
+        total, weight = self._recent(game, opponent, learner)
         return float((total + 1.0) / (weight + 2.0))
 
-    def num_recent(self, game: str, opponent: PolicyId) -> float:
+    def num_recent(self, game: str, opponent: PolicyId, learner: PolicyId = LEARNER) -> float:
         """How many games `score` rests on, the forgotten ones not counted."""
-        return float(self.state["recent"].get(game, {}).get(opponent, (0.0, 0.0))[1])
+        return float(self._recent(game, opponent, learner)[1])
+
+    def _recent(self, game: str, opponent: PolicyId, learner: PolicyId) -> Sequence[float]:
+        known: Sequence[float] = self.state["recent"].get(game, {}).get(learner, {}).get(opponent, (0.0, 0.0))
+        return known
 
     def rating(self, game: str, policy: PolicyId) -> Rating:
         """The policy's rating in a game; that of a new player if it never met another policy there."""
@@ -66,16 +72,17 @@ class Results:
 
     def forget(self, policy: PolicyId) -> None:
         """Drop the ratings and recent scores of a policy that plays no more."""
-        for kind in ("ratings", "recent"):
-            for known in self.state[kind].values():
-                known.pop(policy, None)
+        scores = [of_learner for by_learner in self.state["recent"].values() for of_learner in by_learner.values()]
+        for known in (*self.state["ratings"].values(), *scores):
+            known.pop(policy, None)
 
     def _remember(self, episode: Episode) -> None:
-        recent = self.state["recent"].setdefault(episode.game, {})
-        for opponent, score in _scores(episode):
-            total, weight = recent.get(opponent, (0.0, 0.0))
-            decay = 1 - 1 / MEMORY
-            recent[opponent] = [total * decay + score, weight * decay + 1]
+        for learner in self.learners:
+            for opponent, score in _scores(episode, learner):
+                recent = self.state["recent"].setdefault(episode.game, {}).setdefault(learner, {})
+                total, weight = recent.get(opponent, (0.0, 0.0))
+                decay = 1 - 1 / MEMORY
+                recent[opponent] = [total * decay + score, weight * decay + 1]
 
     def _rate(self, episode: Episode) -> None:
         ratings = self.state["ratings"].setdefault(episode.game, {})
@@ -89,10 +96,10 @@ class Results:
             ratings[policy] = [fmean(r.mu for r in own), fmean(r.sigma for r in own)]
 
 
-def _scores(episode: Episode) -> Iterator[tuple[PolicyId, float]]:
+def _scores(episode: Episode, learner: PolicyId) -> Iterator[tuple[PolicyId, float]]:
     """(opponent, the learner's score against it) of each pair of players of the learner and of another policy."""
-    learner_returns = [r for policy, r in zip(episode.policies, episode.returns, strict=True) if policy == LEARNER]
+    learner_returns = [r for policy, r in zip(episode.policies, episode.returns, strict=True) if policy == learner]
     for policy, reward in zip(episode.policies, episode.returns, strict=True):
-        if policy != LEARNER:
+        if policy != learner:
             for own in learner_returns:
                 yield policy, outcome(own, reward)

@@ -7,6 +7,9 @@ step-000100/optimizer.pt  state.json
 
 Where the processes of a run hold the learner's state in parts, each writes its own, and any number of them reads it:
 step-000100/sharded/          all tensors of the learner's state, as torch.distributed.checkpoint writes them
+
+Each policy that is trained beside the main one has a folder of the same files, but for what the run keeps:
+step-000100/learners/NAME/
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -27,7 +31,7 @@ from transformers.utils import logging as transformers_logging
 from spiral.api.errors import RunError
 from spiral.api.training import Learner, Stateful
 from spiral.runs import sharded
-from spiral.runs.directory import RunDir, step_of
+from spiral.runs.directory import LEARNERS, RunDir, step_of
 from spiral.runs.files import num_bytes, recover_directory, remove_directory, replace_directory, unfinished
 
 
@@ -38,36 +42,59 @@ def save(
     tokenizer: Any,
     plugins: Mapping[str, object],
     is_main: bool = True,
+    others: Mapping[str, Learner] = MappingProxyType({}),
 ) -> Path:
     """Write the checkpoint of `step`, and return its path. All processes of a run call it; the main one writes, and
-    where the learner's state is sharded the others give and write their parts."""
-    path, state = run.checkpoints / f"step-{step:06d}", learner.state()
-    in_parts = sharded.mesh_of(state) is not None
+    where the learner's state is sharded the others give and write their parts.
+
+    `others`: the learners of the policies that are trained beside the main one, by name."""
+    path = run.checkpoints / f"step-{step:06d}"
+    learners = [(Path(), learner), *((Path(LEARNERS) / name, other) for name, other in others.items())]
+    states = [one.state() for _, one in learners]
     if not is_main:
-        if in_parts:
-            _write_parts(unfinished(path), learner, state)
+        for (place, one), state in zip(learners, states, strict=True):
+            if sharded.mesh_of(state) is not None:
+                _write_parts(unfinished(path) / place, one, state)
         return path
 
     def write(folder: Path) -> None:
-        with _no_progress_bar():
-            if in_parts:
-                _write_parts(folder, learner, state)
-            else:
-                learner.save_model(folder / "model")
-            tokenizer.save_pretrained(folder / "model")
-        states = {name: plugin.state for name, plugin in plugins.items() if isinstance(plugin, Stateful)}
-        record = {
-            "step": step,
-            "learner": state["values"],
-            "tensors": [*state["tensors"]],
-            "sharded": in_parts,
-            **({} if in_parts else _write_whole(folder, state)),
-            "plugins": states,
-        }
-        (folder / "state.json").write_text(json.dumps(record), encoding="utf-8")
+        kept = {name: plugin.state for name, plugin in plugins.items() if isinstance(plugin, Stateful)}
+        for (place, one), state in zip(learners, states, strict=True):
+            _write_learner(folder / place, one, state, tokenizer, {} if place.name else {"step": step, "plugins": kept})
 
-    replace_directory(path, write, num_bytes(state))
+    replace_directory(path, write, sum(map(num_bytes, states)))
     return path
+
+
+def save_learner(path: Path, learner: Learner, tokenizer: Any, is_main: bool = True) -> None:
+    """Write what one learner needs to go on, such as from its first weights. All processes of a run call it."""
+    state = learner.state()
+    if is_main:
+        replace_directory(path, lambda folder: _write_learner(folder, learner, state, tokenizer, {}), num_bytes(state))
+    elif sharded.mesh_of(state) is not None:
+        _write_parts(unfinished(path), learner, state)
+
+
+def _write_learner(
+    folder: Path, learner: Learner, state: Mapping[str, Any], tokenizer: Any, beside: Mapping[str, Any]
+) -> None:
+    """A learner's files; `beside`: what its record holds of the run."""
+    in_parts = sharded.mesh_of(state) is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    with _no_progress_bar():
+        if in_parts:
+            _write_parts(folder, learner, state)
+        else:
+            learner.save_model(folder / "model")
+        tokenizer.save_pretrained(folder / "model")
+    record = {
+        "learner": state["values"],
+        "tensors": [*state["tensors"]],
+        "sharded": in_parts,
+        **({} if in_parts else _write_whole(folder, state)),
+        **beside,
+    }
+    (folder / "state.json").write_text(json.dumps(record), encoding="utf-8")
 
 
 def _write_whole(folder: Path, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,10 +138,24 @@ def drop(paths: Sequence[Path]) -> None:
         remove_directory(path)
 
 
-def restore(path: Path, learner: Learner, plugins: Mapping[str, object]) -> int:
+def restore(
+    path: Path, learner: Learner, plugins: Mapping[str, object], others: Mapping[str, Learner] = MappingProxyType({})
+) -> int:
     """Put everything back as `save` found it; the step to go on with. Raises RunError for a damaged checkpoint."""
-    try:
-        record = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    record = restore_learner(path, learner)
+    for name, other in others.items():
+        restore_learner(path / LEARNERS / name, other)
+    with _readable(path):
+        for name, plugin in plugins.items():
+            if isinstance(plugin, Stateful) and name in record["plugins"]:
+                plugin.state = record["plugins"][name]
+        return int(record["step"])
+
+
+def restore_learner(path: Path, learner: Learner) -> Mapping[str, Any]:
+    """Put one learner back; its record. Raises RunError for damaged files."""
+    with _readable(path):
+        record: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
         if record["sharded"]:
             state = sharded.read(path / "sharded", sharded.mesh_of(learner.state()))
         else:
@@ -123,10 +164,14 @@ def restore(path: Path, learner: Learner, plugins: Mapping[str, object]) -> int:
                 "optimizer": torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True),
             }
         learner.load_state({**state, "values": record["learner"]})
-        for name, plugin in plugins.items():
-            if isinstance(plugin, Stateful) and name in record["plugins"]:
-                plugin.state = record["plugins"][name]
-        return int(record["step"])
+        return record
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """A block in which a checkpoint is read; what is wrong with its files is raised as RunError."""
+    try:
+        yield
     except (
         OSError,
         ValueError,

@@ -1,7 +1,7 @@
 """A run's directory: what was asked, what was installed, what happened; readable while it is being written.
 
 config.yaml  plugins.json  metrics.jsonl  episodes.jsonl  voided.jsonl  events.jsonl  policy.json  pool.json
-read_from.json  checkpoints/  snapshots/  bots/  report.html  .lock
+read_from.json  checkpoints/  snapshots/  first/  bots/  report.html  .lock
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from spiral.api.errors import ConfigError, RunError
-from spiral.api.records import VoidedGame
+from spiral.api.records import PolicyId, VoidedGame, learner_name
 from spiral.config.loading import dump, load
 from spiral.config.schema import Config
 from spiral.runs import lock
@@ -113,6 +113,14 @@ class RunDir:
         """Where the weights of past versions are kept that are opponents."""
         return self.path / "snapshots"
 
+    def snapshots_of(self, learner: PolicyId) -> Path:
+        """Where those of one policy in training are kept: of the main one beside the folders of the others."""
+        return self.snapshots / learner_name(learner)
+
+    def first(self, learner: PolicyId) -> Path:
+        """Where a policy that is reset has what it began with."""
+        return self.path / "first" / learner_name(learner)
+
     @property
     def bots(self) -> Path:
         """Where bots keep what neither a resume nor a rollback undoes."""
@@ -168,6 +176,27 @@ class RunDir:
         path = self.path / name
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         return [json.loads(line) for line in lines if _step(line) < math.inf]
+
+
+LEARNERS = "learners"
+"""Within a checkpoint, where the policies lie that are trained beside the main one, a folder each."""
+
+
+def policy_folder(checkpoint: Path, learner: str = "") -> Path:
+    """Where a checkpoint keeps one of the policies that the run trains. Raises RunError if it holds no such one."""
+    if not learner:
+        return checkpoint
+    folder = checkpoint / LEARNERS / learner
+    if not (folder / "state.json").is_file():
+        known = ", ".join(sorted(path.name for path in checkpoint.glob(f"{LEARNERS}/*"))) or "none"
+        raise RunError(f"{checkpoint} holds no policy '{learner}' beside the run's main one; it has: {known}")
+    return folder
+
+
+def run_of(policy: Path) -> RunDir:
+    """The run whose checkpoint holds a policy."""
+    checkpoint = policy if policy.parent.name != LEARNERS else policy.parents[1]
+    return RunDir(checkpoint.parents[1])
 
 
 def step_of(checkpoint: Path) -> int:

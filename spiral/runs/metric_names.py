@@ -1,16 +1,17 @@
 """The names of metrics, built and parsed here only, since files of runs, reports and trackers all read them.
 
 A name is `stage/quantity`, `stage/GAME/quantity`, `eval/GAME/vs/OPPONENT/pPLAYER/quantity` or
-`eval/tasks/BENCHMARK/quantity`. A quantity that a game has once for each of its players ends in `_pPLAYER`. Games,
-opponents and benchmarks may hold slashes, quantities hold none. Only a part `vs` of a game would be ambiguous, so the
-slash before it is escaped as a URL escapes it.
+`eval/tasks/BENCHMARK/quantity`; of a policy that is trained beside the main one, with `learners/NAME/` before it. A
+quantity that a game has once for each of its players ends in `_pPLAYER`. Games, opponents and benchmarks may hold
+slashes, quantities hold none. Only a part `vs` of a game would be ambiguous, so the slash before it is escaped as a URL
+escapes it.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Stage = Literal["eval", "play", "health", "pool"]
@@ -125,14 +126,34 @@ def voided_cause(name: str) -> str | None:
     return _plain(name.removeprefix(start)) if name.startswith(start) and "/" not in name[len(start) :] else None
 
 
+def of_learner(learner: str, name: str) -> str:
+    """A metric of one of the policies in training, by its name in the config; that of the main one, whose name is
+    empty, as it is."""
+    return f"learners/{learner}/{name}" if learner else name
+
+
+def split_learner(name: str) -> tuple[str, str]:
+    """The policy in training that a metric is about, empty for the main one, and the metric as the main one's is
+    named."""
+    if name.startswith("learners/"):
+        _, learner, rest = name.split("/", 2)
+        return learner, rest
+    return "", name
+
+
 def is_evaluation(name: str) -> bool:
     """Whether a metric was measured by an evaluation, and not by the step itself."""
-    return name.startswith("eval/")
+    return split_learner(name)[1].startswith("eval/")
 
 
 @functools.lru_cache(maxsize=4096)
 def parse(name: str) -> MetricName | None:
-    """What a name says; None for one that belongs to no game."""
+    """What a name says; None for one that belongs to no game. Of a policy that is trained beside the main one, its name
+    is behind that of the game."""
+    learner, name = split_learner(name)
+    if learner:
+        its = parse(name)
+        return None if its is None else replace(its, game=f"{its.game} ({learner})")
     if _OF_TASKS.fullmatch(name):
         return None
     if found := _MATCH.fullmatch(name):

@@ -1,4 +1,4 @@
-"""The weights of past versions of the learner, on disk.
+"""The weights of past versions of a learner, on disk.
 
 A file is whole or absent, and stays as long as the run or one of its checkpoints may ask for it.
 """
@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from spiral.api.errors import RunError
+from spiral.api.records import PolicyId
 from spiral.runs.files import make_directory, num_bytes, replace_file
 
 _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
@@ -40,8 +41,9 @@ def read(directory: Path, step: int) -> dict[str, torch.Tensor]:
         ) from error
 
 
-def prune(directory: Path, steps: Iterable[int], checkpoints: Iterable[Path]) -> list[Path]:
-    """Delete the files of all snapshots that neither the pool, with `steps`, nor a checkpoint would ask for.
+def prune(directory: Path, learner: PolicyId, steps: Iterable[int], checkpoints: Iterable[Path]) -> list[Path]:
+    """Delete the files of all snapshots of a learner that neither the pool, with `steps`, nor a checkpoint would ask
+    for.
 
     Returns the checkpoints that cannot be read: no run goes on from them, so they ask for nothing.
     """
@@ -49,7 +51,7 @@ def prune(directory: Path, steps: Iterable[int], checkpoints: Iterable[Path]) ->
     for checkpoint in checkpoints:  # a resume or a rollback to it would load them
         try:
             record = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-            wanted |= {*record["plugins"].get("pool", {}).get("snapshots", [])}
+            wanted |= {*record["plugins"].get("pool", {}).get("snapshots", {}).get(learner, [])}
         except (ValueError, KeyError, TypeError, AttributeError):
             damaged.append(checkpoint)
     for path in directory.glob("step-*.safetensors"):

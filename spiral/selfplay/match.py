@@ -33,12 +33,15 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class TurnRecord:
-    """What the learner's turns keep beside the reply; each costs time in every turn, so only where it is asked for."""
+    """What the turns of learners keep beside the reply; each costs time in every turn, so only where it is asked
+    for."""
 
     joint_state: bool = False
     """For estimators whose baseline depends on it."""
     legal_moves: bool = False
     """For an objective that compares the policy with random legal play."""
+    learners: frozenset[PolicyId] = frozenset({LEARNER})
+    """Whose turns."""
 
 
 NO_RECORD = TurnRecord()
@@ -171,7 +174,7 @@ class Match:
     def _keep_record(self) -> None:
         """What the turn is to keep of the state before it, or its prompt to name."""
         policy = self.policies[self.player]
-        is_learner = policy == LEARNER
+        is_learner = policy in self.record.learners
         if self.record.joint_state:
             self.joint_state = joint_state(self.game, self.player, self.observation) if is_learner else ""
         asked = (self.record.legal_moves and is_learner) or policy in self.shown_moves

@@ -19,7 +19,7 @@ from spiral.api.errors import PluginError, PromptTooLong, RunError, SpiralError
 from spiral.api.games import Game
 from spiral.api.policies import Declined, HearsEnds, OpponentSampler, Unavailable, is_external
 from spiral.api.progress import Phase, Progress, no_progress
-from spiral.api.records import LEARNER, Completion, Episode, PolicyId, Turn, VoidedGame
+from spiral.api.records import Completion, Episode, PolicyId, Turn, VoidedGame
 from spiral.api.text import printable_logger
 from spiral.api.training import GameSampler
 from spiral.config.schema import RolloutConfig
@@ -124,7 +124,8 @@ class Rollouts:
         name = self._chosen_game(rng)
         deal = rng.getrandbits(63)
         game = self._games[name]()
-        policies = line_up(self._opponents, self._names[1], name, game.num_players, self._pool, rng)
+        learner = self._pool.learner_of(group.index)
+        policies = line_up(self._opponents, self._names[1], name, game.num_players, self._pool, rng, learner)
         bots = {policy: bot for policy in policies if (bot := self._pool.bot_of(policy)) is not None}
         # A person at the terminal moves inside the game's own code, and may think for longer than a game may loop.
         has_time_limit = not (bots and any(map(is_external, bots.values())))
@@ -194,7 +195,7 @@ class Rollouts:
         turns, legal_moves = match.turns[match.player], match.legal_moves
         match.prompt, match.left_out = completer.fitting(match.rules, match.observation, legal_moves, turns)
         match.legal_replies = None
-        if legal_moves is not None and self._record.legal_moves and policy == LEARNER:
+        if legal_moves is not None and self._record.legal_moves and policy in self._record.learners:
             match.legal_replies = completer.prompter.legal_replies(legal_moves)
         completer.engine.submit(completer.request(number, policy, match.prompt, seed))
         scheduler.asked[number] = match

@@ -9,16 +9,17 @@ from typing import Any
 
 from spiral.api.games import Game
 from spiral.api.policies import OpponentSampler
-from spiral.api.records import PolicyId
+from spiral.api.records import LEARNER, PolicyId, learner_id, learner_name
 from spiral.api.training import AdvantageEstimator, GameSampler, RewardShaper
-from spiral.config.schema import Config
+from spiral.config.schema import Config, PluginConfig
+from spiral.config.trained import config_of
 from spiral.models import fingerprint
 from spiral.plugins.registry import Plugins, label
 from spiral.policies.completer import Completer
 from spiral.policies.fallback import FallbackSampler
 from spiral.policies.loading import PolicyLoader, make_completer, make_model, model_of_checkpoint
-from spiral.policies.pool import Pool
-from spiral.runs.directory import RunDir
+from spiral.policies.pool import ONE_LEARNER, Pool
+from spiral.runs.directory import run_of
 from spiral.selfplay.room import check_room_in_games
 
 Games = dict[str, Callable[[], Game]]
@@ -56,15 +57,14 @@ class TrainingSetup:
     fallback: FallbackSampler | None
     """The opponent sampler itself, where a config names one to fall back on."""
     rewards: list[RewardShaper]
-    advantage: AdvantageEstimator
+    advantages: dict[PolicyId, AdvantageEstimator]
+    """One for each policy in training."""
 
     def stateful(self) -> dict[str, object]:
         """The plug-ins whose state a checkpoint may have to keep, by their place in the config."""
-        named: dict[str, object] = {
-            "curriculum": self.curriculum,
-            "opponents": self.opponents,
-            "advantage": self.advantage,
-        }
+        named: dict[str, object] = {"curriculum": self.curriculum, "opponents": self.opponents}
+        for policy, estimator in self.advantages.items():
+            named[f"advantage.{learner_name(policy)}".removesuffix(".")] = estimator
         return named | {f"rewards.{index}": shaper for index, shaper in enumerate(self.rewards)}
 
 
@@ -82,15 +82,13 @@ def make_play_setup(config: Config, plugins: Plugins, checkpoint: Path | None = 
     import torch
 
     torch.set_num_threads(config.threads)
-    read_from = (
-        fingerprint.read_from(config.model.args) if checkpoint is None else RunDir(checkpoint.parents[1]).read_from()
-    )
+    read_from = fingerprint.read_from(config.model.args) if checkpoint is None else run_of(checkpoint).read_from()
     named = config.model if checkpoint is None else model_of_checkpoint(config.model, checkpoint, read_from, plugins)
     model, tokenizer = make_model(named, config, plugins)
     completer = make_completer(model, tokenizer, config, plugins)
     games = make_games(config, plugins)
     check_room_in_games(games, completer, config.rollout.max_turns)
-    pool = Pool(plugins, completer)
+    pool = Pool(plugins, completer, learner_shares(config) if checkpoint is None else ONE_LEARNER)
     loader = PolicyLoader(config, plugins, pool, read_from)
     return PlaySetup(games, pool, loader, config.rollout.max_turns, model, read_from, tokenizer, completer)
 
@@ -108,8 +106,18 @@ def make_training_setup(config: Config, plugins: Plugins) -> TrainingSetup:
         opponents,
         fallback,
         [plugins.make("reward", reward.name, **reward.args) for reward in config.rewards],
-        plugins.make("advantage", config.advantage.name, **config.advantage.args),
+        {policy: plugins.make("advantage", own.name, **own.args) for policy, own in estimators(config).items()},
     )
+
+
+def learner_shares(config: Config) -> dict[PolicyId, float]:
+    """The policies that a run trains, the main one first, and the share of the games that is played for each."""
+    return {LEARNER: 1.0} | {learner_id(one.name): one.share for one in config.learners}
+
+
+def estimators(config: Config) -> dict[PolicyId, PluginConfig]:
+    """The estimator that each policy in training has, as the config names it."""
+    return {policy: config_of(config, learner_name(policy)).advantage for policy in learner_shares(config)}
 
 
 def curriculum_name(config: Config) -> str:

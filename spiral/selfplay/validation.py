@@ -11,7 +11,7 @@ from pathlib import Path
 from spiral.api.errors import ConfigError, SpiralError
 from spiral.api.games import Game, IllegalMove
 from spiral.api.policies import Bot, OpponentSampler, is_external, needs_pool, uses_members
-from spiral.api.records import LEARNER, PolicyId
+from spiral.api.records import PolicyId
 from spiral.api.training import min_group_size
 from spiral.config.schema import Config
 from spiral.plugins.kinds import named_in
@@ -23,7 +23,14 @@ from spiral.policies.reference import PolicyRef, problem_with, trained_on_others
 from spiral.selfplay.bot_faults import BotFault, choose, illegal_move
 from spiral.selfplay.examples import read_examples
 from spiral.selfplay.replay import check_examples
-from spiral.selfplay.setup import TrainingSetup, make_games, make_training_setup, sampler_names
+from spiral.selfplay.setup import (
+    TrainingSetup,
+    estimators,
+    learner_shares,
+    make_games,
+    make_training_setup,
+    sampler_names,
+)
 
 
 def check(config: Config, plugins: Plugins, problems: Sequence[str] = ()) -> None:
@@ -166,22 +173,25 @@ def _mismatched(config: Config, setup: TrainingSetup, samplers: Sequence[Opponen
             f"{' and '.join(sampler_names(config))} never seats; choose one that does, such as opponents=mixture, or "
             "leave the members out"
         )
-    needed = min_group_size(setup.advantage)
-    if needed > config.rollout.group_size:
-        yield (
-            f"advantage {config.advantage.name} compares games of one deal: rollout.group_size is "
-            f"{config.rollout.group_size}, and must be at least {needed}"
-        )
+    for estimator, named in zip(setup.advantages.values(), estimators(config).values(), strict=True):
+        needed = min_group_size(estimator)
+        if needed > config.rollout.group_size:
+            yield (
+                f"advantage {named.name} compares games of one deal: rollout.group_size is "
+                f"{config.rollout.group_size}, and must be at least {needed}"
+            )
 
 
 def _check_line_up(sampler: OpponentSampler, name: str, game: str, num_players: int, pool: Pool) -> None:
-    if LEARNER not in line_up(sampler, name, game, num_players, pool, random.Random(0)):
-        raise SpiralError(f"{name} gave a line-up without the learner; one player at least must be it")
+    for learner in pool.learners:
+        found = line_up(sampler, name, game, num_players, pool, random.Random(0), learner)
+        if {*pool.learners}.isdisjoint(found):
+            raise SpiralError(f"{name} gave a line-up without the learner; one player at least must be it")
 
 
 def _pool_without_weights(config: Config, plugins: Plugins) -> Pool:
     """The pool as the run will have it, but with no weights: those are not loaded yet."""
-    pool = Pool(plugins)
+    pool = Pool(plugins, learners=learner_shares(config))
     loader = PolicyLoader(config, plugins, pool)
     policies: Mapping[str, PolicyRef] = {
         member.policy: PolicyRef.parse(member.policy) for member in (*config.evaluate.opponents, *config.pool.members)
@@ -194,5 +204,6 @@ def _pool_without_weights(config: Config, plugins: Plugins) -> Pool:
     for member in config.pool.members:
         pool.add_member(policies[member.policy].policy, member.games, member.policy)
     if config.pool.every:
-        pool.add_snapshot(0, config.pool.size, config.pool.keep)
+        for learner in pool.learners:
+            pool.add_snapshot(0, config.pool.size, config.pool.keep, learner)
     return pool

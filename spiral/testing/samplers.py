@@ -10,7 +10,7 @@ from typing import Any
 
 from spiral.api.errors import SpiralError
 from spiral.api.policies import OpponentSampler, uses_members
-from spiral.api.records import LEARNER, PolicyId
+from spiral.api.records import LEARNER, PolicyId, learner_id
 from spiral.api.training import RecordsEpisodes, Stateful
 from spiral.plugins.registry import Plugins
 from spiral.policies.pool import Pool
@@ -21,6 +21,8 @@ from spiral.testing.violations import Violation, doing, global_generators, run_c
 SamplerFactory = Callable[[], OpponentSampler]
 
 MEMBER = "bot:scripted"
+SEVERAL: Sequence[PolicyId] = (LEARNER, learner_id("second"), learner_id("third"))
+"""Policies in training of a run that trains three."""
 NUM_DRAWS = 2_000
 """Calls of `seat` that are counted."""
 NUM_REMEMBERED = 50
@@ -30,15 +32,24 @@ NUM_REMEMBERED = 50
 class _Trial:
     """An opponent sampler under test, its pool and generator, and a random result for every game that it seats.
 
-    `full`: whether the pool holds snapshots and a member beside the learner.
+    `full`: whether the pool holds snapshots and a member beside the learners.
     """
 
-    def __init__(self, factory: SamplerFactory, plugins: Plugins, seed: int, full: bool = True) -> None:
+    def __init__(
+        self,
+        factory: SamplerFactory,
+        plugins: Plugins,
+        seed: int,
+        full: bool = True,
+        learners: Sequence[PolicyId] = (LEARNER,),
+    ) -> None:
         with doing("making the sampler"):
             self.sampler = factory()
-        self.pool, self.rng, self.results = Pool(plugins), random.Random(seed), random.Random(seed + 1)
+        self.pool = Pool(plugins, learners=dict.fromkeys(learners, 1.0))
+        self.rng, self.results, self.num_games = random.Random(seed), random.Random(seed + 1), 0
         for step in (0, 10, 20) if full else ():
-            self.pool.add_snapshot(step, 3, "last")
+            for learner in learners:
+                self.pool.add_snapshot(step, 3, "last", learner)
         if full:
             self.pool.add_bot(MEMBER, ScriptedBot([]))
             self.pool.add_member(MEMBER)
@@ -46,7 +57,9 @@ class _Trial:
     def seat(self, num: int) -> list[PolicyId]:
         """The policies of the next game. Raises SpiralError if the sampler refuses a `num` other than 2."""
         try:
-            policies: Any = self.sampler.seat("game", num, self.pool, self.rng)
+            self.learner = self.pool.learner_of(self.num_games)
+            self.num_games += 1
+            policies: Any = self.sampler.seat("game", num, self.pool.view(self.learner), self.rng)
         except SpiralError as refusal:
             if num == 2:
                 raise Violation(f"seat refused a game of 2 players: {refusal}; return two policies") from refusal
@@ -75,20 +88,27 @@ class _Trial:
             )
         if MEMBER in policies and not uses_members(self.sampler):
             raise Violation(f"uses_members is False and seat returned {policies}, which holds a member; drop that flag")
-        if LEARNER not in policies:
+        if len(self.pool.learners) == 1 and LEARNER not in policies:
             raise Violation(f"seat returned {policies} without '{LEARNER}'; return the learner for one player at least")
+        if {*self.pool.learners}.isdisjoint(policies):
+            raise Violation(
+                f"seat returned {policies} without any of {', '.join(self.pool.learners)} for a game that is played "
+                f"for '{self.learner}'; return pool.learner for one player at least"
+            )
 
 
 def check_sampler(factory: SamplerFactory, plugins: Plugins | None = None, *, seed: int = 0) -> list[str]:
     """The violations of `spiral.api.policies.OpponentSampler` by `factory()`, a sentence each; [] if there are none.
 
-    - `seat` returns one policy of the pool a player, the learner for at least one of them.
+    - `seat` returns one policy of the pool a player, the learner for at least one of them; where several policies are
+      in training, one of those.
     - All chance comes from the `rng` given: equal pasts and equal generators seat alike.
     - Over many games the learner is each player equally often.
     - What it remembers is its `state`: JSON, and enough to go on exactly after a resume.
 
-    Tried on games of 1 to 4 players, with a pool that holds the learner alone, and one with three snapshots and a bot
-    too. A SpiralError for a number of players other than 2 means that the sampler does not support it. `plugins`: where
+    Tried on games of 1 to 4 players, with a pool that holds the learner alone, one with three snapshots and a bot too,
+    and one of three policies in training with three snapshots each, whose games are played for each in turn. A
+    SpiralError for a number of players other than 2 means that the sampler does not support it. `plugins`: where
     `pool.bot(name)` finds bots; the installed ones by default. Deterministic in `seed`. Raises PluginError if two
     installed plug-ins have one name.
 
@@ -97,17 +117,19 @@ def check_sampler(factory: SamplerFactory, plugins: Plugins | None = None, *, se
     registry = Plugins.installed() if plugins is None else plugins
     return run_checks(
         *[
-            [partial(_check_seats, factory, registry, num, seed, full)]
-            for full in (False, True)
+            [partial(_check_seats, factory, registry, num, seed, full, learners)]
+            for full, learners in ((False, (LEARNER,)), (True, (LEARNER,)), (True, SEVERAL))
             for num in (2, 1, 3, 4)
         ],
-        [partial(_check_restored, factory, registry, seed)],
+        *[[partial(_check_restored, factory, registry, seed, learners)] for learners in ((LEARNER,), SEVERAL)],
     )
 
 
-def _check_seats(factory: SamplerFactory, plugins: Plugins, num: int, seed: int, full: bool) -> None:
+def _check_seats(
+    factory: SamplerFactory, plugins: Plugins, num: int, seed: int, full: bool, learners: Sequence[PolicyId]
+) -> None:
     """Form, determinism and balance in games of `num` players."""
-    one, two = _Trial(factory, plugins, seed, full), _Trial(factory, plugins, seed, full)
+    one, two = (_Trial(factory, plugins, seed, full, learners) for _ in range(2))
     counts = [0] * num
     """By player: games in which that player alone was the learner."""
     with global_generators() as seed_globals:
@@ -124,8 +146,8 @@ def _check_seats(factory: SamplerFactory, plugins: Plugins, num: int, seed: int,
                     f"seat returned {policies} and {repeated} for one state of rng and one past; draw from rng alone "
                     "and share nothing between samplers"
                 )
-            if policies.count(LEARNER) == 1:
-                counts[policies.index(LEARNER)] += 1
+            if policies.count(one.learner) == 1:
+                counts[policies.index(one.learner)] += 1
     total = sum(counts)
     # Five standard deviations of a binomial: fails for a lopsided sampler, never by chance.
     allowed = 5 * math.sqrt(total * (1 / num) * (1 - 1 / num)) + 1
@@ -136,22 +158,22 @@ def _check_seats(factory: SamplerFactory, plugins: Plugins, num: int, seed: int,
         )
 
 
-def _check_restored(factory: SamplerFactory, plugins: Plugins, seed: int) -> None:
+def _check_restored(factory: SamplerFactory, plugins: Plugins, seed: int, learners: Sequence[PolicyId]) -> None:
     """A second sampler, given the state of the first, goes on as the first does.
 
     Into a second instance, as a resumed process does it: in the first one, everything that `state` omits would still
     be there. The pool is restored too, since a sampler may choose by its results, which are not the sampler's to save.
     """
-    one = _Trial(factory, plugins, seed)
+    one = _Trial(factory, plugins, seed, learners=learners)
     for _ in range(NUM_REMEMBERED):
         one.seat(2)
-    two = _Trial(factory, plugins, seed)
+    two = _Trial(factory, plugins, seed, learners=learners)
     if isinstance(one.sampler, Stateful):
         restore_state(two.sampler, saved_state(one.sampler))
     two.pool.state = saved_state(one.pool)
     # A resumed run seeds the generators of a step anew; so both go on from equal ones, and only memory can differ.
     for trial in (one, two):
-        trial.rng, trial.results = random.Random(seed + 2), random.Random(seed + 3)
+        trial.rng, trial.results, trial.num_games = random.Random(seed + 2), random.Random(seed + 3), 0
     for number in range(NUM_REMEMBERED):
         policies, repeated = one.seat(2), two.seat(2)
         if policies != repeated:

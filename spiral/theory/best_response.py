@@ -7,7 +7,7 @@ observation forgets. A game is unfolded once, by `GameTree.of`, and evaluated as
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ __all__ = [
     "Node",
     "Outcome",
     "PolicyTable",
+    "Profile",
     "Rows",
     "best_response",
     "nash_conv",
@@ -33,6 +34,9 @@ __all__ = [
 
 PolicyTable = Mapping[str, Mapping[str, float]]
 """observation -> {move: probability}; a legal move left out has probability 0, each row adds up to 1."""
+
+Profile = Sequence[PolicyTable]
+"""One table a player, where each has a policy of its own."""
 
 Rows = list[list[float]]
 """For each of a tree's decisions, the probabilities of its moves."""
@@ -94,8 +98,9 @@ def best_response(tree: GameTree, table: PolicyTable, player: int) -> tuple[floa
     return value, _response_table(tree, rows, player, choices)
 
 
-def nash_conv(tree: GameTree, table: PolicyTable) -> NashConv:
-    """The policy's distance from equilibrium: sum over players of (best response value - value).
+def nash_conv(tree: GameTree, table: PolicyTable | Profile) -> NashConv:
+    """The distance of a policy, or of a profile of policies, from equilibrium: sum over players of (best response value
+    - value).
 
     NashConv is from Lanctot et al. 2017, "A Unified Game-Theoretic Approach to Multiagent Reinforcement
     Learning"; exploitability as NashConv / players as in Timbers et al. 2022, "Approximate Exploitability".
@@ -131,20 +136,25 @@ def outcomes(tree: GameTree, table: PolicyTable) -> Iterator[Outcome]:
                 stack.append((probability * p, child, (*moves, made)))
 
 
-def table_rows(tree: GameTree, table: PolicyTable) -> Rows:
+def table_rows(tree: GameTree, table: PolicyTable | Profile) -> Rows:
     """The table's probabilities in the order of the tree's decisions and moves, checked."""
     rows: Rows = []
-    if unknown := table.keys() - {decision.observation for decision in tree.decisions}:
-        raise SpiralError(
-            f"the table has a row for {min(unknown)!r}, and {len(unknown) - 1} more, which no decision of this game "
-            "shows; leave them out, or unfold the game that they are of"
-        )
+    tables = [table] * tree.num_players if isinstance(table, Mapping) else list(table)
+    if len(tables) != tree.num_players:
+        raise SpiralError(f"a profile has {len(tables)} tables for {tree.num_players} players; give one a player")
+    for player, own in enumerate(tables):
+        seen = {d.observation for d in tree.decisions if isinstance(table, Mapping) or d.player == player}
+        if unknown := own.keys() - seen:
+            raise SpiralError(
+                f"the table has a row for {min(unknown)!r}, and {len(unknown) - 1} more, which no decision of this "
+                "game shows; leave them out, or unfold the game that they are of"
+            )
     for decision in tree.decisions:
-        found = table.get(decision.observation)
+        found = tables[decision.player].get(decision.observation)
         if found is None:
             raise SpiralError(
-                f"the table has no row for {decision.observation!r}, only {len(table)} others; give one for "
-                "every decision in tree.decisions"
+                f"the table has no row for {decision.observation!r}, only {len(tables[decision.player])} others; give "
+                "one for every decision in tree.decisions"
             )
         row = [found.get(move, 0.0) for move in decision.moves]
         # "not <=" rather than ">": a NaN must not pass.

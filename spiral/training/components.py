@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from spiral.api.errors import RunError
 from spiral.api.progress import Phase, Progress
+from spiral.api.records import learner_id, learner_name
 from spiral.api.training import Engine, Learner, LearnerSetup, needs_joint_state
 from spiral.config.schema import Config
+from spiral.config.trained import config_of
 from spiral.evaluation.benchmarks.in_training import TaskEvaluator, load_tasks
 from spiral.evaluation.contamination import questions, refuse_overlap
 from spiral.evaluation.evaluator import Evaluator
 from spiral.evaluation.matches import MatchRunner
 from spiral.learning.distributed import Processes, make_accelerator
 from spiral.learning.stop_signals import StopSignals
+from spiral.models.adapted import copied
 from spiral.models.tokens import spelt
 from spiral.plugins.registry import Plugins, label
 from spiral.policies.pool import AVERAGED, Pool
@@ -36,6 +40,10 @@ from spiral.training.experience import Experience, Played, Recorded
 from spiral.training.initial_weights import warm_start_weights
 from spiral.training.memory.planning import check_memory
 from spiral.training.memory.settings import HeldPolicies
+from spiral.training.trained import TrainedPolicy
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass
@@ -49,8 +57,8 @@ class Components:
     """The plug-ins: curriculum, opponents, rewards, advantage."""
     processes: Processes
     """This process among those of the run."""
-    learner: Learner
-    """Takes the updates."""
+    trained: list[TrainedPolicy]
+    """The policies in training, the main one first."""
     rollouts: Rollouts
     """Plays the games of a step."""
     experience: Experience
@@ -63,8 +71,13 @@ class Components:
     """Is told of every piece of work that may take long."""
 
     @property
+    def learner(self) -> Learner:
+        """Takes the updates of the main policy."""
+        return self.trained[0].learner
+
+    @property
     def engine(self) -> Engine:
-        """Generates for the learner and its snapshots."""
+        """Generates for the learners and their snapshots."""
         return self.play.completer.engine
 
     @property
@@ -81,12 +94,13 @@ class Components:
 def check_capacity(config: Config, engine: Engine, pool: Pool) -> None:
     """Raise RunError if an engine holds fewer policies with weights of their own than a run has of its model: those
     that the config asks for, and of the other models in `pool` those that are loaded into the same engine."""
-    held = replace(HeldPolicies.of(config), others=pool.num_held(engine) - 1)
+    held = HeldPolicies.of(config)
+    held = replace(held, others=pool.num_held(engine) - held.learners)
     capacity = getattr(engine, "capacity", None)
     if capacity is not None and held.num > capacity:
         raise RunError(
             f"engine '{config.engine.name}' holds {capacity} policies with weights of their own, and this run has "
-            f"{held.num}: the learner, {held.average} average of it for evaluation, {held.snapshots} snapshots, "
+            f"{held.num}: {held.learners} learner, {held.average} average for evaluation, {held.snapshots} snapshots, "
             f"{held.others} other runs' of the same model; set engine.args.capacity={held.num} where memory allows, or "
             "lower pool.size"
         )
@@ -101,7 +115,7 @@ def make_components(
     """
     accelerator = make_accelerator(config.process_deadline_s, config.learner)
     check_memory(config, plugins)
-    processes, method = Processes(accelerator, stop or StopSignals()), config.learner.method
+    processes = Processes(accelerator, stop or StopSignals())
     benchmarks = load_tasks(config, plugins)  # before the model: a file that is missing is told at once
     if benchmarks:
         asked = {name: questions(make()) for name, make in make_games(config, plugins).items()}
@@ -115,19 +129,14 @@ def make_components(
     if fresh:
         with processes.together():
             warm_start_weights(config, play, plugins, progress)
-    # After the warm start: the learner copies the weights into its average and its reference.
-    learner_setup = LearnerSetup(
-        play.model,
-        config.learner,
-        config.steps,
-        accelerator,
-        progress,
-        getattr(play.completer.engine, "dtype", None),
-    )
-    learner: Learner = plugins.make("learner", method.name, learner_setup, **method.args)
+    # After the warm start: a learner copies the weights into its average and its reference.
+    trained = [
+        _trained(config, name, play, plugins, accelerator, progress) for name in map(learner_name, play.pool.learners)
+    ]
     record = TurnRecord(
-        joint_state=needs_joint_state(training.advantage),
-        legal_moves=config.learner.anchor > 0 and config.learner.anchor_to == "legal",
+        joint_state=any(map(needs_joint_state, training.advantages.values())),
+        legal_moves=any(_is_anchored(one.config) for one in trained),
+        learners=frozenset(play.pool.learners),
     )
     rollouts = Rollouts(
         play.games,
@@ -142,9 +151,28 @@ def make_components(
     runner = MatchRunner(play.games, play.pool, config.rollout)
     evaluator = Evaluator(play.games, opponents, runner, play.completer, config.evaluate)
     tasks = TaskEvaluator(benchmarks, play.completer, partial(spelt, play.tokenizer), config, progress)
-    if learner.averaged() is not None:
+    if any(one.learner.averaged() is not None for one in trained):
         play.pool.add_weights(AVERAGED)
     experience: Experience = Played(config, rollouts, training, play.pool, processes)
     if config.examples.path:
         experience = Recorded(config, play, progress)
-    return Components(config, play, training, processes, learner, rollouts, experience, evaluator, tasks, progress)
+    return Components(config, play, training, processes, trained, rollouts, experience, evaluator, tasks, progress)
+
+
+def _trained(
+    config: Config, name: str, play: PlaySetup, plugins: Plugins, accelerator: Accelerator, progress: Progress
+) -> TrainedPolicy:
+    """A policy in training; the main one, whose name is empty, trains the model that plays itself, the others copies
+    of it that are as it is now."""
+    own, method = config_of(config, name), config.learner.method
+    model = copied(play.model) if name else play.model
+    dtype = getattr(play.completer.engine, "dtype", None)
+    setup = LearnerSetup(model, own.learner, config.steps, accelerator, progress, dtype)
+    learner: Learner = plugins.make("learner", method.name, setup, **method.args)
+    resets = {one.name: one.reset_every for one in config.learners}
+    return TrainedPolicy(learner_id(name), own, learner, resets.get(name, 0))
+
+
+def _is_anchored(config: Config) -> bool:
+    """Whether an objective compares the policy with random legal play."""
+    return config.learner.anchor > 0 and config.learner.anchor_to == "legal"

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from spiral.api.errors import RunError
 from spiral.api.progress import Progress
-from spiral.api.records import LEARNER, Episode, Trajectory, Turn, VoidedGame
+from spiral.api.records import Episode, PolicyId, Trajectory, Turn, VoidedGame
 from spiral.api.training import RecordsEpisodes
 from spiral.config.schema import Config
 from spiral.evaluation.held_out import held_out, held_out_metrics
@@ -19,7 +19,7 @@ from spiral.plugins.faults import blamed
 from spiral.policies.pool import Pool
 from spiral.selfplay.examples import read_examples
 from spiral.selfplay.rollouts import Rollouts, check_voided
-from spiral.selfplay.setup import PlaySetup, TrainingSetup, curriculum_name, sampler_names
+from spiral.selfplay.setup import PlaySetup, TrainingSetup, curriculum_name, estimators, sampler_names
 from spiral.training.health.indicators import vital_signs
 from spiral.training.metrics import summarise
 
@@ -32,26 +32,29 @@ class Experience(Protocol):
         """The games of the last step that were voided."""
 
     def episodes(self, step: int) -> list[Episode]:
-        """The games of a step; in each the learner is a player."""
+        """The games of a step; in each a policy in training is a player."""
 
-    def advantages(self, trajectories: Sequence[Trajectory]) -> Sequence[Sequence[float]]:
-        """`out[i][k]`: the weight of turn k of trajectory i in the objective."""
+    def advantages(self, policy: PolicyId, trajectories: Sequence[Trajectory]) -> Sequence[Sequence[float]]:
+        """`out[i][k]`: the weight of turn k of trajectory i in the objective of a policy, whose trajectories they
+        are."""
 
     def metrics(
         self,
         step: int,
+        policy: PolicyId,
         episodes: Sequence[Episode],
         trajectories: Sequence[Trajectory],
         advantages: Sequence[Sequence[float]],
     ) -> dict[str, float]:
-        """What a step's games tell; `trajectories` and `advantages` are the learner's."""
+        """What a step's games tell of a policy in training, which played in all of `episodes`; `trajectories` and
+        `advantages` are its own."""
 
     def evaluate(self, scorer: Any) -> dict[str, float]:
         """What the games tell of the weights that `scorer` scores with, see `Learner.scorer`."""
 
 
 class Played:
-    """The learner's own games, played with the weights as they are."""
+    """The learners' own games, played with the weights as they are."""
 
     def __init__(
         self, config: Config, rollouts: Rollouts, training: TrainingSetup, pool: Pool, processes: Processes
@@ -73,7 +76,8 @@ class Played:
         episodes, rollouts.voided = processes.gathered(episodes, rollouts.voided, config.rollout.group_size)
         # A process stops by itself at its own games; what is allowed is that many of all.
         check_voided(rollouts.voided, config.rollout)
-        if any(LEARNER not in episode.policies for episode in episodes):
+        learners = {*self._pool.learners}
+        if any(learners.isdisjoint(episode.policies) for episode in episodes):
             raise RunError(
                 f"{samplers} gave a line-up without the learner; every game needs the learner as at least one "
                 "player, or the step would train on less than it asked for"
@@ -91,18 +95,19 @@ class Played:
                         recorder.record(episode)
         return episodes
 
-    def advantages(self, trajectories: Sequence[Trajectory]) -> Sequence[Sequence[float]]:
-        return advantages_of(self._training.advantage, trajectories, self._config.advantage.name)
+    def advantages(self, policy: PolicyId, trajectories: Sequence[Trajectory]) -> Sequence[Sequence[float]]:
+        return advantages_of(self._training.advantages[policy], trajectories, estimators(self._config)[policy].name)
 
     def metrics(
         self,
         step: int,
+        policy: PolicyId,
         episodes: Sequence[Episode],
         trajectories: Sequence[Trajectory],
         advantages: Sequence[Sequence[float]],
     ) -> dict[str, float]:
         played = summarise(episodes, trajectories, advantages)
-        return played | vital_signs(episodes, trajectories, advantages) | self._pool.metrics()
+        return played | vital_signs(episodes, trajectories, advantages, policy) | self._pool.metrics(policy)
 
     def evaluate(self, scorer: Any) -> dict[str, float]:
         return {}
@@ -125,12 +130,13 @@ class Recorded:
     def episodes(self, step: int) -> list[Episode]:
         return self._games.of_step(step, self._num_games)
 
-    def advantages(self, trajectories: Sequence[Trajectory]) -> Sequence[Sequence[float]]:
+    def advantages(self, policy: PolicyId, trajectories: Sequence[Trajectory]) -> Sequence[Sequence[float]]:
         return [[1.0] * len(trajectory.turns) for trajectory in trajectories]
 
     def metrics(
         self,
         step: int,
+        policy: PolicyId,
         episodes: Sequence[Episode],
         trajectories: Sequence[Trajectory],
         advantages: Sequence[Sequence[float]],

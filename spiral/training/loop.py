@@ -14,13 +14,10 @@ from typing import cast
 from spiral.api.errors import RunError
 from spiral.api.games import has_perfect_information
 from spiral.api.progress import Progress
-from spiral.api.records import LEARNER
 from spiral.api.text import printable_logger
 from spiral.api.training import Stateful
 from spiral.config.loading import dump
 from spiral.config.schema import Config
-from spiral.engines.sleeping import asleep
-from spiral.learning.packing import pack
 from spiral.learning.row_cost import RowCost
 from spiral.learning.stop_signals import StopRequested, StopSignals
 from spiral.plugins.registry import Plugins
@@ -28,13 +25,12 @@ from spiral.policies.identity import check_same_models
 from spiral.reports.html.document import write_report
 from spiral.runs import checkpoints
 from spiral.runs.directory import RunDir
-from spiral.seeds import derive
 from spiral.training.components import make_components
 from spiral.training.health.first_steps import FirstSteps
 from spiral.training.health.monitor import HealthMonitor
 from spiral.training.recorder import Recorder
 from spiral.training.recovery import Recovery
-from spiral.training.step import evaluate, take_snapshot
+from spiral.training.step import evaluate, keep_first, learn, reset_policies, take_snapshots
 from spiral.training.stopwatch import Stopwatch
 
 log = printable_logger(__name__)
@@ -63,40 +59,33 @@ class Training:
         """Steps `start` to the last. Line s of the metrics tells of weights version s: how they played, what they
         are worth, and how the update that ended them went."""
         config, watch, c = self.config, self.watch, self.components
-        c.engine.load_weights(LEARNER, c.learner.weights(), version=start)
+        for one in c.trained:
+            one.publish(c.engine, start)
+        if self._fresh:
+            keep_first(c, self.run)
         if config.health.action == "rollback" and self._fresh:
             self.recovery.save(start)  # so that a collapse before the first checkpoint has somewhere to go back to
         step = start
         while step < config.steps:
             if config.pool.every and step % config.pool.every == 0:
-                take_snapshot(c, self.run, step)
+                take_snapshots(c, self.run, step)
+            reset_policies(c, self.run, step)
             due = config.evaluate.every and step % config.evaluate.every == 0
             with self._kept_if_stopped(step):
                 metrics = self.evaluate(step) if due else {}
                 with watch("rollout"):
                     episodes = c.experience.episodes(step)
             with watch("credit"):
-                trajectories = [t for e in episodes for t in e.trajectories if t.policy == LEARNER]
-                advantages = c.experience.advantages(trajectories)
+                credits = [one.credit(c.experience, episodes) for one in c.trained]
             with watch("learner"):
-                batch = pack(
-                    trajectories,
-                    advantages,
-                    config.learner.micro_batch_tokens,
-                    c.processes.rank,
-                    c.processes.world,
-                    minibatches=config.learner.minibatches,
-                    seed=derive(config.seed, "minibatches", step),
-                    cost=self.row_cost,
-                )
-                with asleep(c.engine):
-                    stats = c.learner.update(batch, step, config.rollout.episodes)
-                c.engine.load_weights(LEARNER, c.learner.weights(), version=step + 1)
-            metrics |= c.experience.metrics(step, episodes, trajectories, advantages) | stats
+                updates = learn(c, credits, step, self.row_cost)
+            for one, credit, update in zip(c.trained, credits, updates, strict=True):
+                metrics |= one.named(c.experience.metrics(step, one.policy, *credit) | update.metrics)
             self._stop.takes_s = watch.seconds("learner") + self.recovery.save_s
-            metrics |= watch.metrics(len(episodes), batch.num_reply_tokens, batch.num_sequence_tokens)
-            self.recorder.step(step, metrics, episodes, c.experience.voided, trajectories, advantages)
-            self.recovery.note(self.first_steps.look(step, trajectories, advantages))
+            reply_tokens, sequence_tokens = (sum(sizes) for sizes in zip(*(u.num_tokens for u in updates), strict=True))
+            metrics |= watch.metrics(len(episodes), reply_tokens, sequence_tokens)
+            self.recorder.step(step, metrics, episodes, c.experience.voided, credits)
+            self.recovery.note(self.first_steps.look(step, credits[0].trajectories, credits[0].advantages))
             if self.recovery.must_roll_back(step, metrics):
                 step = self.recovery.roll_back(step)
                 continue

@@ -8,12 +8,13 @@ from types import MappingProxyType
 from typing import Any
 
 from spiral.api.errors import PluginError
-from spiral.api.records import Episode, Trajectory, VoidedGame
+from spiral.api.records import Episode, VoidedGame
 from spiral.config.schema import Config
 from spiral.reports.html.document import write_report
 from spiral.runs import metric_names
 from spiral.runs.directory import RunDir
 from spiral.runs.episode_log import episode_record
+from spiral.training.trained import Credit
 
 
 class Recorder:
@@ -32,17 +33,16 @@ class Recorder:
         metrics: dict[str, float],
         episodes: Sequence[Episode],
         voided: Sequence[VoidedGame],
-        trajectories: Sequence[Trajectory],
-        advantages: Sequence[Sequence[float]],
+        credits: Sequence[Credit],
     ) -> None:
-        """Write a step that was played; `trajectories` and `advantages` are the learner's."""
+        """Write a step that was played; `credits`: of each policy in training."""
         if not self._active:
             return
         metrics = metrics | {metric_names.VOIDED: float(len(voided))}
         causes = Counter(game.cause for game in voided)
         metrics |= {metric_names.voided_by(cause): float(n) for cause, n in sorted(causes.items())}
         self._run.log_voided(step, voided)
-        credit = {id(t): row for t, row in zip(trajectories, advantages, strict=True)}
+        credit = {id(t): row for one in credits for t, row in zip(one.trajectories, one.advantages, strict=True)}
         kept = episodes[: self._config.checkpoint.episodes]
         self._run.append("episodes.jsonl", [episode_record(step, e, credit, self._show) for e in kept])
         self.metrics(step, metrics, episodes)

@@ -10,7 +10,7 @@ from typing import Any
 
 from spiral.api.errors import RunError
 from spiral.api.progress import Phase
-from spiral.api.records import LEARNER
+from spiral.api.records import PolicyId
 from spiral.api.text import printable_logger
 from spiral.policies.pool import snapshot_id
 from spiral.reports.html.document import write_report
@@ -37,6 +37,7 @@ class Recovery:
         """How long the last checkpoint took."""
         named = {"pool": components.pool, "health": monitor, "first_steps": first_steps, "recovery": self}
         self._stateful: dict[str, object] = {**named, **components.training.stateful()}
+        self._others = {one.name: one.learner for one in components.trained[1:]}
 
     @property
     def state(self) -> dict[str, Any]:
@@ -64,12 +65,19 @@ class Recovery:
         c.progress(Phase("saving a checkpoint"))
         healthy = self._monitor.last_healthy(step)
         spare = max((s for s in map(step_of, run.checkpoint_paths()) if s <= healthy), default=None)
-        path = checkpoints.save(run, step, c.learner, c.play.tokenizer, self._stateful, c.processes.is_main)
+        path = checkpoints.save(
+            run, step, c.learner, c.play.tokenizer, self._stateful, c.processes.is_main, self._others
+        )
         if not c.processes.is_main:
             return
         # What is deleted is deleted after the new checkpoint stands, which no longer asks for it.
         checkpoints.thin_out(run, c.config.checkpoint.keep, spare)
-        damaged = snapshots.prune(run.snapshots, c.pool.steps, run.checkpoint_paths())
+        paths = run.checkpoint_paths()
+        damaged = [
+            path
+            for one in c.trained
+            for path in snapshots.prune(run.snapshots_of(one.policy), one.policy, c.pool.steps(one.policy), paths)
+        ]
         self._name_once({path: "cannot be read" for path in damaged} | {path: "is none" for path in run.foreign()})
         run.write("pool.json", json.dumps(c.pool.table(c.play.games)))
         self._hooks.checkpoint_saved(step=step, path=path)
@@ -85,13 +93,19 @@ class Recovery:
     def restore(self, path: Path) -> int:
         """Put everything back as the checkpoint `path` has it; the step to go on with."""
         pool, engine = self._components.pool, self._components.engine
-        before = {*pool.snapshots}
-        step = checkpoints.restore(path, self._components.learner, self._stateful)
-        for policy in before - {*pool.snapshots}:
+        before = self._snapshots()
+        step = checkpoints.restore(path, self._components.learner, self._stateful, self._others)
+        for policy in before - self._snapshots():
             engine.drop(policy)
-        for past in pool.steps:
-            engine.load_weights(snapshot_id(past), snapshots.read(self._run.snapshots, past), version=past)
+        for learner in pool.learners:
+            for past in pool.steps(learner):
+                weights = snapshots.read(self._run.snapshots_of(learner), past)
+                engine.load_weights(snapshot_id(past, learner), weights, version=past)
         return step
+
+    def _snapshots(self) -> set[PolicyId]:
+        pool = self._components.pool
+        return {policy for learner in pool.learners for policy in pool.snapshots(learner)}
 
     def must_roll_back(self, step: int, metrics: dict[str, float]) -> bool:
         """Whether something collapsed and the config asks for a rollback; raises RunError if the run is to stop."""
@@ -136,7 +150,8 @@ class Recovery:
         if main:
             run.rewind(back)
             run.write_events(events)
-        self._components.engine.load_weights(LEARNER, self._components.learner.weights(), version=back)
+        for one in self._components.trained:
+            one.publish(self._components.engine, back)
         return back
 
     def _count_rollbacks(self, num: int) -> None:

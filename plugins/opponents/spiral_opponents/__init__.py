@@ -10,6 +10,7 @@ from spiral_opponents.samplers.league import League
 from spiral_opponents.samplers.mixture import Mixture
 from spiral_opponents.samplers.past import LatestK, UniformPast
 from spiral_opponents.samplers.rated import Pfsp, RatingWindow
+from spiral_opponents.samplers.roles import Roles
 from spiral_opponents.samplers.self_play import SelfPlay
 
 
@@ -22,6 +23,7 @@ def register_opponents(register: Register) -> None:
     register("mixture", Mixture)
     register("pfsp", Pfsp)
     register("rating_window", RatingWindow)
+    register("roles", Roles)
     register("uniform_past", UniformPast)
 
 

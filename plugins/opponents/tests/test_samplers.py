@@ -10,16 +10,20 @@ from spiral_opponents.samplers.league import League
 from spiral_opponents.samplers.mixture import Mixture
 from spiral_opponents.samplers.past import LatestK, UniformPast
 from spiral_opponents.samplers.rated import Pfsp, RatingWindow
+from spiral_opponents.samplers.roles import Roles
 from spiral_opponents.samplers.self_play import SelfPlay
 
-from spiral import LEARNER, SpiralError
+from spiral import LEARNER, SpiralError, learner_id
+from spiral.api.policies import fixed_profile
 from spiral.plugins.registry import Plugins
 from spiral.policies.pool import Pool
 from spiral.testing import ScriptedBot
 
 
 class ScriptedPool:
-    """Answers like spiral.policies.pool.Pool, and remembers the bots it was asked for."""
+    """Answers like the view of a pool, and remembers the bots it was asked for."""
+
+    learner = LEARNER
 
     def __init__(self):
         self.asked = []
@@ -76,7 +80,8 @@ def test_the_plugin_registers_samplers():
     samplers = {}
     spiral_opponents.register_opponents(samplers.__setitem__)
     assert sorted(samplers) == [
-        "fixed", "latest_k", "league", "mirror", "mixture", "pfsp", "rating_window", "uniform_past",
+        "fixed", "latest_k", "league", "mirror", "mixture", "pfsp", "rating_window", "roles",
+        "uniform_past",
     ]  # fmt: skip
 
 
@@ -96,7 +101,7 @@ def pool_of(*policies, scores=None, ratings=None, games=()):
             pool.add_bot(policy, ScriptedBot([]))
             pool.add_member(policy, games, policy.removeprefix("bot:"))
     recent = {policy: [score * 1002 - 1, 1000.0] for policy, score in (scores or {}).items()}
-    pool.results.state["recent"]["g"] = recent
+    pool.results.state["recent"]["g"] = {LEARNER: recent}
     pool.results.state["ratings"]["g"] = {policy: [mu, 1.0] for policy, mu in (ratings or {}).items()}
     return pool
 
@@ -105,7 +110,7 @@ def met(sampler, pool, num=4000):
     """Opponent -> share of the two-player matches of the game g; MIRROR for the learner itself."""
     rng, count = random.Random(1), Counter()
     for _ in range(num):
-        seats = sampler.seat("g", 2, pool, rng)
+        seats = sampler.seat("g", 2, pool.view(), rng)
         assert LEARNER in seats
         count[next((policy for policy in seats if policy != LEARNER), MIRROR)] += 1
     return {policy: number / num for policy, number in count.items()}
@@ -171,7 +176,7 @@ def test_mixture_gives_each_group_its_share():
 def test_mixture_refuses_a_member_that_does_not_exist():
     """A misspelt name would silently have no share."""
     with pytest.raises(SpiralError, match=r"a weight for 'bb', which is none of .* and no member of the pool"):
-        Mixture({"learner": 1, "bb": 1}).seat("g", 2, pool_of(BOT), random.Random(0))
+        Mixture({"learner": 1, "bb": 1}).seat("g", 2, pool_of(BOT).view(), random.Random(0))
 
 
 def test_the_main_role_meets_itself_its_past_and_what_it_has_forgotten():
@@ -205,9 +210,107 @@ def test_a_league_exploiter_meets_all_by_pfsp():
         (lambda: RatingWindow(width=-1), "width=-1"),
         (lambda: Mixture({"learner": 0}), "not all of them 0"),
         (lambda: Mixture({"learner": -1, "members": 2}), "weights of 0 or more"),
-        (lambda: League("chief"), "role='chief'"),
+        (lambda: League("chief"), "the role 'chief'"),
+        (lambda: League(roles={"second": "chief"}), "the role 'chief'"),
+        (lambda: Roles("learner"), "players='learner'"),
+        (lambda: Roles({"g": []}), "name the policy of each player"),
     ],
 )
 def test_arguments_that_make_no_sense_are_one_sentence(make, reason):
     with pytest.raises(SpiralError, match=reason):
         make()
+
+
+# Several policies in training
+
+SECOND, THIRD = learner_id("second"), learner_id("third")
+
+
+def several(*steps, scores=None, members=()):
+    """A pool with three policies in training, each with snapshots of these steps; `scores`: (learner, opponent) -> the
+    recent one in the game g."""
+    pool = Pool(Plugins(), learners={LEARNER: 1.0, SECOND: 1.0, THIRD: 1.0})
+    for learner in pool.learners:
+        for step in steps:
+            pool.add_snapshot(step, 9, "last", learner)
+    for member in members:
+        pool.add_bot(member, ScriptedBot([]))
+        pool.add_member(member, (), member.removeprefix("bot:"))
+    for (learner, opponent), score in (scores or {}).items():
+        recent = pool.results.state["recent"].setdefault("g", {}).setdefault(learner, {})
+        recent[opponent] = [score * 1002 - 1, 1000.0]
+    return pool
+
+
+def met_by(learner, sampler, pool, num=4000):
+    """As `met`, of the games that are played for a learner."""
+    rng, count = random.Random(1), Counter()
+    for _ in range(num):
+        seats = sampler.seat("g", 2, pool.view(learner), rng)
+        assert learner in seats
+        count[next((policy for policy in seats if policy != learner), MIRROR)] += 1
+    return {policy: number / num for policy, number in count.items()}
+
+
+def test_a_sampler_for_one_learner_plays_for_each_of_several():
+    """Mirror is each learner against itself; the past is a learner's own first, then that of the others."""
+    pool = several(0)
+    assert met_by(SECOND, SelfPlay(), pool, 20) == {MIRROR: 1.0}
+    assert pool.view(SECOND).opponents("g") == ["snapshot:second:0", "snapshot:0", "snapshot:third:0"]
+    assert met_by(SECOND, LatestK(), pool, 20) == {"snapshot:second:0": 1.0}
+
+
+def test_scores_are_those_of_the_learner_that_the_game_is_played_for():
+    """PFSP by 1 - x: 0.9 and 0.5 of the second policy give 1 : 5, whatever the main policy scores."""
+    past = {(SECOND, "snapshot:second:0"): 0.9, (SECOND, "snapshot:0"): 0.5, (SECOND, "snapshot:third:0"): 1.0}
+    pool = several(0, scores=past | {(LEARNER, "snapshot:second:0"): 0.0})
+    found = met_by(SECOND, Pfsp("linear", mirror=0), pool)
+    expected = {"snapshot:second:0": 1 / 6, "snapshot:0": 5 / 6}
+    assert {policy: share for policy, share in found.items() if share > 0.01} == pytest.approx(expected, abs=0.04)
+
+
+def test_a_league_of_three_policies():
+    """The main policy meets itself in 35%, and what beats it in 15%, a snapshot of its exploiter here; the main exploiter
+    meets it as it is while it wins now and then, else its past by x(1 - x); the league exploiter meets all past ones."""
+    league = League(roles={"second": "main_exploiter", "third": "league_exploiter"})
+    scores = {(LEARNER, "snapshot:second:0"): 0.1, (SECOND, LEARNER): 0.4}
+    pool = several(0, scores=scores)
+    pfsp = 0.81 + 0.25 + 0.25
+    main = {MIRROR: 0.35, "snapshot:second:0": 0.15 + 0.5 * 0.81 / pfsp, "snapshot:0": 0.5 * 0.25 / pfsp}
+    main["snapshot:third:0"] = main["snapshot:0"]
+    assert met_by(LEARNER, league, pool) == pytest.approx(main, abs=0.04)
+    assert met_by(SECOND, league, pool, 100) == {LEARNER: 1.0}
+    thirds = dict.fromkeys(["snapshot:0", "snapshot:second:0", "snapshot:third:0"], 1 / 3)
+    assert met_by(THIRD, league, pool) == pytest.approx(thirds, abs=0.04)
+    beaten = several(0, 10, scores={(SECOND, LEARNER): 0.1, (SECOND, "snapshot:0"): 0.5, (SECOND, "snapshot:10"): 0.1})
+    weights = {"snapshot:0": 0.25 / 0.34, "snapshot:10": 0.09 / 0.34}
+    assert met_by(SECOND, league, beaten) == pytest.approx(weights, abs=0.04)
+
+
+def test_a_role_of_a_policy_that_is_not_trained_is_refused():
+    with pytest.raises(SpiralError, match=r"a role for 'fourth', which is none of .*\(second, third\)"):
+        League(roles={"fourth": "main_exploiter"}).seat("g", 2, several().view(), random.Random(0))
+
+
+def test_roles_give_each_player_to_one_policy_for_good():
+    """By list or by game; a member too, and the profile of those in training is told."""
+    pool, rng = several(members=[BOT]), random.Random(0)
+    assert Roles(["third", "learner"]).seat("g", 2, pool.view(SECOND), rng) == [THIRD, LEARNER]
+    by_game = Roles({"g": ["learner", "second"], "h": ["b", "second", "learner"]})
+    assert by_game.seat("h", 3, pool.view(), rng) == [BOT, SECOND, LEARNER]
+    assert fixed_profile(by_game, "g", 2) == [LEARNER, SECOND]
+    assert fixed_profile(SelfPlay(), "g", 2) is None
+    assert Roles().seat("g", 2, pool.view(), rng) == [LEARNER, LEARNER]
+
+
+@pytest.mark.parametrize(
+    ("players", "reason"),
+    [
+        (["learner"], r"needs 2 policies for g, one a player, and players has 1 \(learner\)"),
+        ({"h": ["learner", "second"]}, "needs 2 policies for g, one a player, and players has none"),
+        (["learner", "fourth"], r"names 'fourth', which is no policy in training \(learner, second, third\)"),
+    ],
+)
+def test_roles_that_do_not_fit_are_one_sentence(players, reason):
+    with pytest.raises(SpiralError, match=reason):
+        Roles(players).seat("g", 2, several().view(), random.Random(0))

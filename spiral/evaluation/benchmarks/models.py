@@ -88,7 +88,7 @@ def _with_weights(word: str, ref: PolicyRef, plugins: Plugins) -> BenchModel:
         return BenchModel(word, ref, replace(config, model=pretrained_plugin(path, plugins)))
     ref = ref.resolved()
     _, config = open_run(ref.path)
-    return BenchModel(f"{ref.path}@{ref.step}", ref, config)
+    return BenchModel(ref.place, ref, config)
 
 
 class ModelLoader:

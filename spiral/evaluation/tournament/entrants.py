@@ -143,7 +143,7 @@ def _entrant(word: str, ref: PolicyRef) -> Entrant:
         return Entrant(word, ref, None)
     ref = ref.resolved()
     _, config = open_run(ref.path)
-    return Entrant(f"{ref.path}@{ref.step}", ref, config)
+    return Entrant(ref.place, ref, config)
 
 
 def _set_threads(config: Config) -> None:

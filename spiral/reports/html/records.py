@@ -60,6 +60,10 @@ def collect(run_dir: Path) -> Json:
         "config": config,
         "games": game_index(configured["games"], curves, [*pool, *policy, *(row["game"] for row in episodes)]),
         "tasks": task_index(curves),
+        "learners": [
+            {"name": name, "prefix": metric_names.of_learner(name, "")}
+            for name in dict.fromkeys(["", *sorted({metric_names.split_learner(name)[0] for name in curves})])
+        ],
         "model": configured["model"],
         "steps": configured["steps"],
         # A step's line is written when the step is done; a last evaluation may stand on a line of its own.

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from spiral.api.records import LEARNER, Episode, PolicyId, Trajectory, outcome
+from spiral.policies.pool import snapshot_id
 from spiral.policies.reference import is_bot_id
 from spiral.runs import metric_names
 from spiral.theory.intervals import TWO_SIDED_95
@@ -21,7 +22,10 @@ follows."""
 
 
 def vital_signs(
-    episodes: Sequence[Episode], trajectories: Sequence[Trajectory], advantages: Sequence[Sequence[float]]
+    episodes: Sequence[Episode],
+    trajectories: Sequence[Trajectory],
+    advantages: Sequence[Sequence[float]],
+    learner: PolicyId = LEARNER,
 ) -> Signs:
     """`health/GAME/SIGN` of one step; `trajectories` are the learner's, `advantages` theirs, one a turn.
 
@@ -50,22 +54,23 @@ def vital_signs(
         trained[trajectory.game].append((trajectory, row))
     metrics: Signs = {}
     for game, played in sorted(games.items()):
-        signs = _edges(played) | _endings(played) | _replies(trained[game]) | _openings(played) | _scores(played)
+        signs = _edges(played, learner) | _endings(played, learner) | _replies(trained[game])
+        signs |= _openings(played) | _scores(played, learner)
         metrics |= {metric_names.of_game("health", game, name): value for name, value in signs.items()}
     return metrics
 
 
-def _edges(played: Sequence[Episode]) -> Signs:
-    signs = _edge(played, "edge")
-    mirror = [e for e in played if e.policies.count(LEARNER) == len(e.policies)]
+def _edges(played: Sequence[Episode], learner: PolicyId) -> Signs:
+    signs = _edge(played, "edge", learner)
+    mirror = [e for e in played if e.policies.count(learner) == len(e.policies)]
     if 0 < len(mirror) < len(played):
-        signs |= _edge(mirror, "edge_mirror")
+        signs |= _edge(mirror, "edge_mirror", learner)
     return signs
 
 
-def _edge(played: Sequence[Episode], name: str) -> Signs:
+def _edge(played: Sequence[Episode], name: str, learner: PolicyId) -> Signs:
     """The weighted mean of a difference a game; games of one deal are one observation to the interval."""
-    weights = _balanced(played)
+    weights = _balanced(played, learner)
     if not weights or len(played[0].returns) < 2:
         return {}
     leads = [e.returns[0] - sum(e.returns[1:]) / (len(e.returns) - 1) for e in played]
@@ -80,12 +85,12 @@ def _edge(played: Sequence[Episode], name: str) -> Signs:
     return {name: edge, f"{name}_low": edge - half, f"{name}_high": edge + half}
 
 
-def _balanced(played: Sequence[Episode]) -> list[float]:
+def _balanced(played: Sequence[Episode], learner: PolicyId) -> list[float]:
     """One weight a game, all together 1 and the same for every player that the learner was; [] if it never was some.
 
     Without it a learner that is only ever one player would look like a player that wins.
     """
-    learners = [[player for player, policy in enumerate(e.policies) if policy == LEARNER] for e in played]
+    learners = [[player for player, policy in enumerate(e.policies) if policy == learner] for e in played]
     seen = Counter(player for players in learners for player in players)
     num = len(played[0].policies) if played else 0
     if not num or len(seen) < num:
@@ -93,7 +98,7 @@ def _balanced(played: Sequence[Episode]) -> list[float]:
     return [sum(1 / (num * seen[player]) for player in players) for players in learners]
 
 
-def _endings(played: Sequence[Episode]) -> Signs:
+def _endings(played: Sequence[Episode], learner: PolicyId) -> Signs:
     num = len(played[0].returns)
     # A game that was cut may count as a draw, and is no sign of good play, as draws are.
     ends = [e for e in played if e.ending != "cut"]
@@ -103,12 +108,12 @@ def _endings(played: Sequence[Episode]) -> Signs:
         if ends:
             signs["draw_rate"] = sum(_winner(e.returns) is None for e in ends) / len(ends)
         won = [(e, winner) for e, winner in zip(played, winners, strict=True) if winner is not None]
-        if weights := _balanced([e for e, _ in won]):
+        if weights := _balanced([e for e, _ in won], learner):
             for player in range(num):
                 shares = (weight for weight, (_, winner) in zip(weights, won, strict=True) if winner == player)
                 signs[metric_names.of_player("win", player)] = math.fsum(shares)
     for player in range(num):
-        offended = [e.offender == player for e in played if e.policies[player] == LEARNER]
+        offended = [e.offender == player for e in played if e.policies[player] == learner]
         if offended:
             signs[metric_names.of_player("illegal", player)] = sum(offended) / len(offended)
     return signs
@@ -158,11 +163,11 @@ def _opening(episode: Episode) -> tuple[str | None, ...]:
     return tuple(turn.move if turn.legal else None for turn in first)
 
 
-def _scores(played: Sequence[Episode]) -> Signs:
-    kinds = _kinds({policy for e in played for policy in e.policies})
+def _scores(played: Sequence[Episode], learner: PolicyId) -> Signs:
+    kinds = _kinds({policy for e in played for policy in e.policies}, learner)
     won: dict[str, list[float]] = defaultdict(list)
     for episode in played if kinds else ():
-        for kind, pairs in _pairs(episode, kinds).items():
+        for kind, pairs in _pairs(episode, kinds, learner).items():
             won[kind].append(sum(pairs) / len(pairs))
     signs: Signs = {}
     for kind, shares in sorted(won.items()):
@@ -170,20 +175,21 @@ def _scores(played: Sequence[Episode]) -> Signs:
     return signs
 
 
-def _kinds(policies: Iterable[PolicyId]) -> dict[PolicyId, str]:
+def _kinds(policies: Iterable[PolicyId], learner: PolicyId) -> dict[PolicyId, str]:
     """What each opponent is, the learner left out. An only snapshot is old: what was forgotten is asked first."""
-    steps = {policy: int(found[1]) for policy in policies if (found := re.fullmatch(r"snapshot:(\d+)", policy))}
+    own = re.compile(re.escape(snapshot_id(0, learner).removesuffix("0")) + r"(\d+)")
+    steps = {policy: int(found[1]) for policy in policies if (found := own.fullmatch(policy))}
     by_age = sorted(steps, key=lambda policy: steps[policy])
     num_old = (len(by_age) + 1) // 2
-    kinds = {policy: "bots" if is_bot_id(policy) else "others" for policy in policies if policy != LEARNER}
+    kinds = {policy: "bots" if is_bot_id(policy) else "others" for policy in policies if policy != learner}
     return kinds | {policy: "old" if i < num_old else "new" for i, policy in enumerate(by_age)}
 
 
-def _pairs(episode: Episode, kinds: Mapping[PolicyId, str]) -> dict[str, list[float]]:
+def _pairs(episode: Episode, kinds: Mapping[PolicyId, str], learner: PolicyId) -> dict[str, list[float]]:
     """By kind of opponent: 1, 1/2 or 0 for each pair of a player of the learner's and one of such an opponent."""
     pairs: dict[str, list[float]] = defaultdict(list)
-    learner_returns = [r for policy, r in zip(episode.policies, episode.returns, strict=True) if policy == LEARNER]
+    learner_returns = [r for policy, r in zip(episode.policies, episode.returns, strict=True) if policy == learner]
     for policy, reward in zip(episode.policies, episode.returns, strict=True):
-        if learner_returns and policy != LEARNER:
+        if learner_returns and policy != learner:
             pairs[kinds[policy]] += [outcome(own, reward) for own in learner_returns]
     return pairs

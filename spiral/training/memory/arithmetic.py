@@ -74,13 +74,13 @@ def learner_parts(a: Architecture, s: LearnerSettings, shards: int = 1, on_gpu: 
     p = PRECISIONS[s.precision]
     total, trained = a.num_parameters, num_trained(a, s)
     moment = MOMENT_8BIT if s.optimizer == "adamw_8bit" else p.held
-    copy = trained * p.held
+    copy, n = trained * p.held, s.policies
     held = {
-        "weights": total * p.held + (0 if s.adapter is None else copy),
-        "optimiser state": 2 * trained * moment,
-        "average": copy if s.average else 0,
-        "reference": s.references * copy,
-        "anchor": copy if s.initial else 0,
+        "weights": total * p.held * n if s.adapter is None else total * p.held + copy * n,
+        "optimiser state": 2 * trained * moment * n,
+        "average": copy * n if s.average else 0,
+        "reference": s.references * copy * n,
+        "anchor": copy * n if s.initial else 0,
     }
     # Freed before the games of the next step begin.
     in_update = {

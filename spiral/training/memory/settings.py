@@ -37,6 +37,8 @@ class LearnerSettings:
     """Copies for the KL term: the reference, and where it moves to next."""
     initial: bool = False
     """Whether the policy that the run began with is kept, for the anchor."""
+    policies: int = 1
+    """That are trained, each with weights and all that is kept for them; they learn one after another."""
     rollback: bool = False
     """Whether weights and optimiser state are copied before a step, which several optimiser steps on one batch need."""
 
@@ -74,13 +76,14 @@ class EngineSettings:
 
 @dataclass(frozen=True)
 class HeldPolicies:
-    """How many policies with weights of their own the engines of a run hold beside its learner."""
+    """How many policies with weights of their own the engines of a run hold."""
 
     average: int
-    """The learner's, where one is kept and evaluated."""
+    """Of the learner that is evaluated, where one is kept."""
     snapshots: int
     others: int
     """Models of the pool and of evaluation that are no part of the run."""
+    learners: int = 1
 
     @classmethod
     def of(cls, config: Config) -> HeldPolicies:
@@ -88,14 +91,15 @@ class HeldPolicies:
         others = {member.policy for member in (*config.pool.members, *config.evaluate.opponents)}
         return cls(
             average=int(config.learner.ema > 0 and config.evaluate.every > 0),
-            snapshots=config.pool.size if config.pool.every else 0,
+            snapshots=config.pool.size * (1 + len(config.learners)) if config.pool.every else 0,
             others=sum(PolicyRef.parse(policy).has_weights for policy in others),
+            learners=1 + len(config.learners),
         )
 
     @property
     def num(self) -> int:
-        """Of all, the learner among them."""
-        return 1 + self.average + self.snapshots + self.others
+        """Of all, the learners among them."""
+        return self.learners + self.average + self.snapshots + self.others
 
 
 def settings_of(
@@ -115,6 +119,7 @@ def settings_of(
         average=c.ema > 0,
         references=(1 + int(c.reference_every > 0)) if c.kl > 0 else 0,
         initial=c.anchor > 0 and c.anchor_to == "initial",
+        policies=1 + len(config.learners),
         rollback=c.epochs * c.minibatches > 1,
     )
     vllm = config.engine.name == "vllm"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from spiral import hookimpl
 from spiral.api.errors import RunError
-from spiral.api.records import LEARNER
+from spiral.api.records import LEARNER, learner_id
 from spiral.plugins.registry import Plugins
 from spiral.policies.pool import Pool, snapshot_id
 from spiral.policies.retention import retained
@@ -64,8 +64,8 @@ def test_members_play_the_games_they_are_named_for():
     pool = _pool(("bot:a", []), ("bot:b", ["chess"]))
     for step in (0, 10):
         pool.add_snapshot(step, 8, "last")
-    assert pool.opponents("go") == ["snapshot:0", "snapshot:10", "bot:a"]
-    assert pool.opponents("chess") == ["snapshot:0", "snapshot:10", "bot:a", "bot:b"]
+    assert pool.view().opponents("go") == ["snapshot:0", "snapshot:10", "bot:a"]
+    assert pool.view().opponents("chess") == ["snapshot:0", "snapshot:10", "bot:a", "bot:b"]
 
 
 def test_a_snapshot_that_had_to_go_is_nobody_any_more():
@@ -77,7 +77,7 @@ def test_a_snapshot_that_had_to_go_is_nobody_any_more():
     assert pool.add_snapshot(20, 2, "last") == ["snapshot:0"]
     assert "snapshot:0" not in pool
     assert "snapshot:0" not in pool.results.rated("game")
-    assert pool.snapshots == ["snapshot:10", "snapshot:20"]
+    assert pool.snapshots() == ["snapshot:10", "snapshot:20"]
 
 
 def test_the_best_are_those_with_the_highest_rating():
@@ -96,7 +96,7 @@ def test_a_snapshot_taken_twice_is_one():
     pool = _pool()
     pool.add_snapshot(10, 3, "last")
     pool.add_snapshot(10, 3, "last")
-    assert pool.snapshots == ["snapshot:10"]
+    assert pool.snapshots() == ["snapshot:10"]
 
 
 def test_the_state_survives_a_restart():
@@ -111,7 +111,7 @@ def test_the_state_survives_a_restart():
     fresh.add_snapshot(5, 3, "last")
     fresh.state = saved
     assert fresh.state == pool.state
-    assert fresh.snapshots == ["snapshot:0"]
+    assert fresh.snapshots() == ["snapshot:0"]
     assert "snapshot:5" not in fresh
     assert "snapshot:0" in fresh
 
@@ -181,11 +181,44 @@ def test_only_what_nobody_needs_is_deleted(tmp_path):
         snapshots.write(tmp_path / "snapshots", step, {"a": torch.ones(1)})
     checkpoint = tmp_path / "step-000020"
     checkpoint.mkdir()
-    (checkpoint / "state.json").write_text(json.dumps({"plugins": {"pool": {"snapshots": [10, 20]}}}))
-    snapshots.prune(tmp_path / "snapshots", [20, 30], [checkpoint])
+    (checkpoint / "state.json").write_text(json.dumps({"plugins": {"pool": {"snapshots": {LEARNER: [10, 20]}}}}))
+    snapshots.prune(tmp_path / "snapshots", LEARNER, [20, 30], [checkpoint])
     assert sorted(p.stem for p in (tmp_path / "snapshots").iterdir()) == ["step-000010", "step-000020", "step-000030"]
 
 
 def test_ids_of_snapshots():
     """As records and tables show them."""
     assert snapshot_id(120) == "snapshot:120"
+    assert snapshot_id(120, learner_id("second")) == "snapshot:second:120"
+
+
+def test_games_are_played_for_learners_by_their_shares():
+    """Shares 1, 2 and 1/2: of each 7 groups 2, 4 and 1, as near as can be at every length; the first is the main one's
+    or that of the largest share."""
+    shares = {LEARNER: 1.0, learner_id("a"): 2.0, learner_id("b"): 0.5}
+    pool = Pool(Plugins(), learners=shares)
+    assert [Pool(Plugins()).learner_of(group) for group in (0, 5)] == [LEARNER, LEARNER]
+    played = [pool.learner_of(group) for group in range(70)]
+    for num in range(1, 71):
+        for learner, share in shares.items():
+            assert abs(played[:num].count(learner) - num * share / 3.5) < 1
+    assert [played.count(learner) for learner in shares] == [20, 40, 10]
+    assert pool.learner_of(3) == played[3]
+
+
+def test_each_learner_has_its_own_past_and_scores():
+    """A win of one over the other is a loss of the other; snapshots leave by their own learner's number."""
+    second = learner_id("second")
+    pool = Pool(Plugins(), learners={LEARNER: 1.0, second: 1.0})
+    for step in (0, 10):
+        pool.add_snapshot(step, 2, "last", second)
+    pool.add_snapshot(0, 2, "last")
+    assert pool.add_snapshot(20, 2, "last", second) == ["snapshot:second:0"]
+    assert (pool.snapshots(second), pool.snapshots()) == (["snapshot:second:10", "snapshot:second:20"], ["snapshot:0"])
+    pool.results.record([make_episode((1, -1), policies=[LEARNER, second])])
+    assert pool.view().results.score("game", second) == pytest.approx(2 / 3)
+    assert pool.view(second).results.score("game", LEARNER) == pytest.approx(1 / 3)
+    fresh = Pool(Plugins(), learners={LEARNER: 1.0, second: 1.0})
+    fresh.state = json.loads(json.dumps(pool.state))
+    assert fresh.state == pool.state
+    assert fresh.snapshots(second) == pool.snapshots(second)

@@ -57,9 +57,17 @@ def test_a_step_stands_behind_the_last_slash(text, path, step):
     assert PolicyRef.parse(str(ref)) == ref
 
 
-def test_a_step_that_is_no_number_is_refused():
-    with pytest.raises(RunError, match=r"a@b/run@last asks for step 'last', which is no number"):
-        PolicyRef.parse("run:a@b/run@last")
+@pytest.mark.parametrize("asked", ["1.5", "second:last", "two words", "1:second", "second:"])
+def test_what_is_neither_a_step_nor_a_policy_is_refused(asked):
+    with pytest.raises(RunError, match=f"a@b/run@{asked} asks for '{asked}', which is neither a step nor a policy"):
+        PolicyRef.parse(f"run:a@b/run@{asked}")
+
+
+@pytest.mark.parametrize(("text", "step"), [("run:a@b/run@second", None), ("run:a@b/run@second:12", 12)])
+def test_a_policy_that_is_trained_beside_the_main_one_has_a_name(text, step):
+    ref = PolicyRef.parse(text)
+    assert (ref.path, ref.learner, ref.step) == (Path("a@b/run"), "second", step)
+    assert str(ref) == text
 
 
 def spiral(*words, code=0, typed=None):

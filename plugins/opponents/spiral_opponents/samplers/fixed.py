@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from spiral import LEARNER, PolicyId, PoolView
+from spiral import PolicyId, PoolView
 
 
 class Fixed:
@@ -22,4 +22,4 @@ class Fixed:
         own = rng.randrange(num_players)
         # The pool makes the bot on the first call and returns the same id from then on.
         bot = pool.bot(self.opponent, **self.args)
-        return [LEARNER if player == own else bot for player in range(num_players)]
+        return [pool.learner if player == own else bot for player in range(num_players)]

@@ -1,12 +1,12 @@
-"""An opponent sampler with the roles of a league, as far as one trained policy allows."""
+"""An opponent sampler with the roles of a league."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
-from spiral import LEARNER, PolicyId, PoolView, SpiralError
+from spiral import LEARNER, PolicyId, PoolView, SpiralError, learner_name
 from spiral_opponents.samplers.rated import WEIGHTINGS
 from spiral_opponents.samplers.seating import around_learner, weighted
 
@@ -14,33 +14,46 @@ Role = Literal["main", "main_exploiter", "league_exploiter"]
 
 FORGOTTEN = 0.3
 """A snapshot that the learner scores less against has been forgotten."""
+BEATEN = 0.2
+"""A main exploiter that scores less than this against the main policy learns little from it."""
 
 
 class League:
-    """Opponents of a league's roles (Vinyals et al., Nature 575, 2019, Methods).
+    """Opponents of a league's roles (Vinyals et al., Nature 575, 2019, Methods), for every policy in training.
 
-    `main`: 35% against itself, 50% PFSP over all (squared), 15% PFSP over the snapshots that now beat it (over all if
-    there are none). `main_exploiter`: against the newest of the pool's members, or of its snapshots without members;
-    while it scores less than 20% there, PFSP over all (variance). `league_exploiter`: PFSP over all.
+    `main`: 35% against itself, 50% PFSP over all snapshots and members (squared), 15% PFSP over what now beats it: its
+    own snapshots and those of the exploiters of the main policy (over all if there are none). `main_exploiter`: against
+    the main policy as it is, which is trained on these games too; while it scores less than 20% there, PFSP over its
+    snapshots (variance). `league_exploiter`: PFSP over all.
 
-    Left out, since a run trains one policy: the exploiters do not feed a main agent that trains beside them (train them
-    as runs of their own and name their checkpoints in pool.members), and no role is ever reset to its first weights.
+    `roles`: by the name in `learners`, those that are no main policy. `role`: of the config's main policy, which in a
+    run of its own may be an exploiter: its target is then the newest of the pool's members, or of its snapshots. That
+    exploiters go back to their first weights is `reset_every` of their entry in `learners`.
     """
 
     needs_pool = True
 
-    def __init__(self, role: Role = "main") -> None:
-        if role not in get_args(Role):
-            raise SpiralError(f"league got role={role!r}; it is one of {', '.join(get_args(Role))}.")
-        self.role = role
+    def __init__(self, role: Role = "main", roles: Mapping[str, Role] | None = None) -> None:
+        self.roles: dict[str, Role] = {**(roles or {}), "": role}
+        if wrong := [one for one in self.roles.values() if one not in get_args(Role)]:
+            raise SpiralError(f"league got the role {wrong[0]!r}; it is one of {', '.join(get_args(Role))}.")
 
     def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> Sequence[PolicyId]:
+        names = [learner_name(learner) for learner in pool.learners]
+        if unknown := [name for name in self.roles if name not in names]:
+            raise SpiralError(
+                f"league has a role for '{unknown[0]}', which is none of the policies in training "
+                f"({', '.join(filter(None, names)) or 'the main one alone'}); add it to learners"
+            )
+        role = self.roles.get(learner_name(pool.learner), "main")
+        if role == "main_exploiter":
+            return self._main_exploiter(game, num_players, pool, rng)
         opponents = pool.opponents(game)
         if not opponents:
-            return [LEARNER] * num_players
-        if self.role == "league_exploiter":
-            return self._pfsp(game, num_players, pool, opponents, "squared", rng)
-        return (self._main if self.role == "main" else self._main_exploiter)(game, num_players, pool, opponents, rng)
+            return [pool.learner] * num_players
+        if role == "league_exploiter":
+            return _pfsp(game, num_players, pool, opponents, "squared", rng)
+        return self._main(game, num_players, pool, opponents, rng)
 
     def _main(
         self, game: str, num_players: int, pool: PoolView, opponents: list[PolicyId], rng: random.Random
@@ -48,24 +61,30 @@ class League:
         # One draw for all three shares: itself below 0.35, what it has forgotten from 0.85 on, PFSP between.
         share = rng.random()
         if share < 0.35:
-            return [LEARNER] * num_players
-        forgotten = [past for past in pool.snapshots if pool.results.score(game, past) < FORGOTTEN]
+            return [pool.learner] * num_players
+        exploiters = [one for one in pool.learners if self.roles.get(learner_name(one)) == "main_exploiter"]
+        past = [policy for one in (pool.learner, *exploiters) for policy in pool.snapshots_of(one)]
+        forgotten = [policy for policy in past if pool.results.score(game, policy) < FORGOTTEN]
         candidates = forgotten if share >= 0.85 and forgotten else opponents
-        return self._pfsp(game, num_players, pool, candidates, "squared", rng)
+        return _pfsp(game, num_players, pool, candidates, "squared", rng)
 
-    def _main_exploiter(
-        self, game: str, num_players: int, pool: PoolView, opponents: list[PolicyId], rng: random.Random
-    ) -> Sequence[PolicyId]:
-        target = (pool.members(game) or pool.snapshots)[-1]
+    def _main_exploiter(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> Sequence[PolicyId]:
+        if pool.learner != LEARNER:
+            target, easier = LEARNER, pool.snapshots_of(LEARNER)
+        elif known := pool.members(game) or pool.snapshots:
+            # Without snapshots no easier opponent is known.
+            target, easier = known[-1], pool.opponents(game) if pool.snapshots else []
+        else:
+            return [pool.learner] * num_players
         # A target that always wins teaches nothing: until it can be beaten now and then, opponents of the learner's own
-        # strength are a better curriculum. Without snapshots no easier one is known.
-        if pool.results.score(game, target) >= 0.2 or not pool.snapshots:
-            return around_learner(num_players, rng, lambda: target)
-        return self._pfsp(game, num_players, pool, opponents, "variance", rng)
+        # strength are a better curriculum.
+        if pool.results.score(game, target) >= BEATEN or not easier:
+            return around_learner(num_players, pool, rng, lambda: target)
+        return _pfsp(game, num_players, pool, easier, "variance", rng)
 
-    @staticmethod
-    def _pfsp(
-        game: str, num_players: int, pool: PoolView, opponents: list[PolicyId], weighting: str, rng: random.Random
-    ) -> Sequence[PolicyId]:
-        weights = [WEIGHTINGS[weighting](pool.results.score(game, policy)) for policy in opponents]
-        return around_learner(num_players, rng, lambda: weighted(opponents, weights, rng))
+
+def _pfsp(
+    game: str, num_players: int, pool: PoolView, opponents: list[PolicyId], weighting: str, rng: random.Random
+) -> Sequence[PolicyId]:
+    weights = [WEIGHTINGS[weighting](pool.results.score(game, policy)) for policy in opponents]
+    return around_learner(num_players, pool, rng, lambda: weighted(opponents, weights, rng))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from spiral import LEARNER, PolicyId, PoolView, SpiralError
+from spiral import PolicyId, PoolView, SpiralError
 from spiral_opponents.samplers.seating import around_learner
 
 GROUPS = ("learner", "snapshots", "members")
@@ -29,27 +29,27 @@ class Mixture:
 
     @property
     def needs_pool(self) -> bool:
-        return any(weight > 0 for name, weight in self.weights.items() if name != LEARNER)
+        return any(weight > 0 for name, weight in self.weights.items() if name != "learner")
 
     @property
     def uses_members(self) -> bool:
-        return any(weight > 0 for name, weight in self.weights.items() if name not in (LEARNER, "snapshots"))
+        return any(weight > 0 for name, weight in self.weights.items() if name not in ("learner", "snapshots"))
 
     def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> Sequence[PolicyId]:
         shares = [(self._group(name, game, pool), weight) for name, weight in self.weights.items()]
         # Decided anew for each game, since groups fill and empty during a run: an empty one's share goes to the others.
         available = [(group, weight) for group, weight in shares if group and weight > 0]
         if not available:
-            return [LEARNER] * num_players
+            return [pool.learner] * num_players
         group = rng.choices([g for g, _ in available], [w for _, w in available])[0]
-        if group == [LEARNER]:
-            return [LEARNER] * num_players
-        return around_learner(num_players, rng, lambda: rng.choice(group))
+        if group == [pool.learner]:
+            return [pool.learner] * num_players
+        return around_learner(num_players, pool, rng, lambda: rng.choice(group))
 
     def _group(self, name: str, game: str, pool: PoolView) -> list[PolicyId]:
         members = pool.members(game)
         if name in GROUPS:
-            return {"learner": [LEARNER], "snapshots": pool.snapshots, "members": members}[name]
+            return {"learner": [pool.learner], "snapshots": pool.snapshots, "members": members}[name]
         member = pool.named(name)
         if member is None:
             raise SpiralError(

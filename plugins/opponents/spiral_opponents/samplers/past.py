@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from spiral import LEARNER, PolicyId, PoolView, SpiralError
+from spiral import PolicyId, PoolView, SpiralError
 from spiral_opponents.samplers.seating import around_learner
 
 
@@ -25,8 +25,8 @@ class UniformPast:
     def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> Sequence[PolicyId]:
         opponents = pool.opponents(game)
         if not opponents or rng.random() < self.mirror:
-            return [LEARNER] * num_players
-        return around_learner(num_players, rng, lambda: rng.choice(opponents))
+            return [pool.learner] * num_players
+        return around_learner(num_players, pool, rng, lambda: rng.choice(opponents))
 
 
 class LatestK:
@@ -46,5 +46,5 @@ class LatestK:
     def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> Sequence[PolicyId]:
         newest = pool.snapshots[-self.k :]
         if not newest or rng.random() < self.mirror:
-            return [LEARNER] * num_players
-        return around_learner(num_players, rng, lambda: rng.choice(newest))
+            return [pool.learner] * num_players
+        return around_learner(num_players, pool, rng, lambda: rng.choice(newest))

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
-from spiral import LEARNER, PolicyId, PoolView, SpiralError
+from spiral import PolicyId, PoolView, SpiralError
 from spiral_opponents.samplers.seating import around_learner, weighted
 
 Weighting = Literal["squared", "linear", "variance"]
@@ -39,10 +39,10 @@ class Pfsp:
     def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> Sequence[PolicyId]:
         opponents = pool.opponents(game)
         if not opponents or rng.random() < self.mirror:
-            return [LEARNER] * num_players
+            return [pool.learner] * num_players
         # An opponent never met has the score 1/2, so that none has weight 0 before its first game.
         weights = [WEIGHTINGS[self.weighting](pool.results.score(game, policy)) for policy in opponents]
-        return around_learner(num_players, rng, lambda: weighted(opponents, weights, rng))
+        return around_learner(num_players, pool, rng, lambda: weighted(opponents, weights, rng))
 
 
 class RatingWindow:
@@ -64,9 +64,9 @@ class RatingWindow:
     def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> Sequence[PolicyId]:
         opponents = pool.opponents(game)
         if not opponents or rng.random() < self.mirror:
-            return [LEARNER] * num_players
-        own = pool.results.rating(game, LEARNER).mu
+            return [pool.learner] * num_players
+        own = pool.results.rating(game, pool.learner).mu
         distance = {policy: abs(pool.results.rating(game, policy).mu - own) for policy in opponents}
         near = [policy for policy in opponents if distance[policy] <= self.width]
         near = near or [min(opponents, key=lambda policy: distance[policy])]
-        return around_learner(num_players, rng, lambda: rng.choice(near))
+        return around_learner(num_players, pool, rng, lambda: rng.choice(near))

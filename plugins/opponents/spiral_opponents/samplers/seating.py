@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from spiral import LEARNER, PolicyId
+from spiral import PolicyId, PoolView
 
 
-def around_learner(num_players: int, rng: random.Random, draw: Callable[[], PolicyId]) -> list[PolicyId]:
+def around_learner(
+    num_players: int, pool: PoolView, rng: random.Random, draw: Callable[[], PolicyId]
+) -> list[PolicyId]:
     """The learner as a random player, each equally likely, and `draw()` for every other."""
     own = rng.randrange(num_players)
-    return [LEARNER if player == own else draw() for player in range(num_players)]
+    return [pool.learner if player == own else draw() for player in range(num_players)]
 
 
 def weighted(policies: Sequence[PolicyId], weights: Sequence[float], rng: random.Random) -> PolicyId:

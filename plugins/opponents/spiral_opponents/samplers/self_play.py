@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from spiral import LEARNER, PolicyId, PoolView
+from spiral import PolicyId, PoolView
 
 
 class SelfPlay:
@@ -14,4 +14,4 @@ class SelfPlay:
     uses_members = False
 
     def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> Sequence[PolicyId]:
-        return [LEARNER] * num_players
+        return [pool.learner] * num_players

@@ -132,9 +132,17 @@ function play() {
 }
 
 function learner() {
+  // One group of charts a policy in training.
+  const groups = data.learners.map(({ name, prefix }) => [data.learners.length > 1 ? name || "The main policy" : null, updates(prefix)]);
+  return charted("learner", "Learner", "What the updates did to the weights.", groups);
+}
+
+// Of the policy whose metrics have the prefix.
+function updates(prefix) {
+  const its = (name) => prefix + name;
   // A curve that never leaves 0 (no clip, no reference) belongs to a feature that is off: it stays among the others.
-  const one = (title, unit, name, caption, more) => ever(name) ? { title, unit, caption, lines: lines([title, name]), ...more } : null;
-  return charted("learner", "Learner", "What the updates did to the weights.", [[null, [
+  const one = (title, unit, name, caption, more) => ever(its(name)) ? { title, unit, caption, lines: lines([title, its(name)]), ...more } : null;
+  return [
     one("Negative log-likelihood", "nats a token", "learner/nll", "Of the replies that were trained on, before the update: the loss of supervised training.", { zero: true }),
     one("Entropy", "nats a reply", "learner/entropy", "How undecided the policy is. A fast fall to 0 means it stopped exploring.", { zero: true }),
     one("Entropy per token", "nats", "learner/entropy_per_token", "The same, divided by the number of tokens in the reply.", { zero: true }),
@@ -144,16 +152,16 @@ function learner() {
     one("Weights that moved", "share of weights", "learner/moved", "Of the weights with a gradient, those that the step changed: near 1 in float32. In bf16 a small update is rounded away for most, and reaches all in the mean over many steps.", { zero: true, percent: true }),
     one("Ratio gap", "nats", "learner/ratio_gap", "Largest difference between a token's log-probability when sampled and when trained on, before the update. Anything but rounding is a fault in float32; in bf16 single tokens are whole nats off.", { zero: true }),
     one("Learner against engine", "nats a token", "learner/mismatch_kl", "KL(engine || learner), by the probabilities of what was sampled, before the update.", { zero: true }),
-    ever("learner/ratio_beyond") || ever("learner/truncated") ? { title: "Mismatched tokens", unit: "share of tokens", zero: true, percent: true, caption: "Tokens whose two probabilities differ by more than the tolerance, and those whose importance weight was cut off.",
-      lines: lines(["beyond the tolerance", "learner/ratio_beyond"], ["truncated", "learner/truncated"]) } : null,
+    ever(its("learner/ratio_beyond")) || ever(its("learner/truncated")) ? { title: "Mismatched tokens", unit: "share of tokens", zero: true, percent: true, caption: "Tokens whose two probabilities differ by more than the tolerance, and those whose importance weight was cut off.",
+      lines: lines(["beyond the tolerance", its("learner/ratio_beyond")], ["truncated", its("learner/truncated")]) } : null,
     one("Clipped", "share of tokens", "learner/clipped", "Tokens whose probability ratio the clip cut off.", { zero: true, percent: true }),
     { title: "Objective", unit: "a game", caption: "What the update maximises, and its policy-gradient part alone. Its height means little: the advantages are taken anew each step.",
-      lines: lines(["objective", "learner/objective"], ["surrogate", "learner/surrogate", { dash: "4 3" }]) },
+      lines: lines(["objective", its("learner/objective")], ["surrogate", its("learner/surrogate"), { dash: "4 3" }]) },
     one("Advantage size", "points", "advantage/mean_abs", "Mean distance of the advantages from 0: how much there was to learn from a step.", { zero: true }),
     one("Advantages of zero", "share of turns", "advantage/zero_share", "Turns that taught nothing.", { zero: true, percent: true }),
     { title: "Tokens", unit: "a step", zero: true, caption: "Reply tokens trained on, and tokens that went through the model for it once shared ones are merged.",
-      lines: lines(["trained", "learner/reply_tokens"], ["computed", "learner/computed_tokens"]) },
-  ]]]);
+      lines: lines(["trained", its("learner/reply_tokens")], ["computed", its("learner/computed_tokens")]) },
+  ];
 }
 
 function speed() {

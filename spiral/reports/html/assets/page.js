@@ -13,9 +13,12 @@ function duration(seconds) {
 
 function header() {
   const total = data.steps, done = total ? Math.min(data.done, total) : data.done;
+  const others = data.learners.filter(({ name }) => name); // whose games are listed again, with their names behind
+  const played = games.filter((game) => !others.some(({ name }) => game.name.endsWith(` (${name})`)));
   const facts = [
-    [games.length === 1 ? "Game" : "Games", games.map((game) => game.name).join(", ") || "unknown"],
+    [played.length === 1 ? "Game" : "Games", played.map((game) => game.name).join(", ") || "unknown"],
     ["Model", data.model || "unknown"],
+    ...(others.length ? [["Policies in training", ["the main one", ...others.map(({ name }) => name)].join(", ")]] : []),
     ["Steps", total ? `${done} of ${total}` : String(done)],
     ["Time in steps", data.totals["time/step_s"] ? duration(data.totals["time/step_s"]) : "not recorded"],
     ["Plug-ins", String(Object.keys(data.plugins).length)],
