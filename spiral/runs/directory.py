@@ -189,7 +189,7 @@ def policy_folder(checkpoint: Path, learner: str = "") -> Path:
     folder = checkpoint / LEARNERS / learner
     if not (folder / "state.json").is_file():
         known = ", ".join(sorted(path.name for path in checkpoint.glob(f"{LEARNERS}/*"))) or "none"
-        raise RunError(f"{checkpoint} holds no policy '{learner}' beside the run's main one; it has: {known}")
+        raise RunError(f"checkpoint {checkpoint} has no policy '{learner}' beside its main one; it has: {known}")
     return folder
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -141,6 +142,17 @@ def split_learner(name: str) -> tuple[str, str]:
     return "", name
 
 
+def of_one_learner(metrics: Mapping[str, float], learner: str) -> dict[str, float]:
+    """The metrics of one of the policies in training, named as the main one's are."""
+    split = {split_learner(name): value for name, value in metrics.items()}
+    return {name: value for (whose, name), value in split.items() if whose == learner}
+
+
+def learners_game(game: str, learner: str) -> str:
+    """What tables and reports call a game as a policy that is trained beside the main one plays it."""
+    return f"{game} ({learner})"
+
+
 def is_evaluation(name: str) -> bool:
     """Whether a metric was measured by an evaluation, and not by the step itself."""
     return split_learner(name)[1].startswith("eval/")
@@ -153,7 +165,7 @@ def parse(name: str) -> MetricName | None:
     learner, name = split_learner(name)
     if learner:
         its = parse(name)
-        return None if its is None else replace(its, game=f"{its.game} ({learner})")
+        return None if its is None else replace(its, game=learners_game(its.game, learner))
     if _OF_TASKS.fullmatch(name):
         return None
     if found := _MATCH.fullmatch(name):

@@ -6,7 +6,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -47,10 +47,14 @@ class Training:
         setup = self.components.play
         setup.pool.keep_in(run.bots)
         open_games = [name for name, make in setup.games.items() if has_perfect_information(make())]
-        self.monitor = HealthMonitor(config.health, config.evaluate.matches, open_games)
+        self.monitors = {
+            one.name: HealthMonitor(health, config.evaluate.matches, open_games)
+            for one in self.components.trained
+            for health in [replace(config.health, action="note") if one.name else config.health]
+        }
         show = partial(setup.tokenizer.decode, skip_special_tokens=False)
         self.first_steps = FirstSteps(config, show)
-        self.recovery = Recovery(self.components, run, self.monitor, self.first_steps, plugins.hook)
+        self.recovery = Recovery(self.components, run, self.monitors, self.first_steps, plugins.hook)
         self.recorder = Recorder(config, run, show, plugins.hook, self.components.processes.is_main)
         self.watch = Stopwatch()
         self.row_cost = RowCost.of(setup.model)
@@ -143,7 +147,7 @@ def train(
         if resume and not paths:
             log.warning("%s has no checkpoint yet, so it starts over at step 0", run.path)
         run.rewind(start)
-        run.write_events(training.monitor.events)
+        run.write_events(training.recovery.events)
         run.write("config.yaml", dump(config))  # a resumed run's overrides, now that they were accepted
         plugins.hook.run_started(config=asdict(config), run_dir=run.path)
     # Each step makes and drops a hundred thousand small records; what is alive now would be searched again each time

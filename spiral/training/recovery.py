@@ -14,7 +14,7 @@ from spiral.api.records import PolicyId
 from spiral.api.text import printable_logger
 from spiral.policies.pool import snapshot_id
 from spiral.reports.html.document import write_report
-from spiral.runs import checkpoints, snapshots
+from spiral.runs import checkpoints, metric_names, snapshots
 from spiral.runs.directory import RunDir, step_of
 from spiral.training.components import Components
 from spiral.training.health.detector import Collapse
@@ -28,16 +28,30 @@ class Recovery:
     """Saves and restores a run. `state` is what a checkpoint keeps of it: the number of rollbacks so far."""
 
     def __init__(
-        self, components: Components, run: RunDir, monitor: HealthMonitor, first_steps: FirstSteps, hooks: Any
+        self,
+        components: Components,
+        run: RunDir,
+        monitors: Mapping[str, HealthMonitor],
+        first_steps: FirstSteps,
+        hooks: Any,
     ) -> None:
-        self._components, self._run, self._monitor, self._hooks = components, run, monitor, hooks
+        """`monitors`: of each policy in training, by its name. What befalls those beside the main one is noted only,
+        since going back or stopping would undo the others' steps too."""
+        self._components, self._run, self._hooks = components, run, hooks
+        self._monitor, self._monitors = monitors[""], monitors
         self._num_rollbacks = 0
         self._named: set[Path] = set()
         self.save_s = 0.0
         """How long the last checkpoint took."""
-        named = {"pool": components.pool, "health": monitor, "first_steps": first_steps, "recovery": self}
+        health = {f"health.{name}".removesuffix("."): monitor for name, monitor in monitors.items()}
+        named = {"pool": components.pool, "first_steps": first_steps, "recovery": self, **health}
         self._stateful: dict[str, object] = {**named, **components.training.stateful()}
         self._others = {one.name: one.learner for one in components.trained[1:]}
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """Of the run's health so far, of all policies in training, by their steps."""
+        return sorted((event for one in self._monitors.values() for event in one.events), key=lambda e: int(e["step"]))
 
     @property
     def state(self) -> dict[str, Any]:
@@ -109,6 +123,10 @@ class Recovery:
 
     def must_roll_back(self, step: int, metrics: dict[str, float]) -> bool:
         """Whether something collapsed and the config asks for a rollback; raises RunError if the run is to stop."""
+        for name, monitor in self._monitors.items():
+            if name and (noted := monitor.check(step, metric_names.of_one_learner(metrics, name), 0)):
+                noted["game"] = metric_names.learners_game(noted["game"], name)
+                self._tell(noted)
         event = self._monitor.check(step, metrics, self._num_rollbacks)
         if event is None:
             return False
@@ -125,7 +143,7 @@ class Recovery:
 
     def _tell(self, event: dict[str, Any]) -> None:
         if self._components.processes.is_main:
-            self._run.write_events(self._monitor.events)
+            self._run.write_events(self.events)
             self._hooks.health_event(event=event)
 
     def roll_back(self, step: int) -> int:
@@ -149,7 +167,7 @@ class Recovery:
         self.save(back)
         if main:
             run.rewind(back)
-            run.write_events(events)
+            run.write_events(self.events)
         for one in self._components.trained:
             one.publish(self._components.engine, back)
         return back

@@ -13,7 +13,7 @@ from spiral.engines.sleeping import asleep
 from spiral.evaluation.exact import Exploitability, exact_metrics, policy_record
 from spiral.learning.row_cost import RowCost
 from spiral.policies.pool import AVERAGED, snapshot_id
-from spiral.runs import checkpoints, snapshots
+from spiral.runs import checkpoints, metric_names, snapshots
 from spiral.runs.directory import RunDir
 from spiral.training.components import Components
 from spiral.training.trained import Credit, TrainedPolicy
@@ -96,8 +96,8 @@ def evaluate(components: Components, run: RunDir, step: int) -> dict[str, float]
         if one.learner.averaged() is not None:
             measured |= exact_metrics(_exact(c, one, profiles, averaged=False), "_live")
         metrics |= one.named(measured)
-        known = policy_record(step, exact)
-        records |= {f"{game} ({one.name})" if one.name else game: record for game, record in known.items()}
+        for game, record in policy_record(step, exact).items():
+            records[metric_names.learners_game(game, one.name) if one.name else game] = record
     if c.processes.is_main:
         run.write("policy.json", json.dumps(records))
     return c.processes.from_main(metrics)

@@ -29,6 +29,14 @@ MIXED = [
     "rollout.max_concurrent=90", "checkpoint.every=2", "learner.ema=0.9", "opponents=league", "curriculum=balanced_tokens",
     "advantage=turn_gae", "pool={every: 1, size: 2, keep: best, members: [random]}",
 ]  # fmt: skip
+ROLES = [
+    *CONFIG, "opponents={name: roles, args: {players: [learner, second]}}", "pool={every: 0}",
+    "learners=[{name: second, advantage: {name: rae}, settings: {lr: 0.002, ema: 0}}]",
+]  # fmt: skip
+LEAGUE = [
+    *CONFIG, "rollout.episodes=48", "opponents={name: league, args: {roles: {ex: main_exploiter, wide: league_exploiter}}}",
+    "learners=[{name: ex, reset_every: 5, share: 0.5}, {name: wide, settings: {kl: 0.2}}]", "pool={every: 2, size: 3}",
+]  # fmt: skip
 
 
 def _start(run_dir, cache, *words):
@@ -72,9 +80,10 @@ def _tensors(path):
     found = {}
     for file in sorted(path.rglob("*.safetensors")):
         found |= {f"{file.relative_to(path)}:{name}": t for name, t in load_file(file).items()}
-    optimizer = torch.load(path / "optimizer.pt", weights_only=True)
-    for index, entries in optimizer["state"].items():
-        found |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in entries.items()}
+    for file in sorted(path.rglob("optimizer.pt")):
+        for index, entries in torch.load(file, weights_only=True)["state"].items():
+            place = f"{file.relative_to(path)}/{index}"
+            found |= {f"{place}/{name}": torch.as_tensor(value) for name, value in entries.items()}
     return found
 
 
@@ -83,7 +92,8 @@ def _same_checkpoint(one, other):
     assert mine.keys() == theirs.keys()
     different = [name for name in mine if mine[name].numpy().tobytes() != theirs[name].numpy().tobytes()]
     assert different == []
-    assert (one / "state.json").read_text() == (other / "state.json").read_text()
+    for file in sorted(one.rglob("state.json")):
+        assert file.read_text() == (other / file.relative_to(one)).read_text()
 
 
 def _metrics(run_dir):
@@ -108,7 +118,8 @@ def _same_run(one, other):
 def _same_pool(one, other):
     """What is known of the opponents, and the weights of every snapshot on disk."""
     assert (one / "pool.json").read_text() == (other / "pool.json").read_text()
-    mine, theirs = ({p.name: p.read_bytes() for p in (r / "snapshots").iterdir()} for r in (one, other))
+    files = ((r / "snapshots", sorted((r / "snapshots").rglob("*.safetensors"))) for r in (one, other))
+    mine, theirs = ({str(p.relative_to(folder)): p.read_bytes() for p in paths} for folder, paths in files)
     assert mine == theirs
     assert len(mine) >= 3
 
@@ -154,6 +165,21 @@ def test_a_run_killed_twice_is_the_same_run(whole, tmp_path):
     assert _killed(tmp_path / "run", cache, CONFIG, [(4, 0.0), (8, 0.95)], step_s) == 2
     _same_run(run, tmp_path / "run")
     _same_pool(run, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("config", "learners"), [(ROLES, ["second"]), (LEAGUE, ["ex", "wide"])], ids=["roles", "league"]
+)
+def test_a_run_of_several_policies_killed_twice_is_the_same_run(config, learners, tmp_path):
+    """A policy a player, with another estimator and without an average; and a league, whose exploiter goes back to its
+    first weights at steps 5 and 10, killed before and after."""
+    step_s = _timed(tmp_path / "whole", tmp_path / "cache", config)
+    assert _killed(tmp_path / "run", tmp_path / "cache", config, [(4, 0.5), (8, 0.3)], step_s) == 2
+    _same_run(tmp_path / "whole", tmp_path / "run")
+    kept = tmp_path / "run" / "checkpoints" / f"step-{STEPS:06d}" / "learners"
+    assert sorted(path.name for path in kept.iterdir()) == learners
+    if config is LEAGUE:
+        _same_pool(tmp_path / "whole", tmp_path / "run")
 
 
 @pytest.mark.slow

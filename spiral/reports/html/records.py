@@ -55,15 +55,16 @@ def collect(run_dir: Path) -> Json:
     plugins = _object(run_dir / "plugins.json", unreadable)
     config = _read(run_dir / "config.yaml").decode("utf-8", "replace")
     configured = from_config(config)
+    games = game_index(configured["games"], curves, [*pool, *policy, *(row["game"] for row in episodes)])
+    learners = sorted({"", *(metric_names.split_learner(name)[0] for name in curves)})
+    others = [metric_names.learners_game("", learner) for learner in learners if learner]
     return {
         "run": run_dir.resolve().name,
         "config": config,
-        "games": game_index(configured["games"], curves, [*pool, *policy, *(row["game"] for row in episodes)]),
+        "games": games,
         "tasks": task_index(curves),
-        "learners": [
-            {"name": name, "prefix": metric_names.of_learner(name, "")}
-            for name in dict.fromkeys(["", *sorted({metric_names.split_learner(name)[0] for name in curves})])
-        ],
+        "learners": [{"name": name, "prefix": metric_names.of_learner(name, "")} for name in learners],
+        "played": [game["name"] for game in games if not any(map(game["name"].endswith, others))],
         "model": configured["model"],
         "steps": configured["steps"],
         # A step's line is written when the step is done; a last evaluation may stand on a line of its own.

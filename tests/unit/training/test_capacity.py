@@ -36,9 +36,7 @@ def test_a_run_of_more_policies_than_the_engine_holds_is_refused_at_its_start():
     check_capacity(load(None, [PAST, "learner.ema=0"]), engine, pool)
     check_capacity(load(None, [PAST, "evaluate.every=0"]), engine, pool)
     pool.add_weights("run:other@5")
-    with pytest.raises(
-        RunError, match=r"this run has 5: .* 0 average of it .*, 3 snapshots, 1 other runs' of the same"
-    ):
+    with pytest.raises(RunError, match=r"this run has 5: .* 0 average .*, 3 snapshots, 1 other runs' of the same"):
         check_capacity(load(None, [PAST, "learner.ema=0"]), engine, pool)
 
 

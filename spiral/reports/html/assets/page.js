@@ -13,10 +13,9 @@ function duration(seconds) {
 
 function header() {
   const total = data.steps, done = total ? Math.min(data.done, total) : data.done;
-  const others = data.learners.filter(({ name }) => name); // whose games are listed again, with their names behind
-  const played = games.filter((game) => !others.some(({ name }) => game.name.endsWith(` (${name})`)));
+  const others = data.learners.filter(({ name }) => name);
   const facts = [
-    [played.length === 1 ? "Game" : "Games", played.map((game) => game.name).join(", ") || "unknown"],
+    [data.played.length === 1 ? "Game" : "Games", data.played.join(", ") || "unknown"],
     ["Model", data.model || "unknown"],
     ...(others.length ? [["Policies in training", ["the main one", ...others.map(({ name }) => name)].join(", ")]] : []),
     ["Steps", total ? `${done} of ${total}` : String(done)],
