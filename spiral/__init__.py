@@ -42,8 +42,6 @@ from spiral.api.records import (
     Trajectory,
     Turn,
     VoidedGame,
-    learner_id,
-    learner_name,
     outcome,
 )
 from spiral.api.tasks import Task
@@ -125,8 +123,6 @@ __all__ = [
     "is_zero_sum",
     "last_boxed",
     "last_tagged",
-    "learner_id",
-    "learner_name",
     "load",
     "outcome",
     "pack",

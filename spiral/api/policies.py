@@ -173,7 +173,7 @@ class PoolView(Protocol):
         of the other learners, then the members."""
 
     def named(self, name: str) -> PolicyId | None:
-        """The member that the config calls `name`."""
+        """The policy that the config calls `name`: `learner`, one of `learners`, or a member of the pool."""
 
     def bot(self, name: str, **args: Any) -> PolicyId:
         """The id of a bot, made on first use. Raises PluginError for a name or arguments that do not fit."""
@@ -184,7 +184,7 @@ class OpponentSampler(Protocol):
 
     Optional members: `record(episode)`, to learn from results; `needs_pool: bool = False`, whether it is of no use
     while the pool holds the learner alone; `uses_members: bool = True`, whether it may ever seat a member of the pool;
-    `profile(game, num_players)`, of one whose line-up never changes, see `fixed_profile`.
+    `profile(game, num_players, pool)`, of one whose line-up never changes, see `fixed_profile`.
     """
 
     def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> Sequence[PolicyId]:
@@ -197,11 +197,11 @@ def needs_pool(sampler: OpponentSampler) -> bool:
     return bool(getattr(sampler, "needs_pool", False))
 
 
-def fixed_profile(sampler: OpponentSampler, game: str, num_players: int) -> list[PolicyId] | None:
+def fixed_profile(sampler: OpponentSampler, game: str, num_players: int, pool: PoolView) -> list[PolicyId] | None:
     """The policies in training that play for each player in every game of this sampler, which then are one profile of
     strategies, evaluated together; None for a sampler whose line-ups change."""
     profile = getattr(sampler, "profile", None)
-    found = None if profile is None else profile(game, num_players)
+    found = None if profile is None else profile(game, num_players, pool)
     return None if found is None else list(found)
 
 

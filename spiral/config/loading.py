@@ -1,4 +1,4 @@
-"""Reads the configuration of a run.
+"""Reads the configuration of a run; the only file that imports OmegaConf.
 
 Layers, each over the one before: the defaults that follow from what the config names, the user's file, `key=value`
 overrides. Every fault of every layer is reported at once, before a plug-in is made or

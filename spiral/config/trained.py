@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import typing
 from collections.abc import Iterator
 from dataclasses import fields, replace
-
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from types import UnionType
+from typing import Any, Literal, Union
 
 from spiral.api.errors import ConfigError
+from spiral.config.layers import types_of
 from spiral.config.schema import Config, LearnerConfig, TrainedConfig
 from spiral.config.validation import validate
 
@@ -67,19 +68,23 @@ def problems_of_learners(config: Config) -> Iterator[str]:
 
 def _with(learner: LearnerConfig, one: TrainedConfig) -> LearnerConfig:
     """`learner` with a policy's own settings. Raises ConfigError for a key or a value that it cannot have."""
-    known = [field.name for field in fields(LearnerConfig) if field.name not in SHARED]
-    node = OmegaConf.structured(learner)
-    OmegaConf.set_readonly(node, False)
-    for key, value in one.settings.items():
-        if key in SHARED:
-            continue
+    types, known = types_of(LearnerConfig), [f.name for f in fields(LearnerConfig) if f.name not in SHARED]
+    settings = {key: value for key, value in one.settings.items() if key not in SHARED}
+    for key, value in settings.items():
         if key not in known:
             raise ConfigError(f"learners: {one.name} has the unknown setting '{key}'; known: {', '.join(known)}")
-        try:
-            OmegaConf.update(node, key, value)
-        except OmegaConfBaseException as error:
-            reason = str(error).splitlines()[0]
-            raise ConfigError(f"learners: {key} of {one.name} is {value!r}: {reason}") from error
-    made = OmegaConf.to_object(node)
-    assert isinstance(made, LearnerConfig)
-    return made
+        if not _fits(value, types[key]):
+            raise ConfigError(f"learners: {key} of {one.name} is {value!r}, which learner.{key} cannot be")
+    return replace(learner, **settings)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value of a YAML file may stand where a field of the schema has this type."""
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return value in inside
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in inside)
+    if isinstance(value, bool) or hint is bool:
+        return isinstance(value, bool) and hint is bool
+    return isinstance(value, (int, float) if hint is float else hint)

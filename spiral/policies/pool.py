@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from spiral.api.policies import Bot, KeepsFiles, Rating
-from spiral.api.records import LEARNER, PolicyId, learner_name
+from spiral.api.records import LEARNER, PolicyId, learner_id, learner_name
 from spiral.api.training import Engine, Stateful
 from spiral.plugins.registry import Plugins
 from spiral.policies.completer import Completer
 from spiral.policies.reference import PolicyRef
 from spiral.policies.results import Results
 from spiral.policies.retention import Rule, retained
-from spiral.policies.view import View
 from spiral.runs import metric_names
 
 AVERAGED: PolicyId = "averaged"
@@ -207,6 +207,58 @@ class Pool:
             if isinstance(bot, Stateful) and policy in state["bots"]:
                 bot.state = state["bots"][policy]
         self._bot_states = {policy: its for policy, its in state["bots"].items() if policy not in self._bots}
+
+
+@dataclass(frozen=True)
+class LearnerResults:
+    """See `spiral.api.policies.ResultsView`."""
+
+    _results: Results
+    _learner: PolicyId
+
+    def score(self, game: str, opponent: PolicyId) -> float:
+        return self._results.score(game, opponent, self._learner)
+
+    def rating(self, game: str, policy: PolicyId) -> Rating:
+        return self._results.rating(game, policy)
+
+
+@dataclass(frozen=True)
+class View:
+    """See `spiral.api.policies.PoolView`."""
+
+    _pool: Pool
+    learner: PolicyId
+
+    @property
+    def learners(self) -> list[PolicyId]:
+        return list(self._pool.learners)
+
+    @property
+    def snapshots(self) -> list[PolicyId]:
+        return self._pool.snapshots(self.learner)
+
+    @property
+    def results(self) -> LearnerResults:
+        return LearnerResults(self._pool.results, self.learner)
+
+    def snapshots_of(self, learner: PolicyId) -> list[PolicyId]:
+        return self._pool.snapshots(learner)
+
+    def members(self, game: str) -> list[PolicyId]:
+        return self._pool.members(game)
+
+    def opponents(self, game: str) -> list[PolicyId]:
+        others = [learner for learner in self._pool.learners if learner != self.learner]
+        past = [policy for learner in (self.learner, *others) for policy in self._pool.snapshots(learner)]
+        return past + self._pool.members(game)
+
+    def named(self, name: str) -> PolicyId | None:
+        trained = LEARNER if name == LEARNER else learner_id(name)
+        return trained if trained in self._pool.learners else self._pool.named(name)
+
+    def bot(self, name: str, **args: Any) -> PolicyId:
+        return self._pool.bot(name, **args)
 
 
 def snapshot_id(step: int, learner: PolicyId = LEARNER) -> PolicyId:

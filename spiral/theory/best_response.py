@@ -141,7 +141,7 @@ def table_rows(tree: GameTree, table: PolicyTable | Profile) -> Rows:
     rows: Rows = []
     tables = [table] * tree.num_players if isinstance(table, Mapping) else list(table)
     if len(tables) != tree.num_players:
-        raise SpiralError(f"a profile has {len(tables)} tables for {tree.num_players} players; give one a player")
+        raise SpiralError(f"a profile of {tree.num_players} players was given {len(tables)} tables; give one a player")
     for player, own in enumerate(tables):
         seen = {d.observation for d in tree.decisions if isinstance(table, Mapping) or d.player == player}
         if unknown := own.keys() - seen:

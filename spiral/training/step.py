@@ -107,7 +107,7 @@ def _profiles(c: Components) -> dict[str, list[PolicyId]]:
     """Of the games in which each player has its own policy for good: which."""
     found = {}
     for game, make in c.play.games.items():
-        profile = fixed_profile(c.training.opponents, game, make().num_players)
+        profile = fixed_profile(c.training.opponents, game, make().num_players, c.pool.view())
         if profile is not None and {*profile} <= {*c.pool.learners} and len({*profile}) > 1:
             found[game] = profile
     return found

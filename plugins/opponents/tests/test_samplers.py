@@ -13,8 +13,9 @@ from spiral_opponents.samplers.rated import Pfsp, RatingWindow
 from spiral_opponents.samplers.roles import Roles
 from spiral_opponents.samplers.self_play import SelfPlay
 
-from spiral import LEARNER, SpiralError, learner_id
+from spiral import LEARNER, SpiralError
 from spiral.api.policies import fixed_profile
+from spiral.api.records import learner_id
 from spiral.plugins.registry import Plugins
 from spiral.policies.pool import Pool
 from spiral.testing import ScriptedBot
@@ -173,6 +174,13 @@ def test_mixture_gives_each_group_its_share():
     assert met(Mixture({"members": 1}), pool_of(OLD, BOT)) == {BOT: 1.0}
 
 
+def test_mixture_gives_a_share_to_another_policy_in_training():
+    pool = several(0)
+    assert met_by(SECOND, Mixture({"learner": 1, "third": 3}), pool) == pytest.approx(
+        {MIRROR: 0.25, THIRD: 0.75}, abs=0.04
+    )
+
+
 def test_mixture_refuses_a_member_that_does_not_exist():
     """A misspelt name would silently have no share."""
     with pytest.raises(SpiralError, match=r"a weight for 'bb', which is none of .* and no member of the pool"):
@@ -288,7 +296,9 @@ def test_a_league_of_three_policies():
 
 
 def test_a_role_of_a_policy_that_is_not_trained_is_refused():
-    with pytest.raises(SpiralError, match=r"a role for 'fourth', which is none of .*\(second, third\)"):
+    with pytest.raises(
+        SpiralError, match=r"a role for 'fourth', which is none of .*\(learner, learner:second, learner:third\)"
+    ):
         League(roles={"fourth": "main_exploiter"}).seat("g", 2, several().view(), random.Random(0))
 
 
@@ -298,8 +308,8 @@ def test_roles_give_each_player_to_one_policy_for_good():
     assert Roles(["third", "learner"]).seat("g", 2, pool.view(SECOND), rng) == [THIRD, LEARNER]
     by_game = Roles({"g": ["learner", "second"], "h": ["b", "second", "learner"]})
     assert by_game.seat("h", 3, pool.view(), rng) == [BOT, SECOND, LEARNER]
-    assert fixed_profile(by_game, "g", 2) == [LEARNER, SECOND]
-    assert fixed_profile(SelfPlay(), "g", 2) is None
+    assert fixed_profile(by_game, "g", 2, pool.view()) == [LEARNER, SECOND]
+    assert fixed_profile(SelfPlay(), "g", 2, pool.view()) is None
     assert Roles().seat("g", 2, pool.view(), rng) == [LEARNER, LEARNER]
 
 
@@ -308,7 +318,10 @@ def test_roles_give_each_player_to_one_policy_for_good():
     [
         (["learner"], r"needs 2 policies for g, one a player, and players has 1 \(learner\)"),
         ({"h": ["learner", "second"]}, "needs 2 policies for g, one a player, and players has none"),
-        (["learner", "fourth"], r"names 'fourth', which is no policy in training \(learner, second, third\)"),
+        (
+            ["learner", "fourth"],
+            r"names 'fourth', which is no policy in training \(learner, learner:second, learner:third\)",
+        ),
     ],
 )
 def test_roles_that_do_not_fit_are_one_sentence(players, reason):

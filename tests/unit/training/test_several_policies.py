@@ -6,8 +6,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from spiral import LEARNER, learner_id
+from spiral import LEARNER
 from spiral.api.errors import ConfigError, RunError
+from spiral.api.records import learner_id
 from spiral.commands.main import main
 from spiral.config.loading import dump, load
 from spiral.config.trained import config_of

@@ -39,7 +39,7 @@ class BalancedTokens:
 
     def record(self, episode: Episode) -> None:
         """Count the trained tokens of a finished game."""
-        trained = [trajectory for trajectory in episode.trajectories if trajectory.policy == LEARNER]
+        trained = [trajectory for trajectory in episode.trajectories if trajectory.policy.partition(":")[0] == LEARNER]
         tokens = sum(turn.num_sampled for trajectory in trained for turn in trajectory.turns)
         keep, before = self._decay, self.state.get(episode.game, {"tokens": 0.0, "weight": 0.0})
         self.state[episode.game] = {

@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
-from spiral import LEARNER, PolicyId, PoolView, SpiralError, learner_name
+from spiral import LEARNER, PolicyId, PoolView, SpiralError
 from spiral_opponents.samplers.rated import WEIGHTINGS
 from spiral_opponents.samplers.seating import around_learner, weighted
 
@@ -34,18 +34,12 @@ class League:
     needs_pool = True
 
     def __init__(self, role: Role = "main", roles: Mapping[str, Role] | None = None) -> None:
-        self.roles: dict[str, Role] = {**(roles or {}), "": role}
+        self.roles: dict[str, Role] = {**(roles or {}), LEARNER: role}
         if wrong := [one for one in self.roles.values() if one not in get_args(Role)]:
             raise SpiralError(f"league got the role {wrong[0]!r}; it is one of {', '.join(get_args(Role))}.")
 
     def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> Sequence[PolicyId]:
-        names = [learner_name(learner) for learner in pool.learners]
-        if unknown := [name for name in self.roles if name not in names]:
-            raise SpiralError(
-                f"league has a role for '{unknown[0]}', which is none of the policies in training "
-                f"({', '.join(filter(None, names)) or 'the main one alone'}); add it to learners"
-            )
-        role = self.roles.get(learner_name(pool.learner), "main")
+        role = self._by_policy(pool).get(pool.learner, "main")
         if role == "main_exploiter":
             return self._main_exploiter(game, num_players, pool, rng)
         opponents = pool.opponents(game)
@@ -55,6 +49,19 @@ class League:
             return _pfsp(game, num_players, pool, opponents, "squared", rng)
         return self._main(game, num_players, pool, opponents, rng)
 
+    def _by_policy(self, pool: PoolView) -> dict[PolicyId, Role]:
+        """The roles of policies in training. Raises SpiralError for one that is not."""
+        found = {}
+        for name, role in self.roles.items():
+            policy = pool.named(name)
+            if policy not in pool.learners:
+                raise SpiralError(
+                    f"league has a role for '{name}', which is none of the policies in training "
+                    f"({', '.join(pool.learners)}); add it to learners"
+                )
+            found[policy] = role
+        return found
+
     def _main(
         self, game: str, num_players: int, pool: PoolView, opponents: list[PolicyId], rng: random.Random
     ) -> Sequence[PolicyId]:
@@ -62,7 +69,7 @@ class League:
         share = rng.random()
         if share < 0.35:
             return [pool.learner] * num_players
-        exploiters = [one for one in pool.learners if self.roles.get(learner_name(one)) == "main_exploiter"]
+        exploiters = [one for one, role in self._by_policy(pool).items() if role == "main_exploiter"]
         past = [policy for one in (pool.learner, *exploiters) for policy in pool.snapshots_of(one)]
         forgotten = [policy for policy in past if pool.results.score(game, policy) < FORGOTTEN]
         candidates = forgotten if share >= 0.85 and forgotten else opponents

@@ -12,11 +12,11 @@ GROUPS = ("learner", "snapshots", "members")
 
 
 class Mixture:
-    """Shares by `weights`: of `learner` (mirror self-play), `snapshots`, `members` (each alike) or a single member.
+    """Shares by `weights`: of `learner` (mirror self-play), `snapshots`, `members` (each alike) or a single policy.
 
-    A single member is named as in pool.members. A share whose group is empty, or whose member does not play the game,
-    goes to the others in proportion; with no group left the learner meets itself. All players but the learner are drawn
-    from one group.
+    A single policy is a member, named as in pool.members, or one of `learners`. A share whose group is empty, or whose
+    member does not play the game, goes to the others in proportion; with no group left the learner meets itself. All
+    players but the learner are drawn from one group.
     """
 
     def __init__(self, weights: dict[str, float] | None = None) -> None:
@@ -56,4 +56,4 @@ class Mixture:
                 f"mixture got a weight for '{name}', which is none of {', '.join(GROUPS)} and no member of the pool; "
                 "write it as in pool.members"
             )
-        return [policy for policy in members if policy == member]
+        return [member] if member in pool.learners else [policy for policy in members if policy == member]

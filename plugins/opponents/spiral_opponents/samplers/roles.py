@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spiral import LEARNER, PolicyId, PoolView, SpiralError, learner_id
+from spiral import LEARNER, PolicyId, PoolView, SpiralError
 
 
 class Roles:
@@ -26,11 +26,11 @@ class Roles:
         self._players: dict[str, list[str]] = {game: list(names) for game, names in by_game.items()}
 
     def seat(self, game: str, num_players: int, pool: PoolView, rng: random.Random) -> Sequence[PolicyId]:
-        return [self._policy(name, pool) for name in self._names(game, num_players)]
+        return self.profile(game, num_players, pool)
 
-    def profile(self, game: str, num_players: int) -> Sequence[PolicyId]:
-        """The policies of every game, as if all were in training."""
-        return [LEARNER if name == LEARNER else learner_id(name) for name in self._names(game, num_players)]
+    def profile(self, game: str, num_players: int, pool: PoolView) -> Sequence[PolicyId]:
+        """The line-up of every match of a game."""
+        return [_policy(name, pool) for name in self._names(game, num_players)]
 
     def _names(self, game: str, num_players: int) -> list[str]:
         if not self._players:
@@ -41,19 +41,15 @@ class Roles:
             raise SpiralError(f"roles needs {num_players} policies for {game}, one a player, and players has {given}")
         return names
 
-    @staticmethod
-    def _policy(name: str, pool: PoolView) -> PolicyId:
-        policy = LEARNER if name == LEARNER else learner_id(name)
-        if policy in pool.learners:
-            return policy
-        member = pool.named(name)
-        if member is None:
-            trained = [LEARNER, *(p.partition(":")[2] for p in pool.learners[1:])]
-            raise SpiralError(
-                f"roles names '{name}', which is no policy in training ({', '.join(trained)}) and no member of the "
-                "pool; add it to learners, or to pool.members"
-            )
-        return member
+
+def _policy(name: str, pool: PoolView) -> PolicyId:
+    policy = pool.named(name)
+    if policy is None:
+        raise SpiralError(
+            f"roles names '{name}', which is no policy in training ({', '.join(pool.learners)}) and no member of the "
+            "pool; add it to learners, or to pool.members"
+        )
+    return policy
 
 
 def _is_list_of_names(names: object) -> bool:
