@@ -290,7 +290,7 @@ def test_a_saved_model_keeps_where_its_dropout_acts(model, tmp_path):
     model.set_dropout(0.25, ["attention"])
     model.save_pretrained(tmp_path)
     loaded = ByteForCausalLM.from_pretrained(tmp_path)
-    assert (loaded.config.dropout, list(loaded.config.dropout_on)) == (0.25, ["attention"])
+    assert (loaded.config.dropout, list(loaded.config.dropout_places)) == (0.25, ["attention"])
     assert not loaded.training
 
 

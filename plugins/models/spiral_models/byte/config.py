@@ -22,7 +22,7 @@ class ByteConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
 
     `max_position_embeddings` is the context: the number of positions a sequence may use.
     `init_scale` multiplies every initial weight's standard deviation (see `ByteModel`).
-    `dropout` acts only in train mode, at the places of `dropout_on`, never on attention probabilities; `set_dropout`
+    `dropout` acts only in train mode, at the places of `dropout_places`, never on attention probabilities; `set_dropout`
     of the model changes both.
     """
 
@@ -40,7 +40,7 @@ class ByteConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     rope_theta: float = 10_000.0
     init_scale: float = 1.0
     dropout: float = 0.0
-    dropout_on: list[str] | tuple[str, ...] = DROPOUT_PLACES
+    dropout_places: list[str] | tuple[str, ...] = DROPOUT_PLACES
     pad_token_id: int | None = PAD_ID
     bos_token_id: int | None = BOS_ID
     eos_token_id: int | list[int] | None = EOT_ID
@@ -57,7 +57,7 @@ class ByteConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
             raise ValueError(f"head_dim must be even for rotary positions, not {self.head_dim}")
         if self.max_position_embeddings < 1:
             raise ValueError(f"the context must be at least 1, not {self.max_position_embeddings}")
-        if unknown := [place for place in self.dropout_on if place not in DROPOUT_PLACES]:
-            raise ValueError(f"dropout_on names {unknown[0]!r}, and may name {', '.join(DROPOUT_PLACES)}")
+        if unknown := [place for place in self.dropout_places if place not in DROPOUT_PLACES]:
+            raise ValueError(f"dropout_places names {unknown[0]!r}, and may name {', '.join(DROPOUT_PLACES)}")
         if self.init_scale <= 0:
             raise ValueError(f"init_scale must be above 0, not {self.init_scale}")
