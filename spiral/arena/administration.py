@@ -29,7 +29,7 @@ class Listed:
 def list_players(database: db.Database, containing: str = "", limit: int = 100) -> list[Listed]:
     """The players whose name contains a text, last registered first."""
     count = select(func.count()).where(db.seats.c.player == db.players.c.id).scalar_subquery()
-    asked = select(db.players, count.label("matches")).where(db.players.c.name.contains(containing, autoescape=True))
+    asked = select(db.players, count.label("matches")).where(db.players.c.name.icontains(containing, autoescape=True))
     with database.read() as connection:
         rows = connection.execute(asked.order_by(db.players.c.id.desc()).limit(limit)).all()
     return [Listed(row.id, row.name, row.kind, row.matches, row.banned) for row in rows]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from spiral.api.errors import SpiralError
 from spiral.api.policies import is_external
-from spiral.arena.database import Database, server_lock
+from spiral.arena.database import Database
 from spiral.arena.game_process import GameHost
 from spiral.arena.game_worker import installed
 from spiral.arena.house import BotChooser, Chooser, HousePlayer, PolicyChooser
@@ -53,16 +55,20 @@ def open_arena(
         if (problem := plugins.problem("game", game.name, game.args)) is not None:
             raise SpiralError(problem)
     with contextlib.ExitStack() as closing:
-        closing.callback(server_lock(url).close)
-        database = Database(url)
+        database = Database(url, serves=True)
         closing.callback(database.close)
-        store = Store(database)
+        store = Store(database, replaced=_end)
         closing.callback(store.close)
         host = GameHost(installed(asked), num_processes)
         closing.callback(host.close)
         infos = [info for game in asked if (info := _info(host, game, bool(games))) is not None]
         found, told = _house(house, plugins, infos, host, store, tell)
         return OpenArena(Lobby(store, host, infos, found, clock_s), told, closing.pop_all())
+
+
+def _end() -> None:
+    """Ask this process to end, as whoever started it would."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _house(

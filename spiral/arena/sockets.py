@@ -19,6 +19,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from spiral.api.errors import SpiralError
 from spiral.arena.connections import Member, Outbox, RemoteSeat
+from spiral.arena.database import NoAnswer, storable
 from spiral.arena.limits import Bucket, Limits
 from spiral.arena.lobby import Lobby
 
@@ -28,6 +29,8 @@ FAREWELL_S = 1.0
 """How long a connection that is closed may take to read why."""
 SERVER_ENDS = 1012
 """The code with which uvicorn closes its connections when it ends."""
+TRY_AGAIN = 1013
+"""The code with which one is closed that nothing can be done for while the database is away: it comes again."""
 KINDS = ("queue", "unqueue", "move", "leave", "again", "history", "ping")
 HELLO_S = 10.0
 """How long a connection may take to say who it is."""
@@ -44,6 +47,9 @@ async def play(socket: WebSocket, lobby: Lobby, limits: Limits) -> None:
             await socket.send_json({"kind": "error", "reason": "no player has this token; register, and say hello"})
             await socket.close(4401)
             return
+    except NoAnswer as error:
+        await socket.close(TRY_AGAIN, str(error))
+        return
     except SpiralError as error:
         await socket.send_json({"kind": "error", "reason": str(error)})
         return
@@ -81,7 +87,12 @@ async def _read(socket: WebSocket, member: Member, outbox: Outbox, lobby: Lobby,
             try:
                 await _handle(await received(socket), member, lobby)
             except SpiralError as error:
+                if isinstance(error, NoAnswer) and member.seat is None:
+                    raise
                 outbox.send({"kind": "error", "reason": str(error)})
+    except NoAnswer as error:
+        await socket.close(TRY_AGAIN, str(error))
+        return TRY_AGAIN
     except WebSocketDisconnect as gone:
         return gone.code
 
@@ -120,11 +131,6 @@ def _move(message: dict[str, Any], seat: RemoteSeat | None) -> None:
     said = message.get("said")
     if seat is None or not seat.move(number, storable(move), storable(said) if isinstance(said, str) else ""):
         raise SpiralError("this turn is not yours, or is answered already; wait for the next one")
-
-
-def storable(text: str) -> str:
-    """The text with half characters and NULs replaced: no database takes those."""
-    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 async def received(socket: WebSocket) -> dict[str, Any]:

@@ -198,3 +198,13 @@ def test_pages_answer(arena):
     more_than_a_database_counts_to = 10**30
     for path in ("/matches", "/api/matches"):
         assert arena.ask(f"{path}/{more_than_a_database_counts_to}")[0] == 404
+    assert arena.ask("/api/export?after=999999999999999") == (200, "")
+    for no_letter in ("%00", "%ff", "%ed%a0%80"):
+        assert arena.ask(f"/players/a{no_letter}")[0] == 404
+
+
+def test_a_description_holds_what_a_database_takes(arena):
+    """A NUL and half a character are replaced, and the player is there."""
+    for name, description in (("ann", "a\0b"), ("bob", "\ud800")):
+        assert arena.ask("/api/players", {"name": name, "description": description})[0] == 200
+    assert [arena.store.player_by_name(name).description for name in ("ann", "bob")] == ["a\ufffdb", "?"]
