@@ -23,7 +23,7 @@ from spiral.arena.addressed import ended_match, known_game
 from spiral.arena.database import NoAnswer
 from spiral.arena.export_page import export_route
 from spiral.arena.guard import Guard
-from spiral.arena.limits import Limits
+from spiral.arena.limits import Counters, Limits
 from spiral.arena.lobby import Lobby
 from spiral.arena.names import checked_name
 from spiral.arena.records import OVERALL, Kind, Standing
@@ -78,6 +78,7 @@ class Api:
 
     def __init__(self, lobby: Lobby, limits: Limits) -> None:
         self._lobby, self._store, self._limits = lobby, lobby.store, limits
+        self._histories = Counters(limits.histories)
 
     async def games(self, request: Request) -> Response:
         """Label, number of players and rules of each game."""
@@ -125,7 +126,7 @@ class Api:
 
     async def socket(self, socket: WebSocket) -> None:
         """A person's or a program's connection."""
-        await sockets.play(socket, self._lobby, self._limits)
+        await sockets.play(socket, self._lobby, self._limits, self._histories)
 
 
 def _standing(one: Standing) -> dict[str, Any]:
