@@ -37,7 +37,7 @@ class Limits:
     exports: Rate = Rate(10, 0.1)
     """The same for answers with up to a hundred matches as examples."""
     histories: Rate = Rate(20, 1.0)
-    """The same for what a player saw and moved in its match so far, for one player. A page asks once a match and connection."""
+    """The same for what one player saw and moved in its match so far; a page asks once a match and connection."""
     messages: Rate = Rate(60, 30.0)
     """Of one connection: it is read no faster, and nothing of it is lost."""
 

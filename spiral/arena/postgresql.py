@@ -6,6 +6,7 @@ Both locks are advisory ones of the database, so they hold between machines and 
 from __future__ import annotations
 
 import secrets
+import shlex
 import time
 from typing import Any
 
@@ -81,19 +82,20 @@ def checked_encoding(connection: Connection) -> None:
 
 def dump_command(url: URL, file: str) -> str:
     """What copies the database while it is in use."""
-    return f"pg_dump --format=custom --file={file} --dbname={_for_libpq(url)}"
+    return shlex.join(["pg_dump", "--format=custom", f"--file={file}", f"--dbname={_for_libpq(url)}"])
 
 
 def restore_command(url: URL, file: str) -> str:
     """What puts such a copy in the place of the database."""
-    return f"pg_restore --clean --if-exists --no-owner --single-transaction --dbname={_for_libpq(url)} {file}"
+    options = ["--clean", "--if-exists", "--no-owner", "--single-transaction", f"--dbname={_for_libpq(url)}"]
+    return shlex.join(["pg_restore", *options, file])
 
 
 def _for_libpq(url: URL) -> str:
     """Without the driver, which is Python's, and without the password, which every user could read in the list of
     processes; PostgreSQL's programs ask for it, or find it in ~/.pgpass."""
     plain = URL.create("postgresql", url.username, None, url.host, url.port, url.database, url.query)
-    return f"'{plain.render_as_string(hide_password=False)}'"
+    return plain.render_as_string(hide_password=False)
 
 
 def _connection_options(url: URL) -> dict[str, Any]:
