@@ -37,13 +37,15 @@ DOWN = (OperationalError, InterfaceError, InternalError, NoConnection, OSError)
 """Errors of the database, and not of what is asked of it: the same may be asked again."""
 MAX_NUMBER = 2**31 - 1
 """The largest that a column of numbers takes: PostgreSQL refuses to compare one with more."""
+MAX_NAME = 200
+"""Characters of the name of a player of the house, which may be a path, and of a game's label with its arguments."""
 
 METADATA = MetaData()
 
 players = Table(
     "players", METADATA,
     Column("id", Integer, primary_key=True),
-    Column("name", String(64), nullable=False, unique=True),
+    Column("name", String(MAX_NAME), nullable=False, unique=True),
     Column("kind", String(16), nullable=False),  # person, guest, model, house
     Column("description", Text, nullable=False, default=""),
     Column("rated_as", Integer, ForeignKey("players.id")),  # guests: the one entry of all people; else null
@@ -61,7 +63,7 @@ tokens = Table(
 matches = Table(
     "matches", METADATA,
     Column("id", Integer, primary_key=True),
-    Column("game", String(200), nullable=False),  # its label, with arguments
+    Column("game", String(MAX_NAME), nullable=False),  # its label, with arguments
     Column("seed", Integer, nullable=False),
     Column("status", String(16), nullable=False),  # playing, finished, voided
     Column("started", Float, nullable=False),
@@ -96,7 +98,7 @@ moves = Table(
 ratings = Table(
     "ratings", METADATA,
     Column("player", Integer, ForeignKey("players.id"), primary_key=True),
-    Column("game", String(200), primary_key=True),  # empty: over all games
+    Column("game", String(MAX_NAME), primary_key=True),  # empty: over all games
     Column("mu", Float, nullable=False),
     Column("sigma", Float, nullable=False),
     Column("matches", Integer, nullable=False),
@@ -107,7 +109,7 @@ rating_changes = Table(
     "rating_changes", METADATA,
     Column("match", Integer, ForeignKey("matches.id"), primary_key=True),
     Column("seat", Integer, primary_key=True),
-    Column("game", String(200), primary_key=True),
+    Column("game", String(MAX_NAME), primary_key=True),
     Column("player", Integer, ForeignKey("players.id"), nullable=False),
     Column("mu_before", Float, nullable=False),
     Column("sigma_before", Float, nullable=False),

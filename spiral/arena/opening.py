@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from spiral.api.errors import SpiralError
 from spiral.api.policies import is_external
-from spiral.arena.database import Database
+from spiral.arena.database import MAX_NAME, Database
 from spiral.arena.game_process import GameHost
 from spiral.arena.game_worker import installed
 from spiral.arena.house import BotChooser, Chooser, HousePlayer, PolicyChooser
@@ -107,7 +107,10 @@ def _bots(plugins: Plugins) -> list[PolicyRef]:
 
 def _info(host: GameHost, game: PluginConfig, is_asked: bool) -> GameInfo | None:
     """A game as the arena shows it; None for one that was not asked for and is for one player."""
-    info = GameInfo.of(host, label(game.name, game.args), "; leave it out of --games")
+    name = label(game.name, game.args)
+    if len(name) > MAX_NAME:
+        raise SpiralError(f"{name[:80]}… has a label of {len(name)} characters, and {MAX_NAME} are kept; give it fewer")
+    info = GameInfo.of(host, name, "; leave it out of --games")
     if info.num_players > 1:
         return info
     if is_asked:

@@ -76,7 +76,13 @@ class Store:
             raise NameTaken(f"the name '{name}' is taken; choose another") from error
 
     def house_player(self, name: str, description: str = "") -> Player:
-        """The house's player of that name, made where it is new. Raises NameTaken where another player has it."""
+        """The house's player of that name, made where it is new. Raises NameTaken where another player has it, and
+        SpiralError for a name that is too long."""
+        if len(name) > db.MAX_NAME:
+            raise SpiralError(
+                f"the house player '{name[:40]}…' has a name of {len(name)} characters, and {db.MAX_NAME} are kept; "
+                "name its folder by a shorter path"
+            )
         return self.now(_house_player, name, description)
 
     def player_by_token(self, token: str) -> Player | None:

@@ -92,6 +92,10 @@ def test_a_player_is_renamed(admin, store):
     assert store.player_by_token(token).name == "polite"
     assert "is taken" in admin("rename", "polite", "ann")[1]
     assert "a name has 1 to 32 letters" in admin("rename", "polite", "<b>")[1]
+    for what_is_no_letter in ("\udcff", "\0"):  # of an argument in another encoding
+        assert "there is no player" in admin("rename", what_is_no_letter, "ann")[1]
+        assert "there is no player" in admin("ban", what_is_no_letter)[1]
+        assert admin("players", what_is_no_letter) == (0, "")
 
 
 def test_names_are_listed_as_text(admin, store):
