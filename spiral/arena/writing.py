@@ -45,6 +45,9 @@ class Writer:
     def __init__(self, database: Database, replaced: Callable[[], None] | None = None) -> None:
         """`replaced`: called where another server has taken the database over, after which nothing is written."""
         self._database, self._replaced = database, replaced
+        self._lost: ServerRuns | None = None
+        """Set once the database is another server's: what that one does is not known here, so nothing is written even
+        where it has ended by now."""
         self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="arena writes", daemon=True)
@@ -93,11 +96,8 @@ class Writer:
                 answers = self._written(batch, again=wait_s > FIRST_RETRY_S)
                 break
             except ServerRuns as error:
-                _logger.error("this server has lost its database, and ends: %s", error)
-                self._closing.set()
                 answers = [error] * len(batch)
-                if self._replaced is not None:
-                    self._replaced()
+                self._end(error)
                 break
             except DOWN as error:
                 if wait_s == FIRST_RETRY_S:
@@ -115,9 +115,20 @@ class Writer:
             else:
                 asked.answer.set_result(answer)
 
+    def _end(self, error: ServerRuns) -> None:
+        if self._lost is not None:
+            return
+        self._lost = error
+        self._closing.set()
+        _logger.error("this server has lost its database, and ends: %s", error)
+        if self._replaced is not None:
+            self._replaced()
+
     def _written(self, batch: Sequence[_Asked], again: bool) -> list[Any]:
         """The answers, or what was raised in their place; all of it is committed."""
         answers: list[Any] = []
+        if self._lost is not None:
+            raise self._lost
         with self._database.write() as connection:
             connection.info["again"] = again
             for asked in batch:

@@ -6,6 +6,8 @@ import time
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from spiral.arena.database import NoAnswer
+from spiral.arena.store import Store
 from tests.unit.arena.conftest import running
 
 
@@ -137,6 +139,27 @@ def test_a_match_in_play_goes_on_after_a_restart(tmp_path, host, monkeypatch):
         assert after["observation"] == before["observation"]
         ann.send(kind="move", number=after["number"], move=after["legal_moves"][0])
         assert ann.play()["ending"] == "finished"
+
+
+def test_a_match_in_play_goes_on_when_the_database_is_away_as_the_server_starts(url, host, monkeypatch):
+    """It is asked for again: a match that no server goes on with would keep its players from every other one."""
+    unfinished, asked = Store.unfinished, []
+
+    def away_at_first(store):
+        asked.append(1)
+        if len(asked) == 1:
+            raise NoAnswer("the arena's database does not answer; try again in a moment")
+        return unfinished(store)
+
+    with running(url, host, monkeypatch) as arena:
+        token = arena.register("ann")
+        with arena.connection(token) as ann:
+            ann.send(kind="queue", games=["tic_tac_toe"])
+            ann.until("turn")
+    monkeypatch.setattr(Store, "unfinished", away_at_first)
+    with running(url, host, monkeypatch) as arena, arena.connection(token) as ann:
+        assert ann.play()["ending"] == "finished"
+    assert len(asked) == 2
 
 
 def test_a_page_of_another_site_gets_no_socket(arena):
