@@ -43,7 +43,7 @@ class PostgresServer:
             "initdb", "--pgdata", self.folder / "data", "--username", "arena", "--pwfile", password, "--no-sync",
             "--auth-host", "scram-sha-256", "--auth-local", "trust", "--encoding", "UTF8", "--locale", "C",
         )  # fmt: skip
-        self._process = None
+        self._process = self._emptied = None
         self.start()
 
     def start(self):
@@ -77,9 +77,19 @@ class PostgresServer:
         self.execute(f"CREATE DATABASE {name} {options}")
         return f"postgresql://arena:secret@127.0.0.1:{self.port}/{name}"
 
-    def execute(self, statement):
+    def emptied(self):
+        """The address of one database, whose tables and connections of before are gone: three hundred files less to
+        write and to delete than for a new one."""
+        if self._emptied is None:
+            self._emptied = self.database()
+        name = self._emptied.rpartition("/")[2]
+        self.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        self.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public", name)
+        return self._emptied
+
+    def execute(self, statement, database="postgres"):
         """As an administrator; the first row where there is one."""
-        with self._connected() as connection:
+        with self._connected(database) as connection:
             done = connection.execute(statement)
             return done.fetchone() if done.description else None
 
@@ -87,10 +97,9 @@ class PostgresServer:
         """The path of one of PostgreSQL's programs."""
         return str(self._bin / name)
 
-    def _connected(self):
-        return psycopg.connect(
-            host=str(self.folder), port=self.port, user="arena", dbname="postgres", autocommit=True, connect_timeout=5
-        )
+    def _connected(self, database="postgres"):
+        address = {"host": str(self.folder), "port": self.port, "user": "arena", "dbname": database}
+        return psycopg.connect(**address, autocommit=True, connect_timeout=5)
 
     def _run(self, program, *words):
         subprocess.run([self._bin / program, *words], check=True, capture_output=True, user=self._user, cwd=self.folder)

@@ -132,9 +132,9 @@ def postgres_server():
 
 @pytest.fixture
 def url(request, tmp_path):
-    """A new database: SQLite, or what the test's parameter says."""
+    """An empty database: SQLite, or what the test's parameter says."""
     if getattr(request, "param", "sqlite") == "postgresql":
-        return request.getfixturevalue("postgres_server").database()
+        return request.getfixturevalue("postgres_server").emptied()
     return f"sqlite:///{tmp_path / 'arena.db'}"
 
 

@@ -76,7 +76,8 @@ def test_a_client_waits_for_the_database_of_its_arena(own_server, host, monkeypa
         back.start()
         ended = play(url, token, ["kuhn_poker"], lambda turn: turn.legal_moves[0], 1)
         with arena.connection(arena.register("bob")) as bob:
-            bob.until("welcome")
+            bob.send(kind="ping")
+            bob.until("pong")  # after which nothing is read for it until it asks
             own_server.stop()
             bob.send(kind="queue", games=["kuhn_poker"])
             with pytest.raises(ConnectionClosed, match="1013 .* does not answer; try again"):
