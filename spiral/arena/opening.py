@@ -67,7 +67,7 @@ def open_arena(
 
 
 def _end() -> None:
-    """Ask this process to end, as whoever started it would."""
+    """Ask this process to end, as its administrator would."""
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -217,11 +217,11 @@ def test_a_socket_is_for_pages_of_this_host(hosted):
 def test_limits_count_the_address_that_called_the_proxy(hosted):
     """And not the proxy's, which is the same for all, nor one that the caller made up."""
     source, forged = {"nginx": "127.0.1.1", "caddy": "127.0.1.2"}[hosted.proxy], {"x-forwarded-for": "192.0.2.7"}
-    nobody = {"name": "<b>", "kind": "model"}  # refused after it was counted
-    statuses = [hosted.ask("/api/players", nobody, source=source)[0] for _ in range(41)]
+    nameless = {"name": "<b>", "kind": "model"}  # refused after it was counted
+    statuses = [hosted.ask("/api/players", nameless, source=source)[0] for _ in range(41)]
     assert statuses == [400] * 40 + [429]
-    assert hosted.ask("/api/players", nobody, forged, source=source)[0] == 429
-    assert hosted.ask("/api/players", nobody)[0] == 400
+    assert hosted.ask("/api/players", nameless, forged, source=source)[0] == 429
+    assert hosted.ask("/api/players", nameless)[0] == 400
 
 
 def test_a_body_is_cut_before_the_arena_reads_it(hosted):
