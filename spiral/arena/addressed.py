@@ -12,9 +12,6 @@ from spiral.arena.lobby import Lobby
 from spiral.arena.records import OVERALL, StoredMatch
 from spiral.arena.store import Store
 
-_MAX_NUMBER = 2**63 - 1
-"""What a database counts to."""
-
 
 def known_game(lobby: Lobby, game: str) -> str:
     """A game of the arena, or all of them. Raises HTTPException."""
@@ -26,7 +23,7 @@ def known_game(lobby: Lobby, game: str) -> str:
 async def ended_match(store: Store, request: Request) -> StoredMatch:
     """The match that an address names. Raises HTTPException for one that has not ended: its moves may tell what a
     player may not know yet."""
-    match = await asyncio.to_thread(store.match, min(request.path_params["match"], _MAX_NUMBER))
+    match = await asyncio.to_thread(store.match, request.path_params["match"])
     if match is None or match.status == "playing":
         raise HTTPException(404, "no match of this number has ended")
     return match

@@ -29,7 +29,9 @@ class Listed:
 def list_players(database: db.Database, containing: str = "", limit: int = 100) -> list[Listed]:
     """The players whose name contains a text, last registered first."""
     count = select(func.count()).where(db.seats.c.player == db.players.c.id).scalar_subquery()
-    asked = select(db.players, count.label("matches")).where(db.players.c.name.contains(containing, autoescape=True))
+    asked = select(db.players, count.label("matches")).where(
+        db.players.c.name.icontains(db.storable(containing), autoescape=True)
+    )
     with database.read() as connection:
         rows = connection.execute(asked.order_by(db.players.c.id.desc()).limit(limit)).all()
     return [Listed(row.id, row.name, row.kind, row.matches, row.banned) for row in rows]
@@ -40,7 +42,9 @@ def rename(database: db.Database, name: str, to: str) -> None:
     new = checked_name(to)
     try:
         with database.write() as connection:
-            changed = connection.execute(update(db.players).where(db.players.c.name == name).values(name=new))
+            changed = connection.execute(
+                update(db.players).where(db.players.c.name == db.storable(name)).values(name=new)
+            )
             _must_be(changed.rowcount, name)
     except IntegrityError as error:
         raise NameTaken(f"the name '{new}' is taken; choose another") from error
@@ -50,7 +54,7 @@ def ban(database: db.Database, name: str, banned: bool = True) -> None:
     """A banned player's token opens nothing, it is on no leaderboard, and it waits for no match; its matches stay.
     Raises SpiralError for a player that there is not."""
     with database.write() as connection:
-        number = connection.scalar(select(db.players.c.id).where(db.players.c.name == name))
+        number = connection.scalar(select(db.players.c.id).where(db.players.c.name == db.storable(name)))
         _must_be(number, name)
         connection.execute(update(db.players).where(db.players.c.id == number).values(banned=banned))
         connection.execute(delete(db.waiting).where(db.waiting.c.player == number))

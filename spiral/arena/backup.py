@@ -7,15 +7,22 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import IO
+
+from sqlalchemy import URL
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from spiral.api.errors import SpiralError
-from spiral.arena.database import Database, server_lock, sqlite_file
+from spiral.arena import postgresql
+from spiral.arena.database import Database, sqlite_file
+from spiral.arena.sqlite import server_lock
 
 
 def back_up(url: str, to: Path) -> str:
     """Copy the database into a file, which appears whole or not at all; a word on what is in it. Raises SpiralError for
     another database than SQLite, and for a copy that is not sound."""
-    source = _existing(url)
+    source = _existing(url, to)
     if to.exists():
         raise SpiralError(f"{to} exists already; name another file")
     part = to.with_name(f"{to.name}.part")
@@ -41,10 +48,11 @@ def restore(url: str, backup: Path) -> str:
     sound."""
     path = sqlite_file(url)
     if path is None:
-        raise SpiralError("only SQLite is restored here; use the tools of your database")
+        command = postgresql.restore_command(_postgresql(url), str(backup))
+        raise SpiralError(f"PostgreSQL is restored by its own program, while no arena runs: {command}")
     if not backup.is_file():
         raise SpiralError(f"there is no file {backup}")
-    with server_lock(url):
+    with _locked(path):
         target = Path(path)
         part = target.with_name(f"{target.name}.part")
         try:
@@ -62,10 +70,25 @@ def restore(url: str, backup: Path) -> str:
     return told
 
 
-def _existing(url: str) -> str:
+def _locked(path: str) -> closing[IO[str]]:
+    try:
+        return closing(server_lock(path))
+    except OSError as error:
+        raise SpiralError(f"{path} cannot be written ({error.strerror}); give the --db of the arena") from error
+
+
+def _postgresql(url: str) -> URL:
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise SpiralError(f"{url!r} is no address of a database ({error}); give the --db of the arena") from error
+
+
+def _existing(url: str, to: Path) -> str:
     path = sqlite_file(url)
     if path is None:
-        raise SpiralError("only SQLite is copied here; use pg_dump, which copies PostgreSQL while it is in use")
+        command = postgresql.dump_command(_postgresql(url), str(to))
+        raise SpiralError(f"PostgreSQL is copied by its own program, while it is in use: {command}")
     if not Path(path).is_file():
         raise SpiralError(f"there is no database {path}; give the --db of the arena")
     return path

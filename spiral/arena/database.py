@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import io
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import IO, Any
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 
 from sqlalchemy import (
     JSON,
+    URL,
     Boolean,
     Column,
     Connection,
@@ -23,24 +21,31 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    create_engine,
-    event,
+    inspect,
 )
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 
 from spiral.api.errors import SpiralError
+from spiral.arena import postgresql, sqlite
 from spiral.arena.migrations import upgrade
 
 BUSY_S = 30
 """How long a transaction waits for another one's write."""
+DOWN = (OperationalError, InterfaceError, InternalError, NoConnection, OSError)
+"""Errors of the database, and not of what is asked of it: the same may be asked again."""
+MAX_NUMBER = 2**31 - 1
+"""The largest that a column of numbers takes: PostgreSQL refuses to compare one with more."""
+MAX_NAME = 200
+"""Characters of the name of a player of the house, which may be a path, and of a game's label with its arguments."""
 
 METADATA = MetaData()
 
 players = Table(
     "players", METADATA,
     Column("id", Integer, primary_key=True),
-    Column("name", String(64), nullable=False, unique=True),
+    Column("name", String(MAX_NAME), nullable=False, unique=True),
     Column("kind", String(16), nullable=False),  # person, guest, model, house
     Column("description", Text, nullable=False, default=""),
     Column("rated_as", Integer, ForeignKey("players.id")),  # guests: the one entry of all people; else null
@@ -58,7 +63,7 @@ tokens = Table(
 matches = Table(
     "matches", METADATA,
     Column("id", Integer, primary_key=True),
-    Column("game", String(200), nullable=False),  # its label, with arguments
+    Column("game", String(MAX_NAME), nullable=False),  # its label, with arguments
     Column("seed", Integer, nullable=False),
     Column("status", String(16), nullable=False),  # playing, finished, voided
     Column("started", Float, nullable=False),
@@ -93,7 +98,7 @@ moves = Table(
 ratings = Table(
     "ratings", METADATA,
     Column("player", Integer, ForeignKey("players.id"), primary_key=True),
-    Column("game", String(200), primary_key=True),  # empty: over all games
+    Column("game", String(MAX_NAME), primary_key=True),  # empty: over all games
     Column("mu", Float, nullable=False),
     Column("sigma", Float, nullable=False),
     Column("matches", Integer, nullable=False),
@@ -104,7 +109,7 @@ rating_changes = Table(
     "rating_changes", METADATA,
     Column("match", Integer, ForeignKey("matches.id"), primary_key=True),
     Column("seat", Integer, primary_key=True),
-    Column("game", String(200), primary_key=True),
+    Column("game", String(MAX_NAME), primary_key=True),
     Column("player", Integer, ForeignKey("players.id"), nullable=False),
     Column("mu_before", Float, nullable=False),
     Column("sigma_before", Float, nullable=False),
@@ -128,32 +133,60 @@ class NoAnswer(SpiralError):
 class Database:
     """Transactions: `read` sees one state of the tables, `write` is the only one that changes them meanwhile."""
 
-    def __init__(self, url: str) -> None:
-        """Opens it, and makes the tables that are missing. Raises SpiralError for an address that leads nowhere."""
-        try:
-            self._engine = _opened(url)
-            with self.write() as connection:
-                upgrade(connection, METADATA)
-        except (ArgumentError, DBAPIError, ModuleNotFoundError) as error:
-            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-            raise SpiralError(
-                f"the database {_shown(url)} cannot be opened ({reason}); give --db sqlite:///FILE or "
-                "postgresql+psycopg://USER@HOST/NAME"
-            ) from error
+    def __init__(self, url: str, *, serves: bool = False, exists: bool = False) -> None:
+        """Opens it, and makes the tables that are missing. `serves`: for a server, of which a database has one.
+        `exists`: it has to be that of an arena already. Raises SpiralError for an address that leads nowhere, and
+        where another server runs."""
+        with ExitStack() as opening:
+            try:
+                address = _parsed(url)
+                self._reads, self._writes = self._opened(address, serves, exists, opening)
+                with self.write() as connection:
+                    if address.get_backend_name() == "postgresql":
+                        postgresql.checked_encoding(connection)
+                    if exists and not inspect(connection).has_table("alembic_version"):
+                        raise SpiralError(f"there is no arena in {_shown(url)}; give the --db of the arena")
+                    upgrade(connection, METADATA)
+            except ModuleNotFoundError as error:
+                raise SpiralError(
+                    f"the database {_shown(url)} needs {error.name}, which is not installed; "
+                    'pip install "spiral-selfplay[arena-postgresql]", and give --db postgresql://USER@HOST/NAME'
+                ) from error
+            except (ArgumentError, DBAPIError, ValueError, OSError) as error:
+                raise SpiralError(
+                    f"the database {_shown(url)} cannot be opened ({_reason(error)}); give --db sqlite:///FILE, or "
+                    "postgresql://USER@HOST/NAME of one that createdb has made"
+                ) from error
+            self._closing = opening.pop_all()
+
+    def _opened(self, url: URL, serves: bool, exists: bool, opening: ExitStack) -> tuple[Engine, Engine]:
+        """What reads and what writes."""
+        if url.get_backend_name() == "postgresql":
+            reads, writes = postgresql.reading(url), postgresql.writing(url, BUSY_S, serves)
+            opening.callback(reads.dispose)
+        else:
+            if exists and not Path(url.database or "").is_file():
+                raise SpiralError(f"there is no database {url.database}; give the --db of the arena")
+            if serves and url.database:
+                opening.enter_context(closing(sqlite.server_lock(url.database)))
+            reads = writes = sqlite.opened(url, BUSY_S)
+        opening.callback(writes.dispose)
+        return reads, writes
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that changes nothing. Raises NoAnswer."""
         try:
-            with self._engine.connect() as connection, connection.begin():
+            with self._reads.connect() as connection, connection.begin():
                 yield connection
-        except (OperationalError, InterfaceError) as error:
+        except DOWN as error:
             raise NoAnswer("the arena's database does not answer; try again in a moment") from error
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that may change the tables; what it reads stays true until it ends."""
-        with self._engine.connect() as connection:
+        """A transaction that may change the tables; what it reads stays true until it ends. Raises one of `DOWN`, and
+        ServerRuns for a server that was away from its database while another one was started."""
+        with self._writes.connect() as connection:
             connection.info["writes"] = True
             try:
                 with connection.begin():
@@ -162,64 +195,38 @@ class Database:
                 connection.info.pop("writes", None)
 
     def close(self) -> None:
-        """Close all connections."""
-        self._engine.dispose()
+        """Close all connections, and leave the database to another server."""
+        self._closing.close()
 
 
-def _opened(url: str) -> Engine:
-    if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, isolation_level="REPEATABLE READ")
-    engine = create_engine(url, connect_args={"timeout": BUSY_S})
-
-    @event.listens_for(engine, "connect")
-    def _connected(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # transactions begin where `_begun` says, and not by the driver's guess
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-
-    @event.listens_for(engine, "begin")
-    def _begun(connection: Connection) -> None:
-        # A transaction that reads first and writes later could not be made a writing one once another had written,
-        # whatever it waits: the lock is taken before the first read.
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.info.get("writes") else "BEGIN")
-
-    return engine
-
-
-def server_lock(url: str) -> IO[str]:
-    """A file that is locked until it is closed, or until its process ends in any way: two servers on one database would
-    both go on with its matches. Raises SpiralError where another server has it. Of another database than SQLite nothing
-    is locked."""
-    path = sqlite_file(url)
-    if path is None:
-        return io.StringIO()
-    try:
-        file = os.fdopen(os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600), "w", encoding="utf-8")
-    except OSError as error:
-        raise SpiralError(
-            f"the database {_shown(url)} cannot be opened ({error.strerror}); give --db sqlite:///FILE or "
-            "postgresql+psycopg://USER@HOST/NAME"
-        ) from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise SpiralError(f"an arena runs on {path} already; stop it first, or give another --db") from error
-    return file
+def storable(text: str) -> str:
+    """The text with half characters and NULs replaced: no database takes those."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 def sqlite_file(url: str) -> str | None:
     """The file of a database; None for one that is in memory or behind another address."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         return None
     return parsed.database if parsed.get_backend_name() == "sqlite" else None
+
+
+def _parsed(url: str) -> URL:
+    """Raises ArgumentError, and ValueError for a port that is none."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ArgumentError(f"{parsed.get_backend_name()} is neither SQLite nor PostgreSQL")
+    return parsed
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error).splitlines()[0]
 
 
 def _shown(url: str) -> str:
     try:
         return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         return repr(url)

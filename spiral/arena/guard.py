@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from urllib.parse import urlsplit
 
@@ -21,6 +22,9 @@ HEADERS = {
     "referrer-policy": "no-referrer",
 }
 
+REPLAY, EXPORT = re.compile(r"/matches/\d+"), "/api/export"
+"""The paths whose answers play matches again, while those that are in play wait for the process of their game."""
+
 
 class Guard:
     """Headers on every answer, no socket for a page of another site, which a browser would open for any of them, and
@@ -30,6 +34,7 @@ class Guard:
         self._app, self._limits = app, limits
         self._requests, self._registrations = Counters(limits.requests), Counters(limits.registrations)
         self._openings = Counters(limits.openings)
+        self._replays, self._exports = Counters(limits.replays), Counters(limits.exports)
         self._open: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,7 +57,15 @@ class Guard:
         if wait_s := counters.too_early_s(caller):
             await _refuse(answered, "http.response", "there are too many requests from your address", wait_s)
             return
+        if (again := self._plays_again(scope["path"])) is not None and (wait_s := again.too_early_s(caller)):
+            await _refuse(answered, "http.response", "your address asks for too many matches again", wait_s)
+            return
         await self._app(scope, receive, answered)
+
+    def _plays_again(self, path: str) -> Counters | None:
+        if path == EXPORT:
+            return self._exports
+        return self._replays if REPLAY.fullmatch(path) else None
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not _same_site(Headers(scope=scope)):

@@ -32,6 +32,12 @@ class Limits:
     """Pages and other answers for one address."""
     registrations: Rate = Rate(40, 0.2)
     """Requests of one address that change something: new players."""
+    replays: Rate = Rate(60, 1.0)
+    """Pages of matches for one address, which play the match again in the process of the games."""
+    exports: Rate = Rate(10, 0.1)
+    """The same for answers with up to a hundred matches as examples."""
+    histories: Rate = Rate(20, 1.0)
+    """The same for what one player saw and moved in its match so far; a page asks once a match and connection."""
     messages: Rate = Rate(60, 30.0)
     """Of one connection: it is read no faster, and nothing of it is lost."""
 

@@ -13,6 +13,7 @@ from spiral.api.errors import SpiralError
 from spiral.api.text import printable_logger
 from spiral.arena import match_log
 from spiral.arena.connections import Member, Message, Outbox, RemoteSeat
+from spiral.arena.database import NoAnswer
 from spiral.arena.game_process import GameFault, GameHost
 from spiral.arena.house import HousePlayer
 from spiral.arena.matchmaking import Queue, Waiting, seated
@@ -97,7 +98,7 @@ class Lobby:
     async def run(self) -> None:
         """Go on with the matches of a server that was killed, then pair players for ever."""
         await asyncio.to_thread(self.store.forget_waiting, time.time() - RETURN_S)
-        for stored in await asyncio.to_thread(self.store.unfinished):
+        for stored in await self._unfinished():
             try:
                 await self._resume(stored)
             except Exception:  # one match that cannot go on does not keep the others from it
@@ -109,6 +110,14 @@ class Lobby:
             except Exception:  # such as of a database that does not answer: players wait on
                 _logger.exception("players could not be paired")
             await asyncio.sleep(PAIRING_S)
+
+    async def _unfinished(self) -> list[StoredMatch]:
+        while True:
+            try:
+                return await asyncio.to_thread(self.store.unfinished)
+            except NoAnswer:  # a match that no server goes on with would keep its players from every other one
+                _logger.exception("the matches in play could not be read")
+                await asyncio.sleep(1.0)
 
     async def wait(self, member: Member, games: Sequence[str], since: float | None = None) -> None:
         """Put a player into the queue; `since`: on the clock of the machine, of one that waited already. Raises

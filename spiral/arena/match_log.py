@@ -24,7 +24,10 @@ class MatchEnded(SpiralError):
 
 def start_match(connection: Connection, game: str, seed: int, players: Sequence[int]) -> int:
     """The number of a new match with these players, one a seat; they wait no longer."""
-    values = {"game": game, "seed": seed, "status": "playing", "started": time.time()}
+    values = {"game": game, "seed": seed, "status": "playing"}
+    if connection.info.get("again") and (known := connection.scalar(select(db.matches.c.id).filter_by(**values))):
+        return int(known)  # a match that no player was told of would run out its clock when the server is started again
+    values["started"] = time.time()
     new = connection.execute(insert(db.matches).values(**values))
     (match,) = new.inserted_primary_key or (0,)
     rows = [{"match": match, "seat": seat, "player": player} for seat, player in enumerate(players)]
@@ -50,7 +53,7 @@ def finish_match(
     """End a match and update the ratings of its players, for its game and over all games. A match that has ended
     already stays as it is, and the changes that it made then are given again: its end may come on several ways. Raises
     MatchEnded for one that was voided."""
-    row = connection.execute(select(db.matches).where(db.matches.c.id == match).with_for_update()).one()
+    row = connection.execute(select(db.matches).where(db.matches.c.id == match)).one()
     if row.status == "voided":
         raise MatchEnded(f"match {match} was voided")
     if row.status == "finished":
@@ -64,7 +67,7 @@ def finish_match(
 
 def void_match(connection: Connection, match: int, cause: str) -> bool:
     """End a match that changes no rating; False for one that has ended already."""
-    status = connection.scalar(select(db.matches.c.status).where(db.matches.c.id == match).with_for_update())
+    status = connection.scalar(select(db.matches.c.status).where(db.matches.c.id == match))
     if status != "playing":
         return False
     _end(connection, match, "voided", {"ending": cause[:16], "rated": False})
@@ -143,7 +146,7 @@ def change_of(row: Any) -> RatingChange:
 def rating(connection: Connection, player: int, game: str) -> tuple[Rating, int]:
     """A rating, and of how many matches."""
     where = (db.ratings.c.player == player) & (db.ratings.c.game == game)
-    row = connection.execute(select(db.ratings).where(where).with_for_update()).one_or_none()
+    row = connection.execute(select(db.ratings).where(where)).one_or_none()
     return (Rating(), 0) if row is None else (Rating(row.mu, row.sigma), row.matches)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from spiral.api.errors import SpiralError
 from spiral.api.policies import is_external
-from spiral.arena.database import Database, server_lock
+from spiral.arena.database import MAX_NAME, Database
 from spiral.arena.game_process import GameHost
 from spiral.arena.game_worker import installed
 from spiral.arena.house import BotChooser, Chooser, HousePlayer, PolicyChooser
@@ -53,16 +55,20 @@ def open_arena(
         if (problem := plugins.problem("game", game.name, game.args)) is not None:
             raise SpiralError(problem)
     with contextlib.ExitStack() as closing:
-        closing.callback(server_lock(url).close)
-        database = Database(url)
+        database = Database(url, serves=True)
         closing.callback(database.close)
-        store = Store(database)
+        store = Store(database, replaced=_end)
         closing.callback(store.close)
         host = GameHost(installed(asked), num_processes)
         closing.callback(host.close)
         infos = [info for game in asked if (info := _info(host, game, bool(games))) is not None]
         found, told = _house(house, plugins, infos, host, store, tell)
         return OpenArena(Lobby(store, host, infos, found, clock_s), told, closing.pop_all())
+
+
+def _end() -> None:
+    """Ask this process to end, as its administrator would."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _house(
@@ -101,7 +107,10 @@ def _bots(plugins: Plugins) -> list[PolicyRef]:
 
 def _info(host: GameHost, game: PluginConfig, is_asked: bool) -> GameInfo | None:
     """A game as the arena shows it; None for one that was not asked for and is for one player."""
-    info = GameInfo.of(host, label(game.name, game.args), "; leave it out of --games")
+    name = label(game.name, game.args)
+    if len(name) > MAX_NAME:
+        raise SpiralError(f"{name[:80]}… has a label of {len(name)} characters, and {MAX_NAME} are kept; give it fewer")
+    info = GameInfo.of(host, name, "; leave it out of --games")
     if info.num_players > 1:
         return info
     if is_asked:

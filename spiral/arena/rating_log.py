@@ -67,7 +67,7 @@ def differences(connection: Connection) -> list[str]:
 def take_out(connection: Connection, match: int) -> bool:
     """Void a match of any status; the ratings are those that they would be without it. Whether any changed. Raises
     SpiralError for a match that there is not, or that was voided already."""
-    row = connection.execute(select(db.matches).where(db.matches.c.id == match)).one_or_none()
+    row = connection.execute(select(db.matches).where(db.matches.c.id == min(match, db.MAX_NUMBER))).one_or_none()
     if row is None:
         raise SpiralError(f"there is no match {match}")
     if row.status == "voided":

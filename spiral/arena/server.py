@@ -23,7 +23,8 @@ from spiral.arena.addressed import ended_match, known_game
 from spiral.arena.database import NoAnswer
 from spiral.arena.export_page import export_route
 from spiral.arena.guard import Guard
-from spiral.arena.limits import Limits
+from spiral.arena.limits import Counters, Limits
+from spiral.arena.listening import GAME_PATH
 from spiral.arena.lobby import Lobby
 from spiral.arena.names import checked_name
 from spiral.arena.records import OVERALL, Kind, Standing
@@ -50,7 +51,7 @@ def application(lobby: Lobby, limits: Limits | None = None, games_at: GameAddres
         WebSocketRoute("/api/play", api.socket),
         Route("/register_model", api.register_model, methods=["POST"]),
         Route("/register_mgc_model", api.register_model, methods=["POST"]),
-        WebSocketRoute("/ws", TextArenaSockets(lobby, limits, games_at).serve),
+        WebSocketRoute(GAME_PATH, TextArenaSockets(lobby, limits, games_at).serve),
     ]
 
     @contextlib.asynccontextmanager
@@ -69,7 +70,7 @@ def application(lobby: Lobby, limits: Limits | None = None, games_at: GameAddres
 def game_sockets(lobby: Lobby, limits: Limits | None = None) -> Starlette:
     """What answers at the port of TextArena's client, in the same event loop as the application."""
     limits = limits or Limits()
-    routes = [WebSocketRoute("/ws", TextArenaSockets(lobby, limits, nowhere).serve)]
+    routes = [WebSocketRoute(GAME_PATH, TextArenaSockets(lobby, limits, nowhere).serve)]
     return Starlette(routes=routes, middleware=[Middleware(Guard, limits)])
 
 
@@ -78,6 +79,7 @@ class Api:
 
     def __init__(self, lobby: Lobby, limits: Limits) -> None:
         self._lobby, self._store, self._limits = lobby, lobby.store, limits
+        self._histories = Counters(limits.histories)
 
     async def games(self, request: Request) -> Response:
         """Label, number of players and rules of each game."""
@@ -125,7 +127,7 @@ class Api:
 
     async def socket(self, socket: WebSocket) -> None:
         """A person's or a program's connection."""
-        await sockets.play(socket, self._lobby, self._limits)
+        await sockets.play(socket, self._lobby, self._limits, self._histories)
 
 
 def _standing(one: Standing) -> dict[str, Any]:

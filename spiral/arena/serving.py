@@ -28,8 +28,7 @@ def game_server(app: ASGIApp, certificate: Path | None, key: Path | None) -> uvi
     with tempfile.TemporaryDirectory() as folder:
         if certificate is None or key is None:
             certificate, key = self_signed(Path(folder))
-        # The client reads only while it is called: one that thinks for a minute answers no ping.
-        options = {"lifespan": "off", "ssl_certfile": certificate, "ssl_keyfile": key, "ws_ping_interval": None}
+        options = {"lifespan": "off", "ssl_certfile": certificate, "ssl_keyfile": key}
         config = configured(app, "", 0, **options)
         try:
             config.load()

@@ -13,13 +13,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from spiral.api.errors import SpiralError
 from spiral.arena.connections import Member, Outbox, RemoteSeat
-from spiral.arena.limits import Bucket, Limits
+from spiral.arena.database import NoAnswer, storable
+from spiral.arena.limits import Bucket, Counters, Limits
 from spiral.arena.lobby import Lobby
 
 MAX_MESSAGE = 20_000
@@ -28,13 +30,15 @@ FAREWELL_S = 1.0
 """How long a connection that is closed may take to read why."""
 SERVER_ENDS = 1012
 """The code with which uvicorn closes its connections when it ends."""
+TRY_AGAIN = 1013
+"""The code with which one is closed that nothing can be done for while the database is away: it comes again."""
 KINDS = ("queue", "unqueue", "move", "leave", "again", "history", "ping")
 HELLO_S = 10.0
 """How long a connection may take to say who it is."""
 
 
-async def play(socket: WebSocket, lobby: Lobby, limits: Limits) -> None:
-    """Serve one connection until it closes."""
+async def play(socket: WebSocket, lobby: Lobby, limits: Limits, histories: Counters) -> None:
+    """Serve one connection until it closes. `histories`: counts by player, over all of its connections."""
     await socket.accept()
     try:
         hello = await asyncio.wait_for(received(socket), HELLO_S)
@@ -44,6 +48,9 @@ async def play(socket: WebSocket, lobby: Lobby, limits: Limits) -> None:
             await socket.send_json({"kind": "error", "reason": "no player has this token; register, and say hello"})
             await socket.close(4401)
             return
+    except NoAnswer as error:
+        await socket.close(TRY_AGAIN, str(error))
+        return
     except SpiralError as error:
         await socket.send_json({"kind": "error", "reason": str(error)})
         return
@@ -54,7 +61,11 @@ async def play(socket: WebSocket, lobby: Lobby, limits: Limits) -> None:
     outbox.send({"kind": "welcome", "name": player.name, "in_match": member.seat is not None})
     tasks = [
         asyncio.create_task(work)
-        for work in (_read(socket, member, outbox, lobby, limits), write(socket, outbox), outbox.closed.wait())
+        for work in (
+            _read(socket, member, outbox, lobby, limits, histories),
+            write(socket, outbox),
+            outbox.closed.wait(),
+        )
     ]
     restarts = False
     try:
@@ -69,7 +80,9 @@ async def play(socket: WebSocket, lobby: Lobby, limits: Limits) -> None:
         await lobby.disconnected(member, outbox, comes_back=restarts)
 
 
-async def _read(socket: WebSocket, member: Member, outbox: Outbox, lobby: Lobby, limits: Limits) -> int:
+async def _read(
+    socket: WebSocket, member: Member, outbox: Outbox, lobby: Lobby, limits: Limits, histories: Counters
+) -> int:
     """Handle messages until the connection closes; the code with which it did."""
     pace = Bucket(limits.messages)
     try:
@@ -79,14 +92,19 @@ async def _read(socket: WebSocket, member: Member, outbox: Outbox, lobby: Lobby,
             # Not read, and so not kept either: the sender's own network holds back what it sends too fast.
             await asyncio.sleep(pace.take())
             try:
-                await _handle(await received(socket), member, lobby)
+                await _handle(await received(socket), member, lobby, histories)
             except SpiralError as error:
+                if isinstance(error, NoAnswer) and member.seat is None:
+                    raise
                 outbox.send({"kind": "error", "reason": str(error)})
+    except NoAnswer as error:
+        await socket.close(TRY_AGAIN, str(error))
+        return TRY_AGAIN
     except WebSocketDisconnect as gone:
         return gone.code
 
 
-async def _handle(message: dict[str, Any], member: Member, lobby: Lobby) -> None:
+async def _handle(message: dict[str, Any], member: Member, lobby: Lobby, histories: Counters) -> None:
     kind, seat = message.get("kind"), member.seat
     if kind == "queue":
         games = message.get("games")
@@ -110,6 +128,8 @@ async def _handle(message: dict[str, Any], member: Member, lobby: Lobby) -> None
         if kind == "again":
             seat.tell_again()
         else:
+            if wait_s := histories.too_early_s(str(member.player.id)):
+                raise SpiralError(f"you ask for the history too often; wait {math.ceil(wait_s)} s")
             member.send(await lobby.past(seat))
 
 
@@ -120,11 +140,6 @@ def _move(message: dict[str, Any], seat: RemoteSeat | None) -> None:
     said = message.get("said")
     if seat is None or not seat.move(number, storable(move), storable(said) if isinstance(said, str) else ""):
         raise SpiralError("this turn is not yours, or is answered already; wait for the next one")
-
-
-def storable(text: str) -> str:
-    """The text with half characters and NULs replaced: no database takes those."""
-    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 async def received(socket: WebSocket) -> dict[str, Any]:

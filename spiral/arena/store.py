@@ -41,8 +41,9 @@ class NameTaken(SpiralError):
 class Store:
     """All that outlives the process. Each method is one transaction; those that write wait until it is kept."""
 
-    def __init__(self, database: db.Database) -> None:
-        self._database, self._writer = database, Writer(database)
+    def __init__(self, database: db.Database, replaced: Callable[[], None] | None = None) -> None:
+        """`replaced`: see `Writer`."""
+        self._database, self._writer = database, Writer(database, replaced)
 
     async def later(self, write: Callable[Concatenate[Connection, P], T], *args: P.args, **options: P.kwargs) -> T:
         """Do a write of `spiral.arena.match_log` without a thread that waits; the caller may go away meanwhile."""
@@ -70,30 +71,30 @@ class Store:
     def add_player_with_token(self, name: str, kind: Kind, token: str, description: str = "") -> Player:
         """A new player whose token was made elsewhere. Raises NameTaken."""
         try:
-            return self.now(_add_player, name, kind, token, description)
+            return self.now(_add_player, name, kind, token, db.storable(description))
         except IntegrityError as error:
             raise NameTaken(f"the name '{name}' is taken; choose another") from error
 
     def house_player(self, name: str, description: str = "") -> Player:
-        """The house's player of that name, made where it is new. Raises NameTaken where another player has it."""
+        """The house's player of that name, made where it is new. Raises NameTaken where another player has it, and
+        SpiralError for a name that is too long."""
+        if len(name) > db.MAX_NAME:
+            raise SpiralError(
+                f"the house player '{name[:40]}…' has a name of {len(name)} characters, and {db.MAX_NAME} are kept; "
+                "name its folder by a shorter path"
+            )
         return self.now(_house_player, name, description)
 
     def player_by_token(self, token: str) -> Player | None:
         """Whose token it is; None for one that was banned, too. Only its hash is looked up, so the time that takes
         tells nothing of the token."""
         with self._database.read() as connection:
-            join = db.tokens.join(db.players)
-            row = connection.execute(
-                select(db.players)
-                .select_from(join)
-                .where(db.tokens.c.hash == _hashed(token), db.players.c.banned.is_(False))
-            ).one_or_none()
-        return None if row is None else as_player(row)
+            return _of_token(connection, token)
 
     def player_by_name(self, name: str) -> Player | None:
         """The player of that name."""
         with self._database.read() as connection:
-            row = connection.execute(select(db.players).where(db.players.c.name == name)).one_or_none()
+            row = connection.execute(select(db.players).where(db.players.c.name == db.storable(name))).one_or_none()
         return None if row is None else as_player(row)
 
     def unfinished(self) -> list[StoredMatch]:
@@ -105,14 +106,14 @@ class Store:
     def match(self, match: int) -> StoredMatch | None:
         """A match of any status."""
         with self._database.read() as connection:
-            known = connection.scalar(select(db.matches.c.id).where(db.matches.c.id == match))
+            known = connection.scalar(select(db.matches.c.id).where(db.matches.c.id == min(match, db.MAX_NUMBER)))
             return None if known is None else _stored(connection, match)
 
     def ended(self, after: int, limit: int, game: str = OVERALL) -> list[tuple[int, StoredMatch]]:
         """At most `limit` matches that ended and count, in the order in which they ended, each with its place in that
         order; those that ended after the `after`-th, of one game or of all."""
         c = db.matches.c
-        asked = select(c.ended_as, c.id).where(c.status == "finished", c.ended_as > after)
+        asked = select(c.ended_as, c.id).where(c.status == "finished", c.ended_as > min(after, db.MAX_NUMBER))
         if game != OVERALL:
             asked = asked.where(c.game == game)
         with self._database.read() as connection:
@@ -175,10 +176,18 @@ class Store:
 
 def _add_player(connection: Connection, name: str, kind: Kind, token: str, description: str) -> Player:
     now = time.time()
+    if connection.info.get("again") and (known := _of_token(connection, token)) is not None and known.name == name:
+        return known
     rated_as = _humanity(connection, now) if kind == "guest" else None
     number = _inserted(connection, name=name, kind=kind, description=description, rated_as=rated_as, created=now)
     connection.execute(insert(db.tokens).values(hash=_hashed(token), player=number, created=now))
     return Player(number, name, kind, description, rated_as or number)
+
+
+def _of_token(connection: Connection, token: str) -> Player | None:
+    known = (db.tokens.c.hash == _hashed(token)) & db.players.c.banned.is_(False)
+    row = connection.execute(select(db.players).select_from(db.tokens.join(db.players)).where(known)).one_or_none()
+    return None if row is None else as_player(row)
 
 
 def _house_player(connection: Connection, name: str, description: str) -> Player:

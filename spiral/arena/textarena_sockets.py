@@ -16,10 +16,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from spiral.api.errors import SpiralError
 from spiral.arena.connections import Member, Outbox
+from spiral.arena.database import storable
 from spiral.arena.limits import Bucket, Limits
 from spiral.arena.lobby import Lobby
 from spiral.arena.records import Player
-from spiral.arena.sockets import HELLO_S, SERVER_ENDS, received, storable
+from spiral.arena.sockets import HELLO_S, SERVER_ENDS, received
 from spiral.arena.textarena_client import GameTalk, Message, asked_games, environment
 
 SHUTDOWN_S = 0.3

@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
-from sqlalchemy.exc import TimeoutError as NoConnection
 
 from spiral.api.errors import SpiralError
 from spiral.api.text import printable_logger
-from spiral.arena.database import Database
+from spiral.arena.database import DOWN, Database
+from spiral.arena.postgresql import ServerRuns
 
 MAX_TOGETHER = 256
 """Writes in one transaction at most, so that the first of them need not wait long."""
@@ -28,9 +27,6 @@ FIRST_RETRY_S, LAST_RETRY_S = 0.05, 1.0
 """Between two tries while the database does not answer: doubled up to the second."""
 CLOSE_S = 5.0
 """How long what was asked for may still be written when the arena closes."""
-
-_DOWN = (OperationalError, InterfaceError, InternalError, NoConnection, OSError)
-"""Errors of the database, and not of what is written: the same transaction is tried again."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,8 +42,12 @@ class _Asked:
 class Writer:
     """Does writes in the order in which they are asked for, each wholly or not at all."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, replaced: Callable[[], None] | None = None) -> None:
+        """`replaced`: called where another server has taken the database over, after which nothing is written."""
+        self._database, self._replaced = database, replaced
+        self._lost: ServerRuns | None = None
+        """Set once the database is another server's: what that one does is not known here, so nothing is written even
+        where it has ended by now."""
         self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="arena writes", daemon=True)
@@ -55,7 +55,7 @@ class Writer:
 
     def submit(self, write: Callable[Concatenate[Connection, P], T], *args: P.args, **options: P.kwargs) -> Future[T]:
         """Its answer, once it is kept; or what it raised, and nothing of it is kept. A write may be done twice where
-        the database failed while it committed, and has to bear that."""
+        the database failed while it committed, and has to bear that: the connection's `info["again"]` is set then."""
         answer: Future[T] = Future()
         if self._closing.is_set():
             answer.set_exception(SpiralError("the arena closes"))
@@ -90,11 +90,16 @@ class Writer:
 
     def _keep(self, batch: Sequence[_Asked]) -> None:
         wait_s, since = FIRST_RETRY_S, time.monotonic()
+        answers: list[Any]
         while True:
             try:
-                answers = self._written(batch)
+                answers = self._written(batch, again=wait_s > FIRST_RETRY_S)
                 break
-            except _DOWN as error:
+            except ServerRuns as error:
+                answers = [error] * len(batch)
+                self._end(error)
+                break
+            except DOWN as error:
                 if wait_s == FIRST_RETRY_S:
                     _logger.warning("the database does not take %d writes (%s); they are kept back", len(batch), error)
                 if self._closing.is_set() and time.monotonic() - since > CLOSE_S:
@@ -102,7 +107,7 @@ class Writer:
                     break
                 time.sleep(wait_s)
                 wait_s = min(2 * wait_s, LAST_RETRY_S)
-        if wait_s > FIRST_RETRY_S:
+        if wait_s > FIRST_RETRY_S and not self._closing.is_set():
             _logger.warning("the database answers again after %.1f s", time.monotonic() - since)
         for asked, answer in zip(batch, answers, strict=True):
             if isinstance(answer, BaseException):
@@ -110,15 +115,27 @@ class Writer:
             else:
                 asked.answer.set_result(answer)
 
-    def _written(self, batch: Sequence[_Asked]) -> list[Any]:
+    def _end(self, error: ServerRuns) -> None:
+        if self._lost is not None:
+            return
+        self._lost = error
+        self._closing.set()
+        _logger.error("this server has lost its database, and ends: %s", error)
+        if self._replaced is not None:
+            self._replaced()
+
+    def _written(self, batch: Sequence[_Asked], again: bool) -> list[Any]:
         """The answers, or what was raised in their place; all of it is committed."""
         answers: list[Any] = []
+        if self._lost is not None:
+            raise self._lost
         with self._database.write() as connection:
+            connection.info["again"] = again
             for asked in batch:
                 try:
                     with connection.begin_nested():
                         answers.append(asked.write(connection))
-                except _DOWN:
+                except DOWN:
                     raise
                 except Exception as error:  # of this write alone, which its savepoint has undone
                     answers.append(error)

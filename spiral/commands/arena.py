@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,8 +86,10 @@ def arena(
         from spiral.arena.serving import address, serve
     if (tls_cert is None) != (tls_key is None):
         raise SpiralError("a certificate and its key belong together; give both --tls-cert and --tls-key, or neither")
-    opened = open_arena(games, house, db, clock, processes, lambda text: echo(text, err=True))
-    try:
+    with (
+        _stopped_in_order(),
+        contextlib.closing(open_arena(games, house, db, clock, processes, lambda text: echo(text, err=True))) as opened,
+    ):
         servers = _servers(
             opened.lobby, Limits(connections=per_address), (host, port), (tls_port, tls_cert, tls_key, tls_address)
         )
@@ -93,8 +98,27 @@ def arena(
         for _, listener in servers[1:]:
             echo(f"TextArena's client plays at {tls_address or address(host, listener)}")
         asyncio.run(serve(servers))
+
+
+class _Terminated(BaseException):
+    """Of no kind that code catches, and no SystemExit, which asyncio does not leave in the task that raised it."""
+
+
+@contextlib.contextmanager
+def _stopped_in_order() -> Iterator[None]:
+    """SIGTERM, with which an administrator or a service ends the arena, is an exit and no death: what was asked for is
+    written, and the processes of the games end. uvicorn closes its connections first, and raises the signal again."""
+
+    def terminated(number: int, _: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminated)
+    try:
+        yield
+    except _Terminated:
+        raise SystemExit(128 + signal.SIGTERM) from None
     finally:
-        opened.close()
+        signal.signal(signal.SIGTERM, before)
 
 
 def _servers(

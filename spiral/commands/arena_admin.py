@@ -119,13 +119,13 @@ def restore(url: str, file: Path) -> None:
 
 
 def _opened(url: str, work: Callable[[Database], T]) -> T:
-    from spiral.arena.database import Database, sqlite_file
+    from spiral.arena.database import DOWN, Database
 
-    path = sqlite_file(url)
-    if path is not None and not Path(path).is_file():
-        raise SpiralError(f"there is no database {path}; give the --db of the arena")
-    database = Database(url)
+    database = Database(url, exists=True)
     try:
         return work(database)
+    except DOWN as error:
+        reason = str(error).splitlines()[0]
+        raise SpiralError(f"the arena's database does not answer ({reason}); try again in a moment") from error
     finally:
         database.close()

@@ -41,7 +41,7 @@ def arena_export(db: str, games: tuple[str, ...], player: str | None, keep: str,
         from spiral.runs.files import write_atomic
         from spiral.selfplay.examples import line_of
 
-    plugins, database = Plugins.installed(), Database(db)
+    plugins, database = Plugins.installed(), Database(db, exists=True)
     store = Store(database)
     try:
         asked = [parse_plugin(game) for game in games or store.games_played()]

@@ -33,7 +33,10 @@ PATCHED = {"nltk"}
 """Modules of TextArena's that its adapter reaches into, in whatever release TextArena asks for."""
 BUILT_BY_USERS = {"flash_attn"}
 """Modules that are used where they are there, and that no extra brings: they are built for one GPU, torch and CUDA."""
-FOR_USERS = ("all", "tasks", "arena", "frames", "plots", "lora", "textarena", "openspiel", "math", "reasoning-gym")
+FOR_USERS = (
+    "all", "tasks", "arena", "arena-postgresql", "frames", "plots", "lora", "textarena", "openspiel", "math",
+    "reasoning-gym",
+)  # fmt: skip
 """Extras of who uses spiral; the others are for its developers."""
 
 

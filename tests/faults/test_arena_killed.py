@@ -21,6 +21,7 @@ from websockets.exceptions import WebSocketException
 from spiral.arena import rating_log
 from spiral.arena.database import Database
 from spiral.arena.store import Store
+from tests.postgresql import PostgresServer, programs
 
 PLAYERS = 12
 
@@ -28,8 +29,8 @@ PLAYERS = 12
 class Server:
     """`spiral arena` on a free port, killed and started again."""
 
-    def __init__(self, folder):
-        self.url = f"sqlite:///{folder / 'arena.db'}"
+    def __init__(self, folder, url):
+        self.url = url
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -59,8 +60,20 @@ class Server:
 
 
 @pytest.fixture
-def server(tmp_path):
-    made = Server(tmp_path)
+def url(request, tmp_path):
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield f"sqlite:///{tmp_path / 'arena.db'}"
+        return
+    if programs() is None:
+        pytest.skip("no PostgreSQL is installed")
+    database_server = PostgresServer()
+    yield database_server.database()
+    database_server.close()
+
+
+@pytest.fixture
+def server(tmp_path, url):
+    made = Server(tmp_path, url)
     yield made
     if made.process is not None:
         made.kill()
@@ -109,7 +122,12 @@ async def _killed(server, tokens, times, rng):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("times", [3, 30])
+@pytest.mark.parametrize(
+    ("url", "times"),
+    [("sqlite", 3), ("sqlite", 30), ("postgresql", 5)],
+    indirect=["url"],
+    ids=["3", "30", "postgresql"],
+)
 @pytest.mark.timeout(1800)
 def test_an_arena_that_is_killed_loses_and_doubles_no_rating(server, times):
     """Each end that a player was told is kept as it was told, the ratings are those of the matches one after another,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from spiral_models import MODELS
 from spiral_models.byte.config import ByteConfig
 from spiral_models.byte.model import ByteForCausalLM, ByteModel
@@ -252,6 +253,45 @@ def test_dropout_acts_in_train_mode_only(model):
     assert torch.equal(model(ids).logits, clean)
     with pytest.raises(ValueError, match=r"\[0, 1\)"):
         model.set_dropout(1.0)
+
+
+def _dropped(model, monkeypatch) -> list[tuple[int, ...]]:
+    """The shapes that dropout is asked for in a forward pass of 3 tokens."""
+    shapes: list[tuple[int, ...]] = []
+    dropout = F.dropout
+    monkeypatch.setattr(F, "dropout", lambda x, p: (shapes.append(tuple(x.shape)), dropout(x, p))[1])
+    model(random_ids(1, 3))
+    return shapes
+
+
+@pytest.mark.parametrize(
+    ("on", "times"), [(["embeddings"], 1), (["attention"], "layers"), (["feed_forward"], "layers"), ([], 0)]
+)
+def test_dropout_acts_where_it_is_asked_for(model, monkeypatch, on, times):
+    """Once on the embeddings or once a layer, always on (B, T, hidden): never on attention probabilities."""
+    model.set_dropout(0.5, on)
+    model.train()
+    config = model.config
+    num = config.num_hidden_layers if times == "layers" else times
+    assert _dropped(model, monkeypatch) == [(1, 3, config.hidden_size)] * num
+    model.eval()
+    assert _dropped(model, monkeypatch) == []
+
+
+def test_dropout_acts_at_three_places_by_default_and_at_no_other(model, monkeypatch):
+    model.set_dropout(0.5)
+    model.train()
+    assert len(_dropped(model, monkeypatch)) == 1 + 2 * model.config.num_hidden_layers
+    with pytest.raises(ValueError, match="not on 'probabilities'"):
+        model.set_dropout(0.5, ["probabilities"])
+
+
+def test_a_saved_model_keeps_where_its_dropout_acts(model, tmp_path):
+    model.set_dropout(0.25, ["attention"])
+    model.save_pretrained(tmp_path)
+    loaded = ByteForCausalLM.from_pretrained(tmp_path)
+    assert (loaded.config.dropout, list(loaded.config.dropout_places)) == (0.25, ["attention"])
+    assert not loaded.training
 
 
 @pytest.mark.parametrize("name", SHAPES)

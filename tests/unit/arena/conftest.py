@@ -26,6 +26,7 @@ from spiral.arena.store import Store
 from spiral.config.schema import PluginConfig
 from spiral.plugins.registry import Plugins
 from spiral.testing.faults import faulty_games
+from tests.postgresql import PostgresServer, programs
 
 GAMES = ("kuhn_poker", "tic_tac_toe")
 
@@ -108,8 +109,32 @@ class Client:
         return message
 
 
+BOTH_DATABASES = {
+    "test_store", "test_writing", "test_database", "test_administration", "test_room", "test_server", "test_history",
+}  # fmt: skip
+"""Files of which each test with a database is done on SQLite and on PostgreSQL."""
+
+
+def pytest_generate_tests(metafunc):
+    own = any("url" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if not own and "url" in metafunc.fixturenames and metafunc.module.__name__.rpartition(".")[2] in BOTH_DATABASES:
+        metafunc.parametrize("url", ["sqlite", "postgresql"], indirect=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    if programs() is None:
+        pytest.skip("no PostgreSQL is installed")
+    made = PostgresServer("fsync=off")
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def url(tmp_path):
+def url(request, tmp_path):
+    """An empty database: SQLite, or what the test's parameter says."""
+    if getattr(request, "param", "sqlite") == "postgresql":
+        return request.getfixturevalue("postgres_server").emptied()
     return f"sqlite:///{tmp_path / 'arena.db'}"
 
 

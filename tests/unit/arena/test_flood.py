@@ -19,7 +19,7 @@ def strict(tmp_path, host, monkeypatch):
     """An arena of small limits."""
     limits = Limits(
         connections=3, openings=Rate(1000, 1000.0), requests=Rate(5, 0.01), registrations=Rate(2, 0.01),
-        messages=Rate(20, 200.0),
+        messages=Rate(20, 200.0), replays=Rate(2, 0.01), exports=Rate(1, 0.01), histories=Rate(2, 0.01),
     )  # fmt: skip
     with running(f"sqlite:///{tmp_path / 'arena.db'}", host, monkeypatch, limits=limits) as made:
         yield made
@@ -33,6 +33,33 @@ def test_one_address_registers_and_asks_no_more_than_the_limits_say(strict):
     assert (status, "too many requests from your address; wait" in said) == (429, True)
     assert strict.store.player_by_name("eve") is None
     assert [strict.ask("/api/games")[0] for _ in range(6)] == [200] * 5 + [429]
+
+
+@pytest.mark.parametrize(("path", "num"), [("/matches/1", 2), ("/api/export", 1)])
+def test_one_address_has_no_more_matches_played_again_than_the_limits_say(strict, path, num):
+    """They are played in the process of the games, where matches in play would wait for them; other pages answer."""
+    statuses = [strict.ask(path)[0] for _ in range(num)]
+    assert 429 not in statuses
+    status, said = strict.ask(path)
+    assert (status, "asks for too many matches again; wait 100 s" in said) == (429, True)
+    assert strict.ask("/matches")[0] == 200
+
+
+def test_one_player_is_told_its_history_no_more_often_than_the_limits_say(strict):
+    """A new connection gives it no more; its match goes on."""
+    _, token = strict.store.add_player("ann", "model")
+    with strict.connection(token) as ann:
+        ann.send(kind="queue", games=["tic_tac_toe"])
+        ann.until("turn")
+        ann.send(kind="history")
+        assert ann.until("history")
+    with strict.connection(token) as ann:
+        for kind in ("history", "error"):
+            ann.send(kind="history")
+            heard = ann.until(kind)
+        assert heard["reason"] == "you ask for the history too often; wait 100 s"
+        ann.send(kind="again")
+        assert ann.play()["ending"] == "finished"
 
 
 def test_one_address_has_no_more_connections_than_the_limits_say(strict):

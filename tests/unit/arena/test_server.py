@@ -6,6 +6,8 @@ import time
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from spiral.arena.database import NoAnswer
+from spiral.arena.store import Store
 from tests.unit.arena.conftest import running
 
 
@@ -139,6 +141,27 @@ def test_a_match_in_play_goes_on_after_a_restart(tmp_path, host, monkeypatch):
         assert ann.play()["ending"] == "finished"
 
 
+def test_a_match_in_play_goes_on_when_the_database_is_away_as_the_server_starts(url, host, monkeypatch):
+    """It is asked for again: a match that no server goes on with would keep its players from every other one."""
+    unfinished, asked = Store.unfinished, []
+
+    def away_at_first(store):
+        asked.append(1)
+        if len(asked) == 1:
+            raise NoAnswer("the arena's database does not answer; try again in a moment")
+        return unfinished(store)
+
+    with running(url, host, monkeypatch) as arena:
+        token = arena.register("ann")
+        with arena.connection(token) as ann:
+            ann.send(kind="queue", games=["tic_tac_toe"])
+            ann.until("turn")
+    monkeypatch.setattr(Store, "unfinished", away_at_first)
+    with running(url, host, monkeypatch) as arena, arena.connection(token) as ann:
+        assert ann.play()["ending"] == "finished"
+    assert len(asked) == 2
+
+
 def test_a_page_of_another_site_gets_no_socket(arena):
     """A browser sends that to anybody; a program names no origin."""
     token = arena.register("ann")
@@ -198,3 +221,13 @@ def test_pages_answer(arena):
     more_than_a_database_counts_to = 10**30
     for path in ("/matches", "/api/matches"):
         assert arena.ask(f"{path}/{more_than_a_database_counts_to}")[0] == 404
+    assert arena.ask("/api/export?after=999999999999999") == (200, "")
+    for no_letter in ("%00", "%ff", "%ed%a0%80"):
+        assert arena.ask(f"/players/a{no_letter}")[0] == 404
+
+
+def test_a_description_holds_what_a_database_takes(arena):
+    """A NUL and half a character are replaced, and the player is there."""
+    for name, description in (("ann", "a\0b"), ("bob", "\ud800")):
+        assert arena.ask("/api/players", {"name": name, "description": description})[0] == 200
+    assert [arena.store.player_by_name(name).description for name in ("ann", "bob")] == ["a\ufffdb", "?"]

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from spiral.api.errors import SpiralError
 from spiral.api.policies import Rating
 from spiral.arena import match_log
 from spiral.arena.records import HUMANITY, OVERALL, Move
@@ -132,6 +133,10 @@ def test_a_name_belongs_to_one_player(store):
     with pytest.raises(NameTaken, match="name of a person"):
         store.house_player("a")
     assert store.house_player("bot") == store.house_player("bot")
+    path = "model:" + "folder/" * 27
+    assert store.house_player(path).name == path
+    with pytest.raises(SpiralError, match="has a name of 223 characters, and 200 are kept"):
+        store.house_player(path + "four" * 7)
 
 
 def test_two_writers_that_read_first_both_succeed(database):

@@ -1,7 +1,6 @@
 """Writes: in order, many in a transaction, each wholly or not at all, and none lost while the database is away."""
 
 import contextlib
-import sqlite3
 import threading
 import time
 
@@ -56,16 +55,16 @@ def test_matches_that_end_while_the_database_is_away_are_rated_when_it_is_back(s
     assert sum(one.matches for one in store.leaderboard("g")) == 40
 
 
-def test_a_database_that_another_program_locks_is_waited_for(store, tmp_path):
+def test_a_database_that_another_program_locks_is_waited_for(store, url):
     """A lock is no error at all: the move is kept when it is gone, and reading goes on meanwhile."""
     (match,) = _matches(store, 1)
-    other = sqlite3.connect(tmp_path / "arena.db")
-    other.execute("BEGIN IMMEDIATE")
-    end = store._writer.submit(match_log.finish_match, match, [1.0, -1.0], "finished")
-    assert store.match(match).status == "playing"
-    time.sleep(0.2)
-    assert not end.done()
-    other.rollback()
+    other = db.Database(url)
+    with other.write():
+        end = store._writer.submit(match_log.finish_match, match, [1.0, -1.0], "finished")
+        assert store.match(match).status == "playing"
+        time.sleep(0.2)
+        assert not end.done()
+    other.close()
     assert end.result(20)
     assert store.match(match).status == "finished"
 
@@ -115,6 +114,28 @@ def test_a_write_that_was_done_is_not_done_twice(store):
     assert store.now(match_log.finish_match, match, [1.0, -1.0], "finished") == store.now(
         match_log.finish_match, match, [0.0, 0.0], "left"
     )
+
+
+def test_what_was_committed_unheard_is_found_again(store, database, monkeypatch):
+    """The connection was lost after the commit and before its answer: no second match begins, which no player would be
+    told of and whose clock would run out, and the new player's name is not taken by itself."""
+    ids, lost, write = [store.add_player(name, "model")[0].id for name in "ab"], [], database.write
+
+    @contextlib.contextmanager
+    def unheard():
+        with write() as connection:
+            yield connection
+        lost.append(1)
+        if len(lost) % 2:
+            raise OperationalError("COMMIT", {}, Exception("the connection was closed"))
+
+    monkeypatch.setattr(database, "write", unheard)
+    match = store.now(match_log.start_match, "g", 7, ids)
+    player, token = store.add_player("c", "model")
+    assert len(lost) == 4
+    assert [one.id for one in store.unfinished()] == [match]
+    assert store.player_by_token(token) == player
+    assert store.now(match_log.start_match, "g", 8, ids) != match
 
 
 def test_what_cannot_be_written_when_the_arena_closes_is_told(store, outage, monkeypatch):

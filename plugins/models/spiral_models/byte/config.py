@@ -13,14 +13,17 @@ VOCAB_SIZE = 272
 
 PAD_ID, BOS_ID, _, _, ACT_ID, EOT_ID = range(NUM_BYTES, NUM_BYTES + len(SPECIAL_TOKENS))
 
+DROPOUT_PLACES = ("embeddings", "attention", "feed_forward")
+"""Where dropout may act: on the embeddings, and on what the two halves of each block add."""
+
 
 class ByteConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     """A Llama-shaped decoder over bytes. Field names are Llama's, so that tools which read them work.
 
     `max_position_embeddings` is the context: the number of positions a sequence may use.
     `init_scale` multiplies every initial weight's standard deviation (see `ByteModel`).
-    `dropout` acts only in train mode, on the embeddings and on what each block adds, never on attention
-    probabilities; `set_dropout` of the model changes it.
+    `dropout` acts only in train mode, at the places of `dropout_places`, never on attention probabilities; `set_dropout`
+    of the model changes both.
     """
 
     model_type = "spiral-byte"
@@ -37,6 +40,7 @@ class ByteConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     rope_theta: float = 10_000.0
     init_scale: float = 1.0
     dropout: float = 0.0
+    dropout_places: list[str] | tuple[str, ...] = DROPOUT_PLACES
     pad_token_id: int | None = PAD_ID
     bos_token_id: int | None = BOS_ID
     eos_token_id: int | list[int] | None = EOT_ID
@@ -53,5 +57,7 @@ class ByteConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
             raise ValueError(f"head_dim must be even for rotary positions, not {self.head_dim}")
         if self.max_position_embeddings < 1:
             raise ValueError(f"the context must be at least 1, not {self.max_position_embeddings}")
+        if unknown := [place for place in self.dropout_places if place not in DROPOUT_PLACES]:
+            raise ValueError(f"dropout_places names {unknown[0]!r}, and may name {', '.join(DROPOUT_PLACES)}")
         if self.init_scale <= 0:
             raise ValueError(f"init_scale must be above 0, not {self.init_scale}")

@@ -5,7 +5,7 @@ biases, so `llama_export` turns it into a stock Llama by renaming weights.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from spiral_models.byte.attention import RotaryTable, Rotation, attend, rotate
-from spiral_models.byte.config import ByteConfig
+from spiral_models.byte.config import DROPOUT_PLACES, ByteConfig
 from spiral_models.byte.llama_export import llama_config, llama_weights
 
 
@@ -47,17 +47,17 @@ class ByteLayer(nn.Module):
         mask: Tensor | None,
         is_causal: bool,
         cache: Cache | None,
-        dropout: float,
+        dropout: Mapping[str, float],
     ) -> Tensor:
-        """(B, T, hidden) -> (B, T, hidden)."""
+        """(B, T, hidden) -> (B, T, hidden). `dropout`: rates by place; empty outside of training."""
         attended = self.o_proj(self._attention(self.input_layernorm(x), rotation, mask, is_causal, cache))
-        if dropout:
-            attended = F.dropout(attended, dropout)
+        if "attention" in dropout:  # its output, never its probabilities: SDPA would lose its fast kernel
+            attended = F.dropout(attended, dropout["attention"])
         x = x + attended
         gate, up = self.gate_up_proj(self.post_attention_layernorm(x)).chunk(2, dim=-1)
         fed: Tensor = self.down_proj(F.silu(gate) * up)
-        if dropout:
-            fed = F.dropout(fed, dropout)
+        if "feed_forward" in dropout:
+            fed = F.dropout(fed, dropout["feed_forward"])
         return x + fed
 
     def _attention(
@@ -103,11 +103,19 @@ class BytePreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call]
             # from_pretrained builds on the meta device and cannot know what a non-persistent buffer held.
             init.copy_(module.table, module.compute())
 
-    def set_dropout(self, rate: float) -> None:
-        """Change the dropout rate from the next forward on. Raises ValueError outside [0, 1)."""
+    def set_dropout(self, rate: float, places: Sequence[str] = DROPOUT_PLACES) -> None:
+        """Change the dropout rate from the next forward on, and where it acts. Raises ValueError for a rate outside
+        [0, 1), and for a place that is none of `DROPOUT_PLACES`."""
         if not 0.0 <= rate < 1.0:
             raise ValueError(f"a dropout rate lies in [0, 1), not {rate}")
-        self.config.dropout = float(rate)
+        if unknown := [place for place in places if place not in DROPOUT_PLACES]:
+            raise ValueError(f"dropout acts on {', '.join(DROPOUT_PLACES)}, not on {unknown[0]!r}")
+        self.config.dropout, self.config.dropout_places = float(rate), tuple(places)
+
+    def _dropout(self) -> dict[str, float]:
+        """The rates that hold now, by place; empty in eval mode."""
+        rate = self.config.dropout if self.training else 0.0
+        return dict.fromkeys(self.config.dropout_places, rate) if rate else {}
 
 
 class ByteModel(BytePreTrainedModel):  # type: ignore[no-untyped-call]
@@ -148,9 +156,9 @@ class ByteModel(BytePreTrainedModel):  # type: ignore[no-untyped-call]
         rotation = self._rotation(input_ids.shape[1], position_ids, past_key_values)
         mask = self._mask(hidden, attention_mask, position_ids, past_key_values)
         is_causal = mask is None and input_ids.shape[1] > 1
-        dropout = self.config.dropout if self.training else 0.0
-        if dropout:
-            hidden = F.dropout(hidden, dropout)
+        dropout = self._dropout()
+        if "embeddings" in dropout:
+            hidden = F.dropout(hidden, dropout["embeddings"])
         for layer in self.layers:
             hidden = layer(hidden, rotation, mask, is_causal, past_key_values, dropout)
         return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden), past_key_values=past_key_values)
