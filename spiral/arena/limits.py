@@ -41,6 +41,11 @@ class Limits:
     messages: Rate = Rate(60, 30.0)
     """Of one connection: it is read no faster, and nothing of it is lost."""
 
+    @classmethod
+    def by_connections(cls, connections: int) -> Limits:
+        """Those of an arena that allows an address so many sockets: it may open them in proportion."""
+        return cls(connections, Rate(2.0 * connections, connections / 16))
+
 
 class Bucket:
     """Counts for one rate: full at first, and filled again as time passes."""

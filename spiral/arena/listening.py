@@ -47,6 +47,13 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENT_S)
 
+    async def send(self, message: Any) -> None:
+        """A handshake that is refused with an answer of its own is complete: uvicorn logs it as an error otherwise, once
+        for each connection of a flood."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
+
     def handle_parser_exception(self) -> None:
         """A message is too long, or breaks the protocol: the sender is told so in the closing frame, and it is
         logged here, since the application hears of a closed connection alone."""

@@ -91,7 +91,7 @@ def arena(
         contextlib.closing(open_arena(games, house, db, clock, processes, lambda text: echo(text, err=True))) as opened,
     ):
         servers = _servers(
-            opened.lobby, Limits(connections=per_address), (host, port), (tls_port, tls_cert, tls_key, tls_address)
+            opened.lobby, Limits.by_connections(per_address), (host, port), (tls_port, tls_cert, tls_key, tls_address)
         )
         echo(f"{len(opened.lobby.games)} games; house: {', '.join(opened.house) or 'none'}")
         echo(f"open http://{address(host, servers[0][1])}/")

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import threading
 import time
 
@@ -62,15 +63,18 @@ def test_one_player_is_told_its_history_no_more_often_than_the_limits_say(strict
         assert ann.play()["ending"] == "finished"
 
 
-def test_one_address_has_no_more_connections_than_the_limits_say(strict):
-    """One more is refused before it is opened; one that closes makes room."""
+def test_one_address_has_no_more_connections_than_the_limits_say(strict, caplog):
+    """One more is refused before it is opened, which is no error of the server; one that closes makes room."""
     tokens = [strict.store.add_player(name, "model")[1] for name in "abcd"]
+    logging.getLogger("uvicorn.error").addHandler(caplog.handler)  # which hands nothing on
     with strict.connection(tokens[0]), strict.connection(tokens[1]):
         with strict.connection(tokens[2]) as third:
             third.until("welcome")
             with pytest.raises(InvalidStatus) as refused, strict.connection(tokens[3]):
                 pass
             assert "your address has 3 connections already; close one" in refused.value.response.body.decode()
+            assert refused.value.response.status_code == 429
+            assert "handshake" not in caplog.text
         end = time.monotonic() + 20
         while True:
             with contextlib.suppress(InvalidStatus), strict.connection(tokens[3]) as fourth:

@@ -3,7 +3,7 @@
 import pytest
 
 from spiral.arena import limits
-from spiral.arena.limits import Bucket, Counters, Rate, address
+from spiral.arena.limits import Bucket, Counters, Limits, Rate, address
 
 
 class Clock:
@@ -35,6 +35,12 @@ def test_a_connection_is_read_at_its_rate():
         wait_s = bucket.take()
         assert wait_s == pytest.approx(0.1)
         clock.s += wait_s
+
+
+def test_an_address_opens_sockets_in_proportion_to_those_it_may_have():
+    """As the table of the page says for 64; a school of 640 behind one address connects within as long."""
+    assert Limits.by_connections(64) == Limits()
+    assert Limits.by_connections(640).openings == Rate(1280, 40.0)
 
 
 def test_the_counters_are_bounded(monkeypatch):
