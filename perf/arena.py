@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from perf.arena_players import Crowd, Server
@@ -24,7 +25,6 @@ from spiral.arena.house import HousePlayer, PolicyChooser
 from spiral.arena.records import Player
 from spiral.arena.room import Room
 from spiral.config.schema import PluginConfig
-from spiral.policies.completer import Completer
 
 MATCHES = tuple(int(n) for n in os.environ.get("ARENA_MATCHES", "300,1000").split(",") if n)
 SECONDS = float(os.environ.get("ARENA_S", "20"))
@@ -66,10 +66,9 @@ def _matches_at_once(num_matches: int) -> Iterator[Figure]:
 
 def _house() -> Figure:
     """Matches of a byte model against itself as a player of the house, over the same requests in one batch."""
-    parts = make_parts("games=tic_tac_toe", "model=byte-0.1m", f"engine.args.max_rows={HOUSE_MATCHES}", legal=0.9)
+    parts = make_parts("games=tic_tac_toe", "model=byte-1m", f"engine.args.max_rows={HOUSE_MATCHES}", legal=0.9)
     recorder, known = Recorder(parts.engine), parts.setup.completer
-    completer = Completer.of(recorder, parts.prompter, parts.config.rollout.max_new_tokens, known.reads_cut)
-    chooser = PolicyChooser(completer, LEARNER)
+    chooser = PolicyChooser(replace(known, engine=recorder), LEARNER)
     host = GameHost(installed([PluginConfig("tic_tac_toe")]))
     house, offline, cpu = [], [], []
     try:

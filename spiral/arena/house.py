@@ -6,6 +6,7 @@ import asyncio
 import queue
 import random
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from spiral.selfplay.bot_faults import BotFault, choose
 
 if TYPE_CHECKING:  # an arena whose house has bots alone loads no model library
     from spiral.policies.completer import Completer
+
+GATHER_S = 0.02
+"""How long an engine waits, at most, for the matches that it has just answered to ask again."""
 
 
 class Chooser(Protocol):
@@ -98,7 +102,7 @@ class PolicyChooser:
     """A policy with weights. One thread asks its engine for all matches together, so that they share its batches."""
 
     def __init__(self, completer: Completer, policy: PolicyId) -> None:
-        self._completer, self._policy = completer, policy
+        self._completer, self._policy, self._number = completer, policy, 0
         self._asked: queue.SimpleQueue[tuple[tuple[int, ...], int, Future[Completion]]] = queue.SimpleQueue()
         threading.Thread(target=self._work, name=f"house {policy}", daemon=True).start()
 
@@ -120,25 +124,42 @@ class PolicyChooser:
         return Said(turn.move or "", completer.text(reply.ids)), turn
 
     def _work(self) -> None:
-        engine, waiting, number = self._completer.engine, dict[int, Future[Completion]](), 0
+        engine, waiting, expected = self._completer.engine, dict[int, Future[Completion]](), 0
         while True:
-            while not self._asked.empty() or not waiting:
-                prompt, seed, future = self._asked.get()
-                if not future.set_running_or_notify_cancel():  # from here on it cannot be cancelled by a clock
-                    continue
-                try:
-                    engine.submit(self._completer.request(number, self._policy, prompt, seed))
-                except Exception as error:
-                    future.set_exception(SpiralError(f"its engine refused a request: {error}"))
-                else:
-                    waiting[number] = future
-                    number += 1
+            self._take(waiting, expected)
             try:
                 done = engine.step()
             except Exception as error:  # an engine that failed answers nothing any more
                 for future in waiting.values():
                     future.set_exception(SpiralError(f"its engine failed: {error}"))
-                waiting = {}
+                waiting.clear()
                 continue
             for completion in done:
                 waiting.pop(completion.request_id).set_result(completion)
+            expected = len(done)  # of whose matches each may ask again in a moment
+
+    def _take(self, waiting: dict[int, Future[Completion]], expected: int) -> None:
+        """Give the engine what is asked; where others were just answered, wait a moment for so many to ask again: a
+        step of few rows costs nearly as much as one of many."""
+        until = time.monotonic() + GATHER_S
+        while not waiting or expected > 0 or not self._asked.empty():
+            left_s = max(0.0, until - time.monotonic()) if waiting else None
+            try:
+                prompt, seed, future = self._asked.get(timeout=left_s)
+            except queue.Empty:
+                return
+            expected -= 1
+            if future.set_running_or_notify_cancel():  # from here on it cannot be cancelled by a clock
+                self._submit(waiting, prompt, seed, future)
+
+    def _submit(
+        self, waiting: dict[int, Future[Completion]], prompt: tuple[int, ...], seed: int, future: Future[Completion]
+    ) -> None:
+        try:
+            request = self._completer.request(self._number, self._policy, prompt, seed)
+            self._completer.engine.submit(request)
+        except Exception as error:
+            future.set_exception(SpiralError(f"its engine refused a request: {error}"))
+        else:
+            waiting[self._number] = future
+            self._number += 1

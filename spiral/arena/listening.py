@@ -48,8 +48,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENT_S)
 
     async def send(self, message: Any) -> None:
-        """A handshake that is refused with an answer of its own is complete: uvicorn logs it as an error otherwise, once
-        for each connection of a flood."""
+        """A handshake that is refused with an answer of its own is complete: uvicorn logs it as an error otherwise,
+        once for each connection of a flood."""
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self.handshake_complete = True
