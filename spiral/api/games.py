@@ -30,6 +30,8 @@ class Game(Protocol):
     `zero_sum: bool = False`, whether the returns of every finished match add up to 0;
     `perfect_information: bool = False`, whether nothing is hidden, so that `observe` of the player to move tells
     everything that matters for the rest of the match; to say False is to have `spiral check` test that it is;
+    `skills: Mapping[str, float] = {}`, what it takes to be good at it, weights of up to five of `spiral.api.skills`, by
+    which an arena's leaderboards are made;
     `sample_move(rng) -> str`, a random legal move, for games whose moves cannot be listed (`SamplesMoves`);
     `resample(player, rng)`, redraw all that `player` does not know, to test exactly for leaks (`Resamplable`);
     `joint_state() -> str`, a name for what all players together have seen, for games in which asking each to observe

@@ -1,4 +1,4 @@
-"""What the words of an address name: a game of the arena, or a match that ended; anything else is not found (404)."""
+"""What the words of an address name: a game of the arena, a skill, or a match that ended; else 404, not found."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from starlette.requests import Request
 from spiral.api.text import printable
 from spiral.arena.lobby import Lobby
 from spiral.arena.records import OVERALL, StoredMatch
+from spiral.arena.skills import Skills
 from spiral.arena.store import Store
 
 
@@ -18,6 +19,14 @@ def known_game(lobby: Lobby, game: str) -> str:
     if game != OVERALL and game not in lobby.games:
         raise HTTPException(404, f"there is no game '{printable(game)[:80]}'")
     return game
+
+
+def known_skill(skills: Skills, skill: str) -> str:
+    """A skill that a game of the arena asks for. Raises HTTPException."""
+    if skill not in skills.games:
+        there = ", ".join(skills.games) or "none"
+        raise HTTPException(404, f"no game here asks for the skill '{printable(skill)[:80]}'; there are: {there}")
+    return skill
 
 
 async def ended_match(store: Store, request: Request) -> StoredMatch:

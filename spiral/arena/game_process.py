@@ -53,6 +53,11 @@ class GameHost:
         game: Game = self._ask(match, "copy").result()
         return game
 
+    def skills(self, match: int) -> dict[str, float]:
+        """The skills that the game declares, with their weights. Raises GameFault."""
+        declared: dict[str, float] = self._ask(match, "skills").result()
+        return declared
+
     def replay(self, game: str, seed: int, moves: Sequence[str]) -> list[View]:
         """The match before each of these legal moves, and after the last. One request a move, so that matches in play
         are answered in between. Raises GameFault."""

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from spiral.api.games import Game, IllegalMove, KeepsMessages, has_perfect_information, samples_moves, worst_return
+from spiral.api.skills import skills_of
 from spiral.config.schema import PluginConfig
 from spiral.plugins.registry import Plugins, label
 
@@ -107,6 +108,8 @@ def _sampled(game: Game, rng: random.Random) -> str | None:
 def _shown(verb: str, game: Game, *rest: Any) -> Any:
     if verb == "copy":
         return game
+    if verb == "skills":
+        return skills_of(game)
     if verb == "messages":
         # As plain tuples: the server has not got the game's own classes.
         told = game.messages(*rest) if isinstance(game, KeepsMessages) else None

@@ -7,7 +7,7 @@ import random
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from spiral.api.errors import SpiralError
 from spiral.api.text import printable_logger
@@ -44,16 +44,18 @@ class GameInfo:
     """Its label, with its arguments."""
     num_players: int
     rules: str
+    skills: Mapping[str, float] = field(default_factory=dict)
+    """What it takes to be good at it, see `spiral.api.skills`."""
 
     @classmethod
     def of(cls, host: GameHost, name: str, remedy: str = "") -> GameInfo:
         """Of a game that the host plays. Raises SpiralError, with `remedy`, for one that cannot be started."""
         try:
-            view = host.open(0, name, TRIAL_SEED)
+            view, skills = host.open(0, name, TRIAL_SEED), host.skills(0)
         except GameFault as fault:
             raise SpiralError(f"the game {name} cannot be started: {fault}{remedy}") from fault
         host.close_match(0)
-        return cls(name, len(view.observations), view.rules)
+        return cls(name, len(view.observations), view.rules, skills)
 
 
 class Lobby:

@@ -8,6 +8,7 @@ import random
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from spiral.api.errors import SpiralError
 from spiral.api.policies import is_external
@@ -16,6 +17,7 @@ from spiral.arena.game_process import GameHost
 from spiral.arena.game_worker import installed
 from spiral.arena.house import BotChooser, Chooser, HousePlayer, PolicyChooser
 from spiral.arena.lobby import TRIAL_SEED, GameInfo, Lobby
+from spiral.arena.skills import with_skills
 from spiral.arena.store import Store
 from spiral.config.loading import parse_plugin
 from spiral.config.schema import PluginConfig
@@ -45,10 +47,12 @@ def open_arena(
     clock_s: float,
     num_processes: int,
     tell: Callable[[str], None],
+    skills: Path | None = None,
 ) -> OpenArena:
     """`games`: NAME or NAME:key=value, or none for all games of two or more players that need no argument. `house`:
-    policies as elsewhere, or none for all bots that need no argument. `tell`: is told what is being done. Raises
-    SpiralError for what is not there, and where nothing is left to be played."""
+    policies as elsewhere, or none for all bots that need no argument. `tell`: is told what is being done. `skills`: a
+    file that says which skills games ask for, in place of what they declare. Raises SpiralError for what is not there,
+    and where nothing is left to be played."""
     plugins = Plugins.installed()
     asked = [parse_plugin(text) for text in games] or _plain(plugins, "game")
     for game in asked:
@@ -62,6 +66,7 @@ def open_arena(
         host = GameHost(installed(asked), num_processes)
         closing.callback(host.close)
         infos = [info for game in asked if (info := _info(host, game, bool(games))) is not None]
+        infos = infos if skills is None else with_skills(skills, infos)
         found, told = _house(house, plugins, infos, host, store, tell)
         return OpenArena(Lobby(store, host, infos, found, clock_s), told, closing.pop_all())
 

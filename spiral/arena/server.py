@@ -19,7 +19,7 @@ from starlette.websockets import WebSocket
 
 from spiral.api.errors import SpiralError
 from spiral.arena import sockets, textarena_client
-from spiral.arena.addressed import ended_match, known_game
+from spiral.arena.addressed import ended_match, known_game, known_skill
 from spiral.arena.database import NoAnswer
 from spiral.arena.export_page import export_route
 from spiral.arena.guard import Guard
@@ -29,6 +29,7 @@ from spiral.arena.lobby import Lobby
 from spiral.arena.names import checked_name
 from spiral.arena.records import OVERALL, Kind, Standing
 from spiral.arena.site import Site
+from spiral.arena.skills import Skills, SkillStanding
 from spiral.arena.textarena_sockets import GameAddress, TextArenaSockets, nowhere
 
 MAX_BODY = 10_000
@@ -40,9 +41,10 @@ BODY_S = 10.0
 def application(lobby: Lobby, limits: Limits | None = None, games_at: GameAddress = nowhere) -> Starlette:
     """The arena. Its matches run while the application does. `games_at`: where TextArena's client is sent to."""
     limits = limits or Limits()
-    api = Api(lobby, limits)
+    skills = Skills(lobby.store, list(lobby.games.values()))
+    api = Api(lobby, limits, skills)
     routes = [
-        *Site(lobby).routes(),
+        *Site(lobby, skills).routes(),
         Route("/api/games", api.games),
         Route("/api/players", api.register, methods=["POST"]),
         Route("/api/leaderboard", api.leaderboard),
@@ -77,14 +79,16 @@ def game_sockets(lobby: Lobby, limits: Limits | None = None) -> Starlette:
 class Api:
     """What each address of the interface answers."""
 
-    def __init__(self, lobby: Lobby, limits: Limits) -> None:
-        self._lobby, self._store, self._limits = lobby, lobby.store, limits
+    def __init__(self, lobby: Lobby, limits: Limits, skills: Skills) -> None:
+        self._lobby, self._store, self._limits, self._skills = lobby, lobby.store, limits, skills
         self._histories = Counters(limits.histories)
 
     async def games(self, request: Request) -> Response:
-        """Label, number of players and rules of each game."""
-        games = self._lobby.games.values()
-        return JSONResponse([{"name": g.name, "num_players": g.num_players, "rules": g.rules} for g in games])
+        """Label, number of players, rules and skills of each game."""
+        return JSONResponse([
+            {"name": g.name, "num_players": g.num_players, "rules": g.rules, "skills": dict(g.skills)}
+            for g in self._lobby.games.values()
+        ])  # fmt: skip
 
     async def register(self, request: Request) -> Response:
         """A new player, and the token that is told this once."""
@@ -111,7 +115,11 @@ class Api:
         return JSONResponse(answer, status)
 
     async def leaderboard(self, request: Request) -> Response:
-        """Of a game, or over all of them."""
+        """Of a game, by a skill, or over all games."""
+        if (asked := request.query_params.get("skill")) is not None:
+            skill = known_skill(self._skills, asked)
+            found = await asyncio.to_thread(self._skills.leaderboard, skill)
+            return JSONResponse([_standing(one) | {"games": one.games} for one in found])
         game = known_game(self._lobby, request.query_params.get("game", OVERALL))
         board = await asyncio.to_thread(self._store.leaderboard, game)
         return JSONResponse([_standing(one) for one in board])
@@ -130,7 +138,7 @@ class Api:
         await sockets.play(socket, self._lobby, self._limits, self._histories)
 
 
-def _standing(one: Standing) -> dict[str, Any]:
+def _standing(one: Standing | SkillStanding) -> dict[str, Any]:
     rating = one.rating
     return {
         "name": one.player.name, "kind": one.player.kind, "mu": rating.mu, "sigma": rating.sigma, "low": rating.low,

@@ -17,12 +17,13 @@ from starlette.websockets import WebSocket
 
 from spiral.api.errors import SpiralError
 from spiral.api.text import printable
-from spiral.arena.addressed import ended_match, known_game
+from spiral.arena.addressed import ended_match, known_game, known_skill
 from spiral.arena.game_process import GameFault
 from spiral.arena.history import PROVISIONAL, History
 from spiral.arena.lobby import GameInfo, Lobby
 from spiral.arena.records import OVERALL, Move, StoredMatch
 from spiral.arena.replay import Replay, replayed
+from spiral.arena.skills import Skills
 from spiral.arena.watching import public, watch
 
 PAGES = Path(__file__).with_name("pages")
@@ -52,7 +53,8 @@ _Shown = tuple[tuple[str, ...] | None, Sample | None]
 class Site:
     """What each page shows."""
 
-    def __init__(self, lobby: Lobby) -> None:
+    def __init__(self, lobby: Lobby, skills: Skills) -> None:
+        self._skills = skills
         self._lobby, self._store, self._history = lobby, lobby.store, History(lobby.store)
         self._replays: dict[int, Replay | None] = {}
         self._samples: dict[str, tuple[int | None, _Shown]] = {}
@@ -84,10 +86,14 @@ class Site:
         return self._page(request, "play.html")
 
     async def leaderboard(self, request: Request) -> Response:
-        """Of a game, or over all of them."""
+        """Of a game, by a skill, or over all games."""
+        if (asked := request.query_params.get("skill")) is not None:
+            skill = known_skill(self._skills, asked)
+            found = await asyncio.to_thread(self._skills.leaderboard, skill)
+            return self._page(request, "leaderboard.html", game=None, skill=skill, standings=found)
         game = known_game(self._lobby, request.query_params.get("game", OVERALL))
         board = await asyncio.to_thread(self._store.leaderboard, game)
-        return self._page(request, "leaderboard.html", game=game, standings=board)
+        return self._page(request, "leaderboard.html", game=game, skill=None, standings=board)
 
     async def game(self, request: Request) -> Response:
         """Rules, how moves are said, a match of it, and who is best at it."""
@@ -108,7 +114,10 @@ class Site:
         ratings = await asyncio.to_thread(self._history.ratings, player)
         results = await asyncio.to_thread(self._history.results, player)
         recent = await asyncio.to_thread(self._history.recent, None, player)
-        return self._page(request, "player.html", player=player, ratings=ratings, results=results, recent=recent)
+        skilled = await asyncio.to_thread(self._skills.of, player)
+        return self._page(
+            request, "player.html", player=player, ratings=ratings, results=results, recent=recent, skilled=skilled
+        )
 
     async def matches(self, request: Request) -> Response:
         """Those in play, and those that ended last."""
@@ -176,4 +185,4 @@ class Site:
 
     def _page(self, request: Request, name: str, **values: Any) -> Response:
         games: list[GameInfo] = list(self._lobby.games.values())
-        return self._templates.TemplateResponse(request, name, {"games": games, **values})
+        return self._templates.TemplateResponse(request, name, {"games": games, "skills": self._skills.games, **values})

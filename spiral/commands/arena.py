@@ -40,6 +40,12 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="POLICY",
     help="Who plays with those that wait alone; may be repeated.  [default: all installed bots]",
 )
+@click.option(
+    "--skills",
+    type=_FILE,
+    metavar="FILE",
+    help="YAML: the skills of games, for leaderboards by skill.  [default: what the games declare]",
+)
 @click.option("--db", default="sqlite:///arena.db", show_default=True, metavar="URL", help="SQLite or PostgreSQL.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at; 0.0.0.0 for all.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
@@ -65,6 +71,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 def arena(
     games: tuple[str, ...],
     house: tuple[str, ...],
+    skills: Path | None,
     db: str,
     host: str,
     port: int,
@@ -88,7 +95,7 @@ def arena(
         raise SpiralError("a certificate and its key belong together; give both --tls-cert and --tls-key, or neither")
     with (
         _stopped_in_order(),
-        contextlib.closing(open_arena(games, house, db, clock, processes, lambda text: echo(text, err=True))) as opened,
+        contextlib.closing(open_arena(games, house, db, clock, processes, _tell, skills)) as opened,
     ):
         servers = _servers(
             opened.lobby, Limits.by_connections(per_address), (host, port), (tls_port, tls_cert, tls_key, tls_address)
@@ -98,6 +105,10 @@ def arena(
         for _, listener in servers[1:]:
             echo(f"TextArena's client plays at {tls_address or address(host, listener)}")
         asyncio.run(serve(servers))
+
+
+def _tell(text: str) -> None:
+    echo(text, err=True)
 
 
 class _Terminated(BaseException):

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from spiral.api.games import Enumerable, IllegalMove, is_zero_sum, judges_cut_matches, worst_return
+from spiral.api.skills import skills_problem
 from spiral.testing import information
 from spiral.testing.perfect_information import check_declared
 from spiral.testing.playing import (
@@ -102,6 +103,8 @@ def _check_members(factory: GameFactory) -> Iterator[str]:
             yield f"{flag} is {short(getattr(game, flag))}; make it True or False"
     if not is_finite(getattr(game, "worst_return", -1.0)):
         yield f"worst_return is {short(game.worst_return)}; make it a finite number"
+    if (problem := skills_problem(getattr(game, "skills", {}))) is not None:
+        yield f"its skills {problem}"
 
 
 def _finished_matches(factory: GameFactory, num_matches: int, seed: int) -> Iterator[FinishedMatch]:

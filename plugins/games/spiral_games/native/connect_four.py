@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator
 
 from spiral import IllegalMove, SpiralError
+from spiral_games.skills import skills_of
 
 MARKS = "XO"
 MAX_COLS = 10
@@ -25,6 +26,7 @@ class ConnectFour:
     zero_sum = True
     perfect_information = True
     worst_return = -1.0
+    skills = skills_of("connect_four")
 
     def __init__(self, rows: int = 6, cols: int = 7, connect: int = 4) -> None:
         if not (1 <= rows <= MAX_ROWS and 1 <= cols <= MAX_COLS and 2 <= connect <= max(rows, cols)):

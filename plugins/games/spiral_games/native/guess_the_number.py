@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator
 
 from spiral import IllegalMove, SpiralError
+from spiral_games.skills import skills_of
 
 MAX_NUMBERS = 1000
 
@@ -19,6 +20,7 @@ class GuessTheNumber:
 
     num_players = 1
     worst_return = -1.0
+    skills = skills_of("guess_the_number")
 
     def __init__(self, numbers: int = 8, guesses: int = 4) -> None:
         if not 2 <= numbers <= MAX_NUMBERS or guesses < 1:

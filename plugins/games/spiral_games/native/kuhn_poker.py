@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from itertools import permutations, product
 
 from spiral import IllegalMove, SpiralError
+from spiral_games.skills import skills_of
 
 Deal = tuple[str, ...]
 """One string a round: player 0's card, then player 1's, such as ("KQ", "JK")."""
@@ -55,6 +56,7 @@ class KuhnPoker:
 
     num_players = 2
     zero_sum = True
+    skills = skills_of("kuhn_poker")
 
     def __init__(self, rounds: int = 1) -> None:
         if rounds < 1:

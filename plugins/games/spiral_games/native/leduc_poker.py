@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from itertools import product
 
 from spiral import IllegalMove
+from spiral_games.skills import skills_of
 
 CARDS = "JQK"
 DECK = CARDS * 2
@@ -30,6 +31,7 @@ class LeducPoker:
     num_players = 2
     zero_sum = True
     worst_return = -13.0
+    skills = skills_of("leduc_poker")
     rules = (
         "Leduc poker for two players, p0 and p1. The deck has six cards: two J (lowest), two Q, two K (highest). "
         "Each player puts 1 chip into the pot and gets one card that the other does not see. There are two rounds "

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from itertools import combinations_with_replacement, product
 
 from spiral import IllegalMove, SpiralError
+from spiral_games.skills import skills_of
 
 Deal = tuple[str, ...]
 """What each player rolled, the lowest die first, such as ("36", "11"); a player without dice has ""."""
@@ -32,6 +33,7 @@ class LiarsDice:
 
     zero_sum = True
     worst_return = -1.0
+    skills = skills_of("liars_dice")
 
     def __init__(self, dice: int = 1, players: int = 2, faces: int = 6, wild: int = 0) -> None:
         if not (1 <= dice <= MAX_DICE and 2 <= players <= MAX_PLAYERS and 2 <= faces <= 9 and 0 <= wild <= faces):

@@ -9,6 +9,7 @@ import random
 
 from spiral import IllegalMove
 from spiral_games.native.liars_dice import LiarsDice, bidding_rules, roll
+from spiral_games.skills import skills_of
 
 _MATCH = (
     "The loser loses a die, all roll again, and the loser bids first (or the next player, if the loser has no dice "
@@ -22,6 +23,7 @@ class LiarsDiceMatch:
     """Liar's dice until one player has dice; moves are bids such as `2x5`, and `liar`; returns add up to 0."""
 
     zero_sum = True
+    skills = skills_of("liars_dice_match")
 
     def __init__(self, dice: int = 5, players: int = 2, faces: int = 6, wild: int = 0) -> None:
         self._round = LiarsDice(dice, players, faces, wild)

@@ -12,6 +12,7 @@ Journal 25, 2004) solved: it depends on both scores, not on the turn's total alo
 import random
 
 from spiral import IllegalMove, SpiralError
+from spiral_games.skills import skills_of
 
 MOVES = ("roll", "hold")
 FACES = 6
@@ -24,6 +25,7 @@ class PigDice:
     zero_sum = True
     perfect_information = True
     worst_return = -1.0
+    skills = skills_of("pig_dice")
 
     def __init__(self, target: int = 40, turns: int = 40) -> None:
         if target < 2 or turns < 2:

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from spiral import IllegalMove, SpiralError
 from spiral_games.native.simple_negotiation import chat_line, split_move
+from spiral_games.skills import skills_of
 
 RESOURCES = ("wheat", "wood", "sheep", "brick", "ore")
 BASE_VALUES = (5, 10, 15, 25, 40)
@@ -56,6 +57,7 @@ class ResourceNegotiation:
     num_players = 2
     zero_sum = True
     worst_return = -1.0
+    skills = skills_of("negotiation")
 
     def __init__(self, turns: int = 10, max_chat: int = 200) -> None:
         if turns < 2 or max_chat < 0:

@@ -26,6 +26,7 @@ import re
 from typing import NamedTuple
 
 from spiral import IllegalMove, SpiralError
+from spiral_games.skills import skills_of
 
 RESOURCES = ("wood", "gold")
 WORTH = 20
@@ -57,6 +58,7 @@ class SimpleNegotiation:
     num_players = 2
     zero_sum = True
     worst_return = -1.0
+    skills = skills_of("simple_negotiation")
 
     def __init__(self, turns: int = 10, stock: int = 10, max_chat: int = 200) -> None:
         if turns < 2 or not 1 <= stock <= MAX_STOCK or max_chat < 0:

@@ -11,6 +11,7 @@ To the framework player 0 chooses first in each round, and its choice is hidden 
 import random
 
 from spiral import IllegalMove, SpiralError
+from spiral_games.skills import skills_of
 
 Square = tuple[int, int]
 """(row, column) from the top left."""
@@ -29,6 +30,7 @@ class SnakeGame:
     num_players = 2
     zero_sum = True
     worst_return = -1.0
+    skills = skills_of("snake")
 
     def __init__(self, rows: int = 5, cols: int = 5, rounds: int = 20) -> None:
         if not (3 <= rows <= MAX_SIDE and 3 <= cols <= MAX_SIDE and rounds >= 1):

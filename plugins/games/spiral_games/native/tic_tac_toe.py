@@ -9,6 +9,7 @@ import random
 from collections.abc import Iterator
 
 from spiral import IllegalMove
+from spiral_games.skills import skills_of
 
 MARKS = "XO"
 EMPTY = "012345678"
@@ -25,6 +26,7 @@ class TicTacToe:
     zero_sum = True
     perfect_information = True
     worst_return = -1.0
+    skills = skills_of("tic_tac_toe")
     rules = (
         "Tic-tac-toe for two players on a board of 3 rows. X moves first, then O, in turn. A move marks an "
         "empty square. The first player with three marks in one row, column or diagonal wins; a full board "

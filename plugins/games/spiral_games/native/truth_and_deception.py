@@ -13,6 +13,7 @@ import random
 
 from spiral import IllegalMove, SpiralError
 from spiral_games.native.truth_and_deception_facts import FACT_PAIRS
+from spiral_games.skills import skills_of
 
 GUESSES = ("1", "2")
 _CHAT = ("Hello.", "1 is true.", "2 is true.", "I am sure it is 1.", "I am sure it is 2.", "Which one?", "Why?")
@@ -24,6 +25,7 @@ class TruthAndDeception:
     num_players = 2
     zero_sum = True
     worst_return = -1.0
+    skills = skills_of("truth_and_deception")
 
     def __init__(self, messages: int = 5, max_chat: int = 200, random_roles: bool = False) -> None:
         if messages < 1 or max_chat < 0:

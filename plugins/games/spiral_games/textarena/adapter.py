@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from spiral import IllegalMove, SpiralError
+from spiral_games.skills import skills_of
 from spiral_games.textarena import catalogue, dictionaries, importing, legal_moves, sampling
 from spiral_games.textarena.chance import Chance
 from spiral_games.textarena.messages import ACTION, GAME, Log, Message, Style, read, with_quoted_tags, without_tags
@@ -60,6 +61,7 @@ class TextArenaGame:
         self.max_turns = row.max_turns * self.num_players // row.num_players if max_turns is None else max_turns
         self.perfect_information = row.perfect_information and style != "board"
         self.worst_return = row.worst_return
+        self.skills = skills_of(f"textarena/{env.partition('-v')[0]}")
         self._row = row
         self._style = style
         self._args = env_args or {}
