@@ -95,6 +95,15 @@ moves = Table(
     Column("made", Float, nullable=False),
 )  # fmt: skip
 
+move_tokens = Table(  # of replies by policies of the house; apart from the moves, which are read far more often
+    "move_tokens", METADATA,
+    Column("match", Integer, ForeignKey("matches.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("length", Integer, nullable=False),  # of the reply, in tokens, of which the first may not be kept
+    Column("logprob", Float, nullable=False),  # of the whole reply
+    Column("tokens", JSON, nullable=False),  # [text, log-probability, put there by the prompt format] each
+)  # fmt: skip
+
 ratings = Table(
     "ratings", METADATA,
     Column("player", Integer, ForeignKey("players.id"), primary_key=True),

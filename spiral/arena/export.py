@@ -5,14 +5,16 @@ The arena keeps seed and moves; what a player was shown is found by playing the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from spiral.api.answers import thoughts_before
 from spiral.api.records import outcome_of, outcome_word
 from spiral.arena.game_process import GameFault, GameHost
 from spiral.arena.records import StoredMatch
+from spiral.arena.reply_tokens import Tokens, read_tokens
 from spiral.arena.store import Store
 from spiral.selfplay.examples import Example
 
@@ -36,14 +38,20 @@ class Wanted:
     """Of one player, by its name."""
 
 
-def examples_of(match: StoredMatch, host: GameHost, wanted: Wanted = Wanted()) -> list[Example]:  # frozen
-    """The legal moves of a match that ended, in the order of play. Raises Changed."""
+def examples_of(
+    match: StoredMatch,
+    host: GameHost,
+    wanted: Wanted = Wanted(),  # frozen
+    tokens: Mapping[int, Tokens] = MappingProxyType({}),
+) -> list[Example]:
+    """The legal moves of a match that ended, in the order of play; `tokens`: of its moves. Raises Changed."""
     assert match.returns is not None
     names, results = (
         [one.name for one in match.players],
         [outcome_word(outcome_of(match.returns, n)) for n in range(len(match.returns))],
     )
-    legal = [move for move in match.moves if move.legal]
+    numbers = [number for number, move in enumerate(match.moves) if move.legal]
+    legal = [match.moves[number] for number in numbers]
     found = []
     try:
         views = host.replay(match.game, match.seed, [move.move for move in legal])
@@ -52,6 +60,8 @@ def examples_of(match: StoredMatch, host: GameHost, wanted: Wanted = Wanted()) -
     for turn, (view, made) in enumerate(zip(views, legal, strict=False)):  # the last view is after the last move
         if view.to_move != made.seat:
             raise Changed(f"player {view.to_move} is to move in turn {turn}, and not {made.seat}")
+        sampled = tokens.get(numbers[turn])
+        whole = sampled.tokens if sampled is not None and not sampled.left_out else None
         found.append(
             Example(
                 game=match.game, number=match.id, deal=match.seed, player=made.seat, policy=names[made.seat],
@@ -61,6 +71,8 @@ def examples_of(match: StoredMatch, host: GameHost, wanted: Wanted = Wanted()) -
                 observation=view.observations[made.seat],
                 legal_moves=None if view.legal_moves is None else list(view.legal_moves),
                 thoughts=thoughts_before(made.said, made.move), move=made.move, reply=made.said or None,
+                tokens=None if whole is None else [token.text for token in whole],
+                logprobs=None if whole is None else [token.logprob for token in whole],
             )
         )  # fmt: skip
     return [one for one in found if _wanted(one, wanted)]
@@ -78,7 +90,7 @@ def export(
     while page := store.ended(after, PAGE, game):
         for _, match in page:
             try:
-                yield match, examples_of(match, host, wanted)
+                yield match, examples_of(match, host, wanted, read_tokens(store.database, match.id))
             except Changed as changed:
                 yield match, changed
         after = page[-1][0]

@@ -14,6 +14,7 @@ from spiral.arena.addressed import known_game
 from spiral.arena.export import PAGE, Changed, Wanted, examples_of
 from spiral.arena.lobby import Lobby
 from spiral.arena.records import OVERALL
+from spiral.arena.reply_tokens import read_tokens
 from spiral.selfplay.examples import line_of
 
 
@@ -29,7 +30,8 @@ def export_route(lobby: Lobby) -> Route:
             after = place
             with contextlib.suppress(Changed):  # such as of a game that was updated meanwhile
                 if match.game in lobby.games:
-                    lines += await asyncio.to_thread(examples_of, match, lobby.host, wanted)
+                    tokens = await asyncio.to_thread(read_tokens, lobby.store.database, match.id)
+                    lines += await asyncio.to_thread(examples_of, match, lobby.host, wanted, tokens)
         text = b"".join(map(line_of, lines))
         return Response(text, media_type="application/jsonl", headers={"x-next": str(after)})
 

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Protocol
 from spiral.api.errors import PromptTooLong, SpiralError
 from spiral.api.policies import Bot, max_concurrent
 from spiral.api.records import Completion, PolicyId, Turn
+from spiral.arena.database import storable
 from spiral.arena.game_process import GameHost
 from spiral.arena.records import Player
+from spiral.arena.reply_tokens import tokens_of
 from spiral.arena.room import Left, Over, Question, Said
 from spiral.seeds import derive
 from spiral.selfplay.bot_faults import BotFault, choose
@@ -95,7 +97,7 @@ class BotChooser:
         except BotFault as fault:
             raise SpiralError(f"the bot {fault}") from fault
         turn = Turn(question.observation, (), (), (), str(chosen), False, "stop", 0)
-        return Said(str(chosen), getattr(chosen, "reply", "")), turn
+        return Said(storable(str(chosen)), storable(getattr(chosen, "reply", ""))), turn
 
 
 class PolicyChooser:
@@ -121,7 +123,10 @@ class PolicyChooser:
             observation, prompt, reply.ids, reply.logprobs, completer.read(reply), False, reply.finish, reply.version,
             legal_moves=moves, left_out=left_out, forced=reply.forced,
         )  # fmt: skip
-        return Said(turn.move or "", completer.text(reply.ids)), turn
+        # In a thread: a long thought takes tens of milliseconds, in which no other match would go on.
+        decode = completer.decode
+        tokens = None if decode is None else await asyncio.to_thread(tokens_of, reply, decode)
+        return Said(storable(turn.move or ""), storable(completer.text(reply.ids)), tokens), turn
 
     def _work(self) -> None:
         engine, waiting, expected = self._completer.engine, dict[int, Future[Completion]](), 0

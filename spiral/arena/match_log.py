@@ -15,6 +15,7 @@ from spiral.api.errors import SpiralError
 from spiral.api.policies import Rating
 from spiral.arena import database as db
 from spiral.arena.records import OVERALL, Ending, Move, RatingChange
+from spiral.arena.reply_tokens import Tokens, add_tokens
 from spiral.theory.ratings import rate
 
 
@@ -37,14 +38,16 @@ def start_match(connection: Connection, game: str, seed: int, players: Sequence[
     return int(match)
 
 
-def add_move(connection: Connection, match: int, number: int, move: Move) -> None:
-    """Keep the `number`-th turn of a match, counted from 0. Raises MatchEnded."""
+def add_move(connection: Connection, match: int, number: int, move: Move, tokens: Tokens | None = None) -> None:
+    """Keep the `number`-th turn of a match, counted from 0, with the tokens of its reply. Raises MatchEnded."""
     if connection.scalar(select(db.matches.c.status).where(db.matches.c.id == match)) != "playing":
         raise MatchEnded(f"match {match} has ended")
     where = (db.moves.c.match == match) & (db.moves.c.number == number)
     if connection.scalar(select(db.moves.c.number).where(where)) is None:
         values = {"seat": move.seat, "move": move.move, "said": move.said, "legal": move.legal}
         connection.execute(insert(db.moves).values(match=match, number=number, **values, made=time.time()))
+        if tokens is not None:
+            add_tokens(connection, match, number, tokens)
 
 
 def finish_match(

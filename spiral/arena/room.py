@@ -15,6 +15,7 @@ from spiral.arena.game_process import GameFault, GameHost
 from spiral.arena.game_worker import View
 from spiral.arena.match_log import MatchEnded
 from spiral.arena.records import Ending, Move, Player, RatingChange
+from spiral.arena.reply_tokens import Tokens
 from spiral.arena.store import Store
 
 MAX_ILLEGAL = 3
@@ -33,6 +34,8 @@ class Said:
     move: str
     said: str = ""
     """All that was written, the move in it."""
+    tokens: Tokens | None = None
+    """Of a policy of the house: what that was sampled as."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +215,7 @@ class Room:
     async def _keep(self, seat: int, said: Said, legal: bool) -> None:
         # Before anybody is told of it: what was shown must be there after a kill.
         move = Move(seat, said.move, said.said, legal)
-        await self._store.later(match_log.add_move, self.match, self._number, move)
+        await self._store.later(match_log.add_move, self.match, self._number, move, said.tokens)
         self._number += 1
 
     async def _ended(self, view: View, returns: Sequence[float], ending: Ending, offender: int | None) -> Over:

@@ -28,6 +28,7 @@ from spiral.arena.listening import GAME_PATH
 from spiral.arena.lobby import Lobby
 from spiral.arena.names import checked_name
 from spiral.arena.records import OVERALL, Kind, Standing
+from spiral.arena.reply_tokens import as_json, read_tokens
 from spiral.arena.site import Site
 from spiral.arena.skills import Skills, SkillStanding
 from spiral.arena.textarena_sockets import GameAddress, TextArenaSockets, nowhere
@@ -127,10 +128,14 @@ class Api:
     async def match(self, request: Request) -> Response:
         """A match that ended."""
         match = await ended_match(self._store, request)
+        tokens = await asyncio.to_thread(read_tokens, self._store.database, match.id)
         return JSONResponse({
             "match": match.id, "game": match.game, "seed": match.seed, "ending": match.ending,
             "returns": match.returns, "players": [one.name for one in match.players],
-            "moves": [{"seat": m.seat, "move": m.move, "said": m.said, "legal": m.legal} for m in match.moves],
+            "moves": [
+                {"seat": m.seat, "move": m.move, "said": m.said, "legal": m.legal, "reply": as_json(tokens.get(number))}
+                for number, m in enumerate(match.moves)
+            ],
         })  # fmt: skip
 
     async def socket(self, socket: WebSocket) -> None:

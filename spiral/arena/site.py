@@ -15,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 from starlette.websockets import WebSocket
 
+from spiral.api.answers import thoughts_before
 from spiral.api.errors import SpiralError
 from spiral.api.text import printable
 from spiral.arena.addressed import ended_match, known_game, known_skill
@@ -23,6 +24,7 @@ from spiral.arena.history import PROVISIONAL, History
 from spiral.arena.lobby import GameInfo, Lobby
 from spiral.arena.records import OVERALL, Move, StoredMatch
 from spiral.arena.replay import Replay, replayed
+from spiral.arena.reply_tokens import kept, read_tokens
 from spiral.arena.skills import Skills
 from spiral.arena.watching import public, watch
 
@@ -60,6 +62,7 @@ class Site:
         self._samples: dict[str, tuple[int | None, _Shown]] = {}
         self._templates = Jinja2Templates(directory=PAGES)
         self._templates.env.filters["text"] = printable
+        self._templates.env.filters["thought"] = thoughts_before
         self._templates.env.globals["PROVISIONAL"] = PROVISIONAL
 
     def routes(self) -> list[BaseRoute]:
@@ -72,6 +75,7 @@ class Site:
             Route("/players/{name:path}", self.player),
             Route("/matches", self.matches),
             Route("/matches/{match:int}", self.match),
+            Route("/matches/{match:int}/tokens/{number:int}", self.tokens),
             WebSocketRoute("/api/watch/{match:int}", self.watch),
             Mount("/static", StaticFiles(directory=PAGES / "static")),
         ]
@@ -130,7 +134,17 @@ class Site:
         if (room := self._lobby.rooms.get(number)) is not None:
             return self._page(request, "live.html", match=public(room))
         match = await ended_match(self._store, request)
-        return self._page(request, "match.html", match=match, replay=await self._replay(match))
+        tokens = await asyncio.to_thread(kept, self._store.database, match.id)
+        return self._page(request, "match.html", match=match, replay=await self._replay(match), tokens=tokens)
+
+    async def tokens(self, request: Request) -> Response:
+        """The tokens of one reply of a match that ended, with their probabilities."""
+        match, number = await ended_match(self._store, request), request.path_params["number"]
+        found = await asyncio.to_thread(read_tokens, self._store.database, match.id, min(number, len(match.moves)))
+        if number not in found:
+            raise HTTPException(404, "no tokens were kept of this turn")
+        player = match.players[match.moves[number].seat]
+        return self._page(request, "tokens.html", match=match, number=number, player=player, tokens=found[number])
 
     async def watch(self, socket: WebSocket) -> None:
         """A spectator's connection."""

@@ -56,6 +56,10 @@ class Example:
     move: str
     reply: str | None
     """The policy's own words, the move in them; None for one that gives moves alone."""
+    tokens: list[str] | None = None
+    """What the reply was sampled as, the id that ended it among them; None where that is not known, or not wholly."""
+    logprobs: list[float] | None = None
+    """Of those, in nats; 0 for one that the prompt format put there."""
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -67,10 +71,12 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "list[str]": (list,),
     "list[str] | None": (list, type(None)),
     "list[float]": (list,),
+    "list[float] | None": (list, type(None)),
 }
 _FIELDS: dict[str, tuple[type, ...]] = {field.name: _TYPES[str(field.type)] for field in fields(Example)}
 _ITEMS: dict[str, tuple[type, ...]] = {
-    "policies": (str,), "returns": (int, float), "history": (str,), "legal_moves": (str,)
+    "policies": (str,), "returns": (int, float), "history": (str,), "legal_moves": (str,), "tokens": (str,),
+    "logprobs": (int, float),
 }  # fmt: skip
 
 

@@ -26,7 +26,7 @@ def test_a_database_is_migrated_once(url):
     Database(url).close()
     database = Database(url)
     with database.write() as connection:
-        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "0001"
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "0002"
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     database.close()
     with pytest.raises(SpiralError, match="changed by another version of spiral"):
