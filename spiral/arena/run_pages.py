@@ -1,4 +1,4 @@
-"""Pages that show runs while they train: what `spiral watch` serves, read only, from the files that a run writes.
+"""Pages that show runs while they train, by `spiral watch` or in an arena; read only, from the files that a run writes.
 
 A run's page is its report, which asks now and then whether there is more and draws itself anew then. Apart from the
 arena's own pages: these need no database, and a run is all that they know of.
@@ -11,7 +11,8 @@ import json
 import math
 import statistics
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,7 +21,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.templating import Jinja2Templates
 
 from spiral.api.errors import RunError
@@ -40,6 +41,8 @@ TAIL = 1 << 18
 """Bytes of the end of a file that a line of the table is made of."""
 RECENT = 50
 """Steps whose median time says how long the rest will take."""
+MAX_PAGES = 16
+"""Pages of runs that are kept as they were made."""
 EVERY_S = 5
 """Between two looks of a page."""
 WRITTEN = ("metrics.jsonl", "episodes.jsonl", "events.jsonl", "voided.jsonl", "policy.json", "pool.json", "config.yaml")
@@ -125,33 +128,44 @@ def summary(name: str, run: Path) -> RunSummary:
 
 def application(folder: Path) -> Starlette:
     """The pages of a folder of runs, or of one. Raises RunError for a folder that is not there."""
+    return Starlette(routes=run_routes(folder, "/"))
+
+
+def run_routes(folder: Path, table_at: str, nav: Sequence[tuple[str, str]] = ()) -> list[BaseRoute]:
+    """The addresses of those pages: see `RunPages`. Raises RunError for a folder that is not there."""
     find_runs(folder)
-    pages = WatchPages(folder)
-    return Starlette(
-        routes=[
-            Route("/", pages.table),
-            Route("/runs.css", pages.style),
-            Route("/runs/{name:path}/state", pages.state),
-            Route("/runs/{name:path}", pages.run),
-        ]
-    )
+    return RunPages(folder, table_at, nav).routes()
 
 
-class WatchPages:
+class RunPages:
     """What each address answers."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, table_at: str, nav: Sequence[tuple[str, str]] = ()) -> None:
+        """`table_at`: the address of the table of all runs. `nav`: name and address of the pages that it stands
+        among."""
+        self._folder, self._table_at = folder, table_at
         self._templates = Jinja2Templates(directory=PAGES)
         self._templates.env.filters["duration"] = duration
+        self._templates.env.globals["nav"] = nav
         self._pages: dict[Path, tuple[str, str]] = {}
         """Run -> the stamp of its files, and its page as it was made of them."""
+        self._summaries: dict[Path, tuple[str, RunSummary]] = {}
+        """The same of its line in the table."""
+
+    def routes(self) -> list[BaseRoute]:
+        """The table, what it loads, and a page a run."""
+        return [
+            Route(self._table_at, self.table),
+            Route("/runs.css", self.style),
+            Route("/runs/{name:path}/state", self.state),
+            Route("/runs/{name:path}", self.run),
+        ]
 
     async def table(self, request: Request) -> Response:
         """All runs, a line each; the browser asks for it again by itself."""
         found = await asyncio.to_thread(find_runs, self._folder)
-        told = await asyncio.to_thread(lambda: [summary(name, run) for name, run in found.items()])
-        lines = [(one, f"/runs/{quote(name)}") for name, one in zip(found, told, strict=True)]
+        told = await asyncio.to_thread(lambda: [self._summary(name, run) for name, run in found.items()])
+        lines = [(one, address_of(name)) for name, one in zip(found, told, strict=True)]
         values = {"runs": lines, "folder": printable(self._folder.resolve().name), "every_s": EVERY_S}
         return self._templates.TemplateResponse(request, "runs.html", values, headers=HEADERS)
 
@@ -171,7 +185,7 @@ class WatchPages:
     async def state(self, request: Request) -> Response:
         """What the page asks for now and then."""
         run = await asyncio.to_thread(self._found, request)
-        one = await asyncio.to_thread(summary, request.path_params["name"], run)
+        one = await asyncio.to_thread(self._summary, request.path_params["name"], run)
         told = {"stamp": stamp(run), "done": one.done, "steps": one.steps, "left_s": one.left_s, "age_s": one.age_s}
         return JSONResponse(told, headers=HEADERS)
 
@@ -183,11 +197,27 @@ class WatchPages:
 
     def _page(self, run: Path) -> str:
         now = stamp(run)
-        known = self._pages.get(run)
+        known = self._pages.pop(run, None)
         if known is None or known[0] != now:
-            data = {**collect(run), "live": {"stamp": now, "every_s": EVERY_S}}
-            known = self._pages[run] = now, render(data)
+            data = {**collect(run), "live": {"stamp": now, "every_s": EVERY_S, "all": self._table_at}}
+            known = now, render(data)
+        self._pages[run] = known  # behind the others: the first is the one that was asked for longest ago
+        while len(self._pages) > MAX_PAGES:
+            self._pages.pop(next(iter(self._pages)))
         return known[1]
+
+    def _summary(self, name: str, run: Path) -> RunSummary:
+        """Read again only where the run wrote: many may look at a table of many runs."""
+        now = stamp(run)
+        known = self._summaries.get(run)
+        if known is None or known[0] != now:
+            known = self._summaries[run] = now, summary(name, run)
+        return replace(known[1], age_s=max(0.0, time.time() - _written(run)))
+
+
+def address_of(name: str) -> str:
+    """Of the page of a run, by its name in `find_runs`."""
+    return f"/runs/{quote(name)}"
 
 
 def stamp(run: Path) -> str:

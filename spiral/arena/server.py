@@ -7,6 +7,7 @@ import contextlib
 import json
 import secrets
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -27,25 +28,34 @@ from spiral.arena.limits import Counters, Limits
 from spiral.arena.listening import GAME_PATH
 from spiral.arena.lobby import Lobby
 from spiral.arena.names import checked_name
+from spiral.arena.own_policy import OwnPolicy
 from spiral.arena.records import OVERALL, Kind, Standing
 from spiral.arena.reply_tokens import as_json, read_tokens
-from spiral.arena.site import Site
+from spiral.arena.run_pages import run_routes
+from spiral.arena.site import NAV, Site
 from spiral.arena.skills import Skills, SkillStanding
 from spiral.arena.textarena_sockets import GameAddress, TextArenaSockets, nowhere
 
 MAX_BODY = 10_000
 """Bytes of a request's body."""
+RUNS_AT = "/runs"
+"""The address of the table of runs."""
 BODY_S = 10.0
 """How long a request may take to arrive."""
 
 
-def application(lobby: Lobby, limits: Limits | None = None, games_at: GameAddress = nowhere) -> Starlette:
-    """The arena. Its matches run while the application does. `games_at`: where TextArena's client is sent to."""
+def application(
+    lobby: Lobby, limits: Limits | None = None, games_at: GameAddress = nowhere, runs: Path | None = None
+) -> Starlette:
+    """The arena. Its matches run while the application does. `games_at`: where TextArena's client is sent to. `runs`: a
+    run, or a folder of runs, whose pages are among the arena's. Raises RunError for a folder that is not there."""
+    nav = NAV if runs is None else (*NAV, ("Runs", RUNS_AT))
     limits = limits or Limits()
     skills = Skills(lobby.store, list(lobby.games.values()))
     api = Api(lobby, limits, skills)
     routes = [
-        *Site(lobby, skills).routes(),
+        *Site(lobby, skills, nav).routes(),
+        *(() if runs is None else run_routes(runs, RUNS_AT, nav)),
         Route("/api/games", api.games),
         Route("/api/players", api.register, methods=["POST"]),
         Route("/api/leaderboard", api.leaderboard),
@@ -66,7 +76,7 @@ def application(lobby: Lobby, limits: Limits | None = None, games_at: GameAddres
     async def refused(_: Request, error: Exception) -> Response:
         return PlainTextResponse(f"{error}\n", 503)
 
-    guard = [Middleware(Guard, limits)]
+    guard = [Middleware(OwnPolicy), Middleware(Guard, limits)]
     return Starlette(routes=routes, middleware=guard, lifespan=running, exception_handlers={NoAnswer: refused})
 
 

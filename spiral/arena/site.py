@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from spiral.arena.skills import Skills
 from spiral.arena.watching import public, watch
 
 PAGES = Path(__file__).with_name("pages")
+NAV = (("Arena", "/"), ("Play", "/play"), ("Matches", "/matches"), ("Leaderboard", "/leaderboard"))
+"""Name and address of the pages that all others lead to."""
 SAMPLE_SEED = 0
 SAMPLE_MOVES = 12
 """Turns of the sample match on a game's page."""
@@ -55,7 +58,8 @@ _Shown = tuple[tuple[str, ...] | None, Sample | None]
 class Site:
     """What each page shows."""
 
-    def __init__(self, lobby: Lobby, skills: Skills) -> None:
+    def __init__(self, lobby: Lobby, skills: Skills, nav: Sequence[tuple[str, str]] = NAV) -> None:
+        """`nav`: name and address of the pages that each page leads to."""
         self._skills = skills
         self._lobby, self._store, self._history = lobby, lobby.store, History(lobby.store)
         self._replays: dict[int, Replay | None] = {}
@@ -63,7 +67,7 @@ class Site:
         self._templates = Jinja2Templates(directory=PAGES)
         self._templates.env.filters["text"] = printable
         self._templates.env.filters["thought"] = thoughts_before
-        self._templates.env.globals["PROVISIONAL"] = PROVISIONAL
+        self._templates.env.globals.update(PROVISIONAL=PROVISIONAL, nav=nav)
 
     def routes(self) -> list[BaseRoute]:
         """All pages, what they load, and the socket of spectators."""
@@ -199,4 +203,6 @@ class Site:
 
     def _page(self, request: Request, name: str, **values: Any) -> Response:
         games: list[GameInfo] = list(self._lobby.games.values())
-        return self._templates.TemplateResponse(request, name, {"games": games, "skills": self._skills.games, **values})
+        return self._templates.TemplateResponse(
+            request, name, {"games": games, "skills": self._skills.games, "here": request.url.path, **values}
+        )

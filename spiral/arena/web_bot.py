@@ -33,6 +33,7 @@ from spiral.arena.game_process import GameHost
 from spiral.arena.game_worker import View
 from spiral.arena.lobby import RETURN_S, GameInfo, Lobby
 from spiral.arena.room import Left, Over, Question
+from spiral.arena.run_pages import address_of
 from spiral.arena.server import application
 from spiral.arena.serving import address, listening, page_server
 from spiral.arena.store import Store
@@ -74,6 +75,8 @@ class TrainingLobby(Lobby):
         self.clock_s = clock_s
         self.started = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.run_page: str | None = None
+        """The address of the run's own page, which shows the matches that ended."""
         self._places: dict[tuple[int, int], _Place] = {}
         """By id() of the game, which the place keeps alive, and seat."""
         self._num_matches = self._num_given_up = 0
@@ -143,7 +146,7 @@ class TrainingLobby(Lobby):
         begun = {
             "kind": "match", "match": self._num_matches, "game": type(game).__name__, "rules": rules, "seat": player,
             "players": [member.player.name if seat == player else OPPONENT for seat in range(num_players)],
-            "clock_s": self.clock_s,
+            "clock_s": self.clock_s, "replay": self.run_page,
         }  # fmt: skip
         place = _Place(game, RemoteSeat(member, begun), self._num_matches)
         self._places[id(game), player] = place
@@ -220,8 +223,11 @@ class WebBot:
         folder.mkdir(parents=True, exist_ok=True)
         database = Database(f"sqlite:///{folder / 'web.db'}")
         store = Store(database)
-        lobby = TrainingLobby(store, self._clock_s)
-        serving = page_server(application(lobby))
+        lobby, run = TrainingLobby(store, self._clock_s), None
+        if (folder.parent / "config.yaml").is_file():
+            run = folder.parent
+            lobby.run_page = address_of(run.resolve().name)
+        serving = page_server(application(lobby, runs=run))
         thread = threading.Thread(target=serving.run, args=([bound],), name="bot web", daemon=True)
         thread.start()
         # Where several runs are trained in one process, the next one finds the port free.

@@ -46,6 +46,12 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="FILE",
     help="YAML: the skills of games, for leaderboards by skill.  [default: what the games declare]",
 )
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A run, or a folder of runs, whose pages are shown too, as by spiral watch.",
+)
 @click.option("--db", default="sqlite:///arena.db", show_default=True, metavar="URL", help="SQLite or PostgreSQL.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at; 0.0.0.0 for all.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
@@ -72,6 +78,7 @@ def arena(
     games: tuple[str, ...],
     house: tuple[str, ...],
     skills: Path | None,
+    runs: Path | None,
     db: str,
     host: str,
     port: int,
@@ -98,7 +105,11 @@ def arena(
         contextlib.closing(open_arena(games, house, db, clock, processes, _tell, skills)) as opened,
     ):
         servers = _servers(
-            opened.lobby, Limits.by_connections(per_address), (host, port), (tls_port, tls_cert, tls_key, tls_address)
+            opened.lobby,
+            Limits.by_connections(per_address),
+            (host, port),
+            (tls_port, tls_cert, tls_key, tls_address),
+            runs,
         )
         echo(f"{len(opened.lobby.games)} games; house: {', '.join(opened.house) or 'none'}")
         echo(f"open http://{address(host, servers[0][1])}/")
@@ -133,7 +144,11 @@ def _stopped_in_order() -> Iterator[None]:
 
 
 def _servers(
-    lobby: Lobby, limits: Limits, pages: tuple[str, int], tls: tuple[int, Path | None, Path | None, str]
+    lobby: Lobby,
+    limits: Limits,
+    pages: tuple[str, int],
+    tls: tuple[int, Path | None, Path | None, str],
+    runs: Path | None,
 ) -> list[tuple[uvicorn.Server, socket.socket]]:
     """What listens: the pages' server, and that of TextArena's client where there is a game that it knows."""
     from spiral.arena.server import application, game_sockets
@@ -143,7 +158,7 @@ def _servers(
 
     (host, port), (tls_port, certificate, key, fixed) = pages, tls
     if not any(environment(game) for game in lobby.games):
-        return [(page_server(application(lobby, limits)), listening(host, port))]
+        return [(page_server(application(lobby, limits, runs=runs)), listening(host, port))]
     second = game_server(game_sockets(lobby, limits), certificate, key), listening(host, tls_port)
     address = game_address(second[1].getsockname()[1], fixed)
-    return [(page_server(application(lobby, limits, address)), listening(host, port)), second]
+    return [(page_server(application(lobby, limits, address, runs)), listening(host, port)), second]

@@ -167,7 +167,7 @@ def arena(url, host, monkeypatch):
 
 
 @contextlib.contextmanager
-def running(url, host, monkeypatch, clock_s=60.0, house_after_s=0.1, limits=None):
+def running(url, host, monkeypatch, clock_s=60.0, house_after_s=0.1, limits=None, runs=None):
     """An arena on its database until the block ends."""
     monkeypatch.setattr(lobby_module, "HOUSE_AFTER_S", house_after_s)
     monkeypatch.setattr(lobby_module, "PAIRING_S", 0.02)
@@ -176,7 +176,7 @@ def running(url, host, monkeypatch, clock_s=60.0, house_after_s=0.1, limits=None
     random_bot = HousePlayer(store.house_player("random"), BotChooser(plugins.make("bot", "random"), "random"))
     games = [GameInfo(name, 2, "") for name in (*GAMES, "faulty")]
     lobby = Lobby(store, host, games, {name: [random_bot] for name in GAMES}, clock_s)
-    server = uvicorn.Server(configured(application(lobby, limits), "127.0.0.1", 0))
+    server = uvicorn.Server(configured(application(lobby, limits, runs=runs), "127.0.0.1", 0))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

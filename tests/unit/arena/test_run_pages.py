@@ -2,12 +2,15 @@
 
 import json
 import re
+import urllib.request
 
 import pytest
 from click.testing import CliRunner
 
+from spiral.arena import guard, run_pages
 from spiral.arena.run_pages import application, duration, find_runs, stamp, summary
 from spiral.commands.main import main
+from tests.unit.arena.conftest import running
 from tests.unit.arena.test_one_match import served
 
 CONFIG = "games:\n- name: kuhn_poker\n  args: {}\nmodel:\n  name: byte-0.1m\nsteps: 40\n"
@@ -137,3 +140,49 @@ def test_a_folder_that_is_not_there_is_told(tmp_path):
 def test_times_are_said_as_a_reader_says_them(seconds, told):
     """In the largest unit that says enough."""
     assert duration(seconds) == told
+
+
+def test_an_arena_shows_runs_among_its_own_pages(run, url, host, monkeypatch):
+    """In the navigation of every page; a report keeps its own policy alone, since the arena's lets no script run that
+    stands in the page, and all other pages keep the arena's."""
+    with running(url, host, monkeypatch, runs=run.parent) as arena:
+        for path in ("/", "/leaderboard", "/runs"):
+            assert 'href="/runs"' in arena.ask(path)[1], path
+        assert 'href="/runs/first"' in arena.ask("/runs")[1]
+        told = json.loads(arena.ask("/runs/first/state")[1])
+        assert (told["done"], told["steps"]) == (10, 40)
+        assert '"all":"/runs"' in arena.ask("/runs/first")[1]
+        for path, policy in (
+            ("/runs/first", "frame-ancestors 'none'"),
+            ("/", guard.HEADERS["content-security-policy"]),
+        ):
+            with urllib.request.urlopen(f"http://127.0.0.1:{arena.port}{path}", timeout=20) as answer:
+                assert answer.headers.get_all("content-security-policy") == [policy]
+                assert "nosniff" in answer.headers["x-content-type-options"]
+
+
+def test_an_arena_without_runs_has_no_such_page(arena):
+    """And no link to one."""
+    assert arena.ask("/runs")[0] == 404
+    assert "/runs" not in arena.ask("/")[1]
+
+
+def test_an_arena_tells_of_a_folder_that_is_not_there(tmp_path):
+    """Before it serves."""
+    words = ["arena", "--games", "kuhn_poker", "--house", "random", "--db", f"sqlite:///{tmp_path}/a.db"]
+    result = CliRunner().invoke(main, [*words, "--runs", str(tmp_path / "none")])
+    assert result.exit_code == 2
+    assert "give a run, or the folder that holds runs" in result.output
+
+
+def test_what_a_run_wrote_is_read_once_for_all_who_look(run, monkeypatch):
+    """Until it writes more."""
+    read = []
+    monkeypatch.setattr(run_pages, "summary", lambda name, path: read.append(name) or summary(name, path))
+    with pages(run.parent, monkeypatch) as page:
+        for _ in range(3):
+            assert "10 of 40" in page.ask("/")[1]
+        assert read == ["first"]
+        write(run / "metrics.jsonl", [{"step": n, "time/step_s": 2.0} for n in range(12)])
+        assert "12 of 40" in page.ask("/")[1]
+    assert read == ["first", "first"]

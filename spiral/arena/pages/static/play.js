@@ -339,8 +339,12 @@ function ended(text) {
   for (const one of $("players").children) one.setAttribute("aria-current", false);
   $("turn").textContent = text;
   $("leave").hidden = true;
-  $("replay").href = `/matches/${match.match}`;
-  for (const one of ["again", "other", "replay"]) $(one).hidden = false;
+  // Of a match in a run, which keeps it itself: the run's page, where there is one.
+  const inRun = match.replay !== undefined;
+  $("replay").href = inRun ? match.replay : `/matches/${match.match}`;
+  $("replay").textContent = inRun ? "The run" : "Replay";
+  for (const one of ["again", "other"]) $(one).hidden = false;
+  $("replay").hidden = inRun && !match.replay;
   $("again").focus();
 }
 

@@ -4,7 +4,8 @@
 
 function live() {
   const line = el("p", { class: "muted", role: "status" }, "Watched live.");
-  document.getElementById("page").prepend(line);
+  const all = el("p", null, el("a", { href: data.live.all }, "All runs"));
+  document.getElementById("page").prepend(all, line);
   const busy = () => document.activeElement !== document.body || document.querySelector("details[open]") !== null;
   const look = async () => {
     let told = null;
