@@ -19,6 +19,10 @@ from spiral.arena.sockets import write
 
 MAX_WATCHERS = 200
 """Of one match."""
+BEAT_S = 1.0
+"""Between two signs of life: a page that misses a few says that it is not connected."""
+NOT_IN_PLAY, FULL = 4404, 4429
+"""Codes with which a connection is closed at once."""
 
 
 def public(room: Room) -> Mapping[str, Any]:
@@ -59,13 +63,14 @@ async def watch(socket: WebSocket, lobby: Lobby) -> None:
     if room is None or len(room.watchers) >= MAX_WATCHERS:
         reason = "this match is not in play" if room is None else f"{MAX_WATCHERS} watch already; try again later"
         await socket.send_json({"kind": "error", "reason": reason})
-        await socket.close(4404)
+        await socket.close(NOT_IN_PLAY if room is None else FULL)
         return
     spectator = Spectator()
     room.watchers.add(spectator)
     spectator.shown(room)
     # A spectator that stalls holds its writer up, so the end of its outbox is waited for too.
-    work = (write(socket, spectator.outbox, last="over"), _gone(socket), spectator.outbox.closed.wait())
+    outbox = spectator.outbox
+    work = (write(socket, outbox, last="over"), _gone(socket), outbox.closed.wait(), _beat(outbox))
     tasks = [asyncio.create_task(one) for one in work]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -73,6 +78,12 @@ async def watch(socket: WebSocket, lobby: Lobby) -> None:
         room.watchers.discard(spectator)
         for task in tasks:
             task.cancel()
+
+
+async def _beat(outbox: Outbox) -> None:
+    while True:
+        await asyncio.sleep(BEAT_S)
+        outbox.send({"kind": "beat"})
 
 
 async def _gone(socket: WebSocket) -> None:

@@ -10,7 +10,10 @@ import pytest
 import uvicorn
 
 from spiral.arena import lobby as lobby_module
+from spiral.arena import match_log
 from spiral.arena.opening import open_arena
+from spiral.arena.records import Move
+from spiral.arena.reply_tokens import Token, Tokens
 from spiral.arena.server import application
 from tests.end_to_end.chromium import CHROMIUM, chromium
 
@@ -189,6 +192,62 @@ def test_a_page_says_that_it_is_not_connected_and_gets_its_seat_back(arena, page
         assert after == before
         page.click("#moves button")
         assert answer(page, lambda: page.click("#moves button"))
+
+
+def test_a_spectators_page_says_that_it_is_not_connected_and_follows_again(arena, tab, page):
+    """A connection that is open and silent, too: what happened meanwhile is shown as soon as it is connected again."""
+    watcher = tab()
+    queue(page, arena, "tic_tac_toe")
+    page.until("turn")
+    number = page.evaluate("match.match")
+    with line(arena.port) as (port, held):
+        watcher.open(f"http://127.0.0.1:{port}/matches/{number}")
+        watcher.until("document.querySelector('#status').innerText.includes('is to move')")
+        seen = watcher.text("#observation")
+        watcher.evaluate("new Promise((done) => setTimeout(done, 4000))")  # in which nothing is moved
+        assert watcher.evaluate("document.querySelector('#lost').hidden")
+        held.set()
+        watcher.until("!document.querySelector('#lost').hidden")
+        assert "Not connected" in watcher.text("#lost")
+        page.click("#moves button")
+        page.until("turn || match.over")
+        held.clear()
+        watcher.until("document.querySelector('#lost').hidden")
+        watcher.until(f"document.querySelector('#observation').innerText !== {json.dumps(seen)}")
+    page.click("#leave")
+    page.click("#leave")
+    page.until("match.over")
+    assert not watcher.errors
+
+
+def test_the_tokens_of_a_replay_are_read_by_keyboard(arena, page):
+    """What a policy sampled is opened, gone through with the arrows, and read out; the turn stays the one that it was."""
+    store = arena.lobby.store
+    players = [store.house_player(name).id for name in ("one", "two")]
+    match = store.now(match_log.start_match, "tic_tac_toe", 0, players)
+    told = Tokens((Token("<b>", -0.1, False), Token("4", -2.5, False), Token("<|eot|>", 0.0, True)), -2.6)
+    for number, move in enumerate("4017"):
+        store.now(match_log.add_move, match, number, Move(number % 2, move, f"so {move}", True), told)
+    store.now(match_log.finish_match, match, [1.0, -1.0], "timeout")
+    page.open(f"{arena.base}/matches/{match}")
+    page.press("ArrowRight")
+    page.until("document.querySelector('#at').innerText.startsWith('turn 2 of')")
+    page.evaluate(
+        "[...document.querySelectorAll('details.tokens')].find((one) => one.offsetParent).querySelector('summary').focus()"
+    )
+    page.press("Enter")
+    page.until("document.querySelector('.turn:not([hidden]) .strip') !== null")
+    page.press("Tab")
+    page.until("document.activeElement.matches('.strip li')")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "<b>: 0.905, log-probability -0.100"
+    page.press("ArrowRight")
+    page.until("document.activeElement.textContent === '4'")
+    assert page.text(".turn:not([hidden]) .reading") == 'Token 2 of 3: "4", 0.0821, log-probability -2.500'
+    assert page.text("#at").startswith("turn 2 of")
+    assert page.evaluate("document.querySelector('.turn:not([hidden]) .strip b') === null")
+    assert page.evaluate("document.querySelector('.turn:not([hidden]) tbody').rows.length") == 3
+    page.press("ArrowRight")
+    assert "put there by the prompt format" in page.text(".turn:not([hidden]) .reading")
 
 
 @pytest.mark.slow

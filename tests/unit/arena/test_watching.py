@@ -3,12 +3,21 @@
 import json
 
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
+
+from spiral.arena import watching
 
 
 def _watch(arena, match, **options):
     return connect(f"ws://127.0.0.1:{arena.port}/api/watch/{match}", **options)
+
+
+def heard(spectator):
+    """The next message that is more than a sign of life."""
+    while (message := json.loads(spectator.recv(timeout=20)))["kind"] == "beat":
+        pass
+    return message
 
 
 def test_of_a_game_with_hidden_cards_a_spectator_sees_who_is_to_move(arena):
@@ -17,19 +26,19 @@ def test_of_a_game_with_hidden_cards_a_spectator_sees_who_is_to_move(arena):
         turn = players[0].until("turn")
         match = turn["match"]
         with _watch(arena, match) as spectator:
-            first = json.loads(spectator.recv(timeout=20))
+            first = heard(spectator)
             assert (first["to_move"], first["number"], first["observation"]) == (0, 0, None)
             page = arena.ask(f"/matches/{match}")[1]
             assert "kuhn p0" not in page
             assert "shown when the match has ended" in page
             assert f"/matches/{match}" in arena.ask("/matches")[1]
             players[0].send(kind="move", number=turn["number"], move="bet")
-            second = json.loads(spectator.recv(timeout=20))
+            second = heard(spectator)
             assert (second["to_move"], second["number"]) == (1, 1)
             assert "bet" not in json.dumps(second)
             turn = players[1].until("turn")
             players[1].send(kind="move", number=turn["number"], move="fold")
-            assert json.loads(spectator.recv(timeout=20))["kind"] == "over"
+            assert heard(spectator)["kind"] == "over"
         for one in players:
             one.until("over")
     page = arena.ask(f"/matches/{match}")[1]
@@ -44,18 +53,45 @@ def test_a_game_of_perfect_information_is_seen_as_it_stands(arena):
         ann.send(kind="queue", games=["tic_tac_toe"])
         turn = ann.until("turn")
         with _watch(arena, turn["match"]) as spectator:
-            first = json.loads(spectator.recv(timeout=20))
+            first = heard(spectator)
             assert first["observation"] == turn["observation"]
             assert turn["observation"] in arena.ask(f"/matches/{turn['match']}")[1]
             ann.send(kind="move", number=turn["number"], move=turn["legal_moves"][0])
-            assert json.loads(spectator.recv(timeout=20))["to_move"] == 1 - first["to_move"]
+            assert heard(spectator)["to_move"] == 1 - first["to_move"]
         ann.play()
+
+
+def test_a_spectator_hears_a_sign_of_life_while_nothing_happens(arena, monkeypatch):
+    """By which its page knows that it is connected; it tells nothing of the match."""
+    monkeypatch.setattr(watching, "BEAT_S", 0.05)
+    with arena.meeting("kuhn_poker") as players:
+        match = players[0].until("turn")["match"]
+        with _watch(arena, match) as spectator:
+            assert heard(spectator)["kind"] == "state"
+            assert [json.loads(spectator.recv(timeout=20)) for _ in range(3)] == [{"kind": "beat"}] * 3
+        players[0].send(kind="leave")
+        players[0].until("over")
+
+
+def test_a_match_that_many_watch_has_room_for_no_more(arena, monkeypatch):
+    """One sentence, and another code than that of a match that is not in play: its page tries again later."""
+    monkeypatch.setattr(watching, "MAX_WATCHERS", 1)
+    with arena.meeting("kuhn_poker") as players:
+        match = players[0].until("turn")["match"]
+        with _watch(arena, match) as first, _watch(arena, match) as second:
+            assert heard(first)["kind"] == "state"
+            assert "watch already; try again later" in heard(second)["reason"]
+            with pytest.raises(ConnectionClosed) as closed:
+                second.recv(timeout=20)
+            assert closed.value.rcvd.code == watching.FULL
+        players[0].send(kind="leave")
+        players[0].until("over")
 
 
 def test_a_match_that_is_not_in_play_has_no_spectators(arena):
     """One sentence; and a page of another site gets no socket here either."""
     with _watch(arena, 99) as spectator:
-        assert "not in play" in json.loads(spectator.recv(timeout=20))["reason"]
+        assert "not in play" in heard(spectator)["reason"]
     with pytest.raises(InvalidStatus, match="403"):
         _watch(arena, 1, origin="https://elsewhere.example")
 
