@@ -237,7 +237,7 @@ class Lobby:
 
     async def _resume(self, stored: StoredMatch) -> None:
         """Go on with a match of a server that was killed; voided where its game or a player of the house is gone."""
-        known = {one.player.id: one for players in self._house.values() for one in players}
+        known = {one.player.id: one for one in self._house.get(stored.game, ())}
         missing = [one for one in stored.players if one.kind == "house" and one.id not in known]
         if stored.game not in self.games or missing:
             await self.store.later(match_log.void_match, stored.id, "server")

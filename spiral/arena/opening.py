@@ -6,13 +6,15 @@ import contextlib
 import os
 import random
 import signal
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from spiral.api.errors import SpiralError
-from spiral.api.policies import is_external
+from spiral.api.policies import Bot, is_external
 from spiral.arena.database import MAX_NAME, Database
+from spiral.arena.game_names import NamedGame, named_games
 from spiral.arena.game_process import GameHost
 from spiral.arena.game_worker import installed
 from spiral.arena.house import BotChooser, Chooser, HousePlayer, PolicyChooser
@@ -20,10 +22,15 @@ from spiral.arena.lobby import TRIAL_SEED, GameInfo, Lobby
 from spiral.arena.skills import with_skills
 from spiral.arena.store import Store
 from spiral.config.loading import parse_plugin
-from spiral.config.schema import PluginConfig
 from spiral.plugins.registry import Plugins, label
 from spiral.policies.reference import PolicyRef, short_name
 from spiral.selfplay.bot_faults import BotFault, choose
+from spiral.selfplay.time_limit import limited
+
+TRIAL_S = 2.0
+"""What a bot of the house may take for a first move: a search that is too large for a game is not waited for."""
+TELL_S = 5.0
+"""Between two words on how far it is."""
 
 
 @dataclass
@@ -49,23 +56,20 @@ def open_arena(
     tell: Callable[[str], None],
     skills: Path | None = None,
 ) -> OpenArena:
-    """`games`: NAME or NAME:key=value, or none for all games of two or more players that need no argument. `house`:
-    policies as elsewhere, or none for all bots that need no argument. `tell`: is told what is being done. `skills`: a
-    file that says which skills games ask for, in place of what they declare. Raises SpiralError for what is not there,
-    and where nothing is left to be played."""
+    """`games`: as `named_games` takes them, none for all that are of no family and need no argument. `house`: policies
+    as elsewhere, or none for all bots that need no argument. `tell`: is told what is being done. `skills`: a file that
+    says which skills games ask for, in place of what they declare. Raises SpiralError for what is not there, and where
+    nothing is left to be played."""
     plugins = Plugins.installed()
-    asked = [parse_plugin(text) for text in games] or _plain(plugins, "game")
-    for game in asked:
-        if (problem := plugins.problem("game", game.name, game.args)) is not None:
-            raise SpiralError(problem)
+    asked = named_games(plugins, games)
     with contextlib.ExitStack() as closing:
         database = Database(url, serves=True)
         closing.callback(database.close)
         store = Store(database, replaced=_end)
         closing.callback(store.close)
-        host = GameHost(installed(asked), num_processes)
+        host = GameHost(installed([one.game for one in asked]), num_processes)
         closing.callback(host.close)
-        infos = [info for game in asked if (info := _info(host, game, bool(games))) is not None]
+        infos = _infos(host, asked, tell)
         infos = infos if skills is None else with_skills(skills, infos)
         found, told = _house(house, plugins, infos, host, store, tell)
         return OpenArena(Lobby(store, host, infos, found, clock_s), told, closing.pop_all())
@@ -88,68 +92,100 @@ def _house(
     found, told = dict[str, list[HousePlayer]](), []
     for ref in [PolicyRef.found(word, plugins) for word in house] or _bots(plugins):
         tell(f"opening {short_name(ref.policy)}")
-        chooser, plays = _chooser(ref, plugins, infos, host)
-        if not plays:
+        choosers = _choosers(ref, plugins, infos, host, tell)
+        if not choosers:
             if house:
                 raise SpiralError(f"{ref} plays none of {', '.join(i.name for i in infos)}; name one of its games")
             continue
-        player = HousePlayer(store.house_player(short_name(ref.policy)), chooser)
-        for name in plays:
-            found.setdefault(name, []).append(player)
-        told.append(f"{player.player.name} ({len(plays)})")
+        player = store.house_player(short_name(ref.policy))
+        for name, chooser in choosers.items():
+            found.setdefault(name, []).append(HousePlayer(player, chooser))
+        told.append(f"{player.name} ({len(choosers)})")
     return found, told
 
 
-def _plain(plugins: Plugins, kind: str) -> list[PluginConfig]:
-    """What of a kind can be made by its name alone."""
-    named = [r for r in plugins.registrations() if r.kind == kind and not r.members and not is_external(r.factory)]
-    return [PluginConfig(r.name) for r in named if plugins.problem(kind, r.name, {}) is None]
-
-
 def _bots(plugins: Plugins) -> list[PolicyRef]:
-    return [PolicyRef("bot", one.name) for one in _plain(plugins, "bot")]
+    """Those that can be made by their names alone."""
+    named = [r for r in plugins.registrations() if r.kind == "bot" and not r.members and not is_external(r.factory)]
+    return [PolicyRef("bot", r.name) for r in named if plugins.problem("bot", r.name, {}) is None]
 
 
-def _info(host: GameHost, game: PluginConfig, is_asked: bool) -> GameInfo | None:
-    """A game as the arena shows it; None for one that was not asked for and is for one player."""
-    name = label(game.name, game.args)
-    if len(name) > MAX_NAME:
-        raise SpiralError(f"{name[:80]}… has a label of {len(name)} characters, and {MAX_NAME} are kept; give it fewer")
-    info = GameInfo.of(host, name, "; leave it out of --games")
-    if info.num_players > 1:
-        return info
-    if is_asked:
-        raise SpiralError(f"{info.name} is a game for one player, and the arena pairs players; leave it out of --games")
-    return None
+def _infos(host: GameHost, asked: Sequence[NamedGame], tell: Callable[[str], None]) -> list[GameInfo]:
+    """The games as the arena shows them. One that is unfit is left out where a pattern found it, and told."""
+    found: list[GameInfo] = []
+    unfit: list[str] = []
+    for one in asked:
+        name = label(one.game.name, one.game.args)
+        if len(name) > MAX_NAME:
+            raise SpiralError(
+                f"{name[:80]}… has a label of {len(name)} characters, and {MAX_NAME} are kept; give it fewer"
+            )
+        try:
+            info = GameInfo.of(host, name, "; leave it out of --games")
+            if info.num_players < 2:
+                raise SpiralError(f"{name} is for one player, and the arena pairs players; leave it out of --games")
+        except SpiralError:
+            if not one.pattern:
+                raise
+            unfit.append(name)
+        else:
+            found.append(info)
+    if unfit:
+        some = ", ".join(unfit[:3]) + (", ..." if len(unfit) > 3 else "")
+        tell(f"left out {len(unfit)} that are for one player or cannot be started: {some}")
+    if not found:
+        raise SpiralError("no game of two or more players is left; name others by --games")
+    return found
 
 
-def _chooser(ref: PolicyRef, plugins: Plugins, games: Sequence[GameInfo], host: GameHost) -> tuple[Chooser, list[str]]:
-    """What decides for a policy, and the games of the arena that it plays."""
+def _choosers(
+    ref: PolicyRef, plugins: Plugins, games: Sequence[GameInfo], host: GameHost, tell: Callable[[str], None]
+) -> dict[str, Chooser]:
+    """What decides for a policy in each of the arena's games that it plays."""
+    names = [game.name for game in games]
     if not ref.has_weights:
-        bot = plugins.make("bot", ref.name, **ref.args)
-        plays = [game.name for game in games if is_external(bot) or _plays(bot, host, game.name)]
-        return BotChooser(bot, ref.name), plays
+        return _bots_by_game(ref, plugins, names, host, tell)
     from spiral.evaluation.loaded_policy import LoadedPolicy  # which loads torch
     from spiral.training.session import configure
 
     if ref.kind == "run":
         loaded = LoadedPolicy.of_run(ref.path, ref.step)
-        plays = [game.name for game in games if game.name in loaded.players.games]
-        return PolicyChooser(loaded.setup.completer, loaded.policy), plays
-    named = [parse_plugin(game.name) for game in games]
+        plays = [name for name in names if name in loaded.players.games]
+        return dict.fromkeys(plays, PolicyChooser(loaded.setup.completer, loaded.policy))
+    named = [parse_plugin(name) for name in names]
     asked = configure({"model": str(ref.path)}, games=[{"name": one.name, "args": one.args} for one in named])
     loaded = LoadedPolicy.of_model(ref.path, asked)
-    return PolicyChooser(loaded.setup.completer, loaded.policy), [game.name for game in games]
+    return dict.fromkeys(names, PolicyChooser(loaded.setup.completer, loaded.policy))
 
 
-def _plays(bot: object, host: GameHost, game: str) -> bool:
-    """Whether a bot makes a first move."""
+def _bots_by_game(
+    ref: PolicyRef, plugins: Plugins, games: Sequence[str], host: GameHost, tell: Callable[[str], None]
+) -> dict[str, Chooser]:
+    bot = plugins.make("bot", ref.name, **ref.args)
+    if is_external(bot):  # one for all games: what it may ask for at once, or in all, is counted in it
+        return dict.fromkeys(games, BotChooser(bot, ref.name))
+    # One a game: a bot that remembers what it solved may be full of another game, and refuse this one.
+    found: dict[str, Chooser] = {}
+    told = time.monotonic()
+    for number, game in enumerate(games):
+        if time.monotonic() - told > TELL_S:
+            tell(f"opening {ref.name}: {number} of {len(games)} games tried")
+            told = time.monotonic()
+        bot = plugins.make("bot", ref.name, **ref.args)
+        if _plays(bot, host, game):
+            found[game] = BotChooser(bot, ref.name)
+    return found
+
+
+def _plays(bot: Bot, host: GameHost, game: str) -> bool:
+    """Whether a bot makes a first move within `TRIAL_S`."""
     host.open(0, game, TRIAL_SEED)
     copied = host.copy(0)
     host.close_match(0)
     player = copied.current_player()
     try:
-        choose(bot, copied, player or 0, random.Random(TRIAL_SEED))  # type: ignore[arg-type]
-    except (SpiralError, BotFault):
+        with limited(TRIAL_S):
+            choose(bot, copied, player or 0, random.Random(TRIAL_SEED))
+    except (SpiralError, BotFault, TimeoutError):  # the last where its time ended behind its answer
         return False
     return True

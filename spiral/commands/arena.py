@@ -32,7 +32,8 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "games",
     multiple=True,
     metavar="G",
-    help="A game, NAME or NAME:key=value; may be repeated.  [default: all installed ones of two or more players]",
+    help="A game, NAME or NAME:key=value, or all that a pattern matches, such as 'textarena/*'; may be repeated.  "
+    "[default: all installed ones of two or more players that are of no family]",
 )
 @click.option(
     "--house",
