@@ -49,7 +49,8 @@ WRITTEN = ("metrics.jsonl", "episodes.jsonl", "events.jsonl", "voided.jsonl", "p
 """Files of a run whose change makes its page another one."""
 HEADERS = {
     "content-security-policy": (
-        "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "default-src 'none'; style-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -167,6 +168,7 @@ class RunPages:
         told = await asyncio.to_thread(lambda: [self._summary(name, run) for name, run in found.items()])
         lines = [(one, address_of(name)) for name, one in zip(found, told, strict=True)]
         values = {"runs": lines, "folder": printable(self._folder.resolve().name), "every_s": EVERY_S}
+        values["here"] = request.url.path
         return self._templates.TemplateResponse(request, "runs.html", values, headers=HEADERS)
 
     async def style(self, request: Request) -> Response:

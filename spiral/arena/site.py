@@ -32,6 +32,8 @@ from spiral.arena.watching import public, watch
 PAGES = Path(__file__).with_name("pages")
 NAV = (("Arena", "/"), ("Play", "/play"), ("Matches", "/matches"), ("Leaderboard", "/leaderboard"))
 """Name and address of the pages that all others lead to."""
+MANY = 16
+"""Games beyond which a list of them is folded."""
 SAMPLE_SEED = 0
 SAMPLE_MOVES = 12
 """Turns of the sample match on a game's page."""
@@ -67,7 +69,7 @@ class Site:
         self._templates = Jinja2Templates(directory=PAGES)
         self._templates.env.filters["text"] = printable
         self._templates.env.filters["thought"] = thoughts_before
-        self._templates.env.globals.update(PROVISIONAL=PROVISIONAL, nav=nav)
+        self._templates.env.globals.update(PROVISIONAL=PROVISIONAL, MANY=MANY, nav=nav)
 
     def routes(self) -> list[BaseRoute]:
         """All pages, what they load, and the socket of spectators."""

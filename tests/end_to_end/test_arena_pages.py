@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 
 from spiral.arena import lobby as lobby_module
-from spiral.arena import match_log
+from spiral.arena import match_log, run_pages
 from spiral.arena.opening import open_arena
 from spiral.arena.records import Move
 from spiral.arena.reply_tokens import Token, Tokens
@@ -26,27 +26,40 @@ FIRST_PAGE_BYTES = 60_000
 class Arena:
     """As `spiral arena` serves it, on a port of its own."""
 
-    def __init__(self, port, lobby):
-        self.port, self.lobby = port, lobby
+    def __init__(self, port, lobby, runs=None):
+        self.port, self.lobby, self.runs = port, lobby, runs
         self.base = f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="module")
 def arena(tmp_path_factory):
-    """Four games, and the random bot of the house."""
+    """Four games, the random bot of the house, and a run of which ten steps are done."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lobby_module, "HOUSE_AFTER_S", 0.2)
         url = f"sqlite:///{tmp_path_factory.mktemp('arena') / 'arena.db'}"
         opened = open_arena(GAMES, ["random"], url, 300.0, 1, lambda text: None)
-        server = uvicorn.Server(uvicorn.Config(application(opened.lobby), port=0, log_level="warning"))
+        patch.setattr(run_pages, "EVERY_S", 1)
+        runs = tmp_path_factory.mktemp("runs")
+        (runs / "first").mkdir()
+        config = "games:\n- name: kuhn_poker\n  args: {}\nmodel:\n  name: byte-0.1m\nsteps: 40\n"
+        (runs / "first" / "config.yaml").write_text(config, encoding="utf-8")
+        train(runs / "first", 10)
+        served = application(opened.lobby, runs=runs)
+        server = uvicorn.Server(uvicorn.Config(served, port=0, log_level="warning"))
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         while not server.started:
             time.sleep(0.01)
-        yield Arena(server.servers[0].sockets[0].getsockname()[1], opened.lobby)
+        yield Arena(server.servers[0].sockets[0].getsockname()[1], opened.lobby, runs)
         server.should_exit = True
         thread.join(10)
         opened.close()
+
+
+def train(run, steps):
+    """So many steps of a run."""
+    rows = [{"step": n, "time/step_s": 2.0, "learner/entropy": 0.5} for n in range(steps)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +261,23 @@ def test_the_tokens_of_a_replay_are_read_by_keyboard(arena, page):
     assert page.evaluate("document.querySelector('.turn:not([hidden]) tbody').rows.length") == 3
     page.press("ArrowRight")
     assert "put there by the prompt format" in page.text(".turn:not([hidden]) .reading")
+
+
+def test_a_run_is_watched_in_the_arena(arena, page):
+    """Its report draws itself by a script inside of it, which the arena's own policy would let no browser run; it is drawn
+    anew when the run wrote more."""
+    page.open(arena.base + "/")
+    page.evaluate("[...document.querySelectorAll('nav a')].find((one) => one.textContent === 'Runs').click()")
+    page.until("document.title === 'Runs in ' + document.querySelector('h1').innerText.slice(8)")
+    assert page.overflow(390) <= 0
+    page.open(arena.base + "/runs/first")
+    page.until("document.querySelector('h1')?.innerText === 'first'")
+    page.until("document.querySelector('.live').innerText.includes('Step 10 of 40')")
+    train(arena.runs / "first", 12)
+    page.until("document.querySelector('.live')?.innerText.includes('Step 12 of 40')")
+    assert page.overflow(390) <= 0
+    page.click(".live a")
+    page.until("location.pathname === '/runs'")
 
 
 @pytest.mark.slow

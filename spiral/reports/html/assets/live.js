@@ -3,9 +3,8 @@
 // loads the page anew then, unless the reader has opened or chosen something that this would close.
 
 function live() {
-  const line = el("p", { class: "muted", role: "status" }, "Watched live.");
-  const all = el("p", null, el("a", { href: data.live.all }, "All runs"));
-  document.getElementById("page").prepend(all, line);
+  const line = el("span", { class: "muted", role: "status" }, "Watched live.");
+  document.getElementById("page").prepend(el("p", { class: "live" }, el("a", { href: data.live.all }, "All runs"), line));
   const busy = () => document.activeElement !== document.body || document.querySelector("details[open]") !== null;
   const look = async () => {
     let told = null;
