@@ -152,6 +152,12 @@ def joint_state(game: Game, player: int, observation: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
+def keeps_messages(game: object) -> TypeGuard[KeepsMessages]:
+    """Whether a game has the optional method `messages`."""
+    # Not isinstance, for which a setting of that name would do.
+    return callable(getattr(game, "messages", None))
+
+
 def judges_cut_matches(game: object) -> TypeGuard[JudgesCutMatches]:
     """Whether a game has the optional method `judge`."""
     return callable(getattr(game, "judge", None))

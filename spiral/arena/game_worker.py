@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from spiral.api.games import Game, IllegalMove, KeepsMessages, has_perfect_information, samples_moves, worst_return
+from spiral.api.games import Game, IllegalMove, has_perfect_information, keeps_messages, samples_moves, worst_return
 from spiral.api.skills import skills_of
 from spiral.config.schema import PluginConfig
 from spiral.plugins.registry import Plugins, label
@@ -112,7 +112,7 @@ def _shown(verb: str, game: Game, *rest: Any) -> Any:
         return skills_of(game)
     if verb == "messages":
         # As plain tuples: the server has not got the game's own classes.
-        told = game.messages(*rest) if isinstance(game, KeepsMessages) else None
+        told = game.messages(*rest) if keeps_messages(game) else None
         return None if told is None else [(int(sender), str(text), str(kind)) for sender, text, kind in told]
     return _view(game)
 

@@ -14,6 +14,7 @@ from typing import Any
 from spiral.api.games import Enumerable, IllegalMove, is_zero_sum, judges_cut_matches, worst_return
 from spiral.api.skills import skills_problem
 from spiral.testing import information
+from spiral.testing.messages import check_messages
 from spiral.testing.perfect_information import check_declared
 from spiral.testing.playing import (
     MAX_COMPARED,
@@ -41,10 +42,11 @@ def check_game(factory: GameFactory, *, num_matches: int = 50, seed: int = 0) ->
     - Members and answers have the promised types; random legal play ends, with returns within what is declared.
     - All chance comes from the `rng` of `reset`; instances share nothing; a reset game is as good as a new one.
     - A match survives deepcopy and pickle.
-    - `observe`, `legal_moves`, `judge` and `joint_state` change nothing; `play` takes every legal move, and refuses
-      every other one with IllegalMove and without a trace; a game with `deals` takes each move in one spelling alone.
-    - No observation leaks what its player may not know; `deals`, `resample` and the flags agree with play. A game that
-      does not say whether anything is hidden, and hides nothing, gets a `Notice`, a warning.
+    - `observe`, `messages`, `legal_moves`, `judge` and `joint_state` change nothing; `play` takes every legal move, and
+      refuses every other one with IllegalMove and without a trace; a game with `deals` takes each move in one spelling
+      alone.
+    - No observation, and no message, leaks what its player may not know; `deals`, `resample` and the flags agree with
+      play. A game that does not say whether anything is hidden, and hides nothing, gets a `Notice`, a warning.
 
     Plays `num_matches` matches of random legal moves, and probes some positions of each. The checks come in stages and
     end after the first stage with violations, since a later stage relies on the earlier ones. Deterministic in `seed`.
@@ -64,6 +66,7 @@ def check_game(factory: GameFactory, *, num_matches: int = 50, seed: int = 0) ->
             partial(_check_queries, factory, matches, "observe"),
             partial(_check_queries, factory, matches, "legal_moves"),
             partial(_check_judge, factory, matches),
+            lambda: check_messages(factory, list(_positions(matches))),
             lambda: information.check_joint_state(factory, list(_positions(matches))),
             partial(_check_legal_moves, factory, matches),
             partial(_check_illegal_moves, factory, matches),

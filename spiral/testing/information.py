@@ -1,10 +1,10 @@
 """Checks what a game lets each player know: leaks of hidden information, and the listed deals.
 
-A leak cannot be read from one position: an observation leaks only if it depends on what its player may not know. So
-positions are compared that differ in nothing else. A game with the optional method `resample(player, rng)`, which
-redraws all that `player` does not know, is tested exactly: after a redraw the player must observe the same. Without
-it, many deals are compared: if the observation of player q always determines that of player p, then p hides nothing
-from q.
+A leak cannot be read from one position: an observation leaks only if it depends on what its player may not know, and so
+do the messages of a game that keeps them. So positions are compared that differ in nothing else. A game with the
+optional method `resample(player, rng)`, which redraws all that `player` does not know, is tested exactly: after a
+redraw the player must observe, and have been told, the same. Without it, many deals are compared: if what player q is
+shown always determines the observation of player p, then p hides nothing from q.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import random
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from spiral.api.games import Enumerable, has_perfect_information, is_resamplable
+from spiral.testing.messages import Told, messages_of
 from spiral.testing.playing import (
     FinishedMatch,
     GameFactory,
@@ -147,7 +148,8 @@ def check_resample(factory: GameFactory, positions: Sequence[Position]) -> None:
         return
     changed = False
     for start, moves in positions:
-        before = PlayedMatch(factory, start, moves).view()
+        untouched = PlayedMatch(factory, start, moves)
+        before, told = untouched.view(), messages_of(untouched)
         for player in range(len(before.observations)):
             match = PlayedMatch(factory, start, moves)
             game: Any = match.game
@@ -156,12 +158,13 @@ def check_resample(factory: GameFactory, positions: Sequence[Position]) -> None:
                     game.resample(player, random.Random(number))
                 after = match.view()
                 _check_unnoticed(before, after, player, match)
+                if told and (now := messages_of(match))[player] != told[player]:
+                    raise Violation(_leaks_messages(player, told[player], now[player], match))
                 changed = changed or after != before
             play_out(match.fork(), random.Random(9))
             # A secret need not be in any observation: it may show later, in a reply to a move or in the returns.
             if not changed:
-                untouched = PlayedMatch(factory, start, moves)
-                changed = first_difference(match, untouched, random.Random(10)) is not None
+                changed = first_difference(match, untouched.fork(), random.Random(10)) is not None
     if not changed and not has_perfect_information(factory()):
         raise Violation(
             "resample(player, rng) never changed anything; redraw all that the player does not know, or declare "
@@ -183,8 +186,17 @@ def _check_unnoticed(before: View, after: View, player: int, match: PlayedMatch)
         )
 
 
+def _leaks_messages(player: int, before: Told, after: Told, match: PlayedMatch) -> str:
+    place = next((n for n, (one, other) in enumerate(zip(before, after, strict=False)) if one != other), None)
+    one, other = (told[place] if place is not None else f"{len(told)} messages" for told in (before, after))
+    return (
+        f"messages({player}) leaks what player {player} may not know: it was {short(one)} and is {short(other)} after "
+        f"resample({player}, rng); leave out what resample redraws, or redraw only what is hidden {match.where()}"
+    )
+
+
 def check_leaks(factory: GameFactory, matches: Sequence[FinishedMatch], seed: int) -> Iterator[str]:
-    """Of a game without `resample`: no observation always determines what another player observes.
+    """Of a game without `resample`: no observation, and no messages, always determine what another player observes.
 
     Public chance looks the same as a leak, so only a game that says `perfect_information = False` is known to hide
     something: of that one violations are yielded, and of a game that says nothing one `Notice` is given. Where player p
@@ -199,22 +211,25 @@ def check_leaks(factory: GameFactory, matches: Sequence[FinishedMatch], seed: in
     starts = [dealt(deal) for _, deal in deals] if exact else [seeded(seed + i) for i in range(NUM_STARTS)]
     openings = sorted({match.moves[:length] for match in matches[:4] for length in range(4)}, key=len)
     # After one opening all positions have the same moves, so that their observations differ by the deal alone.
-    samples = [list(_observations_after(factory, starts, opening)) for opening in openings]
-    found: list[tuple[int, int, str]] = []
+    samples = [list(_seen_after(factory, starts, opening)) for opening in openings]
+    found: list[tuple[int, int, str, str]] = []
     for p, q in itertools.permutations(range(game.num_players), 2):
-        verdicts = [_determined([(texts[p], texts[q]) for texts in sample], exact) for sample in samples]
-        if True in verdicts and False not in verdicts:
-            leak, secret = (short(samples[verdicts.index(True)][0][player], 50) for player in (q, p))
-            seen = f"in {len(starts)} deals, observe({q}) always gave away observe({p})"
-            found.append((p, q, f"{seen}, such as {secret} when it was {leak}"))
+        for method in ("observe", "messages"):
+            pairs = [[(one[p].observed, getattr(one[q], _SEEN_BY[method])) for one in sample] for sample in samples]
+            verdicts = [_determined(sample, exact) for sample in pairs]
+            if True in verdicts and False not in verdicts:
+                secret, leak = (short(text, 50) for text in pairs[verdicts.index(True)][0])
+                seen = f"in {len(starts)} deals, {method}({q}) always gave away observe({p})"
+                found.append((p, q, method, f"{seen}, such as {secret} when it was {leak}"))
+                break  # the messages hold what the observation does
     if hasattr(game, "perfect_information"):
-        for p, q, seen in found:
+        for p, q, method, seen in found:
             yield (
-                f"observe({q}) leaks what player {p} sees: {seen}; hide it, or declare perfect_information = True if "
+                f"{method}({q}) leaks what player {p} sees: {seen}; hide it, or declare perfect_information = True if "
                 f"nothing is hidden, or add resample(player, rng) if only player {p} has no secret from player {q}"
             )
     elif found:
-        _, _, seen = found[0]
+        _, _, _, seen = found[0]
         more = f", and so with {len(found) - 1} more pairs of players" if len(found) > 1 else ""
         text = (
             f"{seen}{more}; the game does not say whether anything is hidden: declare perfect_information = True if "
@@ -223,17 +238,29 @@ def check_leaks(factory: GameFactory, matches: Sequence[FinishedMatch], seed: in
         warnings.warn(text, Notice, stacklevel=2)
 
 
-def _observations_after(
-    factory: GameFactory, starts: Sequence[Start], opening: Sequence[str]
-) -> Iterator[tuple[str, ...]]:
-    """What all players observe after an opening, for each start where it is legal and the match goes on."""
+class _Seen(NamedTuple):
+    """What one player is shown at a position."""
+
+    observed: str
+    told: str
+    """Its messages as one text; empty in a game that keeps none."""
+
+
+_SEEN_BY = {"observe": "observed", "messages": "told"}
+
+
+def _seen_after(factory: GameFactory, starts: Sequence[Start], opening: Sequence[str]) -> Iterator[tuple[_Seen, ...]]:
+    """What all players are shown after an opening, for each start where it is legal and the match goes on."""
     for start in starts:
         match = PlayedMatch(factory, start)
         if not match.try_moves(opening):
             continue
         view = match.view()
         if view.player is not None:
-            yield view.observations
+            told = messages_of(match) or ((),) * len(view.observations)
+            yield tuple(
+                _Seen(text, repr(one) if one else "") for text, one in zip(view.observations, told, strict=True)
+            )
 
 
 def _determined(pairs: Sequence[tuple[str, str]], exact: bool) -> bool | None:

@@ -156,7 +156,27 @@ class NamesStates(Cards):
         return f"{self.deal} {self.moves_made}"
 
 
-@pytest.mark.parametrize("game", [Cards, Listed, Redrawn, Race, Guess, Solitaire, Judging, NamesStates])
+class Tells(Cards):
+    """Keeps what players are told as messages."""
+
+    def messages(self, player):
+        said = [(n % 2, move, "ACTION") for n, move in enumerate(self.moves_made)]
+        return [(-1, f"card {self.deal[player]}", "PROMPT"), *said]
+
+
+class TellsRedrawn(Tells, Redrawn):
+    """The same, tested exactly."""
+
+
+class HasMessages(Cards):
+    """A setting of that name is no method."""
+
+    messages = 5
+
+
+@pytest.mark.parametrize(
+    "game", [Cards, Listed, Redrawn, Tells, TellsRedrawn, HasMessages, Race, Guess, Solitaire, Judging, NamesStates]
+)
 def test_good_games_pass(game):
     assert check_game(game) == []
     assert check_game(game, num_matches=7, seed=123) == []
@@ -558,6 +578,50 @@ class UnlistedLeak:
 
     def observe(self, player):
         return super().observe(player) + (f" all {self.deal}" if player else "")
+
+
+@violates("messages(0) leaks what player 1 sees", "in 200 deals, messages(0) always gave away observe(1)", base=Tells)
+class TellsTheOthersCard:
+    perfect_information = False
+
+    def messages(self, player):
+        # As a game whose observation hides what its messages to all players hold.
+        return [(-1, f"cards {self.deal}", "PROMPT")] if player == 0 else Tells.messages(self, player)
+
+
+@violates("messages(0) leaks what player 0 may not know", "after resample(0, rng)", base=TellsRedrawn)
+class TellsWhatIsRedrawn:
+    def messages(self, player):
+        return [(-1, f"cards {self.deal}", "PROMPT")]
+
+
+@violates("messages(0) holds 'card 1'", "make each a tuple of sender, text and kind", base=Tells)
+class TellsTexts:
+    def messages(self, player):
+        return ["card 1"]
+
+
+@violates("messages(0) has the sender 2", "-1 for the game", base=Tells)
+class TellsFromNoPlayer:
+    def messages(self, player):
+        return [(2, "card", "PROMPT")]
+
+
+@violates("messages(0) (seed 0, before the first move) raised KeyError", base=Tells)
+class TellsNothing:
+    def messages(self, player):
+        raise KeyError(player)
+
+
+@violates("messages(player) changes the match", base=Tells)
+class TellsOnce:
+    def reset(self, rng):
+        Cards.reset(self, rng)
+        self.told = 0
+
+    def messages(self, player):
+        self.told += 1
+        return [(-1, f"told {self.told} times", "PROMPT")]
 
 
 @violates("observe(0) leaks what player 0 may not know", "after resample(0, rng)", base=Redrawn)
