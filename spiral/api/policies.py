@@ -50,6 +50,7 @@ class Bot(Protocol):
     once, while other games go on;
     `state`, see `Stateful`;
     `keep_in(folder)`, for what must not be forgotten, see `KeepsFiles`;
+    `match_begins(game, name)`, to be told which game a match is of, see `HearsStarts`;
     `match_over(game, episode)`, to be told how matches ended, see `HearsEnds`;
     `identity`, `spent` and `answer(messages, rng)`, to judge texts as well, see `ChatModel`;
     `external: bool = False`, whether a process or person outside this program decides, who cannot be tested;
@@ -74,6 +75,15 @@ class KeepsFiles(Protocol):
     def keep_in(self, folder: Path) -> None:
         """Called once, before play, with a folder of the run: the same for all of its processes and after a resume. It
         may not be there yet, and holds the files of other bots too."""
+
+
+@runtime_checkable
+class HearsStarts(Protocol):
+    """Optional: a bot that is told which game a match is of, such as one whose people choose."""
+
+    def match_begins(self, game: Game, name: str) -> None:
+        """Called before the first question of a match that it is in, with the object that `choose` will be given, and
+        the game's label in the run's tables."""
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from spiral.api.errors import SpiralError
 from spiral.api.games import Game, IllegalMove, worst_return
 from spiral.api.policies import Declined, SaidMove, Unavailable
 from spiral.api.records import Episode
+from spiral.api.skills import skills_of
 from spiral.api.text import printable_logger
 from spiral.arena.connections import Message, RemoteSeat
 from spiral.arena.database import Database
@@ -37,9 +38,11 @@ from spiral.arena.run_pages import address_of
 from spiral.arena.server import application
 from spiral.arena.serving import address, listening, page_server
 from spiral.arena.store import Store
+from spiral.plugins.registry import Plugins, label
+from spiral.runs.directory import RunDir
 
 ANY_GAME = "a game of this run"
-"""What people queue for."""
+"""What people queue for where the games of the run are not known."""
 OPPONENT = "the run"
 """What the page calls all other players."""
 MAX_GIVEN_UP = 3
@@ -69,9 +72,10 @@ class TrainingLobby(Lobby):
     """People who wait until the run has a match for them. Its methods may be called from any thread, while the server
     runs in one of its own."""
 
-    def __init__(self, store: Store, clock_s: float) -> None:
+    def __init__(self, store: Store, clock_s: float, games: Sequence[GameInfo] = ()) -> None:
+        """`games`: among which people choose; none where they are not known, and people take any."""
         # No process for games: the run's own objects are played.
-        super().__init__(store, GameHost(dict, 0), [GameInfo(ANY_GAME, 2, "")], {}, clock_s)
+        super().__init__(store, GameHost(dict, 0), games or [GameInfo(ANY_GAME, 2, "")], {}, clock_s)
         self.clock_s = clock_s
         self.started = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -79,6 +83,8 @@ class TrainingLobby(Lobby):
         """The address of the run's own page, which shows the matches that ended."""
         self._places: dict[tuple[int, int], _Place] = {}
         """By id() of the game, which the place keeps alive, and seat."""
+        self._named: dict[int, tuple[Game, str]] = {}
+        """By id() of the game, which is kept alive by it: the game's label, until its match is over."""
         self._num_matches = self._num_given_up = 0
         self._closed_until = 0.0
 
@@ -106,8 +112,13 @@ class TrainingLobby(Lobby):
         known = self._places.get((id(game), player))
         return known or self.call(self._seated(game, player, game.rules, game.num_players), GRACE_S)
 
+    def begin(self, game: Game, name: str) -> None:
+        """A match of this game may soon want people."""
+        self._named[id(game)] = game, name
+
     def end(self, game: Game, episode: Episode | None) -> None:
         """Tell the people in a match how it ended, if any are in it."""
+        self._named.pop(id(game), None)
         places = {player: place for (one, player), place in [*self._places.items()] if one == id(game)}
         if not places:
             return
@@ -138,13 +149,15 @@ class TrainingLobby(Lobby):
 
     async def _seated(self, game: Game, player: int, rules: str, num_players: int) -> _Place:
         now = time.monotonic()
-        waiting = self.queue.longest(now, 0.0)
+        _, name = self._named.get(id(game), (game, ""))
+        waiting = [one for one in self.queue.longest(now, 0.0) if name in one.ratings or name not in self.games]
         if not waiting or now < self._closed_until:
             raise Declined("no person", "no person waits for a match; let others than web play too")
         member = self._members[waiting[0].player]
         self._num_matches += 1
         begun = {
-            "kind": "match", "match": self._num_matches, "game": type(game).__name__, "rules": rules, "seat": player,
+            "kind": "match", "match": self._num_matches, "game": name or type(game).__name__, "rules": rules,
+            "seat": player,
             "players": [member.player.name if seat == player else OPPONENT for seat in range(num_players)],
             "clock_s": self.clock_s, "replay": self.run_page,
         }  # fmt: skip
@@ -207,6 +220,11 @@ class WebBot:
                 lobby.call(_shown(place, after), GRACE_S)
             return SaidMove(said.move, said.said) if said.said else said.move
 
+    def match_begins(self, game: Game, name: str) -> None:
+        """Which of the run's games it is, so that those are asked who chose it."""
+        if _is_main_process():
+            self._opened(None).begin(game, name)
+
     def match_over(self, game: Game, episode: Episode | None) -> None:
         """Tell who played in it."""
         if self._lobby is not None:
@@ -223,9 +241,9 @@ class WebBot:
         folder.mkdir(parents=True, exist_ok=True)
         database = Database(f"sqlite:///{folder / 'web.db'}")
         store = Store(database)
-        lobby, run = TrainingLobby(store, self._clock_s), None
-        if (folder.parent / "config.yaml").is_file():
-            run = folder.parent
+        run = folder.parent if (folder.parent / "config.yaml").is_file() else None
+        lobby = TrainingLobby(store, self._clock_s, [] if run is None else _games_of(run))
+        if run is not None:
             lobby.run_page = address_of(run.resolve().name)
         serving = page_server(application(lobby, runs=run))
         thread = threading.Thread(target=serving.run, args=([bound],), name="bot web", daemon=True)
@@ -243,6 +261,19 @@ def _stop(serving: uvicorn.Server, thread: threading.Thread, store: Store, datab
     thread.join(GRACE_S)
     store.close()
     database.close()
+
+
+def _games_of(run: Path) -> list[GameInfo]:
+    """A run's games as its page shows them."""
+    plugins, found = Plugins.installed(), []
+    for one in RunDir.open(run)[1].games:
+        name = label(one.name, one.args)
+        try:
+            game = plugins.make("game", one.name, **one.args)
+            found.append(GameInfo(name, game.num_players, game.rules, skills_of(game)))
+        except SpiralError:  # such as of a plug-in that the run alone knows
+            found.append(GameInfo(name, 2, ""))
+    return found
 
 
 def _is_main_process() -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from spiral.api.errors import PluginError, PromptTooLong, RunError, SpiralError
 from spiral.api.games import Game
-from spiral.api.policies import Declined, HearsEnds, OpponentSampler, Unavailable, is_external
+from spiral.api.policies import Declined, HearsEnds, HearsStarts, OpponentSampler, Unavailable, is_external
 from spiral.api.progress import Phase, Progress, no_progress
 from spiral.api.records import Completion, Episode, PolicyId, Turn, VoidedGame
 from spiral.api.text import printable_logger
@@ -135,10 +135,12 @@ class Rollouts:
             seed = child(place, index)
             bots_rng = random.Random(seed) if bots else None
             turns: list[list[Turn]] = [[] for _ in policies]
-            yield Match(
+            match = Match(
                 group, group.attempt, index, game, name, policies, deal, seed, self._config, bots, bots_rng,
                 has_time_limit, self._record, shown, turns=turns,
             )  # fmt: skip
+            _tell_start(match)
+            yield match
 
     def _chosen_game(self, rng: random.Random) -> str:
         """The next game. Raises PluginError for a curriculum that names none of the run's."""
@@ -225,6 +227,16 @@ class Rollouts:
         match.group.episodes.clear()
         _tell_end(match, None)
         scheduler.ready.extendleft(self._matches(match.group, scheduler.root))
+
+
+def _tell_start(match: Match) -> None:
+    """Tell the bots of a match that want to know which game it is."""
+    for policy, bot in match.bots.items():
+        if isinstance(bot, HearsStarts):
+            try:
+                bot.match_begins(match.game, match.name)
+            except Exception as error:  # it is asked all the same, and fails then if it has to
+                log.warning("%s raised %s in match_begins: %s", policy, type(error).__name__, error)
 
 
 def _tell_end(match: Match, episode: Episode | None) -> None:

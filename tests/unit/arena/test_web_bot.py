@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import random
 import socket
 import threading
 import time
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
@@ -12,11 +14,11 @@ from spiral_games.native.kuhn_poker import KuhnPoker
 from spiral_games.native.tic_tac_toe import TicTacToe
 from websockets.exceptions import ConnectionClosed
 
-from spiral import LEARNER, SpiralError, Unavailable, hookimpl
+from spiral import LEARNER, Declined, SpiralError, Unavailable, hookimpl
 from spiral.arena import web_bot
 from spiral.arena.web_bot import WebBot
 from spiral.config import loading as config
-from spiral.config.schema import RolloutConfig
+from spiral.config.schema import PluginConfig, RolloutConfig
 from spiral.plugins.registry import Plugins
 from spiral.policies.pool import Pool
 from spiral.runs.directory import RunDir
@@ -108,6 +110,59 @@ def test_who_waits_at_the_page_plays_the_next_match(web):
     assert (end["returns"], end["ending"]) == (list(episode.returns), "finished")
     assert end["outcome"] == {1.0: "win", 0.0: "draw", -1.0: "loss"}[episode.returns[0]]
     assert end["observation"]
+
+
+def test_people_choose_among_the_games_of_a_run(tmp_path):
+    """Who waits for one is given no match of another; its page leads to the run's."""
+    run = tmp_path / "several"
+    run.mkdir()
+    games = [PluginConfig("kuhn_poker"), PluginConfig("kuhn_poker", {"rounds": 3}), PluginConfig("tic_tac_toe")]
+    (run / "config.yaml").write_text(config.dump(replace(config.load(), games=games)), encoding="utf-8")
+    web = Served(run / "bots")
+    assert list(web.bot._lobby.games) == ["kuhn_poker", "kuhn_poker(rounds=3)", "tic_tac_toe"]
+    assert "kuhn_poker(rounds=3)" in web.page.ask("/play")[1]
+    one, other = KuhnPoker(), KuhnPoker(rounds=3)
+    for number, game in enumerate((one, other)):
+        game.reset(random.Random(number))
+    with web.person() as ann:
+        ann.send(kind="queue", games=["kuhn_poker(rounds=3)"])
+        ann.until("queued")
+        web.bot.match_begins(one, "kuhn_poker")
+        web.bot.match_begins(other, "kuhn_poker(rounds=3)")
+        with pytest.raises(Declined, match="no person waits"):
+            web.bot.choose(one, 0, None)
+        found = []
+        thread = threading.Thread(target=lambda: found.append(web.bot.choose(other, 0, None)), daemon=True)
+        thread.start()
+        match = ann.until("match")
+        assert (match["game"], match["replay"]) == ("kuhn_poker(rounds=3)", "/runs/several")
+        turn = ann.until("turn")
+        ann.send(kind="move", number=turn["number"], move="bet")
+        thread.join(30)
+        assert found == ["bet"]
+        web.bot.match_over(other, None)
+        assert ann.until("over")["outcome"] == "voided"
+        web.bot.match_over(one, None)
+    assert web.bot._lobby._named == {}
+
+
+def test_a_bot_hears_which_game_a_match_is_of(web):
+    """Before it is asked, each match by its label; and is asked all the same if it fails at that."""
+    heard = []
+
+    class Listens:
+        def match_begins(self, game, name):
+            heard.append((game, name))
+            raise RuntimeError("no matter")
+
+        def choose(self, game, player, rng):
+            assert [name for one, name in heard if one is game] == ["it"]
+            return rng.choice(game.legal_moves())
+
+    thread, found = playing(Listens(), TicTacToe, num_games=4)
+    thread.join(30)
+    assert len(found["episodes"]) == 4
+    assert heard
 
 
 def test_without_people_others_play(web):
@@ -294,8 +349,12 @@ def test_a_run_with_web_among_its_members_trains_while_a_person_plays(tmp_path):
             except OSError:
                 time.sleep(0.02)
         with page.connection(token, origin=f"http://127.0.0.1:{port}") as person:
+            (game,) = json.loads(page.ask("/api/games")[1])
+            assert (game["name"], game["num_players"]) == ("kuhn_poker", 2)
+            assert "bluffing" in game["skills"]
+            assert page.ask("/runs/r")[0] == 200
             while len(ends) < 2:
-                person.send(kind="queue", games=[web_bot.ANY_GAME])
+                person.send(kind="queue", games=["kuhn_poker"])
                 person.until("queued")
                 Opened.queued.set()
                 ends.append(person.play())
