@@ -111,6 +111,7 @@ class Client:
 
 BOTH_DATABASES = {
     "test_store", "test_writing", "test_database", "test_administration", "test_room", "test_server", "test_history",
+    "test_skills", "test_reply_tokens",
 }  # fmt: skip
 """Files of which each test with a database is done on SQLite and on PostgreSQL."""
 
