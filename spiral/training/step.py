@@ -137,7 +137,7 @@ def _measured(
     averaged = one.learner.averaged()
     policy = one.policy if averaged is None else AVERAGED
     with c.processes.in_step():
-        metrics = c.experience.evaluate(one.learner.scorer())
+        metrics = c.experience.evaluate(one.learner.scorer(), step)
         if averaged is not None:
             c.engine.load_weights(policy, averaged, version=step)
     with c.processes.together():
@@ -145,4 +145,5 @@ def _measured(
             own = [one.name] if one.name else []
             metrics |= c.evaluator.matches(policy, (c.config.seed, "evaluate", *own, step), players)
             metrics |= c.tasks.metrics(policy)
+            run.append("samples.jsonl", c.experience.samples(policy, step))
     return metrics

@@ -1,0 +1,25 @@
+"""The part of the schema that tells what a run reads in place of playing games: text, and how it is cut into rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Text to pretrain on, in place of games; `docs/guides/pretraining.md` shows how."""
+
+    paths: list[str] = field(default_factory=list)
+    """Files, folders of files, and folders that `datasets` saved; empty for games."""
+    row_tokens: int = 512
+    """Tokens of a row, each predicted from those before it in the row; at most the model's context."""
+    step_tokens: int = 16384
+    """Tokens of a step, in whole rows."""
+    held_out_bytes: int = 1_000_000
+    """Text that is never trained on, on which bits per byte are measured; at most a tenth of all."""
+    evaluate_tokens: int = 32768
+    """Held-out tokens that an evaluation measures, spread evenly; the last one measures all."""
+    samples: int = 4
+    """Texts that the model writes at each evaluation: one from nothing, the others from beginnings of held-out ones."""
+    sample_tokens: int = 160
+    """The longest of them."""

@@ -1,0 +1,90 @@
+"""Starts runs that learn from text: the number of steps follows from the text, as far as it is not said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spiral.api.errors import RunError, SpiralError
+from spiral.training.launch import checked_config, new_run, resumed_run, run_training
+
+if TYPE_CHECKING:
+    from spiral.config.loading import Override
+    from spiral.config.schema import Config
+    from spiral.plugins.registry import Plugins
+    from spiral.runs.directory import RunDir
+
+EPOCHS = 1.0
+
+
+def launch(
+    paths: Sequence[str],
+    overrides: Sequence[Override],
+    epochs: float | None,
+    run_dir: Path | None,
+    resume: bool,
+    quiet: bool = False,
+) -> RunDir:
+    """Start a run that learns from the text at `paths`, or continue it, to its last step. Raises SpiralError.
+
+    `epochs`: passes over the text in place of `steps`; then the model's tokenizer is made once more than the run needs
+    it, to count tokens.
+    """
+    from spiral.plugins.registry import Plugins
+    from spiral.selfplay.validation import check
+
+    plugins = Plugins.installed()
+    if resume:
+        run, config = _resumed(paths, overrides, epochs, run_dir)
+        check(config, plugins)
+    else:
+        if not paths:
+            raise SpiralError("no text is named; give files, folders or datasets of text")
+        asked = [word for word in overrides if isinstance(word, str) and word.partition("=")[0] == "steps"]
+        if asked and epochs is not None:
+            raise SpiralError(f"--epochs {epochs:g} and {asked[-1]} exclude each other; give one of them")
+        layers = [{"text": {"paths": [*paths]}}, *overrides]
+        config = checked_config(None, layers, plugins)
+        if not asked:
+            config = checked_config(None, [*layers, {"steps": _num_steps(config, plugins, epochs or EPOCHS)}], plugins)
+        run = new_run(run_dir, config, "pretrain-")
+    run_training(config, run, plugins, resume, "pretrain", quiet=quiet)
+    return run
+
+
+def _resumed(
+    paths: Sequence[str], overrides: Sequence[Override], epochs: float | None, run_dir: Path | None
+) -> tuple[RunDir, Config]:
+    from spiral.runs.directory import step_of
+
+    if epochs is not None:
+        raise SpiralError("--epochs and --resume exclude each other; for more steps give steps=N")
+    run, config = resumed_run(run_dir, None, overrides)
+    if not config.text.paths:
+        raise RunError(f"{run.path} does not learn from text; go on with: spiral train --run-dir {run.path} --resume")
+    if paths and [*paths] != config.text.paths:
+        raise RunError(
+            f"--resume continues {run.path}, which learns from {', '.join(config.text.paths)}, not from "
+            f"{', '.join(paths)}; give that, or no text"
+        )
+    checkpoints = [step_of(path) for path in run.checkpoint_paths()]
+    # A run whose last evaluation a kill cut off goes on with it: its metrics end before the last step.
+    told = max((line["step"] for line in run.metrics()), default=-1)
+    last = config.steps if config.evaluate.every else config.steps - 1
+    if checkpoints and checkpoints[-1] >= config.steps and told >= last:
+        raise RunError(f"{run.path} is finished, at step {config.steps}; for more steps give steps=N, N above that")
+    return run, config
+
+
+def _num_steps(config: Config, plugins: Plugins, epochs: float) -> int:
+    from spiral.learning.documents import read_documents
+    from spiral.learning.text_rows import TextRows
+    from spiral.policies.loading import make_model
+    from spiral.training.text import rows_a_step
+
+    texts, _ = read_documents(config.text.paths).split(config.text.held_out_bytes)
+    _, tokenizer = make_model(config.model, config, plugins)
+    rows = TextRows(texts, tokenizer, config.text.row_tokens, config.seed)
+    return max(1, math.ceil(epochs * rows.num_rows / rows_a_step(config)))
