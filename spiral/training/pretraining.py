@@ -73,7 +73,7 @@ def _resumed(
     # A run whose last evaluation a kill cut off goes on with it: its metrics end before the last step.
     told = max((line["step"] for line in run.metrics()), default=-1)
     last = config.steps if config.evaluate.every else config.steps - 1
-    if checkpoints and checkpoints[-1] >= config.steps and told >= last:
+    if checkpoints and checkpoints[-1] == config.steps and told >= last:
         raise RunError(f"{run.path} is finished, at step {config.steps}; for more steps give steps=N, N above that")
     return run, config
 
