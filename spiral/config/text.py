@@ -17,6 +17,8 @@ class TextConfig:
     """Tokens of a step, in whole rows."""
     held_out_bytes: int = 1_000_000
     """Text that is never trained on, on which bits per byte are measured; at most a tenth of all."""
+    trained_bytes: int | None = None
+    """Text that is trained on, at most, for comparisons of more and less of it; null for all that is not held out."""
     evaluate_tokens: int = 32768
     """Held-out tokens that an evaluation measures, spread evenly; the last one measures all."""
     samples: int = 4

@@ -19,7 +19,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
         "rollout.max_turns learner.epochs learner.minibatches learner.importance_cap "
         "learner.micro_batch_tokens checkpoint.every "
         "warm_start.check_every warm_start.batch evaluate.matches evaluate.max_nodes pool.size "
-        "health.window examples.max_held_out text.evaluate_tokens text.sample_tokens "
+        "health.window examples.max_held_out text.evaluate_tokens text.sample_tokens text.trained_bytes "
         "learner.dropout.cycles warm_start.dropout.cycles",
     ),
     "at least 8": (8, math.inf, "text.row_tokens"),

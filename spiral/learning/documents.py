@@ -43,25 +43,32 @@ class Documents:
             digest.update(_digest(text))
         return digest.hexdigest()[:32]
 
-    def split(self, held_out_bytes: int) -> tuple[list[str], list[str]]:
-        """The texts that are trained on, and those that are held out: `held_out_bytes` of them and at most `MAX_SHARE`
-        of all, the last one cut there, whose rest is in neither.
+    def split(self, held_out_bytes: int, trained_bytes: int | None = None) -> tuple[list[str], list[str]]:
+        """The texts that are trained on, `trained_bytes` of them or all, and those that are held out: `held_out_bytes`
+        of them and at most `MAX_SHARE` of all. The last one of a part is cut there, and its rest is in neither.
 
         Whole documents, so that no text is continued in the other part; in the order of their hashes, which neither
         names nor the run's seed change: all runs on a text are measured on the same part of it.
         """
-        wanted = min(held_out_bytes, int(MAX_SHARE * self.num_bytes))
-        held_out: list[str] = []
-        chosen: set[str] = set()
-        for text in sorted(self.texts, key=_digest):
-            if wanted <= 0:
-                break
-            chosen.add(text)
-            # A character is not cut in two: a byte or two less then.
-            if part := text.encode("utf-8")[:wanted].decode("utf-8", "ignore"):
-                held_out.append(part)
-            wanted -= num_bytes(text)
+        order = sorted(self.texts, key=_digest)
+        held_out, num = _first(order, min(held_out_bytes, int(MAX_SHARE * self.num_bytes)))
+        if trained_bytes is not None:
+            return _first(order[num:], trained_bytes)[0], held_out
+        chosen = {*order[:num]}
         return [text for text in self.texts if text not in chosen], held_out
+
+
+def _first(texts: Sequence[str], wanted: int) -> tuple[list[str], int]:
+    """The first `wanted` bytes of texts, and how many of those they are of."""
+    parts: list[str] = []
+    for num, text in enumerate(texts):
+        if wanted <= 0:
+            return parts, num
+        # A character is not cut in two: a byte or two less then.
+        if part := text.encode("utf-8")[:wanted].decode("utf-8", "ignore"):
+            parts.append(part)
+        wanted -= num_bytes(text)
+    return parts, len(texts)
 
 
 def num_bytes(text: str) -> int:

@@ -84,7 +84,8 @@ def _num_steps(config: Config, plugins: Plugins, epochs: float) -> int:
     from spiral.policies.loading import make_model
     from spiral.training.text import rows_a_step
 
-    texts, _ = read_documents(config.text.paths).split(config.text.held_out_bytes)
+    text = config.text
+    trained, _ = read_documents(text.paths).split(text.held_out_bytes, text.trained_bytes)
     _, tokenizer = make_model(config.model, config, plugins)
-    rows = TextRows(texts, tokenizer, config.text.row_tokens, config.seed)
+    rows = TextRows(trained, tokenizer, text.row_tokens, config.seed)
     return max(1, math.ceil(epochs * rows.num_rows / rows_a_step(config)))

@@ -48,7 +48,7 @@ class Text:
                 f"text.row_tokens={context}, or take a longer context (model.args.context)"
             )
         documents = read_documents(text.paths)
-        trained, held_out = documents.split(text.held_out_bytes)
+        trained, held_out = documents.split(text.held_out_bytes, text.trained_bytes)
         self.rows = TextRows(trained, play.tokenizer, text.row_tokens, config.seed)
         if not self.rows.num_rows:
             raise SpiralError(

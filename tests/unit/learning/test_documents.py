@@ -105,6 +105,16 @@ def test_more_text_moves_no_document_from_one_part_to_the_other():
     assert reversed_order.split(500)[1] == old.split(500)[1]
 
 
+def test_a_part_may_be_trained_on_and_the_same_text_is_held_out():
+    """150 bytes: a document and a half, of those that are not held out."""
+    trained, held_out = _many().split(250, trained_bytes=150)
+    everything, same = _many().split(250)
+    assert held_out == same
+    assert [len(text) for text in trained] == [100, 50]
+    assert {text[:3] for text in trained} <= {text[:3] for text in everything}
+    assert sorted(_many().split(250, trained_bytes=10**9)[0]) == sorted(everything)
+
+
 def test_no_character_is_cut_in_two():
     """A limit of 5 bytes within three characters of two: two characters are left."""
     documents = Documents(("üüü" * 10,), 0, 0)
