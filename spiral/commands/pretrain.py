@@ -17,10 +17,17 @@ from spiral.commands.output import echo
     help="Passes over the text, in place of steps=N.  [default: 1]",
 )
 @click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="As many steps as take about so long here and now, in place of steps=N.",
+)
+@click.option(
     "--run-dir", type=click.Path(path_type=Path), help="Where the run is kept.  [default: runs/pretrain-MODEL-TIME]"
 )
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --run-dir.")
-def pretrain(words: tuple[str, ...], epochs: float | None, run_dir: Path | None, resume: bool) -> None:
+def pretrain(
+    words: tuple[str, ...], epochs: float | None, minutes: float | None, run_dir: Path | None, resume: bool
+) -> None:
     """Train a model on text: files, folders of files, or folders that datasets saved.
 
     Every so often it tells how many bits the model needs for a byte of text that it is not trained on, beside gzip and
@@ -31,6 +38,7 @@ def pretrain(words: tuple[str, ...], epochs: float | None, run_dir: Path | None,
 
     # A file may have a = in its name: what is there is text.
     overrides = [word for word in words if "=" in word and not Path(word).exists()]
-    run = pretraining.launch([word for word in words if word not in overrides], overrides, epochs, run_dir, resume)
+    paths = [word for word in words if word not in overrides]
+    run = pretraining.launch(paths, overrides, epochs, minutes, run_dir, resume)
     if launch.rank() == 0:
         echo(f"open {run.path / 'report.html'}")

@@ -45,30 +45,40 @@ class Documents:
 
     def split(self, held_out_bytes: int, trained_bytes: int | None = None) -> tuple[list[str], list[str]]:
         """The texts that are trained on, `trained_bytes` of them or all, and those that are held out: `held_out_bytes`
-        of them and at most `MAX_SHARE` of all. The last one of a part is cut there, and its rest is in neither.
+        of them and at most `MAX_SHARE` of all.
 
-        Whole documents, so that no text is continued in the other part; in the order of their hashes, which neither
-        names nor the run's seed change: all runs on a text are measured on the same part of it.
+        Whole documents but for one, whose end is held out and whose beginning is not, as where there is one alone. Both
+        parts are in the order of the documents' hashes, which neither names nor the run's seed change: all runs on a
+        text are measured on the same part of it.
         """
-        order = sorted(self.texts, key=_digest)
-        held_out, num = _first(order, min(held_out_bytes, int(MAX_SHARE * self.num_bytes)))
-        if trained_bytes is not None:
-            return _first(order[num:], trained_bytes)[0], held_out
-        chosen = {*order[:num]}
-        return [text for text in self.texts if text not in chosen], held_out
+        left, held_out = sorted(self.texts, key=_digest, reverse=True), list[str]()
+        wanted = min(held_out_bytes, int(MAX_SHARE * self.num_bytes))
+        while wanted > 0:
+            text = left.pop()
+            beginning, end = _cut(text, max(0, num_bytes(text) - wanted))
+            held_out.append(end)
+            wanted -= num_bytes(end)
+            left += [beginning] if beginning else []
+        trained = left[::-1]
+        return (trained if trained_bytes is None else _first(trained, trained_bytes)), held_out
 
 
-def _first(texts: Sequence[str], wanted: int) -> tuple[list[str], int]:
-    """The first `wanted` bytes of texts, and how many of those they are of."""
+def _first(texts: Sequence[str], wanted: int) -> list[str]:
+    """The first `wanted` bytes of texts."""
     parts: list[str] = []
-    for num, text in enumerate(texts):
+    for text in texts:
         if wanted <= 0:
-            return parts, num
-        # A character is not cut in two: a byte or two less then.
-        if part := text.encode("utf-8")[:wanted].decode("utf-8", "ignore"):
+            break
+        if part := _cut(text, wanted)[0]:
             parts.append(part)
         wanted -= num_bytes(text)
-    return parts, len(texts)
+    return parts
+
+
+def _cut(text: str, place: int) -> tuple[str, str]:
+    """A text before and from a byte on, or from the character on that holds it."""
+    before = text.encode("utf-8")[:place].decode("utf-8", "ignore")
+    return before, text[len(before) :]
 
 
 def num_bytes(text: str) -> int:

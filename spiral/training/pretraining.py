@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import statistics
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +20,15 @@ if TYPE_CHECKING:
     from spiral.runs.directory import RunDir
 
 EPOCHS = 1.0
+NUM_TIMED = 3
+"""Updates that are timed for a run of so many minutes, after one that warms up."""
 
 
 def launch(
     paths: Sequence[str],
     overrides: Sequence[Override],
     epochs: float | None,
+    minutes: float | None,
     run_dir: Path | None,
     resume: bool,
     quiet: bool = False,
@@ -30,37 +36,39 @@ def launch(
     """Start a run that learns from the text at `paths`, or continue it, to its last step. Raises SpiralError.
 
     `epochs`: passes over the text in place of `steps`; then the model's tokenizer is made once more than the run needs
-    it, to count tokens.
+    it, to count tokens. `minutes`: as many steps as take about so long now and here; a few of them are made to see.
     """
     from spiral.plugins.registry import Plugins
     from spiral.selfplay.validation import check
 
     plugins = Plugins.installed()
     if resume:
-        run, config = _resumed(paths, overrides, epochs, run_dir)
+        if epochs is not None or minutes is not None:
+            raise SpiralError("--resume excludes --epochs and --minutes; for more steps give steps=N")
+        run, config = _resumed(paths, overrides, run_dir)
         check(config, plugins)
     else:
         if not paths:
             raise SpiralError("no text is named; give files, folders or datasets of text")
-        asked = [word for word in overrides if isinstance(word, str) and word.partition("=")[0] == "steps"]
-        if asked and epochs is not None:
-            raise SpiralError(f"--epochs {epochs:g} and {asked[-1]} exclude each other; give one of them")
+        words = [word for word in overrides if isinstance(word, str) and word.partition("=")[0] == "steps"]
+        asked = words[-1:] + [
+            f"--{name} {value:g}" for name, value in (("epochs", epochs), ("minutes", minutes)) if value
+        ]
+        if len(asked) > 1:
+            raise SpiralError(f"{' and '.join(asked)} exclude each other; give one of them")
         layers = [{"text": {"paths": [*paths]}}, *overrides]
         config = checked_config(None, layers, plugins)
-        if not asked:
-            config = checked_config(None, [*layers, {"steps": _num_steps(config, plugins, epochs or EPOCHS)}], plugins)
         run = new_run(run_dir, config, "pretrain-")
+        if not words:
+            num = _steps_in(config, plugins, minutes) if minutes else _num_steps(config, plugins, epochs or EPOCHS)
+            config = checked_config(None, [*layers, {"steps": num}], plugins)
     run_training(config, run, plugins, resume, "pretrain", quiet=quiet)
     return run
 
 
-def _resumed(
-    paths: Sequence[str], overrides: Sequence[Override], epochs: float | None, run_dir: Path | None
-) -> tuple[RunDir, Config]:
+def _resumed(paths: Sequence[str], overrides: Sequence[Override], run_dir: Path | None) -> tuple[RunDir, Config]:
     from spiral.runs.directory import step_of
 
-    if epochs is not None:
-        raise SpiralError("--epochs and --resume exclude each other; for more steps give steps=N")
     run, config = resumed_run(run_dir, None, overrides)
     if not config.text.paths:
         raise RunError(f"{run.path} does not learn from text; go on with: spiral train --run-dir {run.path} --resume")
@@ -89,3 +97,26 @@ def _num_steps(config: Config, plugins: Plugins, epochs: float) -> int:
     _, tokenizer = make_model(config.model, config, plugins)
     rows = TextRows(trained, tokenizer, text.row_tokens, config.seed)
     return max(1, math.ceil(epochs * rows.num_rows / rows_a_step(config)))
+
+
+def _steps_in(config: Config, plugins: Plugins, minutes: float) -> int:
+    """Steps that take about `minutes` with their evaluations, by a few updates of a model that is thrown away."""
+    from spiral.api.progress import no_progress
+    from spiral.learning.packing import pack
+    from spiral.training.components import make_components
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise SpiralError("several processes would each find another number of steps in --minutes; give steps=N")
+    c, seconds = make_components(config, plugins, no_progress, fresh=True), list[float]()
+    for step in range(1 + NUM_TIMED):
+        start = time.monotonic()
+        trajectories = [trajectory for episode in c.experience.episodes(step) for trajectory in episode.trajectories]
+        batch = pack(trajectories, c.experience.advantages(trajectories), config.learner.micro_batch_tokens)
+        c.learner.update(batch, step, config.rollout.episodes)
+        seconds.append(time.monotonic() - start)
+    each = statistics.median(seconds[1:])
+    if config.evaluate.every:
+        start = time.monotonic()
+        c.experience.evaluate(c.learner.scorer(), 0)
+        each += (time.monotonic() - start) / config.evaluate.every
+    return max(1, round(60 * minutes / each))

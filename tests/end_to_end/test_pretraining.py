@@ -122,6 +122,26 @@ def test_epochs_are_steps_over_the_rows_that_are_trained_on(text, run, tmp_path)
     assert "exclude each other" in spiral("pretrain", text, "steps=3", "--epochs", 2, code=2)
 
 
+def test_minutes_are_as_many_steps_as_take_about_so_long(text, tmp_path):
+    """A twentieth of a minute: some steps, and not half of a minute of them."""
+    words = [word for word in TINY if not word.startswith(("steps", "checkpoint.every"))]
+    words += ["evaluate.every=0", "checkpoint.every=1000"]
+    spiral("pretrain", text, *words, "--minutes", 0.05, "--run-dir", tmp_path / "run")
+    told = lines(tmp_path / "run")
+    assert f"steps: {len(told)}\n" in (tmp_path / "run" / "config.yaml").read_text(encoding="utf-8")
+    assert len(told) > 1
+    assert sum(line["time/learner_s"] for line in told) < 30
+    says = spiral("pretrain", text, "--minutes", 1, "--epochs", 1, code=2)
+    assert "--epochs 1 and --minutes 1 exclude each other" in says
+    assert "--resume excludes" in spiral("pretrain", "--minutes", 1, "--run-dir", tmp_path / "run", "--resume", code=2)
+
+
+def test_several_processes_are_told_the_number_of_steps(text, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    says = spiral("pretrain", text, "model=byte-0.1m", "--minutes", 1, "--run-dir", tmp_path / "run", code=2)
+    assert "give steps=N" in says
+
+
 def test_an_adapter_learns_text_too(text, tmp_path):
     pytest.importorskip("peft")
     words = [*TINY, "learner.dropout.rate=0", "learner.method=lora", "steps=2", "evaluate.every=0"]

@@ -83,11 +83,22 @@ def _many(num=100, length=100):
 
 
 def test_whole_documents_are_held_out_up_to_the_byte():
-    """250 of 10,000 bytes: two whole documents and half of a third, whose rest is in neither part."""
+    """250 of 10,000 bytes: two whole documents and the end of a third, whose beginning is trained on."""
     trained, held_out = _many().split(250)
     assert [len(text) for text in held_out] == [100, 100, 50]
-    assert len(trained) == 97
-    assert not {text[:3] for text in trained} & {text[:3] for text in held_out}
+    assert sorted(len(text) for text in trained) == [50, *[100] * 97]
+    assert sum(map(num_bytes, trained)) + 250 == _many().num_bytes
+    (cut,) = [text for text in trained if len(text) == 50]
+    assert cut + held_out[-1] in _many().texts
+    assert not {*trained} & {*held_out}
+    assert _many().split(200)[1] == held_out[:2]
+    assert len(_many().split(200)[0]) == 98
+
+
+def test_one_document_alone_is_held_out_by_its_end():
+    alphabet = "".join(chr(97 + n % 26) for n in range(100))
+    assert Documents((alphabet,), 0, 0).split(1_000_000) == ([alphabet[:90]], [alphabet[90:]])
+    assert Documents((alphabet,), 0, 0).split(4, trained_bytes=10) == ([alphabet[:10]], [alphabet[96:]])
 
 
 def test_a_tenth_is_held_out_at_most_and_nothing_where_nothing_is_asked():
@@ -106,19 +117,20 @@ def test_more_text_moves_no_document_from_one_part_to_the_other():
 
 
 def test_a_part_may_be_trained_on_and_the_same_text_is_held_out():
-    """150 bytes: a document and a half, of those that are not held out."""
-    trained, held_out = _many().split(250, trained_bytes=150)
+    """120 bytes, of those that are not held out: the beginning that is left of a document, and 70 of the next."""
+    trained, held_out = _many().split(250, trained_bytes=120)
     everything, same = _many().split(250)
     assert held_out == same
-    assert [len(text) for text in trained] == [100, 50]
+    assert [len(text) for text in trained] == [50, 70]
     assert {text[:3] for text in trained} <= {text[:3] for text in everything}
     assert sorted(_many().split(250, trained_bytes=10**9)[0]) == sorted(everything)
 
 
 def test_no_character_is_cut_in_two():
-    """A limit of 5 bytes within three characters of two: two characters are left."""
+    """5 of 60 bytes in characters of two: three characters are held out; and 5 bytes to train on hold two."""
     documents = Documents(("üüü" * 10,), 0, 0)
-    assert documents.split(5)[1] == ["üü"]
+    assert documents.split(5) == (["ü" * 27], ["üüü"])
+    assert documents.split(0, trained_bytes=5)[0] == ["üü"]
 
 
 # Datasets
