@@ -190,7 +190,7 @@ def test_two_processes_learn_from_games_what_one_would(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_learn_from_text_what_one_would(tmp_path):
-    """`spiral pretrain` under accelerate: the same rows in each step, each process with a part of them; an epoch is as
+    """`spiral pretrain` under torchrun: the same rows in each step, each process with a part of them; an epoch is as
     many steps, and text, samples and bits per byte are the same but for rounding."""
     text = tmp_path / "text"
     text.write_text("\n".join(f"Line {line} says {line * line}." for line in range(200)), encoding="utf-8")
@@ -202,13 +202,14 @@ def test_two_processes_learn_from_text_what_one_would(tmp_path):
         "checkpoint.every=100",
     ]
     for num in (1, 2):
-        words = ["-m", "spiral", "pretrain", text, *small, "loggers=[]", "--run-dir", tmp_path / str(num)]
-        start = _launcher("accelerate", "launch", "--cpu", "--num_processes", num, *["--multi_gpu"] * 0)
+        words = [text, *small, "loggers=[]", "--run-dir", tmp_path / str(num)]
+        start = _launcher("torchrun", "--nproc_per_node", num, "-m", "spiral", "pretrain")
         done = subprocess.run(
             [*start, *map(str, words)], env=_env(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             timeout=240,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-4000:]
+        assert done.stdout.count(f"processes: {num}") == num
     one, two = (_lines(tmp_path / str(num), "metrics.jsonl") for num in (1, 2))
     assert len(one) == len(two) > 4
     _weights_agree(tmp_path / "1", tmp_path / "2", len(one) - 1, "model/model.safetensors")
