@@ -57,7 +57,11 @@ class Text:
             )
         self._held_out = HeldOutText(held_out, play.tokenizer, text.row_tokens) if held_out else None
         self.read_from: Mapping[str, str] = {"text.paths": documents.fingerprint}
-        log.info("%s files of text.paths are binary or not UTF-8, and are left out", documents.skipped)
+        if documents.skipped or documents.repeated:
+            log.warning(
+                "of the files in %s %d are binary or not UTF-8, and %d repeat another; they are left out",
+                ", ".join(text.paths), documents.skipped, documents.repeated,
+            )  # fmt: skip
 
     def episodes(self, step: int) -> list[Episode]:
         return self.rows.of_step(step, rows_a_step(self._config))

@@ -254,6 +254,14 @@ def test_a_run_that_could_not_learn_is_one_sentence(text, tmp_path, words, says)
     assert not (tmp_path / "run").exists()
 
 
+def test_what_is_no_text_and_what_repeats_is_told(text, tmp_path, caplog):
+    copy = tmp_path / "text"
+    shutil.copytree(text, copy)
+    shutil.copy(copy / "0.txt", copy / "again.txt")
+    spiral("pretrain", copy, *TINY, "steps=1", "evaluate.every=0", "--run-dir", tmp_path / "run")
+    assert "1 are binary or not UTF-8, and 1 repeat another; they are left out" in caplog.text
+
+
 def test_no_text_is_one_sentence(tmp_path):
     assert rank() == 0
     assert "no text is named" in spiral("pretrain", "steps=2", code=2)
