@@ -10,7 +10,7 @@ from spiral.commands.output import echo
 
 
 @click.command(short_help="Pretraining on text: the next token, bits per byte.")
-@click.argument("words", nargs=-1, metavar="TEXT... [key=value ...]")
+@click.argument("texts", nargs=-1, metavar="TEXT... [key=value ...]")
 @click.option(
     "--epochs",
     type=click.FloatRange(min=0, min_open=True),
@@ -26,7 +26,7 @@ from spiral.commands.output import echo
 )
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --run-dir.")
 def pretrain(
-    words: tuple[str, ...], epochs: float | None, minutes: float | None, run_dir: Path | None, resume: bool
+    texts: tuple[str, ...], epochs: float | None, minutes: float | None, run_dir: Path | None, resume: bool
 ) -> None:
     """Train a model on text: files, folders of files, or folders that datasets saved.
 
@@ -37,8 +37,8 @@ def pretrain(
     from spiral.training import launch, pretraining
 
     # A file may have a = in its name: what is there is text.
-    overrides = [word for word in words if "=" in word and not Path(word).exists()]
-    paths = [word for word in words if word not in overrides]
+    overrides = [word for word in texts if "=" in word and not Path(word).exists()]
+    paths = [word for word in texts if word not in overrides]
     run = pretraining.launch(paths, overrides, epochs, minutes, run_dir, resume)
     if launch.rank() == 0:
         echo(f"open {run.path / 'report.html'}")

@@ -159,8 +159,8 @@ def _of_dataset(path: Path) -> Iterator[str]:
         import datasets
     except ImportError as error:
         raise SpiralError(
-            f"{path} is a folder that datasets saved, and datasets is not installed: pip install datasets, or give "
-            "files of text"
+            f"{path} is a folder that datasets saved, and datasets is not installed: pip install "
+            "'spiral-selfplay[datasets]', or give files of text"
         ) from error
     found: Any = datasets.load_from_disk(str(path))
     if isinstance(found, datasets.DatasetDict):

@@ -140,7 +140,7 @@ def test_no_character_is_cut_in_two():
 def test_a_dataset_without_its_library_is_one_sentence(tmp_path, monkeypatch):
     (tmp_path / "dataset_info.json").write_text("{}", encoding="utf-8")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(SpiralError, match="datasets is not installed: pip install datasets"):
+    with pytest.raises(SpiralError, match=r"datasets is not installed: pip install 'spiral-selfplay\[datasets\]'"):
         read_documents([str(tmp_path)])
 
 
