@@ -12,7 +12,7 @@ import click
 import spiral
 from spiral.api import hooks as hookspecs
 from spiral.commands.main import main
-from spiral.config import dropout, schema, text
+from spiral.config import dropout, schema, sources
 from spiral.config.default_layers import (
     DEMO,
     PRETRAINED,
@@ -162,7 +162,9 @@ TITLES = {
 
 def config_page() -> str:
     """docs/reference/config.md, from the fields of the schema and their docstrings."""
-    trees = [ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8")) for module in (schema, text, dropout)]
+    trees = [
+        ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8")) for module in (schema, sources, dropout)
+    ]
     classes = {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
     intro = CONFIG_INTRO
     layers = {"DEMO": DEMO, "PRETRAINED": PRETRAINED, "SUPERVISED": SUPERVISED}

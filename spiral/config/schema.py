@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from spiral.config.dropout import DropoutConfig
-from spiral.config.text import TextConfig
+from spiral.config.sources import ExamplesConfig, TextConfig
 
 
 @dataclass(frozen=True)
@@ -50,21 +50,6 @@ class PoolConfig:
     """Snapshots kept."""
     keep: Literal["last", "spaced", "best"] = "spaced"
     """Which: the newest, spread evenly over the run, or those with the highest rating."""
-
-
-@dataclass(frozen=True)
-class ExamplesConfig:
-    """Games that were played before, by other policies: supervised training in place of self-play."""
-
-    path: str = ""
-    """A file that `spiral collect` wrote, of whose games each step trains on `rollout.episodes`, in a new random order
-    each epoch; empty for self-play."""
-    held_out: float = 0.05
-    """Share of the games that is never trained on: each evaluation measures the loss on them."""
-    max_held_out: int = 500
-    """Games held out, at most."""
-    thoughts: bool = True
-    """Train on what a policy wrote before its answer, where the prompt format lets a reply say more than a move."""
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def _num_steps(config: Config, plugins: Plugins, epochs: float) -> int:
 def _steps_in(config: Config, plugins: Plugins, minutes: float) -> int:
     """Steps that take about `minutes` with their evaluations, by a few updates of a model that is thrown away."""
     from spiral.api.progress import no_progress
-    from spiral.learning.packing import pack
+    from spiral.learning.row_cost import RowCost
     from spiral.training.components import make_components
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -110,13 +110,14 @@ def _steps_in(config: Config, plugins: Plugins, minutes: float) -> int:
     c, seconds = make_components(config, plugins, no_progress, fresh=True), list[float]()
     for step in range(1 + NUM_TIMED):
         start = time.monotonic()
-        trajectories = [trajectory for episode in c.experience.episodes(step) for trajectory in episode.trajectories]
-        batch = pack(trajectories, c.experience.advantages(trajectories), config.learner.micro_batch_tokens)
-        c.learner.update(batch, step, config.rollout.episodes)
+        (one,) = c.trained
+        credit = one.credit(c.experience, c.experience.episodes(step))
+        batch = one.batch(credit, step, c.processes, RowCost.of(c.play.model))
+        one.learner.update(batch, step, len(credit.episodes))
         seconds.append(time.monotonic() - start)
     each = statistics.median(seconds[1:])
     if config.evaluate.every:
         start = time.monotonic()
-        c.experience.evaluate(c.learner.scorer(), 0)
+        c.experience.evaluate(c.trained[0].learner.scorer(), 0)
         each += (time.monotonic() - start) / config.evaluate.every
     return max(1, round(60 * minutes / each))

@@ -1,8 +1,23 @@
-"""The part of the schema that tells what a run reads in place of playing games: text, and how it is cut into rows."""
+"""The part of the schema that tells what a run learns from in place of playing: games of other policies, or text."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class ExamplesConfig:
+    """Games that were played before, by other policies: supervised training in place of self-play."""
+
+    path: str = ""
+    """A file that `spiral collect` wrote, of whose games each step trains on `rollout.episodes`, in a new random order
+    each epoch; empty for self-play."""
+    held_out: float = 0.05
+    """Share of the games that is never trained on: each evaluation measures the loss on them."""
+    max_held_out: int = 500
+    """Games held out, at most."""
+    thoughts: bool = True
+    """Train on what a policy wrote before its answer, where the prompt format lets a reply say more than a move."""
 
 
 @dataclass(frozen=True)
