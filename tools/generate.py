@@ -12,8 +12,16 @@ import click
 import spiral
 from spiral.api import hooks as hookspecs
 from spiral.commands.main import main
-from spiral.config import schema
-from spiral.config.default_layers import DEMO, PRETRAINED, SUPERVISED, TASKS, TASKS_RANDOM_WEIGHTS
+from spiral.config import dropout, schema, sources
+from spiral.config.default_layers import (
+    DEMO,
+    PRETRAINED,
+    SUPERVISED,
+    TASKS,
+    TASKS_RANDOM_WEIGHTS,
+    TEXT,
+    TEXT_RANDOM_WEIGHTS,
+)
 from spiral.plugins.kinds import KINDS
 from spiral.plugins.registry import Plugins, Registration
 
@@ -27,10 +35,12 @@ GROUPS = {
     "`rewards`, `loggers`",
     "GameConfig": "Each of `games`",
     "ExamplesConfig": "`examples`",
+    "TextConfig": "`text`",
     "PoolConfig": "`pool`",
     "MemberConfig": "Each of `pool.members` and `evaluate.opponents`",
     "RolloutConfig": "`rollout`",
     "LearnerConfig": "`learner`",
+    "DropoutConfig": "`learner.dropout` and `warm_start.dropout`",
     "WarmStartConfig": "`warm_start`",
     "EvaluateConfig": "`evaluate`",
     "HealthConfig": "`health`",
@@ -55,8 +65,8 @@ replaced as a whole; `games.0.weight=2` changes one entry. The arguments of a pl
 model loads, with exit code 2.
 
 `spiral train --show ...` prints the config that these words would train with, and behind each value where it comes
-from: `defaults`, `pretrained defaults`, `the model's size`, `task defaults`, `supervised defaults`, the file's name or
-`command line`.
+from: `defaults`, `pretrained defaults`, `the model's size`, `task defaults`, `supervised defaults`, `text defaults`,
+the file's name or `command line`.
 What it prints is a config file.
 
 `${oc.env:KEY}` in an argument of a plug-in, or in the text that names a policy, is given to the plug-in as the
@@ -88,6 +98,17 @@ Over those, where `examples` names a file to [learn from](../guides/supervised.m
 ```yaml
 examples: {path: games.jsonl}
 {SUPERVISED}```
+
+Over those, where `text` names what to [pretrain on](../guides/pretraining.md):
+
+```yaml
+text: {paths: [folder]}
+{TEXT}```
+
+And where the model is not pretrained:
+
+```yaml
+{TEXT_RANDOM_WEIGHTS}```
 """
 
 HOOKS_INTRO = """# Hooks
@@ -141,11 +162,14 @@ TITLES = {
 
 def config_page() -> str:
     """docs/reference/config.md, from the fields of the schema and their docstrings."""
-    tree = ast.parse(Path(schema.__file__).read_text(encoding="utf-8"))
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    trees = [
+        ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8")) for module in (schema, sources, dropout)
+    ]
+    classes = {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
     intro = CONFIG_INTRO
     layers = {"DEMO": DEMO, "PRETRAINED": PRETRAINED, "SUPERVISED": SUPERVISED}
     layers |= {"TASKS": TASKS, "TASKS_RANDOM_WEIGHTS": TASKS_RANDOM_WEIGHTS}
+    layers |= {"TEXT": TEXT, "TEXT_RANDOM_WEIGHTS": TEXT_RANDOM_WEIGHTS}
     for name, path in layers.items():
         intro = intro.replace(f"{{{name}}}", path.read_text(encoding="utf-8"))
     parts = [NOTICE, intro]

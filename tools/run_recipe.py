@@ -3,7 +3,7 @@
 The runs are those of the command line, each in a process of its own, one after another under runs/recipes. Figures go
 to recipes/NAME/results.json and from there into the tables of the READMEs. Seeds that are not measured again keep
 their figures. Without NAME no run is started and the tables alone are written again. A recipe that compares arms is
-measured by a tool of its own, python -m tools.transfer, and its tables are written here too.
+measured by a tool of its own, python -m tools.transfer or tools.dropout_tiny, and its tables are written here too.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tools import dropout_table
 from tools.transfer import table
 
 ROOT = Path(__file__).parents[1]
@@ -98,6 +99,8 @@ def figures(results: Results) -> str:
     """The tables of a README: last values by seed, then the curve of the first metric; or those of the arms."""
     if "arms" in results:
         return table.tables(results)
+    if "schedules" in results:
+        return dropout_table.tables(results)
     if not results["runs"]:
         return "Not measured."
     metrics, runs = results["metrics"], results["runs"]
@@ -161,6 +164,8 @@ def _headline(results: Results) -> str:
         return "not measured"
     if "arms" in results:
         return table.headline(results)
+    if "schedules" in results:
+        return dropout_table.headline(results)
     metric, meaning = next(iter(results["metrics"].items()))
     told = results["summary"][metric]
     if len(results["runs"]) == 1:
@@ -211,7 +216,7 @@ def commit() -> str | None:
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("name", nargs="?", choices=[one["recipe"] for one in load_all() if "arms" not in one])
+    parser.add_argument("name", nargs="?", choices=[one["recipe"] for one in load_all() if "metrics" in one])
     parser.add_argument("--seeds", default="0", help="seeds with commas between them (default: 0)")
     given = parser.parse_args()
     if given.name:

@@ -223,6 +223,8 @@ class LearnerSetup:
     progress: Progress = no_progress
     engine_dtype: Any = None
     """The engine's `dtype`, where it has one."""
+    seed: int = 0
+    """The run's; what an update draws, such as dropout, descends from it."""
 
 
 class Learner(Protocol):

@@ -31,6 +31,7 @@ from spiral.commands.patterns import patterns
 from spiral.commands.plan import plan
 from spiral.commands.play import play
 from spiral.commands.plugins import plugins
+from spiral.commands.pretrain import pretrain
 from spiral.commands.sft import sft
 from spiral.commands.tournament import tournament
 from spiral.commands.train import train
@@ -57,6 +58,7 @@ class _Group(click.Group):
     commands=[
         train,
         sft,
+        pretrain,
         plan,
         evaluate,
         bench,

@@ -20,7 +20,11 @@ TASKS = _HERE / "tasks.yaml"
 TASKS_RANDOM_WEIGHTS = _HERE / "tasks_random_weights.yaml"
 """Over those, where the model is not pretrained."""
 SUPERVISED = _HERE / "supervised.yaml"
-"""Where examples are named to learn from."""
+"""Where examples or text are named to learn from."""
+TEXT = _HERE / "text.yaml"
+"""Over those, where the examples are text."""
+TEXT_RANDOM_WEIGHTS = _HERE / "text_random_weights.yaml"
+"""Where text is learned from, and the model is not pretrained."""
 
 _TASK = "tasks/"
 """The name of a game that asks the questions of a benchmark begins with it."""
@@ -33,7 +37,8 @@ def with_defaults(said: Sequence[Layer], find_model: FindModel, read: Read) -> l
     gets its plug-in's name there."""
     demo = Layer("defaults", read(DEMO))
     config = merged([demo, *said])
-    supervised = _names_examples(config)
+    from_text = _names(config, "text", "paths")
+    supervised = from_text or _names(config, "examples", "path")
     tasks = not supervised and _asks_tasks(config)
     model, found = config.get("model"), _find(config, find_model)
     if found is not None and isinstance(model, Mapping) and found.name != model["name"]:
@@ -42,15 +47,20 @@ def with_defaults(said: Sequence[Layer], find_model: FindModel, read: Read) -> l
     if found is not None and found.num_parameters is not None:
         sized = by_size(found.num_parameters, supervised)
         layers += [Layer("pretrained defaults", read(PRETRAINED)), Layer("the model's size", sized)]
+    random_weights = found is None or found.num_parameters is None
     if tasks:
         layers.append(Layer("task defaults", read(TASKS)))
-        if found is None or found.num_parameters is None:
+        if random_weights:
             layers.append(Layer("task defaults", read(TASKS_RANDOM_WEIGHTS)))
+    if from_text and random_weights:
+        layers.append(Layer("text defaults", read(TEXT_RANDOM_WEIGHTS)))
     if found is not None and found.lr_factor != 1:
         own = by_method(merged(layers)["learner"]["lr"], found.lr_factor)
         layers.append(Layer("the learner's method", own))
     if supervised:
         layers.append(Layer("supervised defaults", read(SUPERVISED)))
+    if from_text:
+        layers.append(Layer("text defaults", read(TEXT)))
     return [*layers, *said]
 
 
@@ -60,9 +70,10 @@ def _find(config: Mapping[str, Any], find_model: FindModel) -> FoundModel | None
     return find_model(model, method if isinstance(method, Mapping) else {}) if isinstance(model, Mapping) else None
 
 
-def _names_examples(config: Mapping[str, Any]) -> bool:
-    examples = config.get("examples")
-    return isinstance(examples, Mapping) and bool(examples.get("path"))
+def _names(config: Mapping[str, Any], group: str, key: str) -> bool:
+    """Whether a group of a config names something to learn from."""
+    found = config.get(group)
+    return isinstance(found, Mapping) and bool(found.get(key))
 
 
 def _asks_tasks(config: Mapping[str, Any]) -> bool:

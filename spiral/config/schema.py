@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from spiral.config.dropout import DropoutConfig
+from spiral.config.sources import ExamplesConfig, TextConfig
+
 
 @dataclass(frozen=True)
 class PluginConfig:
@@ -47,21 +50,6 @@ class PoolConfig:
     """Snapshots kept."""
     keep: Literal["last", "spaced", "best"] = "spaced"
     """Which: the newest, spread evenly over the run, or those with the highest rating."""
-
-
-@dataclass(frozen=True)
-class ExamplesConfig:
-    """Games that were played before, by other policies: supervised training in place of self-play."""
-
-    path: str = ""
-    """A file that `spiral collect` wrote, of whose games each step trains on `rollout.episodes`, in a new random order
-    each epoch; empty for self-play."""
-    held_out: float = 0.05
-    """Share of the games that is never trained on: each evaluation measures the loss on them."""
-    max_held_out: int = 500
-    """Games held out, at most."""
-    thoughts: bool = True
-    """Train on what a policy wrote before its answer, where the prompt format lets a reply say more than a move."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +99,12 @@ class LearnerConfig:
     lr: float = 1e-3
     """Peak learning rate."""
     lr_end: float = 0.05
-    """Last learning rate as a fraction of `lr`; linear from the peak."""
+    """Last learning rate as a fraction of `lr`."""
+    schedule: Literal["linear", "cosine", "wsd"] = "linear"
+    """The way there from the peak: `linear`, a half `cosine`, or `wsd`: the peak until `decay` of the steps are left,
+    and linear over those."""
+    decay: float = 0.2
+    """Share of the steps over which `wsd` (warm-up, stable, decay) falls."""
     warmup_steps: int = 0
     """Steps of linear rise from 0 to `lr`."""
     weight_decay: float = 0.0
@@ -181,8 +174,9 @@ class LearnerConfig:
     """Largest |log-probability now - log-probability at sampling| of a token of a fresh batch, in nats; null is 0.001
     in float32, 0.05 in float16, 0.3 in bfloat16. Where learner and engine are one float32 computation, one token beyond
     stops the run; otherwise such tokens are counted, and more than a tenth of all stops it."""
-    dropout: float = 0.0
-    """Must stay 0: with dropout the update would score another policy than the one that played."""
+    dropout: DropoutConfig = field(default_factory=DropoutConfig)
+    """Where others' replies or text are learned from; in self-play its rate must be 0, or the update would score
+    another policy than the one that played."""
 
 
 @dataclass(frozen=True)
@@ -216,8 +210,8 @@ class WarmStartConfig:
     """Stop when this share of the games of random play would end without an illegal reply, on fresh ones."""
     check_every: int = 25
     """Updates between two such checks."""
-    dropout: tuple[tuple[float, float], ...] = ()
-    """(fraction of max_steps, rate) points, linear between them; empty for none."""
+    dropout: DropoutConfig = field(default_factory=DropoutConfig)
+    """Over `max_steps`."""
     cache: bool = True
     """Keep the result for later runs of the same games, model and seed."""
 
@@ -306,6 +300,7 @@ class Config:
     loggers: list[PluginConfig] = field(default_factory=list)
     """Observers beside metrics.jsonl, which is always written."""
     examples: ExamplesConfig = field(default_factory=ExamplesConfig)
+    text: TextConfig = field(default_factory=TextConfig)
     pool: PoolConfig = field(default_factory=PoolConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
@@ -337,6 +332,7 @@ FIXED_IN_A_RUN = (
     "rewards",
     "advantage",
     "examples",
+    "text",
     "learner.objective",
     "learner.method",
     "learner.precision",

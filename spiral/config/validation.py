@@ -8,6 +8,7 @@ from dataclasses import asdict, fields, is_dataclass
 from functools import reduce
 from typing import Any
 
+from spiral.config.dropout import PLACES
 from spiral.config.schema import Config
 
 _RANGES: dict[str, tuple[float, float, str]] = {
@@ -18,14 +19,16 @@ _RANGES: dict[str, tuple[float, float, str]] = {
         "rollout.max_turns learner.epochs learner.minibatches learner.importance_cap "
         "learner.micro_batch_tokens checkpoint.every "
         "warm_start.check_every warm_start.batch evaluate.matches evaluate.max_nodes pool.size "
-        "health.window examples.max_held_out",
+        "health.window examples.max_held_out text.evaluate_tokens text.sample_tokens text.trained_bytes "
+        "learner.dropout.cycles warm_start.dropout.cycles",
     ),
+    "at least 8": (8, math.inf, "text.row_tokens"),
     "at least 0": (
         0,
         math.inf,
         "rollout.retries rollout.max_voided pool.every health.max_rollbacks evaluate.every warm_start.max_steps "
         "checkpoint.keep checkpoint.episodes learner.warmup_steps learner.kl learner.anchor learner.weight_decay "
-        "learner.ema_power learner.clip learner.clip_high learner.reference_every",
+        "learner.ema_power learner.clip learner.clip_high learner.reference_every text.samples text.held_out_bytes",
     ),
     "positive": (
         1e-300,
@@ -33,8 +36,17 @@ _RANGES: dict[str, tuple[float, float, str]] = {
         "learner.lr learner.max_grad_norm learner.ratio_tolerance warm_start.lr rollout.deadline_s "
         "rollout.turn_deadline_s process_deadline_s",
     ),
-    "from 0 to 1": (0, 1, "learner.lr_end learner.kl_end learner.anchor_end warm_start.legal health.fallback_share"),
-    "at least 0 and below 1": (0, 1 - 1e-12, "learner.ema learner.reference_ema examples.held_out"),
+    "from 0 to 1": (
+        0,
+        1,
+        "learner.lr_end learner.kl_end learner.anchor_end warm_start.legal health.fallback_share learner.decay "
+        "learner.dropout.switch learner.dropout.ramp warm_start.dropout.switch warm_start.dropout.ramp",
+    ),
+    "at least 0 and below 1": (
+        0,
+        1 - 1e-12,
+        "learner.ema learner.reference_ema examples.held_out learner.dropout.rate warm_start.dropout.rate",
+    ),
 }
 """What a value must be -> (lowest, highest, the keys it is asked of)."""
 
@@ -59,15 +71,10 @@ def validate(config: Config) -> list[str]:
         for key, text in _texts("", asdict(config))
         if text != text.encode("utf-8", "replace").decode("utf-8")
     ]
-    if not c.games:
+    if not c.games and not c.text.paths:
         problems.append("games is empty; name at least one, such as games=kuhn_poker")
     problems += [f"games: weight of {g.name} is {g.weight}, and must be positive" for g in c.games if g.weight <= 0]
     problems += _wrong_tasks(c)
-    problems += [
-        f"warm_start.dropout has a rate of {rate}, and must be at least 0 and below 1"
-        for _, rate in c.warm_start.dropout
-        if rate < 0 or rate >= 1
-    ]
     if (c.health.action == "rollback") != (c.health.fallback is not None):
         problems.append(
             f"health.action is {c.health.action} and health.fallback is {'' if c.health.fallback else 'not '}given; a "
@@ -78,11 +85,7 @@ def validate(config: Config) -> list[str]:
             f"rollout.episodes is {c.rollout.episodes}, and must be a multiple of rollout.group_size "
             f"({c.rollout.group_size})"
         )
-    if c.learner.dropout:
-        problems.append(
-            f"learner.dropout is {c.learner.dropout}, and must be 0: the update would score another policy than the "
-            "one that played, so every probability ratio would be wrong; use warm_start.dropout instead"
-        )
+    problems += _of_dropout(c)
     problems += [
         f"learner.{key} is {value} without learner.clip: later {what} are off-policy; set learner.clip=0.2 or "
         f"learner.{key}=1"
@@ -97,17 +100,45 @@ def validate(config: Config) -> list[str]:
             f"learner.clip_high is {c.learner.clip_high} without learner.clip, which it widens above 1 only; set "
             "learner.clip=0.2"
         )
-    problems += _of_examples(c)
+    problems += _of_sources(c)
     return problems
 
 
-def _of_examples(c: Config) -> Iterator[str]:
+def _of_dropout(c: Config) -> Iterator[str]:
+    if c.learner.dropout.rate and c.learner.objective == "return":
+        yield (
+            f"learner.dropout.rate is {c.learner.dropout.rate}, and must be 0 in self-play: the update would score "
+            "another policy than the one that played, so every probability ratio would be wrong; use "
+            "warm_start.dropout instead"
+        )
+    for key, dropout in (("learner", c.learner.dropout), ("warm_start", c.warm_start.dropout)):
+        for place in dropout.places:
+            if place not in PLACES:
+                yield f"{key}.dropout.places names {place}, and may name {', '.join(PLACES)}"
+
+
+def _of_sources(c: Config) -> Iterator[str]:
     """What is learned from has to be what the objective is about."""
-    if (c.learner.objective == "likelihood") != bool(c.examples.path):
+    if c.examples.path and c.text.paths:
+        yield (
+            f"examples.path is {c.examples.path} and text.paths is {c.text.paths}; a run learns from games or from "
+            "text: leave one of them out"
+        )
+    elif (c.learner.objective == "likelihood") != bool(c.examples.path or c.text.paths):
         yield (
             f"learner.objective is {c.learner.objective} and examples.path is {c.examples.path or 'empty'}; a "
-            "likelihood needs replies of another policy, and a return needs none: name a file of spiral collect with "
-            "learner.objective=likelihood (spiral sft does), or neither"
+            "likelihood needs replies of another policy or text, and a return needs none: name a file of spiral "
+            "collect with learner.objective=likelihood (spiral sft does), or text (spiral pretrain does), or neither"
+        )
+    if c.text.paths and c.text.step_tokens < c.text.row_tokens:
+        yield (
+            f"text.step_tokens is {c.text.step_tokens}, and must be at least text.row_tokens ({c.text.row_tokens}): a "
+            "step takes whole rows"
+        )
+    if c.text.paths and c.games:
+        yield (
+            f"text.paths is {c.text.paths} and games is {', '.join(game.name for game in c.games)}; nothing is played "
+            "where text is learned: leave games out, and let self-play begin from the model that this run saves"
         )
 
 

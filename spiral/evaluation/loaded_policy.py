@@ -28,6 +28,11 @@ from spiral.selfplay.setup import Players, PlaySetup, make_games, make_play_setu
 from spiral.selfplay.validation import check_to_play
 from spiral.theory.game_tree import GameTree
 
+NO_GAMES = (
+    "this run learned from text and plays no game; begin self-play from its model: spiral train "
+    "model=RUN/checkpoints/step-N/model games=NAME"
+)
+
 
 @dataclass
 class LoadedPolicy:
@@ -129,6 +134,8 @@ class LoadedPolicy:
 def game_label(labels: Sequence[str], name: str | None) -> str:
     """One of a run's games, by its label, as NAME:key=value or by its name alone. Raises SpiralError if that leaves a
     choice, or none."""
+    if not labels:
+        raise SpiralError(NO_GAMES)
     if name is None and len(labels) == 1:
         return labels[0]
     if name is None:

@@ -39,7 +39,7 @@ def match_rows(
     runner = MatchRunner(players.games, players.pool, loaded.config.rollout, progress)
     members = [MemberConfig(text) for text in opponents] or own_opponents(loaded)
     rows: list[dict[str, Any]] = []
-    for name in [loaded.game(game)] if game else list(players.games):
+    for name in [loaded.game(game)] if game or not players.games else list(players.games):
         if players.games[name]().num_players == 1:
             alone = runner.alone(name, policy, num_games, (seed, "eval", name, "alone"))
             rows.append(_match_row(loaded, name, None, 0, alone))

@@ -1,7 +1,8 @@
 """The learner that trains every weight of a model, in one process or several, through accelerate.
 
-Of a model with an adapter they are the adapter's (`spiral.models.adapted`). The model stays in eval mode: dropout in an
-update would score another policy than the one that played.
+Of a model with an adapter they are the adapter's (`spiral.models.adapted`). The model stays in eval mode, since dropout
+in an update would score another policy than the one that played; where replies of others or text are learned from, it
+may have dropout in the passes that gradients are made of, and in no other.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from spiral.config.schema import LearnerConfig
 from spiral.learning.agreement import Agreement
 from spiral.learning.attention import prepare_attention
 from spiral.learning.averaging import ModelAverage, Reference
+from spiral.learning.dropout import Dropout
 from spiral.learning.loss import LossTerms
 from spiral.learning.movement import Movement
 from spiral.learning.objective import Objective
@@ -65,6 +67,7 @@ class FullLearner:
         accelerator: Accelerator,
         progress: Progress = no_progress,
         engine_dtype: torch.dtype | None = None,
+        seed: int = 0,
     ) -> None:
         self._config, self._num_steps, self._accelerator = config, num_steps, accelerator
         self._progress, self._num_computed = progress, 0
@@ -76,6 +79,7 @@ class FullLearner:
         sharding = Sharding.asked(accelerator)
         # An engine may make its own models from the whole one, so a copy of it is shared out.
         self.model = self._whole if sharding is None else copied(self._whole)
+        self._dropout = Dropout(self.model, config.dropout, seed, "learner")
         mixed = config.precision == "mixed"
         loss = PolicyLoss(self.model, checkpoint_activations=config.checkpoint_activations, autocast=mixed)
         self._loss: Callable[..., LossTerms] = loss
@@ -138,7 +142,7 @@ class FullLearner:
         weights = self._agreement.applied(objective(self._config, step, self._num_steps))
         set_rate(self._optimizer, rate)
         before = copy.deepcopy((parameters(self.model), self._optimizer.state_dict())) if num_steps > 1 else None
-        stats, refused = self._take_steps(batch, num_games, weights)
+        stats, refused = self._take_steps(batch, step, num_games, weights)
         self._optimizer.zero_grad()
         if refused and before is not None:  # a later step was refused: those before it were on the same batch
             with torch.no_grad():
@@ -211,7 +215,7 @@ class FullLearner:
             if self._accelerator.is_main_process:
                 save(self._whole, path)
 
-    def _take_steps(self, batch: Batch, num_games: int, weights: Objective) -> tuple[dict[str, float], bool]:
+    def _take_steps(self, batch: Batch, step: int, num_games: int, weights: Objective) -> tuple[dict[str, float], bool]:
         """The optimiser steps of an update: their metrics, and whether one was refused, which ends them."""
         parts, stats, movement = batch.minibatches, dict[str, float](), Movement(self._parameters, self._accelerator)
         old: list[list[Tensor]] = [[] for _ in parts]
@@ -220,9 +224,11 @@ class FullLearner:
             stats |= self._compared(fresh, batch)
         for epoch in range(self._config.epochs):
             passed: Counter[str] = Counter()
-            for part, known in zip(parts, old, strict=True):
+            for number, (part, known) in enumerate(zip(parts, old, strict=True)):
                 divisor = self._divisor(part, num_games)
-                terms = self._backward(part, divisor, weights, known)
+                draw = step, epoch, number, self._accelerator.process_index
+                with self._dropout.during(step / self._num_steps, *draw):
+                    terms = self._backward(part, divisor, weights, known)
                 norm = float(whole(torch.nn.utils.clip_grad_norm_(self._parameters, self._config.max_grad_norm)))
                 # Known only after the whole backward pass, and before this step moved a weight.
                 if not math.isfinite(norm) or not math.isfinite(terms["objective"]):

@@ -15,7 +15,7 @@ from spiral.api.errors import PromptTooLong, SpiralError
 from spiral.api.progress import Phase, Progress, no_progress
 from spiral.api.records import LEARNER, Ending, Episode, PolicyId, Trajectory, Turn
 from spiral.api.text import printable_logger
-from spiral.config.schema import ExamplesConfig
+from spiral.config.sources import ExamplesConfig
 from spiral.policies.completer import Completer
 from spiral.seeds import derive
 from spiral.selfplay.examples import Example, by_game

@@ -19,10 +19,11 @@ from spiral.api.progress import Phase, Progress, no_progress
 from spiral.api.records import LEARNER, Request
 from spiral.config.schema import LearnerConfig, RolloutConfig, WarmStartConfig
 from spiral.engines.waiting import Deadline, completions
+from spiral.learning.dropout import Dropout
 from spiral.learning.optimizers import adamw
 from spiral.learning.policy_loss import PolicyLoss
 from spiral.learning.random_play import RandomDecision, random_decisions
-from spiral.learning.supervised import Example, check_dropout, likelihood_step, set_dropout
+from spiral.learning.supervised import Example, likelihood_step
 from spiral.models.logits import parameters
 from spiral.policies.completer import Completer
 from spiral.seeds import child, derive
@@ -78,7 +79,7 @@ class WarmStart:
         reply.
         """
         model, config = self.model, self.config
-        check_dropout(model, config.dropout)
+        dropout = Dropout(model, config.dropout, self._seed, "warm_start")
         loss = PolicyLoss(model)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]  # not an adapter's base
         optimizer = adamw(trained, config.lr, weight_decay=0.0)
@@ -99,14 +100,11 @@ class WarmStart:
                 if legal >= config.legal or update == config.max_steps:
                     break
             fraction = update / config.max_steps
-            set_dropout(model, config.dropout, fraction, self._seed, update)
             batch = Counter(next(examples) for _ in range(config.batch))
             for group in optimizer.param_groups:
                 group["lr"] = config.lr * (1 - fraction)
-            likelihood_step(loss, optimizer, batch, self._micro_batch_tokens)
-            model.eval()
-        if config.dropout:
-            model.set_dropout(0.0)
+            with dropout.during(fraction, update):
+                likelihood_step(loss, optimizer, batch, self._micro_batch_tokens)
         return WarmStarted(update, legal, cached=False)
 
     def legal_share(self) -> float:

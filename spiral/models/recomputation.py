@@ -1,8 +1,8 @@
 """Activation checkpointing of a model's decoder layers: their inputs are kept, and all else is computed again in the
 backward pass (Chen et al. 2016, arXiv 1604.06174).
 
-transformers' own switch works in train mode only, where dropout is on. Here the layers are changed for the length of a
-forward pass, so that its other uses, its copies and its parameters' names stay as they are.
+transformers' own switch works in train mode only, in which an update of self-play must not be. Here the layers are
+changed for the length of a forward pass, so that its other uses, its copies and its parameters' names stay as they are.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def decoder_layers(model: Any) -> tuple[nn.Module, ...]:
 def recomputed(layers: Sequence[nn.Module]) -> Iterator[None]:
     """A forward pass whose backward pass computes each of `layers` again."""
     for layer in layers:
-        layer.forward = partial(_checkpointed, layer.forward)
+        # With dropout, which train mode has, the second computation must drop what the first one did: the generators'
+        # state is kept for it, and only then.
+        layer.forward = partial(_checkpointed, layer.forward, layer.training)
     try:
         yield
     finally:
@@ -45,9 +47,9 @@ def recomputed(layers: Sequence[nn.Module]) -> Iterator[None]:
             del layer.forward  # the class's own again
 
 
-def _checkpointed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _checkpointed(forward: Callable[..., Any], draws: bool, /, *args: Any, **kwargs: Any) -> Any:
     if not torch.is_grad_enabled():
         return forward(*args, **kwargs)
     # Not reentrant: that would need inputs with gradients, which frozen embeddings do not give, and all adapters but
-    # the last layer's would stay as they were. Dropout is off, so the generators' state need not be kept.
-    return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+    # the last layer's would stay as they were.
+    return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=draws, **kwargs)

@@ -6,15 +6,16 @@ from collections.abc import Iterable, Mapping
 
 from spiral.api.errors import RunError
 from spiral.config.schema import Config
-from spiral.models.fingerprint import fingerprint, read_from
+from spiral.models.fingerprint import fingerprint
 from spiral.policies.reference import PolicyRef
 from spiral.runs.directory import RunDir
 
 
 def check_same_models(run: RunDir, config: Config, learner: Mapping[str, str], keep: bool) -> None:
-    """Compare what the learner (`learner`, path -> fingerprint) and the members of the pool are read from with what the
-    run has on record; `keep`: make the record where there is none. Raises RunError for other content."""
-    now = {**learner, **_members(config), **read_from({"path": config.examples.path})}
+    """Compare what the learner (`learner`: its model and what it learns from, path -> fingerprint) and the members of
+    the pool are read from with what the run has on record; `keep`: make the record where there is none. Raises RunError
+    for other content."""
+    now = {**learner, **_members(config)}
     before = run.read_from()
     changed = [name for name in before if now.get(name) != before[name]]
     if changed:

@@ -198,9 +198,10 @@ def trained_on_others(text: str, games: Iterable[str]) -> str | None:
     wrong = [name for name in games if name.partition("(")[0] not in trained]
     if not wrong:
         return None
+    known = ", ".join(sorted(trained)) or "text"
     return (
-        f"{text} was trained on {', '.join(sorted(trained))} and not on {', '.join(wrong)}, where it would forfeit "
-        "each match; name a policy of that game, or limit this one to its own with {policy: ..., games: [...]}"
+        f"{text} was trained on {known} and not on {', '.join(wrong)}, where it would forfeit each match; name a "
+        "policy of that game, or limit this one to its own with {policy: ..., games: [...]}"
     )
 
 

@@ -18,17 +18,14 @@ _LIBRARIES = ("spiral-selfplay", "torch", "transformers", "tokenizers")
 
 
 def model_card(run: RunDir, config: Config, step: int, name: str, prompt: str) -> str:
-    """Markdown. `prompt`: the text that the model is asked its first move by, in the first of its games."""
-    games = ", ".join(label(game.name, game.args) for game in config.games)
+    """Markdown. `prompt`: the text that the model is asked its first move by, in the first of its games; not told of a
+    model that learned from text."""
     parts = [
         "---\nlibrary_name: transformers\ntags: [self-play, reinforcement-learning, spiral]\n---",
         f"# {name}",
-        f"`{label(config.model.name, config.model.args)}` after {step} of {config.steps} steps of {_how(config)} on "
-        f"{games}, trained by spiral. It loads with transformers alone.",
-        "## How it is asked",
-        f"In the prompt format `{label(config.prompt.name, config.prompt.args)}`, at temperature 1, for at most "
-        f"{config.rollout.max_new_tokens} tokens. The first question of a match:",
-        _fenced(prompt),
+        f"`{label(config.model.name, config.model.args)}` after {step} of {config.steps} steps of {_how(config)}, "
+        "trained by spiral. It loads with transformers alone.",
+        *([] if config.text.paths else _asked(config, prompt)),
         "## What it came to",
         _figures(run, step),
         "## How it was trained",
@@ -39,9 +36,21 @@ def model_card(run: RunDir, config: Config, step: int, name: str, prompt: str) -
 
 
 def _how(config: Config) -> str:
+    if config.text.paths:
+        return f"pretraining on text (`{', '.join(config.text.paths)}`)"
+    games = ", ".join(label(game.name, game.args) for game in config.games)
     if config.examples.path:
-        return f"supervised training (`{config.examples.path}`)"
-    return f"self-play with {config.advantage.name} against {config.opponents.name} opponents"
+        return f"supervised training (`{config.examples.path}`) on {games}"
+    return f"self-play with {config.advantage.name} against {config.opponents.name} opponents on {games}"
+
+
+def _asked(config: Config, prompt: str) -> list[str]:
+    return [
+        "## How it is asked",
+        f"In the prompt format `{label(config.prompt.name, config.prompt.args)}`, at temperature 1, for at most "
+        f"{config.rollout.max_new_tokens} tokens. The first question of a match:",
+        _fenced(prompt),
+    ]
 
 
 def _figures(run: RunDir, step: int) -> str:

@@ -87,14 +87,7 @@ class Terminal:
     def run_started(self, config: Mapping[str, Any], run_dir: Path) -> None:
         self._steps = config["steps"]
         self._last_step = self._steps - (not config["evaluate"]["every"])  # a last evaluation is reported by itself
-        games = ", ".join(game["name"] for game in config["games"])
-        source = config["examples"]["path"]
-        how = f"the replies in {source}" if source else f"{config['opponents']['name']} opponents, "
-        how += "" if source else config["advantage"]["name"]
-        self._print(
-            f"{config['model']['name']} learns {games}: {how}, {config['rollout']['episodes']} games a step, run "
-            f"{run_dir}"
-        )
+        self._print(f"{config['model']['name']} learns {_source(config)}, run {run_dir}")
         self._started = self._clock()
         if self._live is not None:
             self._live.start()
@@ -178,7 +171,7 @@ def _told(phase: Phase, since: float, now: float) -> str:
 def headline(metrics: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
     """The figures a run is judged by, under the names shown: NashConv, or win rates by player where it is unknown; the
     mean return of a game for one player; the share of a benchmark's questions that were right; and of a supervised run
-    the loss on games that were held out."""
+    the loss on games, or the bits per byte of text, that were held out."""
     named = _of_games(metrics)
     exact = {name.game: value for name, value in named if (name.stage, name.quantity) == ("eval", "nash_conv")}
     found: dict[str, tuple[float, ...]] = {f"NashConv {game}": (value,) for game, value in exact.items()}
@@ -193,6 +186,8 @@ def headline(metrics: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
     for metric, value in metrics.items():
         if (task := metric_names.parse_task(metric)) is not None and task[1] == "accuracy":
             found[f"right {task[0]}"] = (value,)
+    if (bits := metrics.get(metric_names.bits_per_byte())) is not None:
+        found["bits per byte"] = (bits,)
     return found
 
 
@@ -205,6 +200,16 @@ def alone(metrics: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
         if name.stage == "play" and quantity == "return" and player is not None:
             found.setdefault(name.game, {})[player] = value
     return {f"return {game}": (returns[0],) for game, returns in found.items() if returns.keys() == {0}}
+
+
+def _source(config: Mapping[str, Any]) -> str:
+    """What a run learns, and from what."""
+    if paths := config["text"]["paths"]:
+        return f"the text in {', '.join(paths)}: {config['text']['step_tokens']} tokens a step"
+    games, played = ", ".join(game["name"] for game in config["games"]), config["examples"]["path"]
+    how = f"the replies in {played}" if played else f"{config['opponents']['name']} opponents, "
+    how += "" if played else config["advantage"]["name"]
+    return f"{games}: {how}, {config['rollout']['episodes']} games a step"
 
 
 def _of_games(metrics: Mapping[str, float]) -> list[tuple[MetricName, float]]:

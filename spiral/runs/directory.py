@@ -1,7 +1,7 @@
 """A run's directory: what was asked, what was installed, what happened; readable while it is being written.
 
-config.yaml  plugins.json  metrics.jsonl  episodes.jsonl  voided.jsonl  events.jsonl  policy.json  pool.json
-read_from.json  checkpoints/  snapshots/  first/  bots/  report.html  .lock
+config.yaml  plugins.json  metrics.jsonl  episodes.jsonl  voided.jsonl  samples.jsonl  events.jsonl  policy.json
+pool.json  read_from.json  checkpoints/  snapshots/  first/  bots/  report.html  .lock
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from spiral.config.schema import Config
 from spiral.runs import lock
 from spiral.runs.files import append, write_atomic
 
-_LOGS = ("metrics.jsonl", "episodes.jsonl", "voided.jsonl")
+_LOGS = ("metrics.jsonl", "episodes.jsonl", "voided.jsonl", "samples.jsonl")
 
 
 class RunDir:

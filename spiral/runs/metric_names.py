@@ -39,6 +39,12 @@ TRUNCATED = "learner/truncated"
 """Share of reply tokens whose importance weight `learner.importance_cap` cut off."""
 STEP_SECONDS = "time/step_s"
 
+
+def bits_per_byte(compressor: str = "") -> str:
+    """Of held-out text: what the model needs for a byte, or a general compressor, such as `gzip`."""
+    return f"eval/bits_per_byte_{compressor}" if compressor else "eval/bits_per_byte"
+
+
 # The first `/vs/` ends the game, since an escaped game holds none; the last `/pN/` ends the opponent, which may.
 _MATCH = re.compile(r"eval/(.+?)/vs/(.+)/p([0-9]+)/([^/]+)", re.DOTALL)
 # The last slash ends the game, since a quantity holds none.

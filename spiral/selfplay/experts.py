@@ -79,9 +79,10 @@ def _found(words: Sequence[str], plugins: Plugins) -> list[PolicyRef]:
 
 def _games(words: Sequence[str], configs: Sequence[Config], plugins: Plugins) -> list[PluginConfig]:
     if not words:
-        if not configs:
+        known = [config.games for config in configs if config.games]
+        if not known:
             raise SpiralError("no game is named, and no run among the policies tells which; give --games")
-        return [PluginConfig(game.name, game.args) for game in configs[0].games]
+        return [PluginConfig(game.name, game.args) for game in known[0]]
     games = [parse_plugin(word) for word in words]
     if problems := [p for game in games if (p := plugins.problem("game", game.name, game.args))]:
         raise ConfigError("\n".join(problems))

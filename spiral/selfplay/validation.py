@@ -40,6 +40,7 @@ def check(config: Config, plugins: Plugins, problems: Sequence[str] = ()) -> Non
     found = [*problems]
     found += [p for kind, plugin in named_in(config) if (p := plugins.problem(kind.name, plugin.name, plugin.args))]
     found += _unknown_policies(config, plugins)
+    found += [f"text.paths: {path} does not exist" for path in config.text.paths if not Path(path).exists()]
     labels = Counter(label(game.name, game.args) for game in config.games)
     found += [f"games: {name} is listed {n} times; raise its weight instead" for name, n in labels.items() if n > 1]
     if not found:  # what is named wrongly cannot be made

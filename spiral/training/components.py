@@ -22,6 +22,7 @@ from spiral.models.adapted import copied
 from spiral.models.tokens import spelt
 from spiral.plugins.registry import Plugins, label
 from spiral.policies.pool import AVERAGED, Pool
+from spiral.seeds import derive
 from spiral.selfplay.match import TurnRecord
 from spiral.selfplay.rollouts import Rollouts
 from spiral.selfplay.setup import (
@@ -40,6 +41,7 @@ from spiral.training.experience import Experience, Played, Recorded
 from spiral.training.initial_weights import warm_start_weights
 from spiral.training.memory.planning import check_memory
 from spiral.training.memory.settings import HeldPolicies
+from spiral.training.text import Text
 from spiral.training.trained import TrainedPolicy
 
 if TYPE_CHECKING:
@@ -156,6 +158,8 @@ def make_components(
     experience: Experience = Played(config, rollouts, training, play.pool, processes)
     if config.examples.path:
         experience = Recorded(config, play, progress)
+    elif config.text.paths:
+        experience = Text(config, play, progress)
     return Components(config, play, training, processes, trained, rollouts, experience, evaluator, tasks, progress)
 
 
@@ -167,7 +171,8 @@ def _trained(
     own, method = config_of(config, name), config.learner.method
     model = copied(play.model) if name else play.model
     dtype = getattr(play.completer.engine, "dtype", None)
-    setup = LearnerSetup(model, own.learner, config.steps, accelerator, progress, dtype)
+    seed = derive(config.seed, name) if name else config.seed
+    setup = LearnerSetup(model, own.learner, config.steps, accelerator, progress, dtype, seed)
     learner: Learner = plugins.make("learner", method.name, setup, **method.args)
     resets = {one.name: one.reset_every for one in config.learners}
     return TrainedPolicy(learner_id(name), own, learner, resets.get(name, 0))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from spiral.api.errors import RunError
@@ -15,6 +16,7 @@ from spiral.evaluation.held_out import held_out, held_out_metrics
 from spiral.learning.credit import advantages_of, shaped
 from spiral.learning.distributed import Processes
 from spiral.learning.recorded_games import RecordedGames
+from spiral.models.fingerprint import read_from
 from spiral.plugins.faults import blamed
 from spiral.policies.pool import Pool
 from spiral.selfplay.examples import read_examples
@@ -30,6 +32,10 @@ class Experience(Protocol):
     @property
     def voided(self) -> Sequence[VoidedGame]:
         """The games of the last step that were voided."""
+
+    @property
+    def read_from(self) -> Mapping[str, str]:
+        """What it was read from: name -> fingerprint. A run that goes on must find the same."""
 
     def episodes(self, step: int) -> list[Episode]:
         """The games of a step; in each a policy in training is a player."""
@@ -49,12 +55,17 @@ class Experience(Protocol):
         """What a step's games tell of a policy in training, which played in all of `episodes`; `trajectories` and
         `advantages` are its own."""
 
-    def evaluate(self, scorer: Any) -> dict[str, float]:
-        """What the games tell of the weights that `scorer` scores with, see `Learner.scorer`."""
+    def evaluate(self, scorer: Any, step: int) -> dict[str, float]:
+        """What the games tell of the weights of a step, that `scorer` scores with, see `Learner.scorer`."""
+
+    def samples(self, policy: PolicyId, step: int) -> list[dict[str, Any]]:
+        """What `policy`, the weights of a step in the engine, says outside of games: records of samples.jsonl."""
 
 
 class Played:
     """The learners' own games, played with the weights as they are."""
+
+    read_from: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self, config: Config, rollouts: Rollouts, training: TrainingSetup, pool: Pool, processes: Processes
@@ -109,8 +120,11 @@ class Played:
         played = summarise(episodes, trajectories, advantages)
         return played | vital_signs(episodes, trajectories, advantages, policy) | self._pool.metrics(policy)
 
-    def evaluate(self, scorer: Any) -> dict[str, float]:
+    def evaluate(self, scorer: Any, step: int) -> dict[str, float]:
         return {}
+
+    def samples(self, policy: PolicyId, step: int) -> list[dict[str, Any]]:
+        return []
 
 
 class Recorded:
@@ -122,6 +136,7 @@ class Recorded:
         """Raises SpiralError for a file that cannot be read, or without a game that the learner has room for."""
         examples, c = config.examples, config.learner
         anchored = c.anchor > 0 and c.anchor_to == "legal"
+        self.read_from: Mapping[str, str] = read_from({"path": examples.path})
         read = read_examples(Path(examples.path))
         self._prompter = play.completer.prompter
         self._games = RecordedGames(read, play.completer, examples, config.seed, anchored, progress)
@@ -148,9 +163,12 @@ class Recorded:
             "examples/left_out": float(left_out.examples if left_out else 0),
         }
 
-    def evaluate(self, scorer: Any) -> dict[str, float]:
+    def evaluate(self, scorer: Any, step: int) -> dict[str, float]:
         episodes = self._games.held_out()
         return held_out_metrics(held_out(scorer, episodes, self._num_answer, self._micro_batch_tokens))
+
+    def samples(self, policy: PolicyId, step: int) -> list[dict[str, Any]]:
+        return []
 
     def _num_answer(self, turn: Turn) -> int:
         """How many ids at the end of a reply say its move: those that the reply without thoughts ends with too."""

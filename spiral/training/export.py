@@ -46,6 +46,8 @@ def export(word: str, out: Path) -> int:
 
 
 def _first_prompt(loaded: LoadedPolicy) -> str:
+    if not loaded.players.games:
+        return ""
     game = next(iter(loaded.players.games.values()))()
     game.reset(random.Random(0))
     player = game.current_player()

@@ -33,7 +33,8 @@ def new_run(run_dir: Path | None, config: Config, prefix: str = "") -> RunDir:
     if run_dir is None:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise SpiralError("several processes must agree where the run is kept; give --run-dir")
-        run_dir = Path("runs") / f"{prefix}{config.games[0].name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        learned = config.games[0].name if config.games else config.model.name
+        run_dir = Path("runs") / f"{prefix}{learned}-{time.strftime('%Y%m%d-%H%M%S')}"
     if rank() == 0:
         check_free(run_dir)
     return RunDir(run_dir)

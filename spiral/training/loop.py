@@ -138,7 +138,8 @@ def train(
         checkpoints.recover(run)
     paths = run.checkpoint_paths() if resume else []
     training = Training(config, run, plugins, progress, not paths, stop)
-    check_same_models(run, config, training.components.play.read_from, training.components.processes.is_main)
+    read_from = {**training.components.play.read_from, **training.components.experience.read_from}
+    check_same_models(run, config, read_from, training.components.processes.is_main)
     start = training.recovery.restore(paths[-1]) if paths else 0
     if start > config.steps:
         raise RunError(f"{run.path} is already at step {start}, and steps is {config.steps}; ask for more steps")

@@ -92,7 +92,7 @@ def evaluate(components: Components, run: RunDir, step: int) -> dict[str, float]
     profiles = _profiles(c)
     for one in c.trained:
         exact = _exact(c, one, profiles, averaged=True)
-        measured = exact_metrics(exact) | _measured(c, one, profiles, step)
+        measured = exact_metrics(exact) | _measured(c, run, one, profiles, step)
         if one.learner.averaged() is not None:
             measured |= exact_metrics(_exact(c, one, profiles, averaged=False), "_live")
         metrics |= one.named(measured)
@@ -127,9 +127,9 @@ def _exact(
 
 
 def _measured(
-    c: Components, one: TrainedPolicy, profiles: Mapping[str, Sequence[PolicyId]], step: int
+    c: Components, run: RunDir, one: TrainedPolicy, profiles: Mapping[str, Sequence[PolicyId]], step: int
 ) -> dict[str, float]:
-    """What its games tell, and matches and benchmarks that it plays."""
+    """What its games tell, and matches and benchmarks that it plays; what it writes goes to samples.jsonl."""
     players = {
         game: [player for player, policy in enumerate(profile) if policy == one.policy]
         for game, profile in profiles.items()
@@ -137,7 +137,7 @@ def _measured(
     averaged = one.learner.averaged()
     policy = one.policy if averaged is None else AVERAGED
     with c.processes.in_step():
-        metrics = c.experience.evaluate(one.learner.scorer())
+        metrics = c.experience.evaluate(one.learner.scorer(), step)
         if averaged is not None:
             c.engine.load_weights(policy, averaged, version=step)
     with c.processes.together():
@@ -145,4 +145,5 @@ def _measured(
             own = [one.name] if one.name else []
             metrics |= c.evaluator.matches(policy, (c.config.seed, "evaluate", *own, step), players)
             metrics |= c.tasks.metrics(policy)
+            run.append("samples.jsonl", c.experience.samples(policy, step))
     return metrics

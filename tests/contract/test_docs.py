@@ -66,8 +66,10 @@ def test_commands_in_blocks_parse(page):
         name, command, rest = main.resolve_command(click.Context(main), words)
         context = command.make_context(name, list(rest), resilient_parsing=False)
         said = context.params.get("words", context.params.get("overrides", ()))
-        overrides = [word for word in said if "=" in word]
-        _, faults = loading.read(None, overrides)
+        texts = context.params.get("texts", ())  # of a reader's own machine
+        overrides = [word for word in (*said, *texts) if "=" in word]
+        layers = [{"text.paths": ["text"]}, *overrides] if name == "pretrain" else overrides
+        _, faults = loading.read(None, layers)
         assert faults == [], words
         for word in said:
             assert "=" in word or (ROOT / word).exists(), f"{page.name} names {word}"

@@ -21,6 +21,7 @@ from spiral.selfplay.examples import Example, line_of
 from spiral.selfplay.validation import check
 from spiral.testing import merging_tokenizer
 from spiral.testing.prompts import CHATML
+from tools import dropout_table
 from tools.transfer.results import rounded
 from tools.transfer.table import summary
 
@@ -52,7 +53,9 @@ RESULTS = {"recipe", "command", "steps", "metrics", "seeds", "summary", "runs", 
 
 COMPARISONS = [path for path in FOLDERS if "arms" in json.loads((path / "results.json").read_text(encoding="utf-8"))]
 """Recipes of several runs that are compared: a tool of their own runs them all."""
-RUNS = [path for path in FOLDERS if path not in COMPARISONS]
+SCHEDULES = [path for path in FOLDERS if "schedules" in json.loads((path / "results.json").read_text(encoding="utf-8"))]
+"""Recipes that compare schedules, in a tool of their own too."""
+RUNS = [path for path in FOLDERS if path not in COMPARISONS + SCHEDULES]
 COMPARISON = {
     "recipe",
     "command",
@@ -70,6 +73,7 @@ COMPARISON = {
 each_recipe = pytest.mark.parametrize("folder", FOLDERS, ids=lambda p: p.name)
 each_run = pytest.mark.parametrize("folder", RUNS, ids=lambda p: p.name)
 each_comparison = pytest.mark.parametrize("folder", COMPARISONS, ids=lambda p: p.name)
+each_schedule = pytest.mark.parametrize("folder", SCHEDULES, ids=lambda p: p.name)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +92,7 @@ def workplace(tmp_path_factory):
         None, "Kuhn poker.", "Your card is K.", None, "The king wins.", "[bet]", None,
     )  # fmt: skip
     (path / "experts.jsonl").write_bytes(line_of(expert))
+    (path / "runs" / "text").mkdir(parents=True)
     (path / "math12k.jsonl").write_text('{"problem": "What is 6 x 7?", "answer": "42"}\n', encoding="utf-8")
     for name, shape in SHAPES.items():
         (path / "models" / name).mkdir()
@@ -175,7 +180,7 @@ def test_its_config_holds_only_what_differs_from_the_defaults(folder, tmp_path):
 @each_recipe
 def test_config_and_readme_name_the_command(folder):
     of_run = f"spiral train recipes/{folder.name}/config.yaml"
-    command = f"python -m tools.{folder.name}" if folder in COMPARISONS else of_run
+    command = f"python -m tools.{folder.name}" if folder in COMPARISONS + SCHEDULES else of_run
     assert command in (folder / "config.yaml").read_text(encoding="utf-8")
     assert command in _readme(folder)
     assert command in _results(folder)["command"]
@@ -239,6 +244,41 @@ def test_a_comparison_has_its_arms_for_each_seed(folder):
     assert _tool().filled(page, _tool().figures(results)) == page, f"run `{results['command']}`"
 
 
+@each_schedule
+def test_schedules_are_compared_in_each_regime_for_each_seed(folder):
+    """And the summary is that of the runs: of differences to no dropout, seed by seed."""
+    results = _results(folder)
+    assert results.keys() == {"recipe", "command", "steps", "schedules", "regimes", "seeds", "summary", "runs", "note"}
+    assert results["recipe"] == folder.name
+    assert results["steps"] == _config(folder / "config.yaml").steps
+    assert results["schedules"] == list(dropout_table.SCHEDULES)
+    assert results["regimes"] == list(dropout_table.REGIMES)
+    assert results["seeds"] == [run["seed"] for run in results["runs"]]
+    for run in results["runs"]:
+        assert run.keys() == {"seed", "date", "commit", "wall_s", "regimes"}
+        for regime in results["regimes"]:
+            assert list(run["regimes"][regime]) == results["schedules"]
+    assert results["summary"] == (dropout_table.summary(results) if results["runs"] else {})
+
+
+def test_the_difference_of_two_schedules_is_that_of_pairs():
+    """Two seeds by hand: 3.1 - 3.0 and 4.3 - 4.0 are .2 in the mean, give or take Student's 12.706 times .1."""
+    bits = {0: (3.0, 3.1), 1: (4.0, 4.3)}
+    one = {key: 0.0 for key in ("best", "trained")}
+    runs = [
+        {
+            "regimes": {
+                regime: {name: {"bits_per_byte": values[name != "none"], **one} for name in dropout_table.SCHEDULES}
+                for regime in dropout_table.REGIMES
+            }
+        }
+        for values in bits.values()
+    ]
+    told = dropout_table.summary({"runs": runs})["overfitting"]["late"]
+    assert told["beyond_none"] == pytest.approx([0.2, 0.2 - 1.2706, 0.2 + 1.2706], abs=1e-3)
+    assert told["bits_per_byte"][0] == pytest.approx(3.7)
+
+
 @each_recipe
 def test_the_tables_of_a_readme_are_those_of_its_results(folder):
     page = _readme(folder)
@@ -251,7 +291,9 @@ def test_every_other_figure_of_a_readme_is_in_its_results_or_its_config(folder):
     prose = re.sub(r"```.*?```|`[^`]*`", "", _tool().filled(_readme(folder), ""), flags=re.S)
     numbers = [run["wall_s"] / 60 for run in results["runs"] if run["wall_s"]]
     numbers += _numbers([results["summary"], config])
-    if folder in COMPARISONS:
+    if folder in SCHEDULES:
+        numbers += _numbers([results["runs"], list(dropout_table.SCHEDULES.values())])
+    elif folder in COMPARISONS:
         numbers += [100 * n for n in _numbers(results["summary"])]  # its tables are in %
     else:
         numbers += _numbers([results["reference"], results["also"], [run["values"] for run in results["runs"]]])

@@ -54,10 +54,13 @@ def lines(path):
 
 
 def test_the_page_names_every_file(run):
-    """And of those on the page that this run has none of: a collapse, a rollback, models from folders, bots that keep."""
+    """And of those on the page that this run has none of: a collapse, a rollback, models from folders, bots that keep,
+    text."""
     written = {file.name + "/" * file.is_dir() for file in run.iterdir()}
     named = {name.replace("step-N/", "") for name in fields("")} - {"checkpoint.episodes", "checkpoint.every"}
-    assert named - written == {"read_from.json", "events.jsonl", "abandoned-N.jsonl", "bots/"}
+    assert named - written == {
+        "read_from.json", "events.jsonl", "abandoned-N.jsonl", "bots/", "samples.jsonl",
+    }  # fmt: skip
     assert written <= named
 
 
@@ -74,6 +77,17 @@ def test_the_fields_of_the_policy(run):
     (table,) = tables.values()
     assert table["table"].keys() == table["illegal_mass"].keys()
     assert all(abs(sum(moves.values()) - 1) < 1e-6 for moves in table["table"].values())
+
+
+def test_the_fields_of_samples(tmp_path):
+    (tmp_path / "text").write_text("A text. " * 99, encoding="utf-8")
+    words = ["model=byte-0.1m", "steps=1", "text.sample_tokens=4", "loggers=[]", "text.row_tokens=64"]
+    words += ["--run-dir", str(tmp_path / "run")]
+    done = CliRunner().invoke(main, ["pretrain", str(tmp_path / "text"), *words], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    rows = lines(tmp_path / "run" / "samples.jsonl")
+    assert rows
+    assert all(row.keys() == fields("samples.jsonl") for row in rows)
 
 
 def test_the_fields_of_voided_games(run):

@@ -141,6 +141,23 @@ def test_an_adapter_learns_too(games, tmp_path):
     assert {*(tmp_path / "run" / "checkpoints").glob("*/model/adapter_model.safetensors")}
 
 
+def test_dropout_acts_in_its_updates_and_a_run_that_goes_on_drops_the_same(run, games, tmp_path):
+    """A late schedule over 30 steps: the first 15 are those without it, and what follows is not; from a checkpoint on it
+    has the same bits."""
+    words = [*TINY, "learner.dropout={rate: 0.3, schedule: late, switch: 0.5}", "evaluate.every=0"]
+    spiral("sft", games, *words, "--run-dir", tmp_path / "run")
+    plain, dropped = ([line["learner/nll"] for line in metrics(path)[:STEPS]] for path in (run, tmp_path / "run"))
+    assert dropped[:15] == plain[:15]
+    assert not {*dropped[15:]} & {*plain[15:]}
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "run", copy)
+    shutil.rmtree(copy / "checkpoints" / f"step-{STEPS:06d}")
+    spiral("sft", games, "--run-dir", copy, "--resume")
+    assert [line["learner/nll"] for line in metrics(copy)] == dropped
+    whole, resumed = weights(tmp_path / "run"), weights(copy)
+    assert all(torch.equal(whole[file][name], resumed[file][name]) for file in whole for name in whole[file])
+
+
 def test_epochs_are_steps_over_the_games_that_are_trained_on(games, tmp_path):
     """57 of 60 games are trained on, 16 a step: two epochs are 8 steps, of which the last goes on into the third."""
     short = [word for word in TINY if not word.startswith("steps")]

@@ -189,6 +189,39 @@ def test_two_processes_learn_from_games_what_one_would(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_learn_from_text_what_one_would(tmp_path):
+    """`spiral pretrain` under torchrun: the same rows in each step, each process with a part of them; an epoch is as
+    many steps, and text, samples and bits per byte are the same but for rounding."""
+    text = tmp_path / "text"
+    text.write_text("\n".join(f"Line {line} says {line * line}." for line in range(200)), encoding="utf-8")
+    small = [
+        "model=byte-0.1m",
+        "text.row_tokens=64",
+        "text.step_tokens=576",
+        "evaluate.every=4",
+        "checkpoint.every=100",
+    ]
+    for num in (1, 2):
+        words = [text, *small, "loggers=[]", "--run-dir", tmp_path / str(num)]
+        start = _launcher("torchrun", "--nproc_per_node", num, "-m", "spiral", "pretrain")
+        done = subprocess.run(
+            [*start, *map(str, words)], env=_env(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            timeout=240,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-4000:]
+        assert done.stdout.count(f"processes: {num}") == num
+    one, two = (_lines(tmp_path / str(num), "metrics.jsonl") for num in (1, 2))
+    assert len(one) == len(two) > 4
+    _weights_agree(tmp_path / "1", tmp_path / "2", len(one) - 1, "model/model.safetensors")
+    for name in ("learner/nll", "learner/reply_tokens", "text/epoch", "eval/bits_per_byte", "eval/bits_per_byte_xz"):
+        told = [[line[name] for line in lines if name in line] for lines in (one, two)]
+        assert told[0]
+        assert told[1] == pytest.approx(told[0], rel=1e-3)
+    prompts = [[row["prompt"] for row in _lines(tmp_path / str(num), "samples.jsonl")] for num in (1, 2)]
+    assert prompts[0] == prompts[1]
+
+
+@pytest.mark.slow
 def test_two_processes_roll_back_together(tmp_path):
     """Back to step 2, the newest checkpoint up to step 3, both of them, and on from there as one process would."""
     words = [*SMALL, "steps=8", "pool.every=3", "health={action: rollback, fallback: fixed, max_rollbacks: 1}"]

@@ -79,7 +79,7 @@ def parse_entrants(words: Sequence[str], plugins: Plugins) -> list[Entrant]:
 def tournament_game(text: str | None, entrants: Sequence[Entrant], plugins: Plugins) -> PluginConfig:
     """The game that is asked for, or the only one of the first run. Raises SpiralError."""
     if text is None:
-        first = next((one for one in entrants if one.config), None)
+        first = next((one for one in entrants if one.config and one.config.games), None)
         if first is None or first.config is None:
             raise SpiralError("no game is named, and no run among the players tells which; give --game")
         if len(first.config.games) != 1:

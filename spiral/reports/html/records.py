@@ -34,6 +34,8 @@ MAX_EVENTS = 50
 """Health events shown, the last ones."""
 MAX_RATED = 60
 """Rows of a table of ratings, the best and the learner; and tables, one a game."""
+MAX_SAMPLED_STEPS = 12
+"""Steps of which samples of text are shown, the first and the last among them, and samples of one."""
 MAX_STATES = 500
 """Rows of a policy table."""
 MAX_MOVES = 20
@@ -76,6 +78,7 @@ def collect(run_dir: Path) -> Json:
         "series": {name: series(points) for name, points in curves.items()},
         "episodes": episodes,
         "num_episodes": num_episodes,
+        "samples": _samples([*_objects(run_dir / "samples.jsonl", unreadable)]),
         "voided": voided[-MAX_VOIDED:],
         "num_voided": len(voided),
         "voided_causes": dict(Counter(game["cause"] for game in voided).most_common(8)),
@@ -139,6 +142,19 @@ def _turn(number: int, turn: Json, limit: int) -> Json:
         "advantage": as_number(turn.get("advantage")),
         "num_tokens": len(as_list(turn.get("token_logprobs"))) - len(as_list(turn.get("forced"))),
     }
+
+
+def _samples(rows: Sequence[Json]) -> list[Json]:
+    """Texts that the model wrote, of steps spread over the run."""
+    by_step: dict[float, list[Json]] = {}
+    for row in rows:
+        if (step := as_number(row.get("step"))) is not None:
+            by_step.setdefault(step, []).append(row)
+    return [
+        {"step": step, "prompt": as_text(row.get("prompt"), 1000), "text": as_text(row.get("text"), 4000)}
+        for step in _spread(sorted(by_step), MAX_SAMPLED_STEPS)
+        for row in by_step[step][:MAX_SAMPLED_STEPS]
+    ]
 
 
 def _voided(row: Json) -> Json:

@@ -45,6 +45,20 @@ def test_examples_to_learn_from_have_their_own_defaults_whatever_the_games_are()
     assert _sources(TASK, "examples.path=a.jsonl") == ["defaults", "supervised defaults", *["command line"] * 2]
 
 
+def test_text_to_learn_from_has_the_supervised_defaults_and_its_own_and_no_games():
+    assert _sources("text.paths=[a]") == [
+        "defaults", "text defaults", "supervised defaults", "text defaults", "command line",
+    ]  # fmt: skip
+    config = load(None, ["text.paths=[a]"])
+    assert (config.games, config.learner.objective, config.warm_start.max_steps) == ([], "likelihood", 0)
+    assert (config.learner.schedule, config.learner.lr, config.learner.lr_end) == ("cosine", 0.003, 0.1)
+
+
+def test_a_pretrained_model_keeps_the_rate_of_its_size_on_text():
+    """3e-5 by its 135 million parameters, ten times that where the gradient has no noise of sampling."""
+    assert load(None, ["text.paths=[a]"], _pretrained).learner.lr == 3e-4
+
+
 def test_what_the_user_says_is_laid_over_all_defaults():
     """Also where it comes before the games that the defaults follow from."""
     config = load(None, ["learner.kl=0.2", "rollout.group_size=4", TASK])

@@ -7,6 +7,7 @@ import typing
 import pytest
 
 from spiral.api.errors import ConfigError
+from spiral.config.dropout import DropoutConfig
 from spiral.config.loading import dump, load, parse_plugin
 from spiral.config.schema import Config, GameConfig, PluginConfig
 from spiral.plugins.registry import Plugins
@@ -210,7 +211,9 @@ def test_values_of_the_wrong_type_are_faults(word):
         "learner.ema=1.0",
         "learner.ema=-0.1",
         "learner.reference_every=-1",
-        "learner.dropout=0.1",
+        "learner.dropout.rate=0.1",
+        "learner.dropout.places=[probabilities]",
+        "text.row_tokens=7",
         "learner.epochs=2",
         "learner.minibatches=0",
         "learner.minibatches=2",
@@ -257,7 +260,10 @@ def test_switches_that_mean_off_are_fine(word):
         "warm_start.max_steps=-1",
         "checkpoint.keep=-1",
         "games=[{name: a, weight: nan}]",
-        "warm_start.dropout=[[0.0, 1.5]]",
+        "warm_start.dropout.rate=1.5",
+        "warm_start.dropout.cycles=0",
+        "warm_start.dropout.switch=1.5",
+        "learner.decay=1.5",
     ],
 )
 def test_more_values_that_would_bias_or_break_in_silence(word):
@@ -321,7 +327,7 @@ def test_what_is_dumped_is_read_back(tmp_path):
     words = [
         "games=[{name: a, weight: 2.5}, {name: b, args: {rounds: 3, deck: [J, Q]}}]",
         "opponents={name: fixed, args: {opponent: random, args: {k: null}}}",
-        "warm_start.dropout=[[0.0,0.1],[0.5,0.0]]",
+        "warm_start.dropout={rate: 0.1, schedule: linear_down, ramp: 0.5, places: [embeddings]}",
         "evaluate.opponents=['random','minimax:depth=3']",
         "learner.clip=0.2",
         "rollout.illegal=penalty",
@@ -330,7 +336,7 @@ def test_what_is_dumped_is_read_back(tmp_path):
         "learner.lr=1e-05",
     ]
     config = load(overrides=words)
-    assert config.warm_start.dropout == ((0.0, 0.1), (0.5, 0.0))
+    assert config.warm_start.dropout == DropoutConfig(0.1, "linear_down", ramp=0.5, places=["embeddings"])
     assert load(_file(tmp_path, dump(config))) == config
     assert load(_file(tmp_path, dump(load()))) == load()
 

@@ -62,7 +62,7 @@ def test_what_is_shown_can_be_fed_back(folder, tmp_path):
     """As a config file it gives the same run, whatever the layers were."""
     words = [
         f"model={folder}", "games=[kuhn_poker,{name: tic_tac_toe, weight: 2.5}]", "rewards=[format_bonus]",
-        "warm_start.dropout=[[0,0.1],[1,0]]", "pool={every: 5, members: [random]}", "opponents=mixture",
+        "warm_start.dropout.rate=0.1", "pool={every: 5, members: [random]}", "opponents=mixture",
         "learner.clip=0.2",
     ]  # fmt: skip
     file = tmp_path / "shown.yaml"

@@ -391,6 +391,22 @@ def test_the_last_learning_rate_is_lr_end(warmup):
     assert learning_rate(learner._config, 11, learner._num_steps) == pytest.approx(0.2)
 
 
+def test_a_cosine_by_hand():
+    """lr 1, lr_end 0.2, 1 step of warm-up, 6 in all: from 1 to 0.2 by 0.2 + 0.8 (1 + cos(pi k / 4)) / 2."""
+    config = LearnerConfig(lr=1.0, lr_end=0.2, warmup_steps=1, schedule="cosine")
+    half = 0.4 * 2**-0.5
+    rates = [learning_rate(config, step, 6) for step in range(6)]
+    assert rates == pytest.approx([1.0, 1.0, 0.6 + half, 0.6, 0.6 - half, 0.2])
+
+
+def test_warm_up_stable_decay_by_hand():
+    """lr 1, lr_end 0.2, 2 steps of warm-up; the last 4 of 10 steps fall, to lr_end at the last one."""
+    config = LearnerConfig(lr=1.0, lr_end=0.2, warmup_steps=2, schedule="wsd", decay=0.4)
+    rates = [learning_rate(config, step, 10) for step in range(10)]
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2])
+    assert learning_rate(LearnerConfig(lr=1.0, lr_end=0.2, schedule="wsd", decay=0.0), 8, 10) == 1.0
+
+
 @pytest.mark.parametrize("kl_end", [1.0, 0.0, 0.25])
 def test_the_kl_weight_falls_to_its_end(kl_end):
     """kl 0.4, 5 steps: 0.4 at first, kl_end of it at the last step (learner.kl_end), equal steps between."""

@@ -10,7 +10,8 @@ from spiral_models import MODELS
 from spiral_models.byte.tokenizer import ByteTokenizer
 
 from spiral import LEARNER, SpiralError
-from spiral.config.schema import ExamplesConfig, LearnerConfig
+from spiral.config.schema import LearnerConfig
+from spiral.config.sources import ExamplesConfig
 from spiral.engines.torch.engine import TorchEngine
 from spiral.evaluation.held_out import held_out
 from spiral.evaluation.move_probabilities import sequence_logprobs

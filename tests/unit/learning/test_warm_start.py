@@ -13,12 +13,13 @@ from spiral_models import MODELS
 
 from spiral import IllegalMove
 from spiral.api.errors import SpiralError
+from spiral.config.dropout import DropoutConfig
 from spiral.config.schema import WarmStartConfig
 from spiral.engines.torch.engine import TorchEngine
 from spiral.evaluation.move_probabilities import move_probabilities
 from spiral.learning import warm_start
 from spiral.learning.policy_loss import PolicyLoss
-from spiral.learning.supervised import dropout_rate, likelihood_step
+from spiral.learning.supervised import likelihood_step
 from spiral.learning.warm_start import WarmStart
 from spiral.learning.warm_start_cache import cached_warm_start
 from spiral.models.chat import chat
@@ -280,31 +281,12 @@ def test_a_warm_start_without_room_says_so():
 # Dropout
 
 
-@pytest.mark.parametrize(
-    ("fraction", "rate"), [(0.0, 0.2), (0.25, 0.15), (0.5, 0.1), (0.75, 0.05), (1.0, 0.0)], ids=lambda v: str(v)
-)
-def test_dropout_falls_along_the_points(fraction, rate):
-    """(0, 0.2), (0.5, 0.1), (1, 0): linear between the points."""
-    points = ((0.0, 0.2), (0.5, 0.1), (1.0, 0.0))
-    assert dropout_rate(points, fraction) == pytest.approx(rate)
-
-
-def test_dropout_is_constant_outside_its_points():
-    """Before the first and after the last; at a jump the later value; none without points."""
-    points = ((0.2, 0.3), (0.6, 0.1))
-    assert [dropout_rate(points, f) for f in (0.0, 0.1, 0.2, 0.4, 0.6, 1.0)] == pytest.approx(
-        [0.3, 0.3, 0.3, 0.2, 0.1, 0.1]
-    )
-    assert dropout_rate((), 0.5) == 0
-    assert dropout_rate(((0.3, 0.25),), 0.9) == 0.25
-
-
 def test_dropout_is_on_only_in_updates(monkeypatch):
     """Rates follow the schedule update by update, checks sample without, and it is off at the end."""
     model, tokenizer = _model()
     rates = []
     set_dropout = model.set_dropout
-    model.set_dropout = lambda rate: (rates.append(rate), set_dropout(rate))
+    model.set_dropout = lambda rate, *places: (rates.append(rate), set_dropout(rate, *places))
     training = []
     measure = warm_start.WarmStart._share_of_legal_games
 
@@ -318,9 +300,10 @@ def test_dropout_is_on_only_in_updates(monkeypatch):
         max_steps=4,
         check_every=1,
         legal=1.0,
-        dropout=((0.0, 0.2), (0.5, 0.1), (1.0, 0.1)),
+        dropout=DropoutConfig(0.2, "linear_down", ramp=0.75),
     )
-    assert rates == pytest.approx([0.2, 0.15, 0.1, 0.1, 0.0])
+    # On and off again, three times; the fourth update has a rate of 0, and nothing to turn off.
+    assert rates == pytest.approx([0.2, 0, 0.4 / 3, 0, 0.2 / 3, 0])
     assert training == [False] * 5
     assert not model.training
     assert model.config.dropout == 0
@@ -333,7 +316,7 @@ def test_dropout_changes_the_update_and_descends_from_the_seed():
     for noise in (1, 2):
         pair = _model()
         torch.manual_seed(noise)
-        runs.append(_bits(_warm(pair, max_steps=2, legal=1.0, dropout=((0.0, 0.2),))[0]))
+        runs.append(_bits(_warm(pair, max_steps=2, legal=1.0, dropout=DropoutConfig(0.2))[0]))
     assert torch.equal(runs[0], runs[1])
     assert not torch.equal(runs[0], plain)
 
@@ -343,7 +326,7 @@ def test_dropout_needs_a_model_that_has_it():
     model, tokenizer = _model()
     model.__class__ = type("Plain", (torch.nn.Module,), {"device": model.device})
     completer = Completer.of(None, Prompter(PlainFormat(tokenizer)), 8)
-    warm_start = WarmStart(model, KUHN, {"kuhn": 1.0}, completer, WarmStartConfig(dropout=((0.0, 0.1),)), 0)
+    warm_start = WarmStart(model, KUHN, {"kuhn": 1.0}, completer, WarmStartConfig(dropout=DropoutConfig(0.1)), 0)
     with pytest.raises(SpiralError, match="no set_dropout"):
         warm_start.train()
 

@@ -33,6 +33,16 @@ def test_returns_tell_of_progress_only_where_a_player_plays_alone():
     assert alone(metrics) == {"return lake": (0.1,)}
 
 
+def test_a_run_that_learns_from_text_is_judged_by_bits_per_byte():
+    out = io.StringIO()
+    shown = Terminal(Console(file=out, width=200))
+    shown.run_started(asdict(config.load(None, ["text.paths=[a, b]", "steps=1"])), "runs/r")
+    shown.step_finished(0, {metric_names.bits_per_byte(): 2.34567, metric_names.bits_per_byte("gzip"): 2.5})
+    told = out.getvalue().splitlines()
+    assert told[0] == "byte-0.1m learns the text in a, b: 16384 tokens a step, run runs/r"
+    assert told[1].startswith("step     0/1  bits per byte 2.346")
+
+
 def test_without_a_terminal_each_line_stands_by_itself_and_the_last_step_has_one():
     out = io.StringIO()
     shown = Terminal(Console(file=out, width=40))

@@ -35,7 +35,9 @@ SEEN_IN_THE_PARTS = {
     "learner.kl": "0.5", "learner.kl_end": "0.5", "learner.anchor": "0.5", "learner.anchor_end": "0.5",
     "learner.anchor_to": "legal", "learner.reference_every": "3", "learner.reference_ema": "0.5", "learner.ema": "0.5",
     "learner.ema_power": "1.0", "learner.micro_batch_tokens": "512", "learner.checkpoint_activations": "true", "learner.ratio_tolerance": "0.01",
-    "learner.attention": "sdpa",
+    "learner.attention": "sdpa", "learner.schedule": "wsd", "learner.decay": "0.5",
+    "learner.dropout.schedule": "late", "learner.dropout.switch": "0.5", "learner.dropout.ramp": "0.5",
+    "learner.dropout.cycles": "2", "learner.dropout.places": "[embeddings]",
     "evaluate.exploitability": "true", "evaluate.max_nodes": "10", "evaluate.opponents": "[equilibrium]",
     "evaluate.matches": "4", "evaluate.tasks": "[{name: reasoning_gym/chain_sum, args: {size: 2}}]",
 }  # fmt: skip
@@ -50,8 +52,8 @@ SEEN_IN_THE_RUN = {
 SEEN_BY_SEVERAL_PROCESSES = {"process_deadline_s"}
 """A process alone has nobody to wait for; see tests/faults/test_shared_out_runs.py."""
 
-REFUSED_BY_ITSELF = {"learner.dropout"}
-"""It must be 0 in every run."""
+REFUSED_BY_ITSELF = {"learner.dropout.rate"}
+"""It must be 0 in self-play."""
 
 
 def _keys(schema=Config, prefix=""):
@@ -150,7 +152,7 @@ def test_the_settings_of_the_loop_take_effect(run, tmp_path):
         "games.0.weight=2", "model.args.context=64", "prompt=chat", "opponents=uniform_past", "pool.every=3",
         "health.window=5", "curriculum=balanced_tokens", "rewards=[length]", "advantage=rae", "seed=3",
         *[f"warm_start.{key}={value}" for key, value in {
-            "max_steps": 9, "batch": 9, "lr": 0.5, "legal": 0.5, "check_every": 9, "dropout": "[[0.0,0.1]]",
+            "max_steps": 9, "batch": 9, "lr": 0.5, "legal": 0.5, "check_every": 9, "dropout.rate": "0.1",
             "cache": "false",
         }.items()],
     ],

@@ -22,8 +22,8 @@ class ByteConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
 
     `max_position_embeddings` is the context: the number of positions a sequence may use.
     `init_scale` multiplies every initial weight's standard deviation (see `ByteModel`).
-    `dropout` acts only in train mode, at the places of `dropout_places`, never on attention probabilities; `set_dropout`
-    of the model changes both.
+    `dropout` acts only in train mode, at `dropout_places`, never on attention probabilities; `set_dropout` of the model
+    changes both.
     """
 
     model_type = "spiral-byte"

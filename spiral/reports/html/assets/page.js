@@ -15,7 +15,7 @@ function header() {
   const total = data.steps, done = total ? Math.min(data.done, total) : data.done;
   const others = data.learners.filter(({ name }) => name);
   const facts = [
-    [data.played.length === 1 ? "Game" : "Games", data.played.join(", ") || "unknown"],
+    data.played.length || !known(bits) ? [data.played.length === 1 ? "Game" : "Games", data.played.join(", ") || "unknown"] : ["Learns from", "text"],
     ["Model", data.model || "unknown"],
     ...(others.length ? [["Policies in training", ["the main one", ...others.map(({ name }) => name)].join(", ")]] : []),
     ["Steps", total ? `${done} of ${total}` : String(done)],
@@ -33,7 +33,7 @@ function header() {
 }
 
 function headlines() {
-  const found = games.map((game) => exact(game) || matched(game) || alone(game)).filter(Boolean);
+  const found = [text(), ...games.map((game) => exact(game) || matched(game) || alone(game))].filter(Boolean);
   if (found.length) return found;
   const why = names.length ? "No evaluation yet: nothing here says how well it plays." : "No step is recorded yet.";
   return el("p", { class: "muted" }, why);
@@ -160,8 +160,8 @@ function plugins() {
     el("table", { class: "plain" }, el("tbody", null, rows.map(([name, version]) => el("tr", null, el("td", null, name), el("td", null, version))))));
 }
 
-const sections = [truth(), tasks(), policies(), health(), pool(), play(), learner(), speed(), replay(), config(), plugins()];
-sections.splice(8, 0, others()); // built last, placed before the config: it shows what the others left
+const sections = [truth(), predicted(), tasks(), policies(), health(), pool(), play(), learner(), speed(), replay(), written(), config(), plugins()];
+sections.splice(10, 0, others()); // built last, placed before the config: it shows what the others left
 const present = sections.filter(Boolean);
 document.getElementById("page").append(
   header(),

@@ -22,6 +22,7 @@ from spiral.reports.html.records import (
     MAX_EVENTS,
     MAX_GAME_CHARS,
     MAX_RATED,
+    MAX_SAMPLED_STEPS,
     MAX_STATES,
     MAX_TURNS,
     MAX_VOIDED,
@@ -288,6 +289,7 @@ def hostile_run(path):
     row["turns"][0] |= {"observation": HOSTILE, "reply": HOSTILE, "move": HOSTILE}
     lines(run / "episodes.jsonl", [row])
     lines(run / "metrics.jsonl", [{"step": 0, f"play/{HOSTILE}/return_p0": 1.0, HOSTILE: 2.0}])
+    lines(run / "samples.jsonl", [{"step": 0, "prompt": HOSTILE, "text": HOSTILE}, {"step": HOSTILE, "text": 3}])
     lines(run / "voided.jsonl", [{"step": 0, "game": HOSTILE, "deal": 1, "moves": [HOSTILE], "reason": HOSTILE}])
     (run / "policy.json").write_text(json.dumps({HOSTILE: {"table": {HOSTILE: {HOSTILE: 1.0}}}}))
     event = dict.fromkeys(("kind", "game", "sentence", "severity", "action"), HOSTILE)
@@ -407,6 +409,40 @@ def test_a_browser_charts_each_of_such_games_and_leaves_none_over(tmp_path):
     assert 'id="others"' not in drawn
 
 
+def text_run(path):
+    """A run that learned from text, with samples of twenty steps."""
+    path.mkdir()
+    bits = {"eval/bits_per_byte_gzip": 2.5, "eval/bits_per_byte_xz": 2.25}
+    lines(path / "metrics.jsonl", [{"step": n, "eval/bits_per_byte": 4 - n / 10, **bits} for n in range(20)])
+    samples = [{"step": n, "prompt": prompt, "text": f"written at {n}"} for n in range(20) for prompt in ("", "It is")]
+    lines(path / "samples.jsonl", samples)
+    (path / "config.yaml").write_text("games: []\nmodel:\n  name: byte-3m\nsteps: 19\n")
+    return path
+
+
+def test_samples_of_text_are_spread_over_the_run(tmp_path):
+    """The first and the last step, all prompts of each; what is no sample is left out."""
+    run = text_run(tmp_path / "run")
+    data = written(run).data
+    steps = [sample["step"] for sample in data["samples"]]
+    assert (len(steps), steps[:2], steps[-2:]) == (2 * MAX_SAMPLED_STEPS, [0, 0], [19, 19])
+    assert data["samples"][1] == {"step": 0, "prompt": "It is", "text": "written at 0"}
+    assert written(hostile_run(tmp_path / "hostile")).data["samples"] == [
+        {"step": 0, "prompt": printable(HOSTILE), "text": printable(HOSTILE)}
+    ]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium to draw the page in")
+def test_a_browser_shows_bits_per_byte_beside_compressors_and_the_newest_samples(tmp_path):
+    drawn = dumped(write_report(text_run(tmp_path / "run")), tmp_path)
+    assert '<div class="name">Bits per byte of held-out text</div><div class="big">2.1</div>' in drawn
+    assert "gzip -9: 2.5, xz -9: 2.25" in drawn
+    assert "<dt>Learns from</dt><dd>text</dd>" in drawn
+    assert '<dd class="text">written at 19</dd>' in drawn
+    assert "written at 18" not in drawn
+    assert 'id="others"' not in drawn
+
+
 def test_the_page_itself_cannot_end_its_script(run):
     script = Page(render(collect(run))).scripts[1]
     assert "</script" not in script.lower()
@@ -448,12 +484,13 @@ def test_no_directory_is_a_user_error(tmp_path):
         "policy.json",
         "events.jsonl",
         "pool.json",
+        "samples.jsonl",
     ],
 )
 def test_any_file_may_be_missing_empty_or_noise(tmp_path, name):
     for i, content in enumerate([None, b"", b"\xff\x00{[", b"[1]\n3\nnull\n", b"[" * 100_000]):
         run = make_run(tmp_path / str(i), steps=3, per_step=1)
-        (run / name).unlink()
+        (run / name).unlink(missing_ok=True)
         if content is not None:
             (run / name).write_bytes(content)
         assert written(run).data["run"] == str(i)
