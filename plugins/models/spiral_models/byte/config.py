@@ -22,8 +22,10 @@ class ByteConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
 
     `max_position_embeddings` is the context: the number of positions a sequence may use.
     `init_scale` multiplies every initial weight's standard deviation (see `ByteModel`).
-    `dropout` acts only in train mode, at the places of `dropout_places`, never on attention probabilities; `set_dropout`
-    of the model changes both.
+    `dropout` acts only in train mode, on the embeddings and on what each block adds, never on attention
+    probabilities; `set_dropout` of the model changes it.
+    `share_ffn`: which layers have one feed-forward, see `spiral_models.byte.block`. `ffn_rank`: of its matrices, each
+    of which is then the product of two; None for whole ones.
     """
 
     model_type = "spiral-byte"
@@ -40,7 +42,8 @@ class ByteConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     rope_theta: float = 10_000.0
     init_scale: float = 1.0
     dropout: float = 0.0
-    dropout_places: list[str] | tuple[str, ...] = DROPOUT_PLACES
+    share_ffn: str = "none"
+    ffn_rank: int | None = None
     pad_token_id: int | None = PAD_ID
     bos_token_id: int | None = BOS_ID
     eos_token_id: int | list[int] | None = EOT_ID
@@ -61,3 +64,7 @@ class ByteConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
             raise ValueError(f"dropout_places names {unknown[0]!r}, and may name {', '.join(DROPOUT_PLACES)}")
         if self.init_scale <= 0:
             raise ValueError(f"init_scale must be above 0, not {self.init_scale}")
+        if self.share_ffn not in ("none", "all", "interior"):
+            raise ValueError(f"share_ffn is none, all or interior, not {self.share_ffn!r}")
+        if self.ffn_rank is not None and self.ffn_rank < 1:
+            raise ValueError(f"ffn_rank must be at least 1, not {self.ffn_rank}")
