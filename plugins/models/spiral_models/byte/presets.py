@@ -99,21 +99,14 @@ def byte_factory(name: str) -> Callable[..., Pair]:
         config = byte_config(name, context, init_scale, share_ffn=share_ffn, tie_word_embeddings=tie, ffn_rank=ffn_rank)
         return ByteForCausalLM(config), ByteTokenizer(model_max_length=context)
 
-    def skeleton(
-        context: int = CONTEXT,
-        init_scale: float = 1.0,
-        share_ffn: Sharing = "none",
-        tie: bool = True,
-        ffn_rank: int | None = None,
-    ) -> PreTrainedModel:
-        """The model without weights, on the meta device."""
+    def skeleton(tie: bool = True, **args: Any) -> PreTrainedModel:
+        """The model of these arguments without weights, on the meta device."""
         import torch
 
         from spiral_models.byte.model import ByteForCausalLM
 
-        config = byte_config(name, context, init_scale, share_ffn=share_ffn, tie_word_embeddings=tie, ffn_rank=ffn_rank)
         with torch.device("meta"):
-            return ByteForCausalLM(config)
+            return ByteForCausalLM(byte_config(name, tie_word_embeddings=tie, **args))
 
     # Optional members of a model's factory.
     make.skeleton = skeleton  # type: ignore[attr-defined]
