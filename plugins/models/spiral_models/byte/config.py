@@ -50,7 +50,7 @@ class ByteConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     tie_word_embeddings: bool = True
 
     def validate_architecture(self) -> None:
-        """Called by transformers on construction; raises ValueError for a shape that cannot be built."""
+        """Called when a model is made; raises ValueError for a shape that cannot be built."""
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(
                 f"num_attention_heads ({self.num_attention_heads}) must be a multiple of "

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
@@ -23,6 +23,11 @@ class BytePreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call]
     _no_split_modules = ["Block"]  # noqa: RUF012 - transformers reads a plain list
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     _supports_sdpa = True
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        """Raises ValueError for a shape that cannot be built: transformers asks only its own configs."""
+        config.validate_architecture()
+        super().__init__(config)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -16,6 +16,7 @@ from spiral_models.byte.attention import RotaryTable, Rotation, attend
 from spiral_models.patch.boundaries import BEFORE, Boundaries
 from spiral_models.patch.config import PatchConfig
 from spiral_models.patch.local_attention import band, in_blocks, num_blocks
+from spiral_models.patch.rows import whole_tiles
 
 _ID, _STOP, _ENDED = range(3)
 """Numbers kept of a byte: itself, the place of the last stop up to it, how many patches ended up to it."""
@@ -195,10 +196,10 @@ class PatchWindow:
         """(r,)"""
         if not len(self._ending):
             return
-        width = int(new.max()) if end.shape[1] > 1 else 1
+        width = whole_tiles(int(new.max())) if end.shape[1] > 1 else 1
         self._numbers = before[self._ending] + torch.arange(1, width + 1, device=end.device)
         """(r, M): of the patches in their text, from 1; where a row has no more, those that come next."""
-        self._span = int(self._numbers[:, -1].max())
+        self._span = whole_tiles(int(self._numbers[:, -1].max()))
         self._cache.reserve_patches(self._span)
         if end.shape[1] == 1:
             last, lengths = self._index[self._ending], length[self._ending]

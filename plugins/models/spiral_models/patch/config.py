@@ -52,7 +52,7 @@ class PatchConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     tie_word_embeddings: bool = True
 
     def validate_architecture(self) -> None:
-        """Called by transformers on construction; raises ValueError for a shape that cannot be built."""
+        """Called when a model is made; raises ValueError for a shape that cannot be built."""
         for part in ("", "local_"):
             heads, kv_heads = (getattr(self, f"{part}num_{of}_heads") for of in ("attention", "key_value"))
             if heads % kv_heads:

@@ -25,7 +25,7 @@ from spiral_models.byte.pretrained import BytePreTrainedModel, causal_output
 from spiral_models.patch.boundaries import Boundaries
 from spiral_models.patch.cache import PatchCache, PatchWindow
 from spiral_models.patch.config import PatchConfig
-from spiral_models.patch.rows import PlainRows, Rows
+from spiral_models.patch.rows import PlainRows, Rows, whole_tiles
 from spiral_models.patch.tree import Tree
 
 
@@ -54,7 +54,7 @@ class PatchModel(BytePreTrainedModel):
         self.start = nn.Parameter(torch.empty(width))
         self.norm = nn.RMSNorm(width, eps=config.rms_norm_eps)
         self.local_rotary = RotaryTable(context, config.local_head_dim, config.rope_theta)
-        self.core_rotary = RotaryTable(context, config.head_dim, config.rope_theta)
+        self.core_rotary = RotaryTable(whole_tiles(context), config.head_dim, config.rope_theta)
         self.boundaries = Boundaries(config)
         self.post_init()  # type: ignore[no-untyped-call]
 
@@ -92,7 +92,7 @@ class PatchModel(BytePreTrainedModel):
             hidden = block(hidden, rows.local_rotation, rows.local_attention, dropout)
         pooled, patches = rows.pooled(hidden), None
         if pooled is not None:
-            core = self.up_proj(self.pool_norm(pooled))
+            core = self.up_proj(self.pool_norm(pooled)).to(hidden.dtype)  # a float32 stream under autocast
             for block in self.core:
                 core = block(core, rows.core_rotation, rows.core_attention, dropout)
             patches = self.context_proj(self.core_norm(core))

@@ -18,6 +18,15 @@ from spiral_models.byte.attention import RotaryTable, Rotation, attend
 from spiral_models.patch.boundaries import BEFORE, Boundaries
 from spiral_models.patch.local_attention import band, in_blocks, num_blocks
 
+TILE = 16
+"""Patches of a row are padded to a multiple: products of other shapes round otherwise, so that without it a later byte,
+by one patch more or less, would change the last bit of what stands before it."""
+
+
+def whole_tiles(num: int) -> int:
+    """At least `num` patches."""
+    return -(-num // TILE) * TILE
+
 
 class Rows(Protocol):
     """The rows of one forward pass."""
@@ -60,7 +69,8 @@ class PlainRows:
         ends = boundaries.ends(boundaries.is_stop(ids, previous), places, first)
         self._ended = ends.end.cumsum(-1)
         """(B, T): patches that ended up to each byte, its own included."""
-        self._width = int(self._ended[:, -1].max()) if ids.numel() else 0
+        # An unfinished patch may stand behind the finished ones, which do not see it.
+        self._width = whole_tiles(int(self._ended[:, -1].max()))
         rows = torch.arange(batch, device=ids.device)[:, None] * (self._width + 1)
         self._patch = (rows + self._ended - ends.end.long()).flatten()
         """(B * T,): the patch of each byte, that which does not end included, among all of all rows."""
