@@ -20,6 +20,8 @@ from spiral.models.row_cache import own_row_cache
 PROBE_TOKENS = 64
 """Longest text that is compared, as every command that loads a model waits for it; an attention that is narrower only
 beyond is read from the configuration, where transformers names each kind of it."""
+CAUSAL_TOKENS = 24
+"""Longest text that is tried for looking ahead."""
 TOLERANCE = 1e-3
 """Nats between two computations of one log-probability in float32."""
 _NUM_POSITIONS = 64
@@ -51,6 +53,22 @@ def check_own_forward(model: Any) -> None:
             f"to {difference:.3g} nats apart over {min(context, PROBE_TOKENS)} tokens), so it would play and learn as "
             "another model; choose a model that attends to its whole context"
         )
+
+
+@torch.inference_mode()
+def largest_look_ahead(model: Any) -> float:
+    """How far, in nats, a token's log-probability depends on one that comes after it, by the model's own forward: the
+    most over texts of up to CAUSAL_TOKENS tokens, each with another token changed. 0 but for rounding, if the model is
+    causal."""
+    num = min(context_length(model), CAUSAL_TOKENS)
+    vocabulary = model.config.get_text_config().vocab_size
+    ids = torch.randint(vocabulary, (1, num), generator=torch.Generator().manual_seed(0)).to(model.device)
+    places = torch.arange(num, device=model.device)
+    changed = (ids.repeat(num, 1) + torch.eye(num, dtype=torch.long, device=model.device)) % vocabulary
+    logits = model(input_ids=torch.cat((ids, changed)), use_cache=False).logits
+    logprobs = torch.log_softmax(logits.float(), -1)
+    gaps = (logprobs[1:] - logprobs[:1]).abs().amax(-1)  # (changed place, place)
+    return float(gaps[places < places[:, None]].max()) if num > 1 else 0.0
 
 
 def attention_window(config: Any) -> int | None:

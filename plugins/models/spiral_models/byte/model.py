@@ -34,7 +34,7 @@ class _Attention:
         return attend(query, key, value, self._mask, self._is_causal)
 
 
-class ByteModel(BytePreTrainedModel):
+class ByteModel(BytePreTrainedModel):  # type: ignore[no-untyped-call]
     """The decoder without its head.
 
     Initial weights: normal with deviation init_scale / sqrt(fan in), the two matrices that write into the
@@ -52,7 +52,7 @@ class ByteModel(BytePreTrainedModel):
         self.layers = nn.ModuleList(blocks)
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.rotary = RotaryTable(config.max_position_embeddings, config.head_dim, config.rope_theta)
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.post_init()
 
     def forward(
         self,
@@ -124,7 +124,7 @@ class ByteForCausalLM(BytePreTrainedModel, GenerationMixin):  # type: ignore[no-
         super().__init__(config)
         self.model = ByteModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.post_init()
 
     def standard_config(self) -> PreTrainedConfig:
         """The configuration of the Llama that this model is, for engines that know no byte models."""

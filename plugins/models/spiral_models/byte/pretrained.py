@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
@@ -24,10 +24,10 @@ class BytePreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call]
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     _supports_sdpa = True
 
-    def __init__(self, config: PreTrainedConfig) -> None:
+    def __init__(self, config: Any) -> None:
         """Raises ValueError for a shape that cannot be built: transformers asks only its own configs."""
         config.validate_architecture()
-        super().__init__(config)  # type: ignore[no-untyped-call]
+        super().__init__(config)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -53,6 +53,11 @@ class BytePreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call]
         if not 0.0 <= rate < 1.0:
             raise ValueError(f"a dropout rate lies in [0, 1), not {rate}")
         self.config.dropout = float(rate)
+
+    def post_init(self) -> None:
+        """Declare what is tied, which transformers expects of the class and follows here from the config."""
+        self._tied_weights_keys = {**(type(self)._tied_weights_keys or {}), **tied_names(self)}
+        super().post_init()  # type: ignore[no-untyped-call]
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
         """The parameters that are saved once, under another module's name; transformers' own method ties nothing where

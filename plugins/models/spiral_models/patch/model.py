@@ -29,7 +29,7 @@ from spiral_models.patch.rows import PlainRows, Rows, whole_tiles
 from spiral_models.patch.tree import Tree
 
 
-class PatchModel(BytePreTrainedModel):
+class PatchModel(BytePreTrainedModel):  # type: ignore[no-untyped-call]
     """The model without its head.
 
     Initial weights as those of `ByteModel`, each part by its own depth.
@@ -56,7 +56,7 @@ class PatchModel(BytePreTrainedModel):
         self.local_rotary = RotaryTable(context, config.local_head_dim, config.rope_theta)
         self.core_rotary = RotaryTable(whole_tiles(context), config.head_dim, config.rope_theta)
         self.boundaries = Boundaries(config)
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.post_init()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -120,7 +120,7 @@ class PatchModel(BytePreTrainedModel):
         return Tree(ids, seen.expand(len(ids), -1, -1), *tables, self.config.window)
 
 
-class PatchForCausalLM(BytePreTrainedModel, GenerationMixin):
+class PatchForCausalLM(BytePreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
     """The model and its head, the embedding matrix again unless it is untied; see `PatchModel.forward`."""
 
     config: PatchConfig
@@ -130,7 +130,7 @@ class PatchForCausalLM(BytePreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.model = PatchModel(config)
         self.lm_head = nn.Linear(config.local_hidden_size, config.vocab_size, bias=False)
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.post_init()
         # transformers' own caches hold no patches: `generate` computes each text anew, and the engine keeps its own.
         self.generation_config.use_cache = False
 
@@ -141,6 +141,10 @@ class PatchForCausalLM(BytePreTrainedModel, GenerationMixin):
     def row_cache(self, max_rows: int, device: torch.device, dtype: torch.dtype) -> PatchCache:
         """What an engine keeps the texts in flight in; `window` of it is given to `forward` as a cache."""
         return PatchCache(self.config, max_rows, device, dtype)
+
+    def all_layers(self) -> tuple[nn.Module, ...]:
+        """Those whose activations a learner may compute again: of the parts over bytes, and of the core."""
+        return (*self.model.encoder, *self.model.core, *self.model.decoder)
 
     def standard_config(self) -> PreTrainedConfig:
         """Raises SpiralError: asked by engines that know transformers' architectures only."""
