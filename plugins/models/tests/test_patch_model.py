@@ -1,5 +1,6 @@
 """Every byte's probability is exact, however it is computed, and depends on the bytes before it alone."""
 
+import copy
 import math
 
 import pytest
@@ -231,14 +232,22 @@ def test_save_and_load(model, tmp_path):
 
 
 @torch.inference_mode()
-def test_half_precision_runs_by_every_road(model):
+def test_half_precision_runs_by_every_road(model, tmp_path):
     ids, mask = rows(2, 40), torch.ones(1, 1, 40, 40, dtype=torch.bool).tril()
     full = model(ids).logits
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = model(ids).logits, model(ids, attention_mask=mask).logits
-    half = tiny(model.config.pooling).to(torch.bfloat16)
-    half.model.boundaries.stops.copy_(model.model.boundaries.stops)
-    for logits in (*mixed, half(ids).logits, half(ids, attention_mask=mask).logits, streamed(half, ids, [0, 30, 31])):
+    model.save_pretrained(tmp_path)
+    halves = (
+        copy.deepcopy(model).to(torch.bfloat16),
+        AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16),
+    )
+    found = [
+        logits
+        for half in halves
+        for logits in (half(ids).logits, half(ids, attention_mask=mask).logits, streamed(half, ids, [0, 30, 31]))
+    ]
+    for logits in (*mixed, *found):
         assert logits.dtype == torch.bfloat16
         torch.testing.assert_close(logits.float(), full, rtol=0.2, atol=0.3)
 

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spiral_models.byte.attention import RotaryTable, Rotation, attend
-from spiral_models.patch.boundaries import BEFORE, Boundaries
+from spiral_models.patch.boundaries import BEFORE
 from spiral_models.patch.config import PatchConfig
 from spiral_models.patch.local_attention import band, in_blocks, num_blocks
-from spiral_models.patch.rows import whole_tiles
+from spiral_models.patch.rows import Parts, whole_tiles
 
 _ID, _STOP, _ENDED = range(3)
 """Numbers kept of a byte: itself, the place of the last stop up to it, how many patches ended up to it."""
@@ -158,8 +158,9 @@ class PatchWindow:
         self._index = self._flat(places)
         """(n, T): the places of the new bytes in a buffer of all rows."""
 
-    def begin(self, ids: Tensor, boundaries: Boundaries, local: RotaryTable, core: RotaryTable) -> None:
-        """Cut the new ids (n, T) into patches. Raises ValueError past the context."""
+    def begin(self, ids: Tensor, parts: Parts) -> None:
+        """Cut the new ids (n, T) into patches."""
+        boundaries, local, core, window, dtype = parts
         places, length = self._places, ids.shape[1]
         numbers = self._cache.data.numbers.view(3, -1)
         start = places[:, :1]
@@ -170,13 +171,12 @@ class PatchWindow:
         ends = boundaries.ends(boundaries.is_stop(ids, torch.cat((previous, ids[:, :-1]), -1)), places, stop)
         self._ended = before + ends.end.cumsum(-1)
         numbers[:, self._index] = torch.stack((ids, ends.stop, self._ended))
-        self._find_patches(ends.end, ends.length, before, core)
+        self._find_patches(ends.end, ends.length, before, core, dtype)
         positions = places.clamp(max=local.context - 1)  # of padding behind a text, which nothing sees
-        window = self._cache.config.window
         if length == 1:
             self.ids, self.local_rotation = ids, local.at(positions)
             seen = places - torch.arange(window - 1, -1, -1, device=ids.device)
-            mask = torch.zeros(seen.shape, dtype=local.table.dtype, device=ids.device)
+            mask = torch.zeros(seen.shape, dtype=dtype, device=ids.device)
             self._mask = mask.masked_fill_(seen < 0, -torch.inf)[:, None, None]
             self._seen = self._flat(seen.clamp(min=0))
             return
@@ -185,10 +185,10 @@ class PatchWindow:
         cos, sin = local.at(positions)
         self.local_rotation = F.pad(cos, (0, 0, 0, missing)), F.pad(sin, (0, 0, 0, missing))
         earlier = start - torch.arange(window, 0, -1, device=ids.device)
-        self._mask = band(window, num_blocks(length, window), earlier >= 0, cos.dtype)
+        self._mask = band(window, num_blocks(length, window), earlier >= 0, dtype)
         self._seen = self._flat(earlier.clamp(min=0))
 
-    def _find_patches(self, end: Tensor, length: Tensor, before: Tensor, core: RotaryTable) -> None:
+    def _find_patches(self, end: Tensor, length: Tensor, before: Tensor, core: RotaryTable, dtype: torch.dtype) -> None:
         """The rows in which patches end, r, and for each the ends of them, padded to M."""
         new = self._ended[:, -1:] - before
         has = new[:, 0] > 0
@@ -210,7 +210,7 @@ class PatchWindow:
             last, lengths = (empty.index_put(at, x[rows, columns]) for x in (self._index, length))
         back = torch.arange(self._cache.config.patch, device=end.device)
         self._bytes = (last[..., None] - back).clamp(min=0).flatten(0, 1)
-        inside = (back < lengths[..., None]).to(core.table.dtype) / lengths[..., None].clamp(min=1)
+        inside = (back < lengths[..., None]).to(dtype) / lengths[..., None].clamp(min=1)
         self._shares = inside.flatten(0, 1)
         self.core_rotation = core.at((self._numbers - 1).clamp(max=core.context - 1))
         room = self._cache.data.core.shape[2]
@@ -218,7 +218,7 @@ class PatchWindow:
         self._kept = (self._patch_rows * room + self._numbers - 1).flatten()
         columns = torch.arange(self._span, device=end.device)
         unseen = columns >= self._numbers[..., None]
-        blocked = torch.zeros(unseen.shape, dtype=core.table.dtype, device=end.device)
+        blocked = torch.zeros(unseen.shape, dtype=dtype, device=end.device)
         self._core_mask = blocked.masked_fill_(unseen, -torch.inf)[:, None]
 
     def local_attention(self, query: Tensor, key: Tensor, value: Tensor, index: int) -> Tensor:
@@ -241,7 +241,7 @@ class PatchWindow:
         data.index_copy_(0, self._index.flatten(), encoded[:, : self._places.shape[1]].flatten(0, 1))
         if not len(self._ending):
             return None
-        means = F.embedding_bag(self._bytes, data, mode="sum", per_sample_weights=self._shares.to(data.dtype))
+        means = F.embedding_bag(self._bytes, data, mode="sum", per_sample_weights=self._shares)
         return means.view(*self._numbers.shape, -1)
 
     def core_attention(self, query: Tensor, key: Tensor, value: Tensor, index: int) -> Tensor:

@@ -25,7 +25,7 @@ from spiral_models.byte.pretrained import BytePreTrainedModel, causal_output
 from spiral_models.patch.boundaries import Boundaries
 from spiral_models.patch.cache import PatchCache, PatchWindow
 from spiral_models.patch.config import PatchConfig
-from spiral_models.patch.rows import PlainRows, Rows, whole_tiles
+from spiral_models.patch.rows import Parts, PlainRows, Rows, whole_tiles
 from spiral_models.patch.tree import Tree
 
 
@@ -103,21 +103,22 @@ class PatchModel(BytePreTrainedModel):  # type: ignore[no-untyped-call]
         return BaseModelOutputWithPast(last_hidden_state=states)
 
     def _rows(self, ids: Tensor, mask: Tensor | None, window: PatchWindow | None) -> Rows:
-        tables = self.boundaries, self.local_rotary, self.core_rotary
+        dtype = self.embed_tokens.weight.dtype
+        parts = Parts(self.boundaries, self.local_rotary, self.core_rotary, self.config.window, dtype)
         if window is not None:
             if not isinstance(window, PatchWindow):
                 raise ValueError(f"a patched model keeps patches too, which a {type(window).__name__} has no place for")
-            window.begin(ids, *tables)
+            window.begin(ids, parts)
             return window
         if mask is None or (mask.dim() == 2 and bool(mask.all())):
-            return PlainRows(ids, *tables, self.config.window)
+            return PlainRows(ids, parts)
         if mask.dim() == 2:
             length = ids.shape[1]
             causal = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
             seen = causal & mask.bool()[:, None]
         else:
             seen = mask[:, 0] if mask.dtype == torch.bool else mask[:, 0] >= 0
-        return Tree(ids, seen.expand(len(ids), -1, -1), *tables, self.config.window)
+        return Tree(ids, seen.expand(len(ids), -1, -1), parts)
 
 
 class PatchForCausalLM(BytePreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]

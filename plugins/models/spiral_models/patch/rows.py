@@ -8,7 +8,7 @@ B rows, T bytes a row, M patches a row, d numbers a byte.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,17 @@ by one patch more or less, would change the last bit of what stands before it.""
 def whole_tiles(num: int) -> int:
     """At least `num` patches."""
     return -(-num // TILE) * TILE
+
+
+class Parts(NamedTuple):
+    """What all rows of a model are computed with."""
+
+    boundaries: Boundaries
+    local: RotaryTable
+    core: RotaryTable
+    window: int
+    dtype: torch.dtype
+    """Of what is added to scores."""
 
 
 class Rows(Protocol):
@@ -53,16 +64,17 @@ class Rows(Protocol):
 class PlainRows:
     """Causal rows, padded on the right: nothing real can see the padding."""
 
-    def __init__(self, ids: Tensor, boundaries: Boundaries, local: RotaryTable, core: RotaryTable, window: int) -> None:
+    def __init__(self, ids: Tensor, parts: Parts) -> None:
         """Raises ValueError past the context."""
         batch, length = ids.shape
+        boundaries, local, core, window, dtype = parts
         blocks = num_blocks(length, window)
         missing = blocks * window - length
         self.ids = F.pad(ids, (0, missing))
         cos, sin = local.between(0, length)
         self.local_rotation = F.pad(cos, (0, 0, 0, missing)), F.pad(sin, (0, 0, 0, missing))
         nothing = torch.zeros(batch, window, dtype=torch.bool, device=ids.device)
-        self._mask = band(window, blocks, nothing, cos.dtype)
+        self._mask = band(window, blocks, nothing, dtype)
         first = torch.full_like(ids[:, :1], -1)
         previous = F.pad(ids[:, :-1], (1, 0), value=BEFORE)
         places = torch.arange(length, device=ids.device)[None]

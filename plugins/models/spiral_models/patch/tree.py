@@ -9,19 +9,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spiral_models.byte.attention import RotaryTable, attend
-from spiral_models.patch.boundaries import BEFORE, Boundaries
+from spiral_models.byte.attention import attend
+from spiral_models.patch.boundaries import BEFORE
+from spiral_models.patch.rows import Parts
 
 
 class Tree:
     """Rows under a mask, whose places are counted from it: a byte's is the number of its ancestors."""
 
-    def __init__(
-        self, ids: Tensor, seen: Tensor, boundaries: Boundaries, local: RotaryTable, core: RotaryTable, window: int
-    ) -> None:
+    def __init__(self, ids: Tensor, seen: Tensor, parts: Parts) -> None:
         """`seen`: (B, T, T) bool, True where a byte may attend; itself it always does. Raises ValueError past the
         context."""
         self.ids = ids
+        boundaries, local, core, window, dtype = parts
         columns = torch.arange(ids.shape[1], device=ids.device)
         before = seen & (columns < columns[:, None])
         seen = before | (columns == columns[:, None])
@@ -32,7 +32,6 @@ class Tree:
         last_stop = _last(before & stop[:, None])
         stop_place = torch.where(last_stop < 0, -1, place.gather(1, last_stop.clamp(min=0)))
         ends = boundaries.after(stop, place - stop_place, stop_place)
-        dtype = local.table.dtype
         near = seen & (place[:, :, None] - place[:, None] < window)
         self._local_mask = _additive(near, dtype)[:, None]
         self.local_rotation, self._end = local.at(place), ends.end
