@@ -5,7 +5,7 @@ import pytest
 import torch
 from spiral_models.patch.boundaries import BEFORE, Boundaries
 from spiral_models.patch.config import PatchConfig
-from spiral_models.patch.entropy import default_entropies, entropies_of, fit_entropies
+from spiral_models.patch.entropy import default_entropies, fit_entropies, packed, stops_by, unpacked
 from spiral_models.patch.presets import LONGEST, THRESHOLD, WINDOW
 
 from spiral import SpiralError
@@ -21,9 +21,9 @@ TEXTS = {
 }
 
 
-def boundaries(pooling, patch=None):
-    patch = patch or LONGEST[pooling]
-    return Boundaries(PatchConfig(pooling=pooling, patch=patch, threshold=THRESHOLD, window=max(WINDOW, patch + 1)))
+def boundaries(pooling, patch=None, stops=None):
+    patch, stops = patch or LONGEST[pooling], stops or stops_by(None, THRESHOLD)
+    return Boundaries(PatchConfig(pooling=pooling, patch=patch, stops=stops, window=max(WINDOW, patch + 1)))
 
 
 def cut(rule, ids):
@@ -78,13 +78,10 @@ def test_a_beginning_is_cut_as_the_whole_is(pooling):
 
 def test_a_patch_ends_before_the_byte_that_is_hard_to_tell():
     """Entropy after the fourth byte speaks of the fifth, which begins a patch."""
-    rule = Boundaries(PatchConfig(pooling="entropy", patch=12))
-    entropies = np.zeros((256, 256), dtype=np.float32)
-    entropies[ord("c"), ord("d")] = 5.0
-    rule.use_entropies(entropies, 4.0)
+    stops = np.zeros((256, 256), dtype=bool)
+    stops[ord("c"), ord("d")] = True
+    rule = boundaries("entropy", stops=packed(stops))
     assert cut(rule, list(b"abcdXabc")) == [False] * 3 + [True] + [False] * 4
-    rule.use_entropies(entropies, 5.0)  # not above
-    assert not any(cut(rule, list(b"abcdXabc")))
     assert cut(boundaries("fixed", 4), list(b"aaaaXaaaa")) == [False] * 3 + [True] + [False] * 3 + [True, False]
     assert cut(boundaries("spaces", 4), list(b"aaaaXaaaa")) == [False] * 3 + [True] + [False] * 3 + [True, False]
 
@@ -110,10 +107,12 @@ def test_the_table_that_is_shipped_cuts_text_into_words():
 def test_a_text_of_ones_own_gives_another_table(tmp_path):
     file = tmp_path / "text"
     file.write_bytes(b"aXbX" * 1000)
-    assert entropies_of(str(file))[ord("a"), ord("X")] < 0.5
+    assert not unpacked(stops_by(str(file), 0.5))[ord("a"), ord("X")]
+    assert unpacked(stops_by(None, 0.5))[ord("a"), ord("X")]
+    assert unpacked(stops_by(str(file), 0.5))[ord("q"), ord("q")]
     for content, words in ((None, "cannot be read"), (b"short", "has 5 bytes")):
         path = tmp_path / ("none" if content is None else "short")
         if content is not None:
             path.write_bytes(content)
         with pytest.raises(SpiralError, match=words):
-            entropies_of(str(path))
+            stops_by(str(path), 2.0)

@@ -19,8 +19,6 @@ from spiral_models.byte.attention import Rotation, rotate
 
 Attention = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """query (B, H, T, D), key and value (B, K, T, D) of the new tokens, and the number of the block -> (B, T, H * D)."""
-SHARINGS = ("none", "all", "interior")
-"""Which blocks have one feed-forward: none, all, or all but the first and the last."""
 _FEED_FORWARD = ("gate_up_proj", "down_proj")
 
 
@@ -117,7 +115,7 @@ class Block(nn.Module):
 
 
 def share_feed_forward(blocks: Sequence[Block], sharing: str) -> None:
-    """Give all blocks that `sharing`, one of SHARINGS, names the feed-forward matrices of the first of them."""
+    """Give all blocks that `sharing`, one of `byte.config.SHARINGS`, names the feed-forward matrices of the first of them."""
     for index, owner in enumerate(feed_forward_owners(len(blocks), sharing)):
         for name in _FEED_FORWARD:
             setattr(blocks[index], name, getattr(blocks[owner], name))

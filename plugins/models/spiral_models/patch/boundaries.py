@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from spiral_models.byte.config import NUM_BYTES, PAD_ID, VOCAB_SIZE
 from spiral_models.patch.config import PatchConfig
-from spiral_models.patch.entropy import NEWLINE, default_entropies
+from spiral_models.patch.entropy import NEWLINE, unpacked
 
 BEFORE = PAD_ID
 """What stands before a text's first byte: any special id."""
@@ -38,19 +38,29 @@ class Ends(NamedTuple):
 
 
 class Boundaries(nn.Module):
-    """The rule of a configuration as a table, which is saved with the model."""
+    """The rule of a configuration as a table, which follows from that alone and is not saved beside it."""
 
     stops: Tensor
 
     def __init__(self, config: PatchConfig) -> None:
         super().__init__()
-        self.patch = config.patch
-        # From numpy, which transformers' meta device leaves alone.
-        self.register_buffer("stops", torch.from_numpy(_table(config)))
+        self.patch, self._config = config.patch, config
+        self.register_buffer("stops", self.compute(), persistent=False)
 
-    def use_entropies(self, entropies: np.ndarray, threshold: float) -> None:
-        """Cut by another table (256, 256): bits of entropy of the byte after two bytes."""
-        self.stops.copy_(torch.from_numpy(_by_entropy(entropies, threshold)))
+    def compute(self) -> Tensor:
+        """(VOCAB_SIZE ** 2,) bool, by the id before and the id."""
+        table = np.zeros((VOCAB_SIZE, VOCAB_SIZE), dtype=bool)
+        if self._config.pooling == "spaces":
+            word = np.zeros(VOCAB_SIZE, dtype=bool)
+            word[list((string.ascii_letters + string.digits).encode())] = True
+            word[128:NUM_BYTES] = True  # of letters beyond ASCII
+            table[np.ix_(word, ~word)] = True
+        elif self._config.pooling == "entropy":
+            table[:NUM_BYTES, :NUM_BYTES] = unpacked(self._config.stops)
+            # A text begins as a line does, and so does what follows a special id.
+            table[NUM_BYTES:] = table[NEWLINE]
+        table[:, NUM_BYTES:] = True
+        return torch.from_numpy(table.reshape(-1))
 
     def is_stop(self, ids: Tensor, previous: Tensor) -> Tensor:
         """(B, T) bool; `previous`: the id before each, BEFORE for a first one."""
@@ -67,25 +77,3 @@ class Boundaries(nn.Module):
     def after(self, stop: Tensor, since: Tensor, stops: Tensor) -> Ends:
         """`since`: (B, T), bytes since the last stop before each, itself included."""
         return Ends(stop | (since % self.patch == 0), (since - 1) % self.patch + 1, stops)
-
-
-def _table(config: PatchConfig) -> np.ndarray:
-    """(VOCAB_SIZE ** 2,) bool, by the id before and the id."""
-    if config.pooling == "entropy":
-        return _by_entropy(default_entropies(), config.threshold)
-    table = np.zeros((VOCAB_SIZE, VOCAB_SIZE), dtype=bool)
-    if config.pooling == "spaces":
-        word = np.zeros(VOCAB_SIZE, dtype=bool)
-        word[list((string.ascii_letters + string.digits).encode())] = True
-        word[128:NUM_BYTES] = True  # of letters beyond ASCII
-        table[np.ix_(word, ~word)] = True
-    table[:, NUM_BYTES:] = True
-    return table.reshape(-1)
-
-
-def _by_entropy(entropies: np.ndarray, threshold: float) -> np.ndarray:
-    table = np.ones((VOCAB_SIZE, VOCAB_SIZE), dtype=bool)
-    table[:NUM_BYTES, :NUM_BYTES] = entropies > threshold
-    # A text begins as a line does, and so does what follows a special id.
-    table[NUM_BYTES:, :NUM_BYTES] = table[NEWLINE, :NUM_BYTES]
-    return table.reshape(-1)

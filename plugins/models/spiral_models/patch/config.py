@@ -2,7 +2,7 @@
 
 from transformers import PreTrainedConfig
 
-from spiral_models.byte.config import BOS_ID, EOT_ID, PAD_ID, VOCAB_SIZE
+from spiral_models.byte.config import BOS_ID, EOT_ID, PAD_ID, VOCAB_SIZE, check_heads, check_settings
 
 POOLINGS = ("fixed", "spaces", "entropy")
 """The rules by which a patch ends, see `spiral_models.patch.boundaries`."""
@@ -14,9 +14,10 @@ class PatchConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     bytes begin with `local_`.
 
     `max_position_embeddings` is the context, in bytes. `pooling`: one of POOLINGS. `patch`: bytes of a patch, at most;
-    of every one where `pooling` is fixed. `threshold`: bits of entropy of the next byte above which a patch ends, where
-    `pooling` is entropy. `window`: bytes that a byte attends to in the local parts, itself included; more than a patch
-    has. `share_ffn` and `ffn_rank` are of the core's feed-forward. All else is as in `ByteConfig`.
+    of every one where `pooling` is fixed. `stops`: where `pooling` is entropy, the pairs of bytes with which a patch
+    ends, as `spiral_models.patch.entropy` packs them. `window`: bytes that a byte attends to in the local parts, itself
+    included; more than a patch has. `share_ffn` and `ffn_rank` are of the core's feed-forward. All else is as in
+    `ByteConfig`.
     """
 
     model_type = "spiral-patch"
@@ -37,7 +38,7 @@ class PatchConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     decoder_layers: int = 1
     pooling: str = "spaces"
     patch: int = 12
-    threshold: float = 3.75
+    stops: str = ""
     window: int = 16
     max_position_embeddings: int = 1024
     rms_norm_eps: float = 1e-6
@@ -53,14 +54,13 @@ class PatchConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
 
     def validate_architecture(self) -> None:
         """Called when a model is made; raises ValueError for a shape that cannot be built."""
-        for part in ("", "local_"):
-            heads, kv_heads = (getattr(self, f"{part}num_{of}_heads") for of in ("attention", "key_value"))
-            if heads % kv_heads:
-                raise ValueError(f"{part}num_attention_heads ({heads}) must be a multiple of its kv heads ({kv_heads})")
-            if getattr(self, f"{part}head_dim") % 2:
-                raise ValueError(f"{part}head_dim must be even for rotary positions")
+        check_heads(self, "")
+        check_heads(self, "local_")
+        check_settings(self)
         if self.pooling not in POOLINGS:
             raise ValueError(f"pooling is {', '.join(POOLINGS)}, not {self.pooling!r}")
+        if self.pooling == "entropy" and not self.stops:
+            raise ValueError("pooling entropy needs stops, the pairs of bytes with which a patch ends")
         if self.patch < 1:
             raise ValueError(f"a patch has at least 1 byte, not {self.patch}")
         if self.window <= self.patch:
@@ -68,11 +68,3 @@ class PatchConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
             raise ValueError(f"window ({self.window}) must be more than patch ({self.patch})")
         if self.encoder_layers < 0 or self.decoder_layers < 1:
             raise ValueError("a patched model has at least one decoder layer over bytes")
-        if self.max_position_embeddings < 1:
-            raise ValueError(f"the context must be at least 1, not {self.max_position_embeddings}")
-        if self.init_scale <= 0:
-            raise ValueError(f"init_scale must be above 0, not {self.init_scale}")
-        if self.share_ffn not in ("none", "all", "interior"):
-            raise ValueError(f"share_ffn is none, all or interior, not {self.share_ffn!r}")
-        if self.ffn_rank is not None and self.ffn_rank < 1:
-            raise ValueError(f"ffn_rank must be at least 1, not {self.ffn_rank}")

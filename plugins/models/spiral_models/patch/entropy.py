@@ -6,7 +6,9 @@ in units of 1/31, in a byte each.
 
 from __future__ import annotations
 
+import base64
 import functools
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from spiral import SpiralError
 from spiral_models.byte.config import NUM_BYTES
 
 NEWLINE = 10
-UNITS = 31.0
+UNITS = np.float32(31.0)
 """Of a bit: 8 bits are 248."""
 WEIGHT = 4.0
 """How many bytes seen the shorter context counts for, beside those that were seen after the longer one."""
@@ -39,9 +41,36 @@ def fit_entropies(text: bytes) -> np.ndarray:
     return found
 
 
-def entropies_of(path: str) -> np.ndarray:
-    """(256, 256) float32 bits, fitted on the bytes of a file. Raises SpiralError for one that cannot be read or says
-    too little."""
+def stops_by(path: str | None, threshold: float) -> str:
+    """The pairs of bytes after which the next one has more bits of entropy than `threshold`, packed as a configuration
+    keeps them: by the table that is shipped, or by the bytes of a file.
+
+    Raises SpiralError for a file that cannot be read or says too little.
+    """
+    entropies = default_entropies() if path is None else fit_entropies(_text(path)).astype(np.float32) / UNITS
+    return packed(entropies > threshold)
+
+
+def packed(stops: np.ndarray) -> str:
+    """(256, 256) bool as text: bits, compressed, in base64."""
+    return base64.b64encode(zlib.compress(np.packbits(stops).tobytes(), 9)).decode()
+
+
+def unpacked(text: str) -> np.ndarray:
+    """What `packed` was given."""
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8)
+    return np.unpackbits(bits).reshape(NUM_BYTES, NUM_BYTES).astype(bool)
+
+
+@functools.cache
+def default_entropies() -> np.ndarray:
+    """(256, 256) float32 bits: those of this project's documentation, games' rules and random games."""
+    with np.load(TABLE, allow_pickle=False) as saved:
+        entropies: np.ndarray = saved["entropies"].astype(np.float32) / UNITS
+    return entropies
+
+
+def _text(path: str) -> bytes:
     try:
         text = Path(path).read_bytes()
     except OSError as error:
@@ -52,19 +81,7 @@ def entropies_of(path: str) -> np.ndarray:
         raise SpiralError(
             f"entropy_text {path!r} has {len(text)} bytes, too few to count by; give a file of {NUM_BYTES} or more"
         )
-    return as_bits(fit_entropies(text))
-
-
-def as_bits(units: np.ndarray) -> np.ndarray:
-    """float32"""
-    return units.astype(np.float32) / np.float32(UNITS)
-
-
-@functools.cache
-def default_entropies() -> np.ndarray:
-    """(256, 256) float32 bits: those of this project's documentation, games' rules and random games."""
-    with np.load(TABLE, allow_pickle=False) as saved:
-        return as_bits(saved["entropies"])
+    return text
 
 
 def _mixed(counts: np.ndarray, shorter: np.ndarray) -> np.ndarray:

@@ -61,7 +61,9 @@ class PatchModel(BytePreTrainedModel):  # type: ignore[no-untyped-call]
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, PatchModel):
+        if isinstance(module, Boundaries):
+            init.copy_(module.stops, module.compute())  # as the table of positions
+        elif isinstance(module, PatchModel):
             scale = self.config.init_scale
             for linear in (module.up_proj, module.context_proj):
                 init.normal_(linear.weight, std=scale / math.sqrt(linear.in_features))

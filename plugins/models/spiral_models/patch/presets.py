@@ -81,7 +81,7 @@ def patch_config(name: str, **changed: Any) -> PatchConfig:
         pooling=pooling,
         patch=patch,
         window=max(WINDOW, patch + 1),
-        **{"max_position_embeddings": CONTEXT, "threshold": THRESHOLD, **changed},
+        **{"max_position_embeddings": CONTEXT, **changed},
     )
 
 
@@ -106,13 +106,15 @@ def patch_factory(name: str) -> Callable[..., Pair]:
                     f"model {name!r} was given {argument}={value!r}, which pooling=entropy reads, and its pooling is "
                     f"{pooling}; leave one of them out"
                 )
+        from spiral_models.patch.entropy import stops_by
+
         return patch_config(
             name,
             max_position_embeddings=context,
             init_scale=init_scale,
             pooling=pooling,
             patch=patch,
-            threshold=THRESHOLD if threshold is None else threshold,
+            stops=stops_by(entropy_text, THRESHOLD if threshold is None else threshold) if pooling == "entropy" else "",
             share_ffn=share_ffn,
             tie_word_embeddings=tie,
             ffn_rank=ffn_rank,
@@ -137,15 +139,10 @@ def patch_factory(name: str) -> Callable[..., Pair]:
         the embedding. ffn_rank: rank of the core's feed-forward matrices.
         """
         from spiral_models.byte.tokenizer import ByteTokenizer
-        from spiral_models.patch.entropy import entropies_of
         from spiral_models.patch.model import PatchForCausalLM
 
         given = config(context, init_scale, pooling, patch, threshold, entropy_text, share_ffn, tie, ffn_rank)
-        entropies = None if entropy_text is None else entropies_of(entropy_text)
-        model = PatchForCausalLM(given)
-        if entropies is not None:
-            model.model.boundaries.use_entropies(entropies, given.threshold)
-        return model, ByteTokenizer(model_max_length=context)
+        return PatchForCausalLM(given), ByteTokenizer(model_max_length=context)
 
     def skeleton(**args: Any) -> PreTrainedModel:
         """The model of these arguments without weights, on the meta device."""
