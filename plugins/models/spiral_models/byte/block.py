@@ -115,7 +115,7 @@ class Block(nn.Module):
 
 
 def share_feed_forward(blocks: Sequence[Block], sharing: str) -> None:
-    """Give all blocks that `sharing`, one of `byte.config.SHARINGS`, names the feed-forward matrices of the first of them."""
+    """Give the blocks that `sharing`, one of `SHARINGS`, names the feed-forward matrices of the first of them."""
     for index, owner in enumerate(feed_forward_owners(len(blocks), sharing)):
         for name in _FEED_FORWARD:
             setattr(blocks[index], name, getattr(blocks[owner], name))

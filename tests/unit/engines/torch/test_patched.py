@@ -1,18 +1,27 @@
 """A patched model on the engine: its own caches, and the same log-probabilities as one pass, whatever the engine shares."""
 
+import math
+
 import pytest
 import torch
+from spiral_games.native.kuhn_poker import KuhnPoker
 from spiral_models import MODELS
+from spiral_models.byte.tokenizer import ByteTokenizer
 
 from spiral.api.errors import SpiralError
 from spiral.api.records import LEARNER, Request, Sampling
 from spiral.engines.torch.engine import TorchEngine
 from spiral.engines.vllm.form import ModelForm
+from spiral.evaluation.exact import exploitability
 from spiral.evaluation.move_probabilities import sequence_logprobs
 from spiral.learning.samples import Sample
 from spiral.models.logits import TokenLogits, parameters
 from spiral.models.own_forward import check_own_forward
+from spiral.models.prompt_cache import Prompter
+from spiral.models.prompts import PlainFormat
 from spiral.models.row_cache import own_row_cache
+from spiral.policies.completer import Completer
+from spiral.theory.game_tree import GameTree
 
 torch.set_num_threads(1)
 
@@ -114,6 +123,38 @@ def test_the_learners_trees_score_as_the_engine_sampled(model):
     by_reply = {reply.ids: sum(reply.logprobs) for reply in done}
     for sample, score in zip(samples, scored, strict=True):
         assert score == pytest.approx(by_reply[sample.reply], abs=10 * EXACT)
+
+
+@torch.inference_mode()
+def test_exact_theory_on_kuhn_poker_is_of_what_is_played(model):
+    """The probabilities from which NashConv is computed, in rows that are trees, against the legal replies fed one id
+    after another over the cache that play samples over; NashConv is that of the mirrored game's best responses."""
+    game, prompter = KuhnPoker(), Prompter(PlainFormat(ByteTokenizer()))
+    tree = GameTree.of(game, 1000)
+    found = exploitability(TokenLogits(model), Completer.of(None, prompter, 16), game.rules, tree)
+    assert 0 < found.theory.nash_conv < 4
+    assert len(tree.decisions) == len(found.table) == 12
+    for decision in tree.decisions:
+        prompt = prompter.encode(game.rules, decision.observation, decision.moves)
+        chances = {move: math.exp(stepwise(model, prompt, prompter.reply(move))) for move in decision.moves}
+        legal = sum(chances.values())
+        assert found.illegal_mass[decision.observation] == pytest.approx(1 - legal, abs=EXACT)
+        for move, chance in chances.items():
+            assert found.table[decision.observation][move] == pytest.approx(chance / legal, rel=1e-4)
+
+
+def stepwise(model, prompt, reply):
+    """Log-probability of a reply, one id after another behind the prompt."""
+    cache, total = own_row_cache(model, 1), 0.0
+    cache.reserve(1, len(prompt) + len(reply))
+    fed = list(prompt)
+    start = 0
+    for token in reply:
+        places = torch.arange(start, start + len(fed))[None]
+        window = cache.window(0, 1, places, start + len(fed))
+        total += float(model(torch.tensor([fed]), past_key_values=window).logits[0, -1].log_softmax(-1)[token])
+        start, fed = start + len(fed), [token]
+    return total
 
 
 def test_the_check_before_play_runs_over_the_models_own_cache(model):
