@@ -2,6 +2,8 @@
 
 import copy
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -301,6 +303,24 @@ def test_presets_have_the_size_of_the_flat_ones(name):
         heads, size = getattr(model.config, f"{part}num_attention_heads"), getattr(model.config, f"{part}head_dim")
         assert size in {32, 64}
         assert heads * size == getattr(model.config, f"{part}hidden_size")
+
+
+def test_the_documented_table_is_true():
+    text = (Path(__file__).parents[3] / "docs" / "guides" / "models.md").read_text(encoding="utf-8")
+    lines = [line.split("|") for line in re.findall(r"^\| `patch-.*", text, re.M)]
+    rows = {row[1].strip(" `"): [cell.strip().replace(",", "") for cell in row] for row in lines if len(row) == 13}
+    assert list(rows) == list(SHAPES)
+    for name, row in rows.items():
+        s = SHAPES[name]
+        assert row[2:6] == [
+            str(s.local), f"{s.encoders} + {s.decoders}", f"{s.local_heads} ({s.local_kv_heads}) x 32", str(s.local_inner)
+        ]  # fmt: skip
+        assert row[6:10] == [str(s.hidden), str(s.layers), f"{s.heads} ({s.kv_heads}) x {s.head_dim}", str(s.inner)]
+        assert int(row[10]) == MODELS[name].skeleton().num_parameters()
+        cache = MODELS[name].skeleton().row_cache(1, torch.device("meta"), torch.float32)
+        cache.reserve(1, 640)
+        cache.reserve_patches(639)
+        assert cache.num_bytes == 2 * 640 * sum(map(int, row[11].split(" + ")))  # a row for prefixes besides
 
 
 def test_arguments(tmp_path):

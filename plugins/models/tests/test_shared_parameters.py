@@ -1,6 +1,8 @@
 """Layers with one feed-forward, untied heads and matrices of low rank: counted, saved once, copied, exported."""
 
 import copy
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -46,6 +48,16 @@ def test_the_number_of_parameters_is_what_the_arguments_say(name, args):
     expected = whole.num_parameters() - 3 * hidden * inner * config.num_hidden_layers + num * of_one
     assert model.num_parameters() == expected + (0 if args.get("tie", True) else 272 * local)
     assert sum(p.numel() for p in model.parameters()) == model.num_parameters()
+
+
+def test_the_documented_table_is_true():
+    text = (Path(__file__).parents[3] / "docs" / "guides" / "models.md").read_text(encoding="utf-8")
+    lines = [line.split("|") for line in re.findall(r"^\| `(?:byte|patch)-.*", text, re.M)]
+    rows = {row[1].strip(" `"): [int(cell.replace(",", "")) for cell in row[2:6]] for row in lines if len(row) == 7}
+    assert list(rows) == [name for name in MODELS if name != "hf"]
+    columns = [{"share_ffn": "interior"}, {"share_ffn": "all"}, {"tie": False}, {"ffn_rank": 32}]
+    for name, numbers in rows.items():
+        assert numbers == [MODELS[name].skeleton(**args).num_parameters() for args in columns]
 
 
 @pytest.mark.parametrize("name", NAMES)
