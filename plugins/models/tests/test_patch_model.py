@@ -267,13 +267,19 @@ def test_gradients_reach_every_weight_and_are_those_of_the_tree(model):
         torch.testing.assert_close(gradient, found[1][name], rtol=1e-4, atol=1e-6)
 
 
-def test_dropout_acts_in_train_mode_only():
+def test_dropout_acts_in_train_mode_only_and_where_it_is_asked_for(monkeypatch):
     model, ids = tiny("spaces"), rows(2, 40)
     clean = model(ids).logits
     model.set_dropout(0.5)
     assert torch.equal(model(ids).logits, clean)
     model.train()
     assert not torch.equal(model(ids).logits, model(ids).logits)
+    for places, num in ((["embeddings"], 1), (["attention"], 5), (["feed_forward"], 5)):  # five blocks
+        model.set_dropout(0.5, places)
+        calls = []
+        monkeypatch.setattr(F, "dropout", lambda x, rate, to=calls: (to.append(x.dim()), x)[1])
+        assert torch.equal(model(ids).logits, clean)
+        assert calls == [3] * num  # never on the probabilities, (B, H, T, S)
     model.set_dropout(0.0)
     assert torch.equal(model(ids).logits, clean)
 

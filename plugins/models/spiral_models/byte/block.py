@@ -6,7 +6,7 @@ Apart from the models: the flat one is a stack of these blocks, the patched one 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -77,16 +77,16 @@ class Block(nn.Module):
         self.gate_up_proj = _matrix(hidden, 2 * inner, rank)
         self.down_proj = _matrix(inner, hidden, rank)
 
-    def forward(self, x: Tensor, rotation: Rotation, attention: Attention, dropout: float) -> Tensor:
-        """(B, T, hidden) -> (B, T, hidden)."""
+    def forward(self, x: Tensor, rotation: Rotation, attention: Attention, dropout: Mapping[str, float]) -> Tensor:
+        """(B, T, hidden) -> (B, T, hidden). `dropout`: rates by place; empty outside of training."""
         attended = self.o_proj(self._attended(self.input_layernorm(x), rotation, attention))
-        if dropout:
-            attended = F.dropout(attended, dropout)
+        if "attention" in dropout:  # its output, never its probabilities: SDPA would lose its fast kernel
+            attended = F.dropout(attended, dropout["attention"])
         x = x + attended
         gate, up = self.gate_up_proj(self.post_attention_layernorm(x)).chunk(2, dim=-1)
         fed: Tensor = self.down_proj(F.silu(gate) * up)
-        if dropout:
-            fed = F.dropout(fed, dropout)
+        if "feed_forward" in dropout:
+            fed = F.dropout(fed, dropout["feed_forward"])
         return x + fed
 
     def _attended(self, x: Tensor, rotation: Rotation, attention: Attention) -> Tensor:

@@ -13,6 +13,8 @@ VOCAB_SIZE = 272
 
 PAD_ID, BOS_ID, _, _, ACT_ID, EOT_ID = range(NUM_BYTES, NUM_BYTES + len(SPECIAL_TOKENS))
 
+DROPOUT_PLACES = ("embeddings", "attention", "feed_forward")
+"""Where dropout may act: on the embeddings, and on what the two halves of each block add."""
 SHARINGS = ("none", "all", "interior")
 """Which layers have one feed-forward: none, all, or all but the first and the last."""
 
@@ -22,8 +24,8 @@ class ByteConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
 
     `max_position_embeddings` is the context: the number of positions a sequence may use.
     `init_scale` multiplies every initial weight's standard deviation (see `ByteModel`).
-    `dropout` acts only in train mode, on the embeddings and on what each block adds, never on attention
-    probabilities; `set_dropout` of the model changes it.
+    `dropout` acts only in train mode, at the places of `dropout_places`, never on attention probabilities;
+    `set_dropout` of the model changes both.
     `share_ffn`: which layers have one feed-forward, see `spiral_models.byte.block`. `ffn_rank`: of its matrices, each
     of which is then the product of two; None for whole ones.
     """
@@ -42,6 +44,7 @@ class ByteConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     rope_theta: float = 10_000.0
     init_scale: float = 1.0
     dropout: float = 0.0
+    dropout_places: list[str] | tuple[str, ...] = DROPOUT_PLACES
     share_ffn: str = "none"
     ffn_rank: int | None = None
     pad_token_id: int | None = PAD_ID
@@ -72,6 +75,8 @@ def check_settings(config: PreTrainedConfig) -> None:
     """Raise ValueError for settings of both kinds of models that mean nothing."""
     if config.max_position_embeddings < 1:
         raise ValueError(f"the context must be at least 1, not {config.max_position_embeddings}")
+    if unknown := [place for place in config.dropout_places if place not in DROPOUT_PLACES]:
+        raise ValueError(f"dropout_places names {unknown[0]!r}, and may name {', '.join(DROPOUT_PLACES)}")
     if config.init_scale <= 0:
         raise ValueError(f"init_scale must be above 0, not {config.init_scale}")
     if config.share_ffn not in SHARINGS:

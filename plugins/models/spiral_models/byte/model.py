@@ -77,9 +77,9 @@ class ByteModel(BytePreTrainedModel):  # type: ignore[no-untyped-call]
         rotation = self._rotation(input_ids.shape[1], position_ids, past_key_values)
         mask = self._mask(hidden, attention_mask, position_ids, past_key_values)
         is_causal = mask is None and input_ids.shape[1] > 1
-        dropout = self.config.dropout if self.training else 0.0
-        if dropout:
-            hidden = F.dropout(hidden, dropout)
+        dropout = self._dropout()
+        if "embeddings" in dropout:
+            hidden = F.dropout(hidden, dropout["embeddings"])
         attention = _Attention(mask, is_causal, past_key_values)
         for layer in self.layers:
             hidden = layer(hidden, rotation, attention, dropout)

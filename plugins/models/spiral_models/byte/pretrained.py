@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 
 from spiral_models.byte.attention import RotaryTable
 from spiral_models.byte.block import Block, tied_names
+from spiral_models.byte.config import DROPOUT_PLACES
 
 
 class BytePreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call]
@@ -48,11 +50,19 @@ class BytePreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call]
             # from_pretrained builds on the meta device and cannot know what a non-persistent buffer held.
             init.copy_(module.table, module.compute())
 
-    def set_dropout(self, rate: float) -> None:
-        """Change the dropout rate from the next forward on. Raises ValueError outside [0, 1)."""
+    def set_dropout(self, rate: float, places: Sequence[str] = DROPOUT_PLACES) -> None:
+        """Change the dropout rate from the next forward on, and where it acts. Raises ValueError for a rate outside
+        [0, 1), and for a place that is none of `DROPOUT_PLACES`."""
         if not 0.0 <= rate < 1.0:
             raise ValueError(f"a dropout rate lies in [0, 1), not {rate}")
-        self.config.dropout = float(rate)
+        if unknown := [place for place in places if place not in DROPOUT_PLACES]:
+            raise ValueError(f"dropout acts on {', '.join(DROPOUT_PLACES)}, not on {unknown[0]!r}")
+        self.config.dropout, self.config.dropout_places = float(rate), tuple(places)
+
+    def _dropout(self) -> dict[str, float]:
+        """The rates that hold now, by place; empty in eval mode."""
+        rate = self.config.dropout if self.training else 0.0
+        return dict.fromkeys(self.config.dropout_places, rate) if rate else {}
 
     def post_init(self) -> None:
         """Declare what is tied, which transformers expects of the class and follows here from the config."""

@@ -2,7 +2,7 @@
 
 from transformers import PreTrainedConfig
 
-from spiral_models.byte.config import BOS_ID, EOT_ID, PAD_ID, VOCAB_SIZE, check_heads, check_settings
+from spiral_models.byte.config import BOS_ID, DROPOUT_PLACES, EOT_ID, PAD_ID, VOCAB_SIZE, check_heads, check_settings
 
 POOLINGS = ("fixed", "spaces", "entropy")
 """The rules by which a patch ends, see `spiral_models.patch.boundaries`."""
@@ -45,6 +45,7 @@ class PatchConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     rope_theta: float = 10_000.0
     init_scale: float = 1.0
     dropout: float = 0.0
+    dropout_places: list[str] | tuple[str, ...] = DROPOUT_PLACES
     share_ffn: str = "none"
     ffn_rank: int | None = None
     pad_token_id: int | None = PAD_ID

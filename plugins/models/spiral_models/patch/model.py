@@ -86,10 +86,10 @@ class PatchModel(BytePreTrainedModel):  # type: ignore[no-untyped-call]
         past_key_values: a window of a `PatchCache`, which stands for the mask; ValueError for a cache of another kind.
         """
         rows = self._rows(input_ids, attention_mask, past_key_values)
-        dropout = self.config.dropout if self.training else 0.0
+        dropout = self._dropout()
         hidden = self.embed_tokens(rows.ids)
-        if dropout:
-            hidden = F.dropout(hidden, dropout)
+        if "embeddings" in dropout:
+            hidden = F.dropout(hidden, dropout["embeddings"])
         for block in self.encoder:
             hidden = block(hidden, rows.local_rotation, rows.local_attention, dropout)
         pooled, patches = rows.pooled(hidden), None
