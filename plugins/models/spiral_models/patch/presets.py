@@ -88,38 +88,6 @@ def patch_config(name: str, **changed: Any) -> PatchConfig:
 def patch_factory(name: str) -> Callable[..., Pair]:
     """The factory of the preset `name`."""
 
-    def config(
-        context: int = CONTEXT,
-        init_scale: float = 1.0,
-        pooling: Pooling = "spaces",
-        patch: int | None = None,
-        threshold: float | None = None,
-        entropy_text: str | None = None,
-        share_ffn: Sharing = "none",
-        tie: bool = True,
-        ffn_rank: int | None = None,
-    ) -> PatchConfig:
-        check_above_zero(name, context=context, init_scale=init_scale, patch=patch, ffn_rank=ffn_rank)
-        for argument, value in (("threshold", threshold), ("entropy_text", entropy_text)):
-            if value is not None and pooling != "entropy":
-                raise SpiralError(
-                    f"model {name!r} was given {argument}={value!r}, which pooling=entropy reads, and its pooling is "
-                    f"{pooling}; leave one of them out"
-                )
-        from spiral_models.patch.entropy import stops_by
-
-        return patch_config(
-            name,
-            max_position_embeddings=context,
-            init_scale=init_scale,
-            pooling=pooling,
-            patch=patch,
-            stops=stops_by(entropy_text, THRESHOLD if threshold is None else threshold) if pooling == "entropy" else "",
-            share_ffn=share_ffn,
-            tie_word_embeddings=tie,
-            ffn_rank=ffn_rank,
-        )
-
     def make(
         context: int = CONTEXT,
         init_scale: float = 1.0,
@@ -141,8 +109,8 @@ def patch_factory(name: str) -> Callable[..., Pair]:
         from spiral_models.byte.tokenizer import ByteTokenizer
         from spiral_models.patch.model import PatchForCausalLM
 
-        given = config(context, init_scale, pooling, patch, threshold, entropy_text, share_ffn, tie, ffn_rank)
-        return PatchForCausalLM(given), ByteTokenizer(model_max_length=context)
+        config = _config(name, context, init_scale, pooling, patch, threshold, entropy_text, share_ffn, tie, ffn_rank)
+        return PatchForCausalLM(config), ByteTokenizer(model_max_length=context)
 
     def skeleton(**args: Any) -> PreTrainedModel:
         """The model of these arguments without weights, on the meta device."""
@@ -150,10 +118,45 @@ def patch_factory(name: str) -> Callable[..., Pair]:
 
         from spiral_models.patch.model import PatchForCausalLM
 
-        given = config(**args)
+        config = _config(name, **args)
         with torch.device("meta"):
-            return PatchForCausalLM(given)
+            return PatchForCausalLM(config)
 
     # An optional member of a model's factory.
     make.skeleton = skeleton  # type: ignore[attr-defined]
     return make
+
+
+def _config(
+    name: str,
+    context: int = CONTEXT,
+    init_scale: float = 1.0,
+    pooling: Pooling = "spaces",
+    patch: int | None = None,
+    threshold: float | None = None,
+    entropy_text: str | None = None,
+    share_ffn: Sharing = "none",
+    tie: bool = True,
+    ffn_rank: int | None = None,
+) -> PatchConfig:
+    """Of a factory's arguments. Raises SpiralError for those that cannot be, or that nothing would read."""
+    check_above_zero(name, context=context, init_scale=init_scale, patch=patch, ffn_rank=ffn_rank)
+    for argument, value in (("threshold", threshold), ("entropy_text", entropy_text)):
+        if value is not None and pooling != "entropy":
+            raise SpiralError(
+                f"model {name!r} was given {argument}={value!r}, which pooling=entropy reads, and its pooling is "
+                f"{pooling}; leave one of them out"
+            )
+    from spiral_models.patch.entropy import stops_by
+
+    return patch_config(
+        name,
+        max_position_embeddings=context,
+        init_scale=init_scale,
+        pooling=pooling,
+        patch=patch,
+        stops=stops_by(entropy_text, THRESHOLD if threshold is None else threshold) if pooling == "entropy" else "",
+        share_ffn=share_ffn,
+        tie_word_embeddings=tie,
+        ffn_rank=ffn_rank,
+    )
