@@ -153,7 +153,7 @@ class PatchWindow:
     core_rotation: Rotation
 
     def __init__(self, cache: PatchCache, first: int, last: int, places: Tensor) -> None:
-        self._cache, self._first, self._places = cache, first, places
+        self._cache, self._places = cache, places
         self._rows = torch.arange(first, last, device=places.device)[:, None]
         self._index = self._flat(places)
         """(n, T): the places of the new bytes in a buffer of all rows."""
@@ -209,12 +209,15 @@ class PatchWindow:
             empty = torch.zeros_like(self._numbers)
             last, lengths = (empty.index_put(at, x[rows, columns]) for x in (self._index, length))
         back = torch.arange(self._cache.config.patch, device=end.device)
+        # A mean as a weighted sum over as many bytes as a patch may have: those of an earlier pass are in the cache.
         self._bytes = (last[..., None] - back).clamp(min=0).flatten(0, 1)
         inside = (back < lengths[..., None]).to(dtype) / lengths[..., None].clamp(min=1)
         self._shares = inside.flatten(0, 1)
         self.core_rotation = core.at((self._numbers - 1).clamp(max=core.context - 1))
         room = self._cache.data.core.shape[2]
         self._patch_rows = self._rows[self._ending]
+        # What stands here for patches that a row has not is written too, behind those it has: no byte refers to it and
+        # no patch sees it before the patch of that number is computed.
         self._kept = (self._patch_rows * room + self._numbers - 1).flatten()
         columns = torch.arange(self._span, device=end.device)
         unseen = columns >= self._numbers[..., None]
@@ -257,7 +260,7 @@ class PatchWindow:
 
     def contexts(self, patches: Tensor | None, start: Tensor) -> Tensor:
         data = self._cache.data.patches[0]
-        data[self._rows[:, 0], 0] = start
+        data[self._rows[:, 0], 0] = start  # each time, since it belongs to the weights and not to the text
         if patches is not None:
             data[self._patch_rows, self._numbers] = patches
         found = data[self._rows, self._ended]

@@ -84,6 +84,7 @@ class PatchModel(BytePreTrainedModel):  # type: ignore[no-untyped-call]
         patches there are follows from them.
         position_ids: not read, since places follow from the mask or the cache.
         past_key_values: a window of a `PatchCache`, which stands for the mask; ValueError for a cache of another kind.
+        use_cache: not read, since no cache is made where none is given.
         """
         rows = self._rows(input_ids, attention_mask, past_key_values)
         dropout = self._dropout()

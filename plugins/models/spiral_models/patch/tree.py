@@ -32,9 +32,10 @@ class Tree:
         last_stop = _last(before & stop[:, None])
         stop_place = torch.where(last_stop < 0, -1, place.gather(1, last_stop.clamp(min=0)))
         ends = boundaries.after(stop, place - stop_place, stop_place)
+        # Places, not columns: between a byte and its ancestors other branches may stand.
         near = seen & (place[:, :, None] - place[:, None] < window)
         self._local_mask = _additive(near, dtype)[:, None]
-        self.local_rotation, self._end = local.at(place), ends.end
+        self.local_rotation = local.at(place)
         self._members(ends.end, ends.length, parent, boundaries.patch)
         core_seen = seen.gather(1, self._ends[:, :, None].expand(-1, -1, ids.shape[1]))
         core_seen = core_seen.gather(2, self._ends[:, None].expand(-1, self._ends.shape[1], -1))
