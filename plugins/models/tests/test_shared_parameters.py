@@ -93,9 +93,21 @@ def test_which_layers_have_one():
     assert feed_forward_owners(5, "interior") == [0, 1, 1, 1, 4]
     assert feed_forward_owners(2, "interior") == [0, 1]
     model = made("byte-0.4m", share_ffn="interior")
-    first, second, third, last = (block.gate_up_proj for block in blocks(model))
+    first, second, third, last = (block.gate_up_proj.weight for block in blocks(model))
     assert second is third
     assert len({first, second, last}) == 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("args", CASES)
+def test_other_weights_for_one_call_leave_the_model_as_it_was(name, args):
+    """As an engine is probed: torch's functional_call once left the replacement in a shared module."""
+    model, other = made(name, **args), made(name, seed=1, **args)
+    before, weights = model(IDS).logits, dict(other.named_parameters())
+    found = torch.func.functional_call(model, weights, (IDS,)).logits
+    assert torch.equal(found, other(IDS).logits)
+    assert torch.equal(model(IDS).logits, before)
+    assert all(isinstance(p, torch.nn.Parameter) and p.requires_grad for p in model.parameters())
 
 
 @pytest.mark.parametrize("name", NAMES)

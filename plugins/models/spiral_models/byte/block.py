@@ -115,10 +115,16 @@ class Block(nn.Module):
 
 
 def share_feed_forward(blocks: Sequence[Block], sharing: str) -> None:
-    """Give the blocks that `sharing`, one of `SHARINGS`, names the feed-forward matrices of the first of them."""
+    """Give the blocks that `sharing`, one of `SHARINGS`, names the feed-forward matrices of the first of them.
+
+    The parameters, not their modules: torch's functional_call puts back what it replaced module by module, and of one
+    that stands in several places it would put back the replacement.
+    """
     for index, owner in enumerate(feed_forward_owners(len(blocks), sharing)):
         for name in _FEED_FORWARD:
-            setattr(blocks[index], name, getattr(blocks[owner], name))
+            own, first = getattr(blocks[index], name), getattr(blocks[owner], name)
+            for mine, given in zip(_linears(own), _linears(first), strict=True):
+                mine.weight = given.weight
 
 
 def feed_forward_owners(num_blocks: int, sharing: str) -> list[int]:
@@ -143,6 +149,10 @@ def tied_names(module: nn.Module) -> dict[str, str]:
 
 def _matrix(inputs: int, outputs: int, rank: int | None) -> Any:
     return nn.Linear(inputs, outputs, bias=False) if rank is None else LowRank(inputs, outputs, rank)
+
+
+def _linears(matrix: nn.Module) -> list[nn.Linear]:
+    return [module for module in matrix.modules() if isinstance(module, nn.Linear)]
 
 
 def _draw(linear: nn.Linear, gain: float) -> None:
