@@ -26,6 +26,7 @@ BENCHES = {
     "startup": "startup",
     "vllm": "vllm",
     "arena": "arena",
+    "models": "models",
 }
 """Name -> the module whose `figures()` yields its figures."""
 

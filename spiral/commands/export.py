@@ -17,7 +17,8 @@ def export(run: str, out: Path) -> None:
     """Write a run's model as a folder that transformers loads without spiral, with a model card.
 
     The weights are those that the run is evaluated by, of its newest checkpoint or of that of STEP. A byte model is
-    written as a Llama, its tokenizer as one of bytes.
+    written as a Llama, its tokenizer as one of bytes; a patched model as itself, for which transformers has no
+    class.
     """
     from spiral.training.export import export as write
 

@@ -18,6 +18,8 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
+from spiral.api.errors import SpiralError
+
 
 class Sharding:
     """How models are shared out: over all processes, in the units that accelerate's config names."""
@@ -63,9 +65,25 @@ class Sharding:
         is_unit = fsdp2_prepare_auto_wrap_policy(self._plugin, model)
         if is_unit is None:
             return
+        units = [m for m in model.modules() if m is not model and is_unit(m)]
+        check_apart(units)
         # Children first: a unit inside of another one has parameters of its own.
-        for module in reversed([m for m in model.modules() if m is not model and is_unit(m)]):
+        for module in reversed(units):
             fully_shard(module, mesh=self.mesh, reshard_after_forward=self._plugin.reshard_after_forward)
+
+
+def check_apart(units: Sequence[nn.Module]) -> None:
+    """Raise SpiralError for units, none inside of another, that have a parameter in common: each is gathered and freed
+    by itself."""
+    owners: dict[int, nn.Module] = {}
+    for unit in units:
+        for name, parameter in unit.named_parameters():
+            owner = owners.setdefault(id(parameter), unit)
+            if owner is not unit and unit not in owner.modules():
+                raise SpiralError(
+                    f"several layers of the model have the parameter {name} in common, and FSDP shares out each layer "
+                    "by itself; choose a model without such layers, or one process"
+                )
 
 
 class Gathering(nn.Module):

@@ -6,6 +6,7 @@ attention otherwise, with a window or in chunks, would then be another one than 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,10 +15,13 @@ from transformers import DynamicCache
 
 from spiral.api.errors import SpiralError
 from spiral.models.logits import TokenLogits, context_length
+from spiral.models.row_cache import own_row_cache
 
 PROBE_TOKENS = 64
 """Longest text that is compared, as every command that loads a model waits for it; an attention that is narrower only
 beyond is read from the configuration, where transformers names each kind of it."""
+CAUSAL_TOKENS = 24
+"""Longest text that is tried for looking ahead."""
 TOLERANCE = 1e-3
 """Nats between two computations of one log-probability in float32."""
 _NUM_POSITIONS = 64
@@ -51,6 +55,22 @@ def check_own_forward(model: Any) -> None:
         )
 
 
+@torch.inference_mode()
+def largest_look_ahead(model: Any) -> float:
+    """How far, in nats, a token's log-probability depends on one that comes after it, by the model's own forward: the
+    most over texts of up to CAUSAL_TOKENS tokens, each with another token changed. 0 but for rounding, if the model is
+    causal."""
+    num = min(context_length(model), CAUSAL_TOKENS)
+    vocabulary = model.config.get_text_config().vocab_size
+    ids = torch.randint(vocabulary, (1, num), generator=torch.Generator().manual_seed(0)).to(model.device)
+    places = torch.arange(num, device=model.device)
+    changed = (ids.repeat(num, 1) + torch.eye(num, dtype=torch.long, device=model.device)) % vocabulary
+    logits = model(input_ids=torch.cat((ids, changed)), use_cache=False).logits
+    logprobs = torch.log_softmax(logits.float(), -1)
+    gaps = (logprobs[1:] - logprobs[:1]).abs().amax(-1)  # (changed place, place)
+    return float(gaps[places < places[:, None]].max()) if num > 1 else 0.0
+
+
 def attention_window(config: Any) -> int | None:
     """The fewest tokens that a layer attends to, from a transformers configuration; None if each attends to all."""
     config = config.get_text_config()
@@ -78,13 +98,26 @@ def _largest_difference(model: Any, num_tokens: int) -> float:
     mask = torch.ones(num_tokens, num_tokens, dtype=torch.bool, device=model.device).tril()[None, None]
     rows = torch.zeros_like(places)
     once = lm(ids, positions, mask, rows, places)
-    half, cache = num_tokens // 2, DynamicCache()
-    late = places >= half
-    parts: list[Tensor] = [once[~late]]
-    if half:
-        lm(ids[:, :half], positions[:, :half], mask[:, :, :half, :half], rows[:1], places[:1], cache)
-        rest = mask[:, :, half:]
-        parts.append(lm(ids[:, half:], positions[:, half:], rest, rows[late], places[late] - half, cache))
+    parts = _over_a_cache(lm, ids, mask, places, [0, num_tokens // 2, num_tokens])
     expected = torch.log_softmax(own.float(), -1)
     found = (torch.log_softmax(logits.float(), -1) for logits in (once, torch.cat(parts)))
     return max(float((expected - logprobs).abs().max()) for logprobs in found)
+
+
+def _over_a_cache(lm: TokenLogits, ids: Tensor, mask: Tensor, places: Tensor, cuts: list[int]) -> list[Tensor]:
+    """Logits at `places` of one text, ids between each two cuts in a pass: over the cache that the model brings, or
+    over transformers' under `mask`."""
+    own, dynamic, parts = own_row_cache(lm.model, 1), DynamicCache(), list[Tensor]()
+    if own is not None:
+        own.reserve(1, cuts[-1])
+    for start, stop in pairwise(cuts):
+        if start == stop:
+            continue
+        positions = torch.arange(start, stop, device=ids.device)[None]
+        given: Tensor | None = mask[:, :, start:stop, :stop]
+        cache: Any = dynamic
+        if own is not None:
+            given, cache = own.mask(positions, stop), own.window(0, 1, positions, stop)
+        columns = places[(places >= start) & (places < stop)] - start
+        parts.append(lm(ids[:, start:stop], positions, given, torch.zeros_like(columns), columns, cache))
+    return parts

@@ -21,8 +21,11 @@ from spiral.models.adapted import wrapped
 
 
 def decoder_layers(model: Any) -> tuple[nn.Module, ...]:
-    """The layers that hidden states go through one after another. Raises SpiralError for a model without a list of as
-    many modules as its configuration has layers."""
+    """The layers that hidden states go through one after another: those that the model's optional member `all_layers()`
+    gives, or a list of as many modules as its configuration has layers. Raises SpiralError for neither."""
+    own = getattr(wrapped(model), "all_layers", None)
+    if own is not None:
+        return tuple(own())
     num_layers = model.config.get_text_config().num_hidden_layers
     for module in wrapped(model).base_model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == num_layers:

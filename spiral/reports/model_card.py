@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from spiral.config.loading import dump
@@ -17,14 +17,16 @@ from spiral.runs.directory import RunDir
 _LIBRARIES = ("spiral-selfplay", "torch", "transformers", "tokenizers")
 
 
-def model_card(run: RunDir, config: Config, step: int, name: str, prompt: str) -> str:
+def model_card(run: RunDir, config: Config, step: int, name: str, prompt: str, modules: Sequence[str] = ()) -> str:
     """Markdown. `prompt`: the text that the model is asked its first move by, in the first of its games; not told of a
-    model that learned from text."""
+    model that learned from text. `modules`: of the classes of model and tokenizer that are not transformers' own."""
+    alone = "It loads with transformers alone."
+    with_modules = f"It loads with transformers once its own classes are known: `import {', '.join(modules)}`."
     parts = [
         "---\nlibrary_name: transformers\ntags: [self-play, reinforcement-learning, spiral]\n---",
         f"# {name}",
         f"`{label(config.model.name, config.model.args)}` after {step} of {config.steps} steps of {_how(config)}, "
-        "trained by spiral. It loads with transformers alone.",
+        f"trained by spiral. {with_modules if modules else alone}",
         *([] if config.text.paths else _asked(config, prompt)),
         "## What it came to",
         _figures(run, step),

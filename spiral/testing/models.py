@@ -18,13 +18,14 @@ def check_model(factory: ModelFactory, formats: Mapping[str, PromptFactory]) -> 
 
     - It gives a transformers causal language model and its tokenizer, which has an end-of-sequence token, and no id
       beyond the model's vocabulary.
+    - It is causal: no token's probability depends on one that comes after it.
     - Engine and learner, who give the model their own masks, compute what its own forward does.
     - Each of `formats`, by name, keeps its promises with this tokenizer.
     """
     made: list[tuple[Any, Any]] = []
     return run_checks(
         [lambda: made.append(_made(factory))],
-        [lambda: _check_vocabulary(*made[0]), lambda: _check_forward(made[0][0])],
+        [lambda: _check_vocabulary(*made[0]), lambda: _check_causal(made[0][0]), lambda: _check_forward(made[0][0])],
         [partial(_check_format, name, make, made) for name, make in formats.items()],
     )
 
@@ -43,6 +44,18 @@ def _check_vocabulary(model: Any, tokenizer: Any) -> Iterator[str]:
     num = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > num:
         yield f"the tokenizer has {len(tokenizer)} ids and the model {num}; give both one vocabulary"
+
+
+def _check_causal(model: Any) -> Iterator[str]:
+    from spiral.models.own_forward import TOLERANCE, largest_look_ahead
+
+    with doing("its own forward pass over random tokens"):
+        gap = largest_look_ahead(model.eval())
+    if gap > TOLERANCE:
+        yield (
+            f"a token changes the log-probabilities of tokens before it (by up to {gap:.3g} nats), so what the model "
+            "trains on would tell it the answer; make every layer causal"
+        )
 
 
 def _check_forward(model: Any) -> Iterator[str]:

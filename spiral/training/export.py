@@ -20,7 +20,7 @@ def export(word: str, out: Path) -> int:
     """Write the weights that a run is evaluated by, `RUN` or `RUN@STEP`, with tokenizer and model card; the step.
 
     A model whose plug-in has a member `to_stock(model, tokenizer)` is written as what that gives, since its own classes
-    are not transformers'. An adapter is merged into its base.
+    are not transformers'; without it as it is, and the card says what to import. An adapter is merged into its base.
     Raises SpiralError for what is no run, and for a folder that holds something.
     """
     ref = PolicyRef.named_run(word, " already; spiral export takes a run, RUN or RUN@STEP")
@@ -33,7 +33,9 @@ def export(word: str, out: Path) -> int:
     factory = Plugins.installed().find("model", loaded.config.model.name).factory
     if to_stock := getattr(factory, "to_stock", None):
         model, tokenizer = to_stock(model, tokenizer)
-    card = model_card(run, loaded.config, loaded.step, out.resolve().name, _first_prompt(loaded))
+    classes = {type(part).__module__ for part in (model, tokenizer)}
+    own = sorted(module for module in classes if module.partition(".")[0] != "transformers")
+    card = model_card(run, loaded.config, loaded.step, out.resolve().name, _first_prompt(loaded), own)
 
     def write(folder: Path) -> None:
         model.save_pretrained(folder)

@@ -99,6 +99,29 @@ def test_a_byte_model_is_a_llama_with_equal_logits_and_equal_ids(run, tmp_path):
     assert (found["bos"], found["eos"], found["ends"], found["size"]) == (257, 261, 261, 272)
 
 
+def test_a_patched_model_is_written_as_itself(tmp_path):
+    """No class of transformers computes patches; the card says what makes its own known."""
+    train({**TINY, "model": "patch-0.1m"}, run_dir=tmp_path / "run", quiet=True)
+    assert _export(tmp_path / "run", tmp_path / "out").exit_code == 0
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    (line,) = [line for line in card.splitlines() if "once its own classes are known" in line]
+    imports = line.split("`")[-2]
+    code = f"""
+{imports}
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained("out")
+print(AutoModelForCausalLM.from_pretrained("out")(torch.tensor([tokenizer.encode("Züge 1 2")])).logits.sum().item())
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    model, tokenizer = MODELS["patch-0.1m"]()
+    with torch.no_grad():
+        load_parameters(model, evaluated_weights(tmp_path / "run" / "checkpoints" / "step-000002"))
+        logits = model(torch.tensor([tokenizer.encode("Züge 1 2")])).logits
+    assert float(done.stdout) == pytest.approx(logits.sum().item(), abs=1e-2)
+
+
 def test_the_card_holds_the_runs_figures_and_how_it_is_asked(run, tmp_path):
     """The newest step without one; command, config, what was measured last, versions, and a first prompt."""
     assert _export(run, tmp_path / "mine").exit_code == 0

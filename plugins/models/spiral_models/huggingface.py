@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-BYTE_MODEL = "spiral-byte"
-"""`model_type` of a saved byte model; not imported from its config, which would load transformers."""
+BYTE_MODELS = ("spiral-byte", "spiral-patch")
+"""`model_type` of saved models over bytes; not imported from their configs, which would load transformers."""
 
 SAFELY: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """Without the second transformers would ask on the terminal whether to run the code that `auto_map` names."""
@@ -131,7 +131,7 @@ def num_pretrained(path: str, context: int | None = None) -> int | None:
     """
     folder = Path(path)
     try:
-        if json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type") == BYTE_MODEL:
+        if json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type") in BYTE_MODELS:
             return None
         index = folder / "model.safetensors.index.json"
         names = {"model.safetensors"}

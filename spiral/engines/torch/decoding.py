@@ -7,7 +7,6 @@ to powers of two, and rows without a text are computed for nothing.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -15,9 +14,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from spiral.engines.torch.kv_cache import KeyValues
 from spiral.engines.torch.transfer import to_device
 from spiral.models.logits import TokenLogits
+from spiral.models.row_cache import RowCache
 
 Pass = Callable[[], Tensor]
 """Work on tensors that stay where they are; what it returns is overwritten by its next call."""
@@ -32,14 +31,14 @@ class Decoder(Protocol):
     """Feeds rows their last ids."""
 
     def __call__(self, ids: Sequence[int], places: Sequence[int]) -> Tensor:
-        """Logits (n, V) after `ids`, that of row i at place `places[i]` of its text; its keys and values are kept.
+        """Logits (n, V) after `ids`, that of row i at place `places[i]` of its text; what is kept of it is written.
         Overwritten by the next call."""
 
 
 class ExactDecoder:
     """Computes the rows and places there are and nothing else: a recorded run's bits depend on the shapes."""
 
-    def __init__(self, lm: TokenLogits, keys: KeyValues) -> None:
+    def __init__(self, lm: TokenLogits, keys: RowCache) -> None:
         self._lm, self._keys, self._device = lm, keys, lm.model.device
 
     def __call__(self, ids: Sequence[int], places: Sequence[int]) -> Tensor:
@@ -51,7 +50,7 @@ class ExactDecoder:
 class RecordedDecoder:
     """Computes powers of two of rows and places, each size recorded when it is first met."""
 
-    def __init__(self, lm: TokenLogits, keys: KeyValues, max_rows: int, record: Record) -> None:
+    def __init__(self, lm: TokenLogits, keys: RowCache, max_rows: int, record: Record) -> None:
         self._lm, self._keys, self._max_rows, self._record = lm, keys, max_rows, record
         self._device = lm.model.device
         self._recorded: dict[tuple[int, int], tuple[Tensor, Pass]] = {}
@@ -108,20 +107,12 @@ class CudaGraphs:
         return replay
 
 
-def additive_mask(places: Tensor, span: int, dtype: torch.dtype) -> Tensor:
-    """(n, 1, T, span): 0 up to each token's place (n, T), -inf behind it; each layer would turn bools into this."""
-    behind = torch.arange(span, device=places.device) > places[..., None]
-    return torch.zeros(behind.shape, device=places.device, dtype=dtype).masked_fill_(behind, -math.inf)[:, None]
-
-
-def _forward(lm: TokenLogits, keys: KeyValues, ids: Tensor, places: Tensor, span: int) -> Tensor:
+def _forward(lm: TokenLogits, keys: RowCache, ids: Tensor, places: Tensor, span: int) -> Tensor:
     """Logits (n, V) after one id a row, (n,), at its place (n,); all places are below `span`."""
     rows = torch.arange(len(ids), device=ids.device)
     places = places[:, None]
-    mask = additive_mask(places, span, lm.model.dtype)
-    logits: Tensor = lm(
-        ids[:, None], places, mask, rows, torch.zeros_like(rows), keys.window(0, len(ids), places, span)
-    )
+    window, mask = keys.window(0, len(ids), places, span), keys.mask(places, span)
+    logits: Tensor = lm(ids[:, None], places, mask, rows, torch.zeros_like(rows), window)
     return logits
 
 

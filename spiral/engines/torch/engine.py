@@ -1,4 +1,4 @@
-"""An engine in plain torch: continuous batching over a static key-value cache, in this process.
+"""An engine in plain torch: continuous batching over a static cache of what the model keeps of a text, in this process.
 
 Three savings, all exact: prompts that are equal share one row of the batch until their replies differ; prefixes that
 several prompts share are computed once, until nothing is in flight; a finished reply leaves the batch at once. What is
@@ -29,7 +29,6 @@ from spiral.engines.torch.decoding import (
     ExactDecoder,
     Record,
     RecordedDecoder,
-    additive_mask,
 )
 from spiral.engines.torch.grouped_attention import share_keys_of_groups
 from spiral.engines.torch.kv_cache import KeyValues, PrefixCache
@@ -38,6 +37,7 @@ from spiral.engines.torch.transfer import to_device
 from spiral.models.adapted import frozen_copy
 from spiral.models.logits import TokenLogits, context_length, load_parameters
 from spiral.models.room import room_for
+from spiral.models.row_cache import RowCache, own_row_cache
 
 Ids = tuple[int, ...]
 _LOW = (1 << 32) - 1
@@ -114,7 +114,7 @@ class TorchEngine:
 
     @property
     def cache_bytes(self) -> int:
-        """Bytes of the key-value buffers of all policies."""
+        """Bytes of the buffers of all policies: keys and values, or what a model keeps itself."""
         return sum(lane.cache_bytes for lane in self._lanes.values())
 
     @property
@@ -135,9 +135,10 @@ class _Lane:
             share_keys_of_groups(model)
         self._lm = TokenLogits(model.eval())
         self._device = model.device
-        self._keys = KeyValues(model.config, max_rows, self._device, model.dtype)
+        own = own_row_cache(model, max_rows)
+        self._keys: RowCache = own or KeyValues(model.config, max_rows, self._device, model.dtype)
         self._decoder: Decoder = ExactDecoder(self._lm, self._keys)
-        if record is not None:
+        if record is not None and self._keys.does_equal_work:
             self._decoder = RecordedDecoder(self._lm, self._keys, max_rows, record)
         self._waits_once = record is not None
         self._context = context_length(model)
@@ -240,8 +241,7 @@ class _Lane:
         ids = to_device([s + (0,) * (width - len(s)) for s in suffixes], self._device)
         places = to_device(starts, self._device)[:, None] + torch.arange(width, device=self._device)
         positions = places.clamp(max=self._context - 1)
-        mask = additive_mask(places, span, self._lm.model.dtype)
-        view = self._keys.window(first, first + len(texts), places, span)
+        mask, view = self._keys.mask(places, span), self._keys.window(first, first + len(texts), places, span)
         self.computed_tokens += sum(map(len, suffixes))
         rows = torch.arange(len(texts), device=self._device)
         last = to_device([len(s) - 1 for s in suffixes], self._device)

@@ -5,6 +5,7 @@ Separate from the engine, which decides which request stands on which row.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -18,8 +19,10 @@ Ids = tuple[int, ...]
 
 
 class KeyValues:
-    """Two buffers of shape (layers, rows, kv_heads, length, head_dim) that grow by doubling."""
+    """See `RowCache`. Two buffers of shape (layers, rows, kv_heads, length, head_dim) that grow by doubling."""
 
+    does_equal_work = True
+    """See `RowCache`."""
     IDLE = 4
     """`trim` gives buffers back that are so many times what was asked for since it was last called."""
 
@@ -81,6 +84,13 @@ class KeyValues:
         """A transformers Cache over rows first..last-1; new keys go to `positions` (n, T), all below `span`."""
         return Window(self._data[:, :, first:last, :, :span], positions)
 
+    def mask(self, places: Tensor, span: int) -> Tensor:
+        """0 up to each token's place (n, T), -inf behind it; each layer would turn bools into this."""
+        behind = torch.arange(span, device=places.device) > places[..., None]
+        return torch.zeros(behind.shape, device=places.device, dtype=self._data.dtype).masked_fill_(behind, -math.inf)[
+            :, None
+        ]
+
 
 class Window(Cache):
     """Writes each layer's new keys and values in place and hands back whole rows, (n, kv_heads, span, head_dim)."""
@@ -106,18 +116,18 @@ class Window(Cache):
 
 
 class PrefixCache:
-    """Keys and values of prefixes that at least two texts began with, cut at multiples of BLOCK ids."""
+    """What is kept of prefixes that at least two texts began with, cut at multiples of BLOCK ids."""
 
     BLOCK = 32
     MAX_TOKENS = 65_536
     MAX_SEEN = 1_000_000
 
     def __init__(self) -> None:
-        self._kept: dict[Ids, Tensor] = {}
+        self._kept: dict[Ids, Any] = {}
         self._seen: set[int] = set()
         """Hashes: a collision computes one prefix for nothing, and the texts themselves would fill the memory."""
 
-    def __getitem__(self, prefix: Ids) -> Tensor:
+    def __getitem__(self, prefix: Ids) -> Any:
         return self._kept[prefix]
 
     def clear(self) -> None:
@@ -143,9 +153,9 @@ class PrefixCache:
         """The longest kept prefix of a text, shorter than the text itself; () if none is kept."""
         return next((p for p in self._prefixes(text) if p in self._kept), ())
 
-    def keep(self, prefix: Ids, keys_values: Tensor) -> None:
-        """Store what `KeyValues.read` returned; old ones go when MAX_TOKENS are kept."""
-        self._kept[prefix] = keys_values
+    def keep(self, prefix: Ids, kept: Any) -> None:
+        """Store what `RowCache.read` returned; old ones go when MAX_TOKENS are kept."""
+        self._kept[prefix] = kept
         while sum(map(len, self._kept)) > self.MAX_TOKENS and len(self._kept) > 1:
             del self._kept[next(iter(self._kept))]
 

@@ -44,7 +44,12 @@ def _adapted():
     return peft.get_peft_model(_llama(), config).eval()
 
 
-KINDS = {"llama": _llama, "gpt2": _gpt2, "byte": _byte, "adapter": _adapted}
+def _patched():
+    torch.manual_seed(0)
+    return MODELS["patch-0.1m"](context=64, pooling="fixed", patch=2)[0].eval()  # patches end in six bytes
+
+
+KINDS = {"llama": _llama, "gpt2": _gpt2, "byte": _byte, "patched": _patched, "adapter": _adapted}
 
 
 def _gradients(model, checkpoint_activations):
@@ -57,7 +62,7 @@ def _gradients(model, checkpoint_activations):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_those_without_checkpointing(kind):
-    """Of models of transformers, whose dropout stays off, of byte models and of adapters."""
+    """Of models of transformers, whose dropout stays off, of byte models, flat and patched, and of adapters."""
     model = KINDS[kind]()
     plain = _gradients(model, False)
     assert max(gradient.norm() for gradient in plain.values()) > 1e-3
@@ -80,7 +85,8 @@ def test_each_layer_is_computed_twice_and_keeps_little(kind):
     model = KINDS[kind]()
     calls, kept = [], {}
     layers = decoder_layers(model)
-    assert len(layers) == model.config.num_hidden_layers
+    # Of a patched model, two over bytes besides.
+    assert len(layers) == model.config.num_hidden_layers + 2 * (kind == "patched")
     for layer in layers:
         product = next(m for m in layer.modules() if isinstance(m, torch.nn.Linear) or "Conv1D" in type(m).__name__)
         # Without gradients the head is only looked for.

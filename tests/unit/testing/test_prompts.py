@@ -6,11 +6,12 @@ import pytest
 import torch
 from spiral_models import MODELS
 from spiral_models.byte.tokenizer import ByteTokenizer
-from transformers import MistralConfig, MistralForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from spiral.api.games import QUESTION
 from spiral.api.records import Continuation
 from spiral.models.chat import chat
+from spiral.models.own_forward import largest_look_ahead
 from spiral.models.prompts import PlainFormat
 from spiral.testing.models import check_model
 from spiral.testing.prompts import check_prompt_format, merging_tokenizer
@@ -142,10 +143,34 @@ def test_a_byte_model_keeps_its_promises():
     assert check_model(MODELS["byte-0.1m"], {"plain": PlainFormat, "chat": chat}) == []
 
 
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "hf"])
+def test_every_model_of_ours_is_causal(name):
+    torch.manual_seed(0)
+    assert largest_look_ahead(MODELS[name](context=64)[0].eval()) < 1e-4
+
+
+class _Leaky(LlamaForCausalLM):
+    """Gives each token the mean over its block of four, of those that come after it too."""
+
+    def forward(self, input_ids=None, **kwargs):
+        found = super().forward(input_ids=input_ids, **kwargs)
+        blocks = torch.arange(input_ids.shape[1]) // 4
+        same = (blocks == blocks[:, None]).float()
+        found.logits = (same / same.sum(-1, keepdim=True)) @ found.logits
+        return found
+
+
+def test_a_model_that_looks_ahead_is_named():
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = LlamaConfig(vocab_size=272, max_position_embeddings=64, initializer_range=0.3, **sizes)
+    violations = check_model(lambda: (_Leaky(config), ByteTokenizer()), {})
+    assert any("a token changes the log-probabilities of tokens before it" in violation for violation in violations)
+
+
 def _narrow():
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = MistralConfig(vocab_size=272, max_position_embeddings=64, sliding_window=8, **sizes)
+    config = MistralConfig(vocab_size=272, max_position_embeddings=64, sliding_window=8, num_key_value_heads=2, **sizes)
     return MistralForCausalLM(config), ByteTokenizer()
 
 

@@ -4,8 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spiral_models.byte.config import ByteConfig
-
 Rotation = tuple[Tensor, Tensor]
 """Cosines and signed sines, each broadcastable to (B, heads, T, head_dim)."""
 
@@ -15,11 +13,9 @@ class RotaryTable(nn.Module):
 
     table: Tensor
 
-    def __init__(self, config: ByteConfig) -> None:
+    def __init__(self, context: int, head_dim: int, theta: float) -> None:
         super().__init__()
-        self.context = config.max_position_embeddings
-        self.head_dim = config.head_dim
-        self.theta = config.rope_theta
+        self.context, self.head_dim, self.theta = context, head_dim, theta
         self.register_buffer("table", self.compute(), persistent=False)
 
     def compute(self) -> Tensor:

@@ -4,118 +4,34 @@ The block is pre-norm RMSNorm, half-split rotary positions, grouped-query attent
 biases, so `llama_export` turns it into a stock Llama by renaming weights.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedConfig, PreTrainedModel
-from transformers import initialization as init
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedConfig
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
-from spiral_models.byte.attention import RotaryTable, Rotation, attend, rotate
-from spiral_models.byte.config import DROPOUT_PLACES, ByteConfig
+from spiral_models.byte.attention import RotaryTable, Rotation, attend
+from spiral_models.byte.block import Block, BlockShape, share_feed_forward
+from spiral_models.byte.config import ByteConfig
 from spiral_models.byte.llama_export import llama_config, llama_weights
+from spiral_models.byte.pretrained import BytePreTrainedModel, causal_output
 
 
-class ByteLayer(nn.Module):
-    """One block. Query, key and value share a matrix, as do gate and up: at this size calls cost most."""
+class _Attention:
+    """Attention of every block of a forward pass: over the new tokens, or over what a cache holds."""
 
-    def __init__(self, config: ByteConfig, index: int) -> None:
-        super().__init__()
-        self.index = index
-        self.num_heads = config.num_attention_heads
-        self.num_kv_heads = config.num_key_value_heads
-        self.head_dim = config.head_dim
-        hidden, inner = config.hidden_size, config.intermediate_size
-        self.input_layernorm = nn.RMSNorm(hidden, eps=config.rms_norm_eps)
-        num_projected = self.num_heads + 2 * self.num_kv_heads
-        self.qkv_proj = nn.Linear(hidden, num_projected * self.head_dim, bias=False)
-        self.o_proj = nn.Linear(self.num_heads * self.head_dim, hidden, bias=False)
-        self.post_attention_layernorm = nn.RMSNorm(hidden, eps=config.rms_norm_eps)
-        self.gate_up_proj = nn.Linear(hidden, 2 * inner, bias=False)
-        self.down_proj = nn.Linear(inner, hidden, bias=False)
+    def __init__(self, mask: Tensor | None, is_causal: bool, cache: Cache | None) -> None:
+        self._mask, self._is_causal, self._cache = mask, is_causal, cache
 
-    def forward(
-        self,
-        x: Tensor,
-        rotation: Rotation,
-        mask: Tensor | None,
-        is_causal: bool,
-        cache: Cache | None,
-        dropout: Mapping[str, float],
-    ) -> Tensor:
-        """(B, T, hidden) -> (B, T, hidden). `dropout`: rates by place; empty outside of training."""
-        attended = self.o_proj(self._attention(self.input_layernorm(x), rotation, mask, is_causal, cache))
-        if "attention" in dropout:  # its output, never its probabilities: SDPA would lose its fast kernel
-            attended = F.dropout(attended, dropout["attention"])
-        x = x + attended
-        gate, up = self.gate_up_proj(self.post_attention_layernorm(x)).chunk(2, dim=-1)
-        fed: Tensor = self.down_proj(F.silu(gate) * up)
-        if "feed_forward" in dropout:
-            fed = F.dropout(fed, dropout["feed_forward"])
-        return x + fed
-
-    def _attention(
-        self, x: Tensor, rotation: Rotation, mask: Tensor | None, is_causal: bool, cache: Cache | None
-    ) -> Tensor:
-        batch, length, _ = x.shape
-        rotated, kv_heads = self.num_heads + self.num_kv_heads, self.num_kv_heads
-        heads = self.qkv_proj(x).view(batch, length, rotated + kv_heads, self.head_dim).transpose(1, 2)
-        turned, value = torch.split(heads, [rotated, kv_heads], dim=1)
-        query, key = torch.split(rotate(turned, rotation), [self.num_heads, kv_heads], dim=1)
-        if cache is not None:
-            key, value = cache.update(key, value, self.index)
-        return attend(query, key, value, mask, is_causal)
-
-
-class BytePreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call]
-    """What both byte models share: the config class, the initial weights, run-time dropout."""
-
-    config: ByteConfig
-    base_model_prefix = "model"
-    _no_split_modules = ["ByteLayer"]  # noqa: RUF012 - transformers reads a plain list
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
-    _supports_sdpa = True
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        """Fresh weights as `ByteModel` says; transformers calls it for each module, ours and inner ones."""
-        scale = self.config.init_scale
-        if isinstance(module, ByteLayer):
-            shrink = 1.0 / math.sqrt(2 * self.config.num_hidden_layers)
-            for linear, gain in (
-                (module.qkv_proj, 1.0),
-                (module.gate_up_proj, 1.0),
-                (module.o_proj, shrink),
-                (module.down_proj, shrink),
-            ):
-                init.normal_(linear.weight, std=gain * scale / math.sqrt(linear.in_features))
-        elif isinstance(module, nn.Embedding):
-            init.normal_(module.weight, std=scale / math.sqrt(module.embedding_dim))
-        elif isinstance(module, nn.RMSNorm):
-            init.ones_(module.weight)
-        elif isinstance(module, RotaryTable):
-            # from_pretrained builds on the meta device and cannot know what a non-persistent buffer held.
-            init.copy_(module.table, module.compute())
-
-    def set_dropout(self, rate: float, places: Sequence[str] = DROPOUT_PLACES) -> None:
-        """Change the dropout rate from the next forward on, and where it acts. Raises ValueError for a rate outside
-        [0, 1), and for a place that is none of `DROPOUT_PLACES`."""
-        if not 0.0 <= rate < 1.0:
-            raise ValueError(f"a dropout rate lies in [0, 1), not {rate}")
-        if unknown := [place for place in places if place not in DROPOUT_PLACES]:
-            raise ValueError(f"dropout acts on {', '.join(DROPOUT_PLACES)}, not on {unknown[0]!r}")
-        self.config.dropout, self.config.dropout_places = float(rate), tuple(places)
-
-    def _dropout(self) -> dict[str, float]:
-        """The rates that hold now, by place; empty in eval mode."""
-        rate = self.config.dropout if self.training else 0.0
-        return dict.fromkeys(self.config.dropout_places, rate) if rate else {}
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, index: int) -> Tensor:
+        if self._cache is not None:
+            key, value = self._cache.update(key, value, index)
+        return attend(query, key, value, self._mask, self._is_causal)
 
 
 class ByteModel(BytePreTrainedModel):  # type: ignore[no-untyped-call]
@@ -125,13 +41,18 @@ class ByteModel(BytePreTrainedModel):  # type: ignore[no-untyped-call]
     residual stream shrunk by sqrt(2 * layers) as in GPT-2, drawn from torch's global generator.
     """
 
+    config: ByteConfig
+
     def __init__(self, config: ByteConfig) -> None:
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(ByteLayer(config, index) for index in range(config.num_hidden_layers))
+        depth = config.num_hidden_layers
+        blocks = [Block(BlockShape.of(config), index, depth) for index in range(depth)]
+        share_feed_forward(blocks, config.share_ffn)
+        self.layers = nn.ModuleList(blocks)
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.rotary = RotaryTable(config)
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.rotary = RotaryTable(config.max_position_embeddings, config.head_dim, config.rope_theta)
+        self.post_init()
 
     def forward(
         self,
@@ -159,8 +80,9 @@ class ByteModel(BytePreTrainedModel):  # type: ignore[no-untyped-call]
         dropout = self._dropout()
         if "embeddings" in dropout:
             hidden = F.dropout(hidden, dropout["embeddings"])
+        attention = _Attention(mask, is_causal, past_key_values)
         for layer in self.layers:
-            hidden = layer(hidden, rotation, mask, is_causal, past_key_values, dropout)
+            hidden = layer(hidden, rotation, attention, dropout)
         return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden), past_key_values=past_key_values)
 
     def _rotation(self, length: int, position_ids: Tensor | None, cache: Cache | None) -> Rotation:
@@ -195,13 +117,14 @@ class ByteModel(BytePreTrainedModel):  # type: ignore[no-untyped-call]
 class ByteForCausalLM(BytePreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
     """The decoder and its head, the embedding matrix again; see `ByteModel.forward` for masks and caches."""
 
+    config: ByteConfig
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
 
     def __init__(self, config: ByteConfig) -> None:
         super().__init__(config)
         self.model = ByteModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.post_init()
 
     def standard_config(self) -> PreTrainedConfig:
         """The configuration of the Llama that this model is, for engines that know no byte models."""
@@ -222,21 +145,9 @@ class ByteForCausalLM(BytePreTrainedModel, GenerationMixin):  # type: ignore[no-
         labels: Tensor | None = None,
         return_dict: bool | None = None,
     ) -> CausalLMOutputWithPast | tuple[Tensor, ...]:
-        """Logits (B, T, vocab), or of the last `logits_to_keep` positions, or of the positions it lists.
-
-        labels: (B, T) as in Hugging Face, shifted inside, -100 ignored; `loss` is the mean over the others.
-        """
+        """Logits (B, T, vocab); see `causal_output` for what may be asked of them."""
         outputs = self.model(input_ids, attention_mask, position_ids, past_key_values, use_cache)
-        hidden = outputs.last_hidden_state
-        if isinstance(logits_to_keep, Tensor):
-            hidden = hidden[:, logits_to_keep]
-        elif logits_to_keep:
-            hidden = hidden[:, -logits_to_keep:]
-        logits = self.lm_head(hidden)
-        loss: Any = None
-        if labels is not None:
-            loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
-        result = CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=outputs.past_key_values)
+        result = causal_output(self.lm_head, outputs, logits_to_keep, labels)
         return result.to_tuple() if return_dict is False else result
 
 

@@ -6,7 +6,7 @@ Heavy imports happen inside the factories, so that listing the names costs nothi
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from spiral import SpiralError
 from spiral_models.byte.stock import to_stock
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from spiral_models.byte.config import ByteConfig
 
     Pair = tuple[PreTrainedModel, PreTrainedTokenizerBase]
+
+Sharing = Literal["none", "all", "interior"]
+"""Which layers have one feed-forward: none, all, or all but the first and the last."""
 
 
 class Shape(NamedTuple):
@@ -48,8 +51,8 @@ CONTEXT = 16_384
 random games of four in five environments of TextArena, and a pass over one such text takes 1 GB for its mask."""
 
 
-def byte_config(name: str, context: int = CONTEXT, init_scale: float = 1.0) -> ByteConfig:
-    """The configuration of the preset `name`, a key of `SHAPES`."""
+def byte_config(name: str, context: int = CONTEXT, init_scale: float = 1.0, **changed: Any) -> ByteConfig:
+    """The configuration of the preset `name`, a key of `SHAPES`; `changed` are other fields of it."""
     from spiral_models.byte.config import ByteConfig
 
     shape = SHAPES[name]
@@ -62,34 +65,48 @@ def byte_config(name: str, context: int = CONTEXT, init_scale: float = 1.0) -> B
         intermediate_size=shape.inner,
         max_position_embeddings=context,
         init_scale=init_scale,
+        **changed,
     )
+
+
+def check_above_zero(name: str, **args: float | None) -> None:
+    """Raise SpiralError for an argument of the model `name` that is 0 or less."""
+    for argument, value in args.items():
+        if value is not None and value <= 0:
+            raise SpiralError(f"model {name!r} was given {argument}={value}; give a number above 0")
 
 
 def byte_factory(name: str) -> Callable[..., Pair]:
     """The factory of the preset `name`."""
 
-    def make(context: int = CONTEXT, init_scale: float = 1.0) -> Pair:
+    def make(
+        context: int = CONTEXT,
+        init_scale: float = 1.0,
+        share_ffn: Sharing = "none",
+        tie: bool = True,
+        ffn_rank: int | None = None,
+    ) -> Pair:
         """A byte model with fresh weights, drawn from torch's global generator, and its tokenizer.
 
         context: the most positions a sequence may use. init_scale: multiplies the initial weights' deviation.
+        share_ffn: which layers have one feed-forward. tie: whether the head is the embedding. ffn_rank: rank of the
+        feed-forward matrices.
         """
-        for argument, value in (("context", context), ("init_scale", init_scale)):
-            if value <= 0:
-                raise SpiralError(f"model {name!r} was given {argument}={value}; give a number above 0")
+        check_above_zero(name, context=context, init_scale=init_scale, ffn_rank=ffn_rank)
         from spiral_models.byte.model import ByteForCausalLM
         from spiral_models.byte.tokenizer import ByteTokenizer
 
-        model = ByteForCausalLM(byte_config(name, context, init_scale))
-        return model, ByteTokenizer(model_max_length=context)
+        config = byte_config(name, context, init_scale, share_ffn=share_ffn, tie_word_embeddings=tie, ffn_rank=ffn_rank)
+        return ByteForCausalLM(config), ByteTokenizer(model_max_length=context)
 
-    def skeleton(context: int = CONTEXT, init_scale: float = 1.0) -> PreTrainedModel:
-        """The model without weights, on the meta device."""
+    def skeleton(tie: bool = True, **args: Any) -> PreTrainedModel:
+        """The model of these arguments without weights, on the meta device."""
         import torch
 
         from spiral_models.byte.model import ByteForCausalLM
 
         with torch.device("meta"):
-            return ByteForCausalLM(byte_config(name, context, init_scale))
+            return ByteForCausalLM(byte_config(name, tie_word_embeddings=tie, **args))
 
     # Optional members of a model's factory.
     make.skeleton = skeleton  # type: ignore[attr-defined]

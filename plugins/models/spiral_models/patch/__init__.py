@@ -1,0 +1,1 @@
+"""Decoders over bytes whose large part runs over patches of bytes: model, boundaries, cache and sizes."""
