@@ -17,6 +17,7 @@ BENCHES = {
     "R7": "framework",
     "schedule": "schedule",
     "pool": "pool",
+    "several": "several",
     "textarena": "textarena",
     "merge": "merging",
     "rows": "rows",
