@@ -29,10 +29,11 @@ $(VENV)/.ready: $(MANIFESTS) constraints.txt
 test: setup  ## the default tests, on two cores
 	$(BIN)/python -m pytest $(TWO_PROCESSES)
 
-processes: setup  ## the slow tests of several processes, of a terminal without umlauts and of TextArena's client, as in CI
+processes: setup  ## the slow tests of several processes, a terminal without umlauts, TextArena's client and a browser, as in CI
 	$(BIN)/python -m pytest $(TWO_PROCESSES) -m slow tests/faults/test_two_processes.py tests/faults/test_shared_out_runs.py \
 		plugins/opponents/tests/test_remote_budget.py tests/end_to_end/test_encodings.py \
-		tests/unit/arena/test_textarena.py::test_two_clients_finish_ten_rated_matches_of_three_games
+		tests/unit/arena/test_textarena.py::test_two_clients_finish_ten_rated_matches_of_three_games \
+		tests/end_to_end/test_arena_pages.py::test_a_person_plays_three_games_by_clicking tests/faults/test_arena_killed.py
 
 slow: setup  ## the tests that take longer than a minute each
 	$(BIN)/python -m pytest -m slow
