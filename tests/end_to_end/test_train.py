@@ -218,7 +218,7 @@ def test_the_pool_remembers_results(tmp_path, plugins):
     """24 games against the bot: as many recent results, and a rating of both."""
     opened = run(tmp_path / "r", plugins, ["opponents=fixed"])
     pool = json.loads((opened.checkpoints / "step-000003" / "state.json").read_text())["plugins"]["pool"]
-    total, weight = pool["results"]["recent"]["kuhn_poker"]["bot:random"]
+    total, weight = pool["results"]["recent"]["kuhn_poker"]["learner"]["bot:random"]
     assert 0 <= total <= weight
     assert weight == pytest.approx(sum((1 - 1 / 200) ** n for n in range(24)))
     assert {*pool["results"]["ratings"]["kuhn_poker"]} == {"learner", "bot:random"}
@@ -235,6 +235,8 @@ def test_every_recipe_runs(recipe, tmp_path):
         model.append("learner.method.args.targets=[qkv_proj]")
     if "tasks/" in recipe.read_text():  # a step of the test is one group of replies
         model.append("rollout.group_size=8")
+    if "text:" in recipe.read_text():
+        words += [f"text.paths=[{ROOT / 'README.md'}]", "text.held_out_bytes=500"]
     shrunk = [*words, "steps=1", "evaluate.every=0", *model, "--run-dir", str(tmp_path / "r")]
     result = CliRunner().invoke(main, ["train", str(recipe), *shrunk], catch_exceptions=False)
     assert result.exit_code == 0, result.output

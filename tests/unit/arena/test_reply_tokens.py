@@ -117,11 +117,16 @@ def test_nothing_of_it_is_shown_before_the_end(arena):
 def test_the_text_of_tokens_is_text(arena):
     """What a model writes becomes no markup."""
     ann, bob = (arena.store.add_player(name, "model")[0] for name in ("ann", "bob"))
-    match = arena.store.now(match_log.start_match, "kuhn_poker", 0, [ann.id, bob.id])
     told = Tokens((Token("<script>", -0.5, False), Token("\x1b", 0.0, True), Token("", -0.1, False)), -0.6)
     said = "<think><b>high</b></think>\\boxed{bet}"
-    arena.store.now(match_log.add_move, match, 0, Move(0, "bet", said, True), told)
-    arena.store.now(match_log.finish_match, match, [1.0, -1.0], "timeout")
+
+    def played(connection):
+        number = match_log.start_match(connection, "kuhn_poker", 0, [ann.id, bob.id])
+        match_log.add_move(connection, number, 0, Move(0, "bet", said, True), told)
+        match_log.finish_match(connection, number, [1.0, -1.0], "timeout")
+        return number
+
+    match = arena.store.now(played)  # at once: the arena may be looking for matches to go on with still
     page = arena.ask(f"/matches/{match}/tokens/0")[1]
     assert "<script>" not in page.split("<main", 1)[1]
     assert "&lt;script&gt;" in page
