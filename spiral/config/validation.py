@@ -135,6 +135,11 @@ def _of_sources(c: Config) -> Iterator[str]:
             f"text.step_tokens is {c.text.step_tokens}, and must be at least text.row_tokens ({c.text.row_tokens}): a "
             "step takes whole rows"
         )
+    if c.text.paths and c.warm_start.max_steps:
+        yield (
+            f"text.paths is {c.text.paths} and warm_start.max_steps is {c.warm_start.max_steps}; a warm start plays "
+            "games, and none is played where text is learned: leave it out"
+        )
     if c.text.paths and c.games:
         yield (
             f"text.paths is {c.text.paths} and games is {', '.join(game.name for game in c.games)}; nothing is played "

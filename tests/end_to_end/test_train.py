@@ -235,8 +235,8 @@ def test_every_recipe_runs(recipe, tmp_path):
         model.append("learner.method.args.targets=[qkv_proj]")
     if "tasks/" in recipe.read_text():  # a step of the test is one group of replies
         model.append("rollout.group_size=8")
-    if "text:" in recipe.read_text():
-        words += [f"text.paths=[{ROOT / 'README.md'}]", "text.held_out_bytes=500"]
+    if "\ntext:" in recipe.read_text():
+        words += [f"text.paths=[{ROOT / 'README.md'}]", "text.held_out_bytes=500", "warm_start.max_steps=0"]
     shrunk = [*words, "steps=1", "evaluate.every=0", *model, "--run-dir", str(tmp_path / "r")]
     result = CliRunner().invoke(main, ["train", str(recipe), *shrunk], catch_exceptions=False)
     assert result.exit_code == 0, result.output

@@ -54,6 +54,11 @@ def test_text_to_learn_from_has_the_supervised_defaults_and_its_own_and_no_games
     assert (config.learner.schedule, config.learner.lr, config.learner.lr_end) == ("cosine", 0.003, 0.1)
 
 
+def test_text_is_learned_without_a_warm_start_which_plays():
+    with pytest.raises(ConfigError, match=r"warm_start.max_steps is 5; a warm start plays games, and none is played"):
+        load(None, ["text.paths=[a]", "warm_start.max_steps=5"])
+
+
 def test_a_pretrained_model_keeps_the_rate_of_its_size_on_text():
     """3e-5 by its 135 million parameters, ten times that where the gradient has no noise of sampling."""
     assert load(None, ["text.paths=[a]"], _pretrained).learner.lr == 3e-4
