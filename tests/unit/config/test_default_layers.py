@@ -2,6 +2,7 @@
 
 import pytest
 
+from spiral.api.errors import ConfigError
 from spiral.config.loading import load, read_layers
 from spiral.config.pretrained import FoundModel, find_nothing
 
