@@ -57,7 +57,10 @@ class AdvantageEstimator(Protocol):
     Optional members: `min_group_size: int = 1`, for estimators that compare games of one deal;
     `order_dependent: bool = False`, for those whose result depends on the order of the trajectories;
     `needs_joint_state: bool = False`, for those that read `Turn.joint_state`, which is empty otherwise;
-    `needs_other_prompts: bool = False`, for those that read `Turn.other_prompts`; `features`, see `ReadsFeatures`.
+    `needs_other_prompts: bool = False`, for those that read `Turn.other_prompts`;
+    `features: Callable | None = None`, for those that read the learner's hidden states: before the first step the run
+    sets it to a function from distinct prompts to those of their last tokens, a float32 torch tensor, (number of
+    prompts, H), on the CPU and without a gradient, by the weights that the step was played with (`ReadsFeatures`).
     """
 
     def __call__(self, trajectories: Sequence[Trajectory]) -> list[list[float]]:
@@ -85,14 +88,13 @@ def needs_other_prompts(estimator: AdvantageEstimator) -> bool:
 
 
 Features = Callable[[Sequence[tuple[int, ...]]], Any]
-"""Distinct prompts -> a float32 torch tensor, (number of prompts, H), on the CPU and without a gradient: the learner's
-hidden states of their last tokens. Which prompts are asked for together changes them by rounding only."""
+"""Distinct prompts -> hidden states, (number of prompts, H). Which are asked for together changes them by rounding
+only."""
 
 
 @runtime_checkable
 class ReadsFeatures(Protocol):
-    """An estimator that values turns by what the learner makes of their prompts. The run sets `features` before the
-    first step; each call computes with the weights that the learner has then, those that the step was played with."""
+    """Optional: an estimator that values turns by what the learner makes of their prompts; see `AdvantageEstimator`."""
 
     features: Features | None
 

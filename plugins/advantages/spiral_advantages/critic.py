@@ -75,7 +75,7 @@ class Critic:
         self.units, self.updates, self.lr = units, updates, lr
         self.needs_other_prompts = view == "joint"
         self.features: Any = None
-        """Prompts -> hidden states; the run sets it, see `spiral.ReadsFeatures`."""
+        """Distinct prompts -> hidden states; the run sets it, see `spiral.AdvantageEstimator`."""
         self._roles: dict[str, list[float]] = {}  # role -> [weight, weighted sum of returns, of their squares]
         self._head: ValueHead | None = None
 

@@ -10,7 +10,7 @@ import torch
 from spiral_advantages.critic import Critic
 from spiral_advantages.turn_gae import TurnGae
 
-from spiral import LEARNER, ReadsFeatures, SpiralError, Stateful, Trajectory, Turn
+from spiral import LEARNER, SpiralError, Stateful, Trajectory, Turn
 from spiral.testing import check_estimator
 
 
@@ -138,7 +138,6 @@ def test_a_run_resumed_through_json_goes_on_exactly():
     assert [after(batch) for batch in batches[4:]] == expected[4:]
     assert after.state == whole.state
     assert isinstance(after, Stateful)
-    assert isinstance(after, ReadsFeatures)
 
 
 def test_a_state_from_before_the_first_step_starts_over():
