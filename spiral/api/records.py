@@ -106,6 +106,9 @@ class Turn:
     joint_state: str = ""
     """Equal for two turns of a game if all players together had seen the same before them; for training alone, never
     in a prompt. Empty unless the estimator asks for it."""
+    other_prompts: tuple[tuple[int, ...], ...] = ()
+    """What the other players would be asked if it were their turn, in the order of the players; for training alone.
+    Empty unless the estimator asks for it."""
     legal_replies: tuple[tuple[int, ...], ...] | None = None
     """The reply ids of every legal move; None unless the objective asks for them and each move has one reply."""
     legal_moves: tuple[str, ...] | None = None

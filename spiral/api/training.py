@@ -56,7 +56,11 @@ class AdvantageEstimator(Protocol):
 
     Optional members: `min_group_size: int = 1`, for estimators that compare games of one deal;
     `order_dependent: bool = False`, for those whose result depends on the order of the trajectories;
-    `needs_joint_state: bool = False`, for those that read `Turn.joint_state`, which is empty otherwise.
+    `needs_joint_state: bool = False`, for those that read `Turn.joint_state`, which is empty otherwise;
+    `needs_other_prompts: bool = False`, for those that read `Turn.other_prompts`;
+    `features: Callable | None = None`, for those that read the learner's hidden states: before the first step the run
+    sets it to a function from distinct prompts to those of their last tokens, a float32 torch tensor, (number of
+    prompts, H), on the CPU and without a gradient, by the weights that the step was played with (`ReadsFeatures`).
     """
 
     def __call__(self, trajectories: Sequence[Trajectory]) -> list[list[float]]:
@@ -76,6 +80,23 @@ def is_order_dependent(estimator: AdvantageEstimator) -> bool:
 def needs_joint_state(estimator: AdvantageEstimator) -> bool:
     """Whether the estimator reads what all players together had seen before a turn."""
     return bool(getattr(estimator, "needs_joint_state", False))
+
+
+def needs_other_prompts(estimator: AdvantageEstimator) -> bool:
+    """Whether the estimator reads what the other players would be asked at a turn."""
+    return bool(getattr(estimator, "needs_other_prompts", False))
+
+
+Features = Callable[[Sequence[tuple[int, ...]]], Any]
+"""Distinct prompts -> hidden states, (number of prompts, H). Which are asked for together changes them by rounding
+only."""
+
+
+@runtime_checkable
+class ReadsFeatures(Protocol):
+    """Optional: an estimator that values turns by what the learner makes of their prompts; see `AdvantageEstimator`."""
+
+    features: Features | None
 
 
 class PromptFormat(Protocol):

@@ -42,6 +42,8 @@ class TurnRecord:
     """For an objective that compares the policy with random legal play."""
     learners: frozenset[PolicyId] = frozenset({LEARNER})
     """Whose turns."""
+    other_prompts: bool = False
+    """For estimators that value a turn by what all players see."""
 
 
 NO_RECORD = TurnRecord()
@@ -74,6 +76,7 @@ class Match:
     player: int = 0
     observation: str = ""
     joint_state: str = ""
+    other_prompts: tuple[tuple[int, ...], ...] = ()
     legal_moves: list[str] | None = None
     """Where `record` or the prompt of the policy to move asks for them."""
     prompt: tuple[int, ...] = ()
@@ -113,7 +116,7 @@ class Match:
         named = self.legal_moves if self.policies[self.player] in self.shown_moves else None
         return Turn(
             self.observation, self.prompt, ids, logprobs, self.move, legal, finish, reply.version,
-            joint_state=self.joint_state, legal_replies=self.legal_replies,
+            joint_state=self.joint_state, other_prompts=self.other_prompts, legal_replies=self.legal_replies,
             legal_moves=None if named is None else tuple(named), left_out=self.left_out,
             trained=finish == "stop" or self.config.cut_replies != "mask", forced=reply.forced,
         )  # fmt: skip

@@ -196,7 +196,10 @@ class Rollouts:
         seed = child(match.seed, match.num_asked)
         turns, legal_moves = match.turns[match.player], match.legal_moves
         match.prompt, match.left_out = completer.fitting(match.rules, match.observation, legal_moves, turns)
-        match.legal_replies = None
+        match.legal_replies, match.other_prompts = None, ()
+        if self._record.other_prompts and policy in self._record.learners:
+            seen = (match.game.observe(player) for player in range(match.game.num_players) if player != match.player)
+            match.other_prompts = tuple(completer.fitting(match.rules, text, None, ())[0] for text in seen)
         if legal_moves is not None and self._record.legal_moves and policy in self._record.learners:
             match.legal_replies = completer.prompter.legal_replies(legal_moves)
         completer.engine.submit(completer.request(number, policy, match.prompt, seed))

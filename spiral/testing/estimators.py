@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from spiral.api.records import Trajectory
-from spiral.api.training import AdvantageEstimator, Stateful, is_order_dependent
+from spiral.api.training import AdvantageEstimator, ReadsFeatures, Stateful, is_order_dependent
 from spiral.testing.fakes import make_trajectory
 from spiral.testing.state import restore_state, saved_state
 from spiral.testing.violations import Violation, doing, global_generators, is_finite, run_checks, short
@@ -18,6 +18,7 @@ EstimatorFactory = Callable[[], AdvantageEstimator]
 Batch = Sequence[Trajectory]
 
 NUM_BATCHES = 3
+NUM_FEATURES = 8
 TOLERANCE = 1e-9
 """How much an advantage may change with the order of the trajectories, which is rounding."""
 
@@ -29,6 +30,7 @@ def check_estimator(factory: EstimatorFactory, *, seed: int = 0) -> list[str]:
     - It uses no chance, and instances share nothing: two new estimators agree on the same batches.
     - The order of the trajectories changes nothing, unless it declares `order_dependent = True`.
     - What it remembers is its `state`: JSON, and enough to go on exactly after a resume.
+    - One that reads `features` asks for each prompt once.
 
     Tried on batches of made-up trajectories: two games, two players, groups of 4 per deal, 0 to 3 turns each, half of
     them with rewards for turns, as shapers give. Deterministic in `seed`.
@@ -56,10 +58,18 @@ def _batch(rng: random.Random, number: int) -> list[Trajectory]:
 
 
 def _shaped(rng: random.Random, trajectory: Trajectory) -> Trajectory:
-    """Half of the trajectories with rewards for turns, which their total includes; all with joint states, of which some
-    are met by several games."""
-    states = [f"{trajectory.deal}/{number}" for number in range(len(trajectory.turns))]
-    turns = tuple(replace(turn, joint_state=state) for turn, state in zip(trajectory.turns, states, strict=True))
+    """Half of the trajectories with rewards for turns, which their total includes; all with joint states, and prompts
+    of both players, of which some are met by several games."""
+    player, deal = trajectory.player, trajectory.deal
+    turns = tuple(
+        replace(
+            turn,
+            joint_state=f"{deal}/{number}",
+            prompt=(player, deal, number),
+            other_prompts=((1 - player, deal, number),),
+        )
+        for number, turn in enumerate(trajectory.turns)
+    )
     trajectory = replace(trajectory, turns=turns)
     if rng.random() < 0.5:
         return trajectory
@@ -67,9 +77,23 @@ def _shaped(rng: random.Random, trajectory: Trajectory) -> Trajectory:
     return replace(trajectory, reward=trajectory.reward + sum(turn.reward for turn in turns), turns=turns)
 
 
+def fake_features(prompts: Sequence[tuple[int, ...]]) -> Any:
+    """As `spiral.api.training.Features`: `NUM_FEATURES` numbers a prompt, drawn by its ids. Raises Violation for a
+    prompt that is asked for twice or has no id."""
+    import torch
+
+    if len(set(prompts)) != len(prompts) or not all(prompts):
+        raise Violation("the estimator asked for the features of a prompt twice, or of none; ask once for each")
+    rows = [[rng.gauss(0, 1) for _ in range(NUM_FEATURES)] for rng in map(random.Random, map(str, prompts))]
+    return torch.tensor(rows, dtype=torch.float32)
+
+
 def _new(factory: EstimatorFactory) -> AdvantageEstimator:
     with doing("making the estimator"):
-        return factory()
+        estimator = factory()
+    if isinstance(estimator, ReadsFeatures):
+        estimator.features = fake_features
+    return estimator
 
 
 def _advantages(estimator: AdvantageEstimator, batch: Batch) -> list[list[float]]:

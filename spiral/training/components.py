@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -9,7 +10,15 @@ from typing import TYPE_CHECKING
 from spiral.api.errors import RunError
 from spiral.api.progress import Phase, Progress
 from spiral.api.records import learner_id, learner_name
-from spiral.api.training import Engine, Learner, LearnerSetup, needs_joint_state
+from spiral.api.training import (
+    AdvantageEstimator,
+    Engine,
+    Learner,
+    LearnerSetup,
+    ReadsFeatures,
+    needs_joint_state,
+    needs_other_prompts,
+)
 from spiral.config.schema import Config
 from spiral.config.trained import config_of
 from spiral.evaluation.benchmarks.in_training import TaskEvaluator, load_tasks
@@ -19,6 +28,7 @@ from spiral.evaluation.matches import MatchRunner
 from spiral.learning.distributed import Processes, make_accelerator
 from spiral.learning.stop_signals import StopSignals
 from spiral.models.adapted import copied
+from spiral.models.features import last_hidden_states
 from spiral.models.tokens import spelt
 from spiral.plugins.registry import Plugins, label
 from spiral.policies.pool import AVERAGED, Pool
@@ -46,6 +56,7 @@ from spiral.training.trained import TrainedPolicy
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from torch import Tensor
 
 
 @dataclass
@@ -135,8 +146,11 @@ def make_components(
     trained = [
         _trained(config, name, play, plugins, accelerator, progress) for name in map(learner_name, play.pool.learners)
     ]
+    for one in trained:
+        _give_features(training.advantages[one.policy], one)
     record = TurnRecord(
         joint_state=any(map(needs_joint_state, training.advantages.values())),
+        other_prompts=any(map(needs_other_prompts, training.advantages.values())),
         legal_moves=any(_is_anchored(one.config) for one in trained),
         learners=frozenset(play.pool.learners),
     )
@@ -176,6 +190,18 @@ def _trained(
     learner: Learner = plugins.make("learner", method.name, setup, **method.args)
     resets = {one.name: one.reset_every for one in config.learners}
     return TrainedPolicy(learner_id(name), own, learner, resets.get(name, 0))
+
+
+def _give_features(estimator: AdvantageEstimator, one: TrainedPolicy) -> None:
+    """Let an estimator that asks for it read the hidden states of the policy whose credit it assigns."""
+    if isinstance(estimator, ReadsFeatures):
+
+        def features(prompts: Sequence[tuple[int, ...]]) -> Tensor:
+            # A scorer anew for each call: the live weights, those that the step was played with.
+            scorer = one.learner.scorer(averaged=False)
+            return last_hidden_states(scorer, prompts, one.config.learner.micro_batch_tokens)
+
+        estimator.features = features
 
 
 def _is_anchored(config: Config) -> bool:

@@ -1,6 +1,7 @@
 """Registers the first-party advantage estimators, and the reward shapers that are applied before them."""
 
 from spiral import Register, hookimpl
+from spiral_advantages.critic import Critic
 from spiral_advantages.grpo import Grpo
 from spiral_advantages.nested import Nested
 from spiral_advantages.rae import Rae
@@ -21,6 +22,7 @@ def register_advantages(register: Register) -> None:
     register("grpo", Grpo)
     register("rloo", Rloo)
     register("turn_gae", TurnGae)
+    register("critic", Critic)
 
 
 @hookimpl

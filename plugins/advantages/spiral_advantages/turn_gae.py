@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 from spiral import SpiralError, Trajectory
+from spiral_advantages.returns import discounted, gae, turn_rewards
 
 Normalise = Literal["none", "mean", "std"]
 
@@ -67,12 +68,11 @@ class TurnGae:
         credit, seen = [], dict[str, list[float]]()
         # Values are read here and updated below: had V seen this batch, lam=1 would no longer be unbiased.
         for t in trajectories:
-            rewards = _turn_rewards(t)
-            values = [self._value(_key(t, k)) for k in range(len(rewards))] + [0.0]
-            deltas = [r + self.gamma * values[k + 1] - values[k] for k, r in enumerate(rewards)]
-            credit.append(_discounted(deltas, self.gamma * self.lam))
+            rewards = turn_rewards(t)
+            values = [self._value(_key(t, k)) for k in range(len(rewards))]
+            credit.append(gae(rewards, values, self.gamma, self.lam))
             # V learns from the returns-to-go, not from V itself: with lam=1 and gamma=1 it is RAE's mean for turn k.
-            for k, amount in enumerate(_discounted(rewards, self.gamma)):
+            for k, amount in enumerate(discounted(rewards, self.gamma)):
                 seen.setdefault(_key(t, k), []).append(amount)
         for key, amounts in seen.items():
             self._update(key, amounts)
@@ -103,25 +103,6 @@ class TurnGae:
             scale = deviation + EPS if self.normalise == "std" else 1.0
             out.append([(advantage - mean) / scale for advantage in row])
         return out
-
-
-def _turn_rewards(t: Trajectory) -> list[float]:
-    """What each turn earned; the last one also what belongs to no turn."""
-    rewards = [turn.reward for turn in t.turns]
-    if rewards:
-        # `Trajectory.reward` includes those of its turns: without the difference they would be counted twice.
-        rewards[-1] += t.reward - math.fsum(rewards)
-    return rewards
-
-
-def _discounted(amounts: Sequence[float], factor: float) -> list[float]:
-    """`out[k] = amounts[k] + factor * out[k + 1]`."""
-    out, total = [], 0.0
-    # From the last turn to the first, one multiplication a turn: the sum of all later turns is carried in `total`.
-    for amount in reversed(amounts):
-        total = amount + factor * total
-        out.append(total)
-    return out[::-1]
 
 
 def _moments(numbers: Sequence[float]) -> tuple[float, float]:

@@ -6,6 +6,7 @@ it is compared the expectation of sum_turns advantage * grad log pi(move), by go
 can occur, weighted with its probability: single games, pairs of games, or groups of games of one deal.
 """
 
+import functools
 import itertools
 import json
 import math
@@ -14,6 +15,8 @@ from collections import defaultdict
 from dataclasses import replace
 
 import pytest
+import torch
+from spiral_advantages.critic import Critic
 from spiral_advantages.grpo import Grpo
 from spiral_advantages.nested import Nested
 from spiral_advantages.rae import Rae
@@ -59,15 +62,31 @@ def exact_gradient(logits, worth=lambda table: values(TREE, table)):
     return gradient
 
 
+@functools.cache
+def prompt(deal, moves, player):
+    """The bytes of what a player sees in a deal after these moves."""
+    game = KuhnPoker()
+    game.reset_to(list(game.deals())[deal][1])
+    for move in moves:
+        game.play(move)
+    return tuple(game.observe(player).encode())
+
+
 def trajectories(outcome):
     """The trajectories of both players of one outcome, as an estimator gets them."""
     found = []
     for player in range(2):
-        turns = [
-            Turn(seen, (), (), (), move, True, "stop", 0, joint_state=f"{outcome.deal}/{outcome.moves[:number]}")
-            for number, (who, seen, move) in enumerate(outcome.moves)
-            if who == player
-        ]
+        turns = []
+        for number, (who, seen, move) in enumerate(outcome.moves):
+            if who != player:
+                continue
+            own, other = (
+                prompt(outcome.deal, tuple(m for _, _, m in outcome.moves[:number]), p) for p in (who, 1 - who)
+            )
+            turn = Turn(
+                seen, own, (), (), move, True, "stop", 0, joint_state=f"{outcome.deal}/{outcome.moves[:number]}"
+            )
+            turns.append(replace(turn, other_prompts=(other,)))
         found.append(Trajectory("kuhn", player, LEARNER, outcome.returns[player], tuple(turns), outcome.deal))
     return found
 
@@ -131,10 +150,10 @@ def frozen_turn_gae(turn_values, **args):
     return make
 
 
-def assert_equal(found, expected, factor=1.0):
+def assert_equal(found, expected, factor=1.0, abs=1e-9):
     assert found.keys() == expected.keys()
     for parameter, g in expected.items():
-        assert found[parameter] == pytest.approx(factor * g, abs=1e-9), parameter
+        assert found[parameter] == pytest.approx(factor * g, abs=abs), parameter
 
 
 def of_player(gradient, player):
@@ -473,3 +492,79 @@ def test_rewards_of_turns_are_credited_without_bias(logits, monkeypatch):
         assert_equal(found, truth)
     assert_equal(moments(frozen_turn_gae({"0/0": 0.3, "0/1": -0.5, "1/0": 0.2}), logits)[0], truth)
     assert variance < total_variance
+
+
+# Credit by a critic, whose values are read from features of the prompts.
+
+
+@functools.cache
+def feature(text):
+    rng = random.Random(str(text))
+    return [rng.gauss(0, 1) for _ in range(24)]
+
+
+def features(prompts):
+    """24 numbers for each prompt, drawn by its bytes, in the place of hidden states."""
+    return torch.tensor([feature(text) for text in prompts])
+
+
+@functools.cache
+def learned_critic(number, view):
+    """The state of a critic after 40 batches of games in the proportions of the exact distribution of a policy, as JSON."""
+    critic, table = Critic(view=view), softmax(POLICIES[number])
+    critic.features = features
+    batch = [t for o in outcomes(TREE, table) for t in trajectories(o) * round(480 * o.probability)]
+    for _ in range(40):
+        critic(batch)
+    return json.dumps(critic.state)
+
+
+def frozen_critic(number, view, **args):
+    """A critic as it meets its next batch, having learned policy `number`."""
+
+    def make():
+        critic = Critic(view=view, updates=1, **args)
+        critic.features, critic.state = features, json.loads(learned_critic(number, view))
+        return critic
+
+    return make
+
+
+@pytest.mark.parametrize("view", ["own", "joint"])
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_critic_is_unbiased_whatever_it_learned(number, view):
+    """Here it learned another policy, so its values are wrong, and of both players' cards where it sees them."""
+    found, _ = moments(frozen_critic((number + 1) % 3, view), POLICIES[number])
+    # Its values are float32, whose rounding depends on which prompts were asked for together.
+    assert_equal(found, exact_gradient(POLICIES[number]), abs=1e-7)
+
+
+@pytest.mark.parametrize("view", ["own", "joint"])
+def test_a_critic_does_not_see_its_own_batch(view):
+    """Every pair of games; its values are read before it learns from them."""
+    assert_equal(moments(frozen_critic(0, view), POLICIES[1], size=2)[0], exact_gradient(POLICIES[1]), abs=1e-7)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_critic_takes_away_luck(number):
+    """Its variance as a share of that of RAE at the role's value: less with the player's own cards in view than without,
+    and far less with the other's as well."""
+    logits = POLICIES[number]
+    _, rae = moments(frozen_rae(values(TREE, softmax(logits))), logits)
+    shares = [moments(frozen_critic(number, view), logits)[1] / rae for view in ("own", "joint")]
+    assert shares == pytest.approx(CRITIC_SHARES[number], abs=0.02)
+
+
+CRITIC_SHARES = [(0.63, 0.47), (0.75, 0.61), (0.54, 0.41)]
+"""Own and joint view, by policy."""
+
+
+def test_a_critic_with_a_lam_below_1_is_biased_by_the_errors_of_its_values():
+    """Wrong values, of another policy, point elsewhere; values that learned this policy are nearly right."""
+    truth = exact_gradient(POLICIES[1])
+    wrong, _ = moments(frozen_critic(2, "own", lam=0.0), POLICIES[1])
+    right, _ = moments(frozen_critic(1, "own", lam=0.0), POLICIES[1])
+    errors = [math.sqrt(sum((found[p] - g) ** 2 for p, g in truth.items())) for found in (wrong, right)]
+    norm = math.sqrt(sum(g * g for g in truth.values()))
+    assert errors[0] > 0.4 * norm
+    assert errors[1] < 0.01 * norm

@@ -12,6 +12,7 @@ from spiral_games.native.kuhn_poker import KuhnPoker
 from spiral_games.native.leduc_poker import LeducPoker
 from spiral_games.native.liars_dice import LiarsDice
 from spiral_games.native.liars_dice_match import LiarsDiceMatch
+from spiral_games.native.mini_hanabi import MiniHanabi
 from spiral_games.native.pig_dice import PigDice
 from spiral_games.native.resource_negotiation import ResourceNegotiation
 from spiral_games.native.simple_negotiation import SimpleNegotiation
@@ -30,6 +31,7 @@ def register_games(register: Register) -> None:
     register("leduc_poker", LeducPoker)
     register("liars_dice", LiarsDice)
     register("liars_dice_match", LiarsDiceMatch)
+    register("mini_hanabi", MiniHanabi)
     register("negotiation", ResourceNegotiation)
     register("openspiel", open_spiel_game, members=game_names)
     register("pig_dice", PigDice)

@@ -242,6 +242,26 @@ def test_with_perfect_information_the_observation_is_the_joint_state():
     assert all(asked)
 
 
+def test_other_prompts_are_what_the_other_players_would_be_asked():
+    """Of learners' turns, where it is asked for: the other player's own view, encoded as its own turn would be."""
+
+    class Hidden(Words):
+        def observe(self, player):
+            return f"p{player} {' '.join(self.said)}"
+
+    def asked(record):
+        [episode] = play(game=Hidden, engine=Engine(lambda *_: "a"), record=record)
+        return [(t.prompt, t.other_prompts) for player in episode.trajectories for t in player.turns]
+
+    found = asked(TurnRecord(other_prompts=True))
+    assert {others for _, others in asked(NO_RECORD)} == {()}
+    assert len(found) == 4
+    for prompt, others in found:
+        text = ByteTokenizer().decode(prompt)
+        swapped = text.replace("p0", "p?").replace("p1", "p0").replace("p?", "p1")
+        assert [ByteTokenizer().decode(other) for other in others] == [swapped]
+
+
 def test_legal_replies_are_the_ids_of_every_legal_move():
     """Of the learner's turns alone; a bot has no reply, and a snapshot's turn trains nothing."""
     [episode] = play(seats=(LEARNER, "bot:b"), bots={"bot:b": Bot("b")}, record=TurnRecord(True, True))

@@ -95,7 +95,26 @@ class SavesNan(Plain):
         self.state = {"mean": float("nan")}
 
 
-@pytest.mark.parametrize("estimator", [Plain, RunningDeclared, SavesAll])
+class Reads(Plain):
+    """Takes away the first feature of each turn's prompt."""
+
+    features = None
+
+    def prompts(self, trajectories):
+        return list({turn.prompt for t in trajectories for turn in t.turns})
+
+    def __call__(self, trajectories):
+        prompts = self.prompts(trajectories)
+        first = dict(zip(dict.fromkeys(prompts), self.features(prompts)[:, 0].tolist(), strict=True))
+        return [[t.reward - first[turn.prompt] for turn in t.turns] for t in trajectories]
+
+
+class ReadsTwice(Reads):
+    def prompts(self, trajectories):
+        return [turn.prompt for t in trajectories for turn in t.turns]
+
+
+@pytest.mark.parametrize("estimator", [Plain, RunningDeclared, SavesAll, Reads])
 def test_good_estimators_pass(estimator):
     assert check_estimator(estimator) == []
 
@@ -114,6 +133,7 @@ def test_good_estimators_pass(estimator):
         (Remembers, ["has no `state`", "as if it had not been stopped"]),
         (SavesHalf, ["with the restored state returned other advantages"]),
         (SavesNan, ["which JSON cannot hold"]),
+        (ReadsTwice, ["features of a prompt twice", "ask once for each"]),
     ],
 )
 def test_the_violation_of_an_estimator_is_reported(estimator, words):
