@@ -76,4 +76,4 @@ def test_a_run_of_adapters_on_vllm_goes_on_after_a_kill(tmp_path):
     episodes = [json.loads(line) for line in (tmp_path / "run" / "episodes.jsonl").read_text().splitlines()]
     assert len({policy for episode in episodes if episode["step"] >= 5 for policy in episode["policies"]}) > 4
     state = json.loads((tmp_path / "run" / "checkpoints" / "step-000008" / "state.json").read_text())
-    assert len(state["plugins"]["pool"]["snapshots"]) == 4
+    assert len(state["plugins"]["pool"]["snapshots"]["learner"]) == 4
