@@ -74,6 +74,7 @@ class Page:
             one.scrollIntoView({{ block: "center" }});
             const box = one.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; }})()"""
         x, y = self.until(script)
+        self.call("Page.bringToFront")  # a tab behind another one may wait with what it is given
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
@@ -90,6 +91,7 @@ class Page:
 
     def look(self, width, dark, path, height=900):
         """A picture of the whole page, as wide as that."""
+        self.call("Page.bringToFront")
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.call("Emulation.setDeviceMetricsOverride", **metrics)
         self.call(
@@ -110,6 +112,7 @@ class Page:
 def chromium(profile):
     """A browser without a window, which keeps what it knows in the folder; gives a function that opens a new tab."""
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
+    options += ["--disable-renderer-backgrounding", "--disable-background-timer-throttling"]
     command = [CHROMIUM, *options, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
