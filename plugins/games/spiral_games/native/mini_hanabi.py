@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from itertools import groupby, permutations
 
 from spiral import IllegalMove, SpiralError
+from spiral_games.skills import skills_of
 
 Cards = tuple[str, ...]
 """Cards such as "r1". A place of a hand whose card was not replaced holds `GONE`."""
@@ -33,6 +34,7 @@ class MiniHanabi:
 
     num_players = 2
     worst_return = 0.0
+    skills = skills_of("mini_hanabi")
 
     def __init__(
         self, colours: int = 2, ranks: int = 2, copies: int = 1, hand: int = 2, hints: int = 2, fuses: int = 1
