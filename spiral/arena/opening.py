@@ -149,7 +149,7 @@ def _choosers(
     from spiral.training.session import configure
 
     if ref.kind == "run":
-        loaded = LoadedPolicy.of_run(ref.path, ref.step)
+        loaded = LoadedPolicy.of_ref(ref)
         plays = [name for name in names if name in loaded.players.games]
         return dict.fromkeys(plays, PolicyChooser(loaded.setup.completer, loaded.policy))
     named = [parse_plugin(name) for name in names]

@@ -65,6 +65,11 @@ class LoadedPolicy:
         return cls._of(config_of(config, learner), setup, step_of(checkpoint))
 
     @classmethod
+    def of_ref(cls, ref: PolicyRef) -> LoadedPolicy:
+        """The policy of a run that a reference names; see `of_run`."""
+        return cls.of_run(ref.path, ref.step, ref.learner)
+
+    @classmethod
     def of_model(cls, path: Path, config: Config) -> LoadedPolicy:
         """A model that transformers saved, with the games and the prompt of `config`. Raises SpiralError."""
         plugins = Plugins.installed()

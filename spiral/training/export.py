@@ -27,7 +27,7 @@ def export(word: str, out: Path) -> int:
     if not is_free(out):
         raise SpiralError(f"{out} exists and is not an empty folder; give another, or remove it")
     run, _ = RunDir.open(ref.path)
-    loaded = LoadedPolicy.of_run(ref.path, ref.step, ref.learner)
+    loaded = LoadedPolicy.of_ref(ref)
     setup = loaded.setup
     model, tokenizer = merged(setup.model), setup.tokenizer
     factory = Plugins.installed().find("model", loaded.config.model.name).factory

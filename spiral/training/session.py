@@ -63,7 +63,7 @@ class Policy:
             from spiral.evaluation.loaded_policy import LoadedPolicy
 
             if self._config is None:
-                self._loaded = LoadedPolicy.of_run(self.ref.path, self.ref.step, self.ref.learner)
+                self._loaded = LoadedPolicy.of_ref(self.ref)
             elif self.ref.kind == "model":
                 self._loaded = LoadedPolicy.of_model(self.ref.path, self._config)
             else:
