@@ -49,7 +49,10 @@ class Guard:
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def answered(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in HEADERS.items())]
+                # A page that brings its own, such as a run's report with its script inside, is held to that alone.
+                own = {name.lower() for name, _ in message["headers"]}
+                added = [(k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in own]
+                message["headers"] = [*message["headers"], *added]
             await send(message)
 
         caller = address(scope.get("client"))

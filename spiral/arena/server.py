@@ -28,7 +28,6 @@ from spiral.arena.limits import Counters, Limits
 from spiral.arena.listening import GAME_PATH
 from spiral.arena.lobby import Lobby
 from spiral.arena.names import checked_name
-from spiral.arena.own_policy import OwnPolicy
 from spiral.arena.records import OVERALL, Kind, Standing
 from spiral.arena.reply_tokens import as_json, read_tokens
 from spiral.arena.run_pages import run_routes
@@ -76,7 +75,7 @@ def application(
     async def refused(_: Request, error: Exception) -> Response:
         return PlainTextResponse(f"{error}\n", 503)
 
-    guard = [Middleware(OwnPolicy), Middleware(Guard, limits)]
+    guard = [Middleware(Guard, limits)]
     return Starlette(routes=routes, middleware=guard, lifespan=running, exception_handlers={NoAnswer: refused})
 
 
