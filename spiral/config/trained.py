@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-import typing
 from collections.abc import Iterator
 from dataclasses import fields, replace
-from types import UnionType
-from typing import Any, Literal, Union
 
 from spiral.api.errors import ConfigError
+from spiral.config.annotations import type_mismatch
 from spiral.config.layers import types_of
 from spiral.config.schema import Config, LearnerConfig, TrainedConfig
 from spiral.config.validation import validate
 
-SHARED = ("objective", "method", "precision", "optimizer", "attention")
-"""Keys of `learner` that all policies of a run have in common, since they share its model and its engine."""
+SHARED = ("objective", "method", "precision", "optimizer", "attention", "dropout")
+"""Keys of `learner` that all policies of a run have in common, since they share its model and its engine; dropout is
+none for all of them, since they play."""
 RESERVED = ("learner", "averaged", "snapshots", "members")
 """Names that samplers and tables use otherwise."""
 
@@ -73,18 +72,6 @@ def _with(learner: LearnerConfig, one: TrainedConfig) -> LearnerConfig:
     for key, value in settings.items():
         if key not in known:
             raise ConfigError(f"learners: {one.name} has the unknown setting '{key}'; known: {', '.join(known)}")
-        if not _fits(value, types[key]):
-            raise ConfigError(f"learners: {key} of {one.name} is {value!r}, which learner.{key} cannot be")
+        if reason := type_mismatch(value, types[key]):
+            raise ConfigError(f"learners: {key} of {one.name} {reason}")
     return replace(learner, **settings)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value of a YAML file may stand where a field of the schema has this type."""
-    origin, inside = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        return value in inside
-    if origin in (Union, UnionType):
-        return any(_fits(value, one) for one in inside)
-    if isinstance(value, bool) or hint is bool:
-        return isinstance(value, bool) and hint is bool
-    return isinstance(value, (int, float) if hint is float else hint)

@@ -7,7 +7,9 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
+
+from spiral.config.annotations import type_mismatch
 
 
 def mismatches(factory: Callable[..., Any], args: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -23,13 +25,6 @@ def required_arguments(factory: Callable[..., Any], num_core_args: int) -> list[
     parameters = list(inspect.signature(factory).parameters.values())[num_core_args:]
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return [p.name for p in parameters if p.default is inspect.Parameter.empty and p.kind in named]
-
-
-def type_mismatch(value: Any, hint: Any) -> str | None:
-    """What is wrong with `value`, such as "is 'abc', not a float"; None when it fits."""
-    if _fits(value, hint):
-        return None
-    return f"is {value!r}, not {_say(hint)}"
 
 
 def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
@@ -51,30 +46,3 @@ def _evaluated(annotation: Any, function: Any) -> Any:
         return typing.get_type_hints(alone, getattr(function, "__globals__", {}))["value"]
     except Exception:
         return Any
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin = typing.get_origin(hint)
-    if origin is Literal:
-        return value in typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, part) for part in typing.get_args(hint))
-    if hint is None or hint is type(None):
-        return value is None
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if hint in (str, bool) or (origin or hint) in (list, dict):
-        return isinstance(value, origin or hint)
-    return True
-
-
-def _say(hint: Any) -> str:
-    if typing.get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(hint)))
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " or ".join(_say(part) for part in typing.get_args(hint))
-    return {None: "null", type(None): "null", str: "text", int: "a whole number", float: "a number"}.get(
-        hint, f"a {getattr(hint, '__name__', hint)}"
-    )
