@@ -265,3 +265,9 @@ def snapshot_id(step: int, learner: PolicyId = LEARNER) -> PolicyId:
     """The policy that a learner was after `step` updates."""
     name = learner_name(learner)
     return f"snapshot:{name}:{step}" if name else f"snapshot:{step}"
+
+
+def snapshot_step(policy: PolicyId, learner: PolicyId = LEARNER) -> int | None:
+    """The step of one of a learner's snapshots; None of any other policy."""
+    step = policy.rpartition(":")[2]
+    return int(step) if step.isdecimal() and policy == snapshot_id(int(step), learner) else None

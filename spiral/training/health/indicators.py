@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from spiral.api.records import LEARNER, Episode, PolicyId, Trajectory, outcome
-from spiral.policies.pool import snapshot_id
+from spiral.policies.pool import snapshot_step
 from spiral.policies.reference import is_bot_id
 from spiral.runs import metric_names
 from spiral.theory.intervals import TWO_SIDED_95
@@ -177,8 +176,7 @@ def _scores(played: Sequence[Episode], learner: PolicyId) -> Signs:
 
 def _kinds(policies: Iterable[PolicyId], learner: PolicyId) -> dict[PolicyId, str]:
     """What each opponent is, the learner left out. An only snapshot is old: what was forgotten is asked first."""
-    own = re.compile(re.escape(snapshot_id(0, learner).removesuffix("0")) + r"(\d+)")
-    steps = {policy: int(found[1]) for policy in policies if (found := own.fullmatch(policy))}
+    steps = {policy: step for policy in policies if (step := snapshot_step(policy, learner)) is not None}
     by_age = sorted(steps, key=lambda policy: steps[policy])
     num_old = (len(by_age) + 1) // 2
     kinds = {policy: "bots" if is_bot_id(policy) else "others" for policy in policies if policy != learner}

@@ -12,7 +12,7 @@ from spiral import hookimpl
 from spiral.api.errors import RunError
 from spiral.api.records import LEARNER, learner_id
 from spiral.plugins.registry import Plugins
-from spiral.policies.pool import Pool, snapshot_id
+from spiral.policies.pool import Pool, snapshot_id, snapshot_step
 from spiral.policies.retention import retained
 from spiral.runs import snapshots
 from spiral.testing import ScriptedBot, make_episode
@@ -190,6 +190,15 @@ def test_ids_of_snapshots():
     """As records and tables show them."""
     assert snapshot_id(120) == "snapshot:120"
     assert snapshot_id(120, learner_id("second")) == "snapshot:second:120"
+    assert snapshot_step("snapshot:120") == 120
+    assert snapshot_step("snapshot:second:120", learner_id("second")) == 120
+    others = [
+        ("snapshot:second:120", LEARNER),
+        ("snapshot:120", learner_id("second")),
+        (LEARNER, LEARNER),
+        ("bot:7", LEARNER),
+    ]
+    assert [snapshot_step(policy, learner) for policy, learner in others] == [None] * 4
 
 
 def test_games_are_played_for_learners_by_their_shares():
