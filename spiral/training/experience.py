@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from spiral.api.errors import RunError
 from spiral.api.progress import Progress
@@ -26,6 +26,17 @@ from spiral.training.health.indicators import vital_signs
 from spiral.training.metrics import summarise
 
 
+class Credit(NamedTuple):
+    """What one policy learns from in a step."""
+
+    episodes: Sequence[Episode]
+    """The games in which it played."""
+    trajectories: Sequence[Trajectory]
+    """Its own in them."""
+    advantages: Sequence[Sequence[float]]
+    """`advantages[i][k]`: of turn k of trajectory i."""
+
+
 class Experience(Protocol):
     """The games that a run learns from. Every process of a run asks alike, and is given the same."""
 
@@ -44,22 +55,19 @@ class Experience(Protocol):
         """`out[i][k]`: the weight of turn k of trajectory i in the objective of a policy, whose trajectories they
         are."""
 
-    def metrics(
-        self,
-        step: int,
-        policy: PolicyId,
-        episodes: Sequence[Episode],
-        trajectories: Sequence[Trajectory],
-        advantages: Sequence[Sequence[float]],
-    ) -> dict[str, float]:
-        """What a step's games tell of a policy in training, which played in all of `episodes`; `trajectories` and
-        `advantages` are its own."""
+    def metrics(self, step: int, policy: PolicyId, credit: Credit) -> dict[str, float]:
+        """What a step's games tell of a policy in training, and what it learns from."""
 
     def evaluate(self, scorer: Any, step: int) -> dict[str, float]:
         """What the games tell of the weights of a step, that `scorer` scores with, see `Learner.scorer`."""
 
     def samples(self, policy: PolicyId, step: int) -> list[dict[str, Any]]:
         """What `policy`, the weights of a step in the engine, says outside of games: records of samples.jsonl."""
+
+
+def alike(trajectories: Sequence[Trajectory]) -> list[list[float]]:
+    """The weights of turns that are all to become likelier: 1 for each."""
+    return [[1.0] * len(trajectory.turns) for trajectory in trajectories]
 
 
 class Played:
@@ -72,6 +80,7 @@ class Played:
     ) -> None:
         self._config, self._rollouts, self._training = config, rollouts, training
         self._pool, self._processes = pool, processes
+        self._estimators = {policy: own.name for policy, own in estimators(config).items()}
 
     @property
     def voided(self) -> Sequence[VoidedGame]:
@@ -107,18 +116,10 @@ class Played:
         return episodes
 
     def advantages(self, policy: PolicyId, trajectories: Sequence[Trajectory]) -> Sequence[Sequence[float]]:
-        return advantages_of(self._training.advantages[policy], trajectories, estimators(self._config)[policy].name)
+        return advantages_of(self._training.advantages[policy], trajectories, self._estimators[policy])
 
-    def metrics(
-        self,
-        step: int,
-        policy: PolicyId,
-        episodes: Sequence[Episode],
-        trajectories: Sequence[Trajectory],
-        advantages: Sequence[Sequence[float]],
-    ) -> dict[str, float]:
-        played = summarise(episodes, trajectories, advantages)
-        return played | vital_signs(episodes, trajectories, advantages, policy) | self._pool.metrics(policy)
+    def metrics(self, step: int, policy: PolicyId, credit: Credit) -> dict[str, float]:
+        return summarise(*credit) | vital_signs(*credit, policy) | self._pool.metrics(policy)
 
     def evaluate(self, scorer: Any, step: int) -> dict[str, float]:
         return {}
@@ -146,20 +147,13 @@ class Recorded:
         return self._games.of_step(step, self._num_games)
 
     def advantages(self, policy: PolicyId, trajectories: Sequence[Trajectory]) -> Sequence[Sequence[float]]:
-        return [[1.0] * len(trajectory.turns) for trajectory in trajectories]
+        return alike(trajectories)
 
-    def metrics(
-        self,
-        step: int,
-        policy: PolicyId,
-        episodes: Sequence[Episode],
-        trajectories: Sequence[Trajectory],
-        advantages: Sequence[Sequence[float]],
-    ) -> dict[str, float]:
+    def metrics(self, step: int, policy: PolicyId, credit: Credit) -> dict[str, float]:
         left_out = self._games.left_out
         return {
             "examples/epoch": (step + 1) * self._num_games / self._games.num_games,
-            "examples/turns": float(sum(map(len, advantages))),
+            "examples/turns": float(sum(map(len, credit.advantages))),
             "examples/left_out": float(left_out.examples if left_out else 0),
         }
 

@@ -84,7 +84,7 @@ class Training:
             with watch("learner"):
                 updates = learn(c, credits, step, self.row_cost)
             for one, credit, update in zip(c.trained, credits, updates, strict=True):
-                metrics |= one.named(c.experience.metrics(step, one.policy, *credit) | update.metrics)
+                metrics |= one.named(c.experience.metrics(step, one.policy, credit) | update.metrics)
             self._stop.takes_s = watch.seconds("learner") + self.recovery.save_s
             reply_tokens, sequence_tokens = (sum(sizes) for sizes in zip(*(u.num_tokens for u in updates), strict=True))
             metrics |= watch.metrics(len(episodes), reply_tokens, sequence_tokens)

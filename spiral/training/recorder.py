@@ -14,7 +14,7 @@ from spiral.reports.html.document import write_report
 from spiral.runs import metric_names
 from spiral.runs.directory import RunDir
 from spiral.runs.episode_log import episode_record
-from spiral.training.trained import Credit
+from spiral.training.experience import Credit
 
 
 class Recorder:

@@ -16,7 +16,8 @@ from spiral.policies.pool import AVERAGED, snapshot_id
 from spiral.runs import checkpoints, metric_names, snapshots
 from spiral.runs.directory import RunDir
 from spiral.training.components import Components
-from spiral.training.trained import Credit, TrainedPolicy
+from spiral.training.experience import Credit
+from spiral.training.trained import TrainedPolicy
 
 
 class Update(NamedTuple):
@@ -117,10 +118,10 @@ def _exact(
     c: Components, one: TrainedPolicy, profiles: Mapping[str, Sequence[PolicyId]], averaged: bool
 ) -> dict[str, Exploitability]:
     """Exact worth in each game that can be enumerated: of a policy alone, and for the main one of the profiles."""
-    scorers = {other.policy: other.learner.scorer(averaged=averaged) for other in c.trained}
     with c.processes.in_step():
-        exact = c.evaluator.exact(scorers[one.policy], without=profiles)
-        if not one.name:
+        exact = c.evaluator.exact(one.learner.scorer(averaged=averaged), without=profiles)
+        if profiles and not one.name:
+            scorers = {other.policy: other.learner.scorer(averaged=averaged) for other in c.trained}
             by_player = {game: [scorers[policy] for policy in profile] for game, profile in profiles.items()}
             exact |= c.evaluator.exact_profile(by_player)
     return exact

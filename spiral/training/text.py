@@ -20,6 +20,7 @@ from spiral.models.tokens import PlainText, spelt, stop_id
 from spiral.runs import metric_names
 from spiral.seeds import child, derive
 from spiral.selfplay.setup import PlaySetup
+from spiral.training.experience import Credit, alike
 
 log = printable_logger(__name__)
 
@@ -67,16 +68,9 @@ class Text:
         return self.rows.of_step(step, rows_a_step(self._config))
 
     def advantages(self, policy: PolicyId, trajectories: Sequence[Trajectory]) -> Sequence[Sequence[float]]:
-        return [[1.0] * len(trajectory.turns) for trajectory in trajectories]
+        return alike(trajectories)
 
-    def metrics(
-        self,
-        step: int,
-        policy: PolicyId,
-        episodes: Sequence[Episode],
-        trajectories: Sequence[Trajectory],
-        advantages: Sequence[Sequence[float]],
-    ) -> dict[str, float]:
+    def metrics(self, step: int, policy: PolicyId, credit: Credit) -> dict[str, float]:
         num = rows_a_step(self._config)
         return {"text/epoch": (step + 1) * num / self.rows.num_rows}
 

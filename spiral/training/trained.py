@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from spiral.api.errors import RunError
-from spiral.api.records import Episode, PolicyId, Trajectory, learner_name
+from spiral.api.records import Episode, PolicyId, learner_name
 from spiral.api.training import Engine, Learner
 from spiral.config.schema import Config
 from spiral.learning.distributed import Processes
@@ -16,18 +15,7 @@ from spiral.learning.packing import Batch, pack
 from spiral.learning.row_cost import RowCost
 from spiral.runs import checkpoints, metric_names
 from spiral.seeds import derive
-from spiral.training.experience import Experience
-
-
-class Credit(NamedTuple):
-    """What one policy learns from in a step."""
-
-    episodes: Sequence[Episode]
-    """The games in which it played."""
-    trajectories: Sequence[Trajectory]
-    """Its own in them."""
-    advantages: Sequence[Sequence[float]]
-    """`advantages[i][k]`: of turn k of trajectory i."""
+from spiral.training.experience import Credit, Experience
 
 
 @dataclass

@@ -12,10 +12,12 @@ from spiral.api.records import learner_id
 from spiral.commands.main import main
 from spiral.config.loading import dump, load
 from spiral.config.trained import config_of
+from spiral.evaluation.loaded_policy import LoadedPolicy
 from spiral.learning.row_cost import RowCost
 from spiral.models.logits import parameters
 from spiral.plugins.registry import Plugins
 from spiral.policies.reference import PolicyRef
+from spiral.runs.checkpoints import evaluated_weights
 from spiral.runs.directory import RunDir
 from spiral.testing import make_episode
 from spiral.training.components import make_components
@@ -163,6 +165,10 @@ def load_again(config):
         (["learners=[{name: a, settings: {lrr: 1}}]"], "a has the unknown setting 'lrr'; known: .*lr,"),
         (["learners=[{name: a, settings: {lr: fast}}]"], "lr of a is 'fast'"),
         (["learners=[{name: a, settings: {lr: -1}}]"], "learners: a: learner.lr is -1.*positive"),
+        (
+            ["learners=[{name: a, settings: {dropout: {rate: 0.1}}}]"],
+            "a has dropout in its settings, which all policies",
+        ),
         (["learners=[{name: a, settings: {precision: bf16}}]"], "a has precision in its settings, which all policies"),
         (["learners=[{name: a}]", "rollout.episodes=1"], "are 2 policies, and a step has 1 groups"),
     ],
@@ -196,6 +202,12 @@ def test_a_policy_a_player_is_measured_as_one_profile(tmp_path):
     assert unknown.exit_code == 2
     assert "has no policy 'third' beside its main one; it has: second" in unknown.output
     assert PolicyRef.parse(f"run:{run.path}@second:2").checkpoint().name == "second"
+    second, first = (
+        parameters(LoadedPolicy.of_ref(PolicyRef.parse(f"run:{run.path}{name}")).setup.model)
+        for name in ("@second", "")
+    )
+    assert _same(second, evaluated_weights(run.checkpoint(3) / "learners" / "second"))
+    assert not _same(second, first)
 
 
 def test_a_profile_that_is_the_pair_of_one_policy_has_its_nash_conv():
