@@ -73,8 +73,11 @@ class Page:
             if (!one || !one.offsetParent || one.disabled) return null;
             one.scrollIntoView({{ block: "center" }});
             const box = one.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; }})()"""
-        x, y = self.until(script)
-        self.call("Page.bringToFront")  # a tab behind another one may wait with what it is given
+        before, at = None, self.until(script)
+        while at != before:  # until it stands still: a page that is not laid out yet would move it from under the click
+            time.sleep(0.1)
+            before, at = at, self.until(script)
+        x, y = at
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
@@ -91,7 +94,7 @@ class Page:
 
     def look(self, width, dark, path, height=900):
         """A picture of the whole page, as wide as that."""
-        self.call("Page.bringToFront")
+        self.call("Page.bringToFront")  # a tab behind another one may never draw what is to be seen of it
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.call("Emulation.setDeviceMetricsOverride", **metrics)
         self.call(
@@ -112,7 +115,6 @@ class Page:
 def chromium(profile):
     """A browser without a window, which keeps what it knows in the folder; gives a function that opens a new tab."""
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
-    options += ["--disable-renderer-backgrounding", "--disable-background-timer-throttling"]
     command = [CHROMIUM, *options, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

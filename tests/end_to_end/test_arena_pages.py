@@ -80,7 +80,6 @@ def page(tab):
 def queue(page, arena, game):
     """Choose one game, and be paired with the house."""
     page.open(f"{arena.base}/play?game={game}")
-    page.until("localStorage.getItem(KEY) === null || live")  # the name that is shown then moves the button
     page.click("#choose button[type=submit]")
     page.until("match && !match.over && !document.querySelector('#match').hidden")
 
