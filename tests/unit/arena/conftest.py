@@ -177,9 +177,18 @@ def running(url, host, monkeypatch, clock_s=60.0, house_after_s=0.1, limits=None
     random_bot = HousePlayer(store.house_player("random"), BotChooser(plugins.make("bot", "random"), "random"))
     games = [GameInfo(name, 2, "") for name in (*GAMES, "faulty")]
     lobby = Lobby(store, host, games, {name: [random_bot] for name in GAMES}, clock_s)
+    resumed, pair = threading.Event(), lobby.pair
+
+    async def told():
+        resumed.set()
+        await pair()
+
+    monkeypatch.setattr(lobby, "pair", told)
     server = uvicorn.Server(configured(application(lobby, limits, runs=runs), "127.0.0.1", 0))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
+    # A match that a test writes into the database earlier would be taken for one of a server that was killed.
+    assert resumed.wait(30)
     while not server.started:
         time.sleep(0.01)
     (listener,) = server.servers
