@@ -34,60 +34,60 @@ class KeyValues:
         self._max_rows = max_rows + 1  # one more, to compute shared prefixes on
         self.generation = 0
         """Counts the buffers: those of another number are gone."""
-        self._data = torch.empty(2, self._shape[0], 0, kv_heads, 0, head_dim, device=device, dtype=dtype)
+        self.data = torch.empty(2, self._shape[0], 0, kv_heads, 0, head_dim, device=device, dtype=dtype)
         self._most_rows = self._most_length = 0
         """Asked for since the last `trim`."""
 
     @property
     def num_bytes(self) -> int:
         """Size of both buffers."""
-        return self._data.nbytes
+        return self.data.nbytes
 
     def reserve(self, rows: int, length: int) -> None:
         """Make room for `rows` texts of `length` ids; what was written stays."""
         self._most_rows, self._most_length = max(self._most_rows, rows), max(self._most_length, length)
-        _, _, old_rows, _, old_length, _ = self._data.shape
+        _, _, old_rows, _, old_length, _ = self.data.shape
         if rows <= old_rows and length <= old_length:
             return
         layers, kv_heads, head_dim = self._shape
         new_rows = old_rows if rows <= old_rows else min(self._max_rows, max(rows, 2 * old_rows, 16))
         new_length = old_length if length <= old_length else max(length, 2 * old_length, 64)
-        grown = self._data.new_zeros(2, layers, max(new_rows, rows), kv_heads, new_length, head_dim)
-        grown[:, :, :old_rows, :, :old_length] = self._data
-        self._data = grown
+        grown = self.data.new_zeros(2, layers, max(new_rows, rows), kv_heads, new_length, head_dim)
+        grown[:, :, :old_rows, :, :old_length] = self.data
+        self.data = grown
         self.generation += 1
 
     def trim(self) -> None:
         """Give back buffers that are much too large by now: a batch of illegal replies, each unlike the others, needs
         hundreds of rows, and a trained policy's a dozen. Only where nothing that was written is needed."""
-        _, _, rows, _, length, _ = self._data.shape
+        _, _, rows, _, length, _ = self.data.shape
         if rows * length > self.IDLE * max(16, self._most_rows) * max(64, self._most_length):
-            self._data = self._data.new_empty(2, self._shape[0], 0, self._shape[1], 0, self._shape[2])
+            self.data = self.data.new_empty(2, self._shape[0], 0, self._shape[1], 0, self._shape[2])
             self.generation += 1
         self._most_rows = self._most_length = 0
 
     def copy(self, pairs: list[tuple[int, int]]) -> None:
         """Copy whole rows, (source, target) each; every source is read before a target is written."""
         if pairs:
-            sources, targets = to_device(list(zip(*pairs, strict=True)), self._data.device)
-            self._data[:, :, targets] = self._data[:, :, sources]
+            sources, targets = to_device(list(zip(*pairs, strict=True)), self.data.device)
+            self.data[:, :, targets] = self.data[:, :, sources]
 
     def read(self, row: int, length: int) -> Tensor:
         """A copy of the first `length` positions of a row, (2, layers, kv_heads, length, head_dim)."""
-        return self._data[:, :, row, :, :length].clone()
+        return self.data[:, :, row, :, :length].clone()
 
     def write(self, row: int, kept: Tensor) -> None:
         """Put what `read` returned at the start of a row."""
-        self._data[:, :, row, :, : kept.shape[3]] = kept
+        self.data[:, :, row, :, : kept.shape[3]] = kept
 
     def window(self, first: int, last: int, positions: Tensor, span: int) -> Window:
         """A transformers Cache over rows first..last-1; new keys go to `positions` (n, T), all below `span`."""
-        return Window(self._data[:, :, first:last, :, :span], positions)
+        return Window(self.data[:, :, first:last, :, :span], positions)
 
     def mask(self, places: Tensor, span: int) -> Tensor:
         """0 up to each token's place (n, T), -inf behind it; each layer would turn bools into this."""
         behind = torch.arange(span, device=places.device) > places[..., None]
-        return torch.zeros(behind.shape, device=places.device, dtype=self._data.dtype).masked_fill_(behind, -math.inf)[
+        return torch.zeros(behind.shape, device=places.device, dtype=self.data.dtype).masked_fill_(behind, -math.inf)[
             :, None
         ]
 

@@ -51,9 +51,9 @@ class Slots:
             self._stops[alike] = _NEVER
             self._stops[alike, : len(sampling.stop_ids)] = sampling.stop_ids
 
-    def on_rows_from(self, first: int) -> np.ndarray:
-        """The slots that stand on row `first` or a later one."""
-        return np.flatnonzero(self.row >= first)
+    def on_rows(self) -> np.ndarray:
+        """The slots that stand on a row."""
+        return np.flatnonzero(self.row >= 0)
 
     def uniforms(self, slots: np.ndarray) -> np.ndarray:
         """A number in [0, 1) for each slot's next id: a function of its seed and the id's place (SplitMix64)."""
@@ -72,8 +72,8 @@ class Slots:
         ended: np.ndarray = (place + 1 >= self._limit[slots]) | (self._stops[slots] == ids[:, None]).any(1)
         return ended
 
-    def complete(self, slots: np.ndarray, version: int) -> list[Completion]:
-        """Free the slots and hand out what they hold."""
+    def complete(self, slots: np.ndarray, versions: Sequence[int]) -> list[Completion]:
+        """Free the slots and hand out what they hold, each with the version of its policy's weights."""
         done = []
         numbers = slots.tolist()
         held = zip(
@@ -81,9 +81,10 @@ class Slots:
             self._length[slots].tolist(),
             self._ids[slots].tolist(),
             self._logprobs[slots].tolist(),
+            versions,
             strict=True,
         )
-        for slot, length, ids, logprobs in held:
+        for slot, length, ids, logprobs, version in held:
             request = self._requests[slot]
             assert request is not None
             finish: Finish = "stop" if ids[length - 1] in request.sampling.stop_ids else "length"

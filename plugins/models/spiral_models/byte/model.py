@@ -20,6 +20,7 @@ from spiral_models.byte.block import Block, BlockShape, share_feed_forward
 from spiral_models.byte.config import ByteConfig
 from spiral_models.byte.llama_export import llama_config, llama_weights
 from spiral_models.byte.pretrained import BytePreTrainedModel, causal_output
+from spiral_models.byte.stack import ByteStack, can_stack
 
 
 class _Attention:
@@ -125,6 +126,10 @@ class ByteForCausalLM(BytePreTrainedModel, GenerationMixin):  # type: ignore[no-
         self.model = ByteModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
+
+    def stack(self) -> ByteStack | None:
+        """Decoders of this shape that an engine runs in one pass; None for widths that grouped products do not take."""
+        return ByteStack(self.config) if can_stack(self.config) else None
 
     def standard_config(self) -> PreTrainedConfig:
         """The configuration of the Llama that this model is, for engines that know no byte models."""

@@ -1,0 +1,128 @@
+"""Where the new tokens of texts stand in one pass over all of them: without padding, those of one policy together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Group:
+    """Lines of several policies, sorted by policy."""
+
+    def __init__(self, policies: np.ndarray, num_policies: int) -> None:
+        """`policies`: (n,), of each line as it was given."""
+        first = int(policies[0]) if len(policies) else 0
+        self.only: int | None = first if not (policies != first).any() else None
+        """The policy that all lines belong to, if there is one: then they stand as they were given."""
+        self.num = len(policies)
+        if self.only is None:
+            self._order = np.argsort(policies, kind="stable")
+            self.order = torch.from_numpy(self._order)
+            """(n,): the line as given that stands at each place when sorted."""
+            self._place = np.empty_like(self._order)
+            self._place[self._order] = np.arange(len(policies))
+            self.place = torch.from_numpy(self._place)
+            """(n,): where each line as given stands when sorted."""
+            counts = np.bincount(policies, minlength=num_policies)
+            self.ends = torch.from_numpy(counts.cumsum().astype(np.int32))
+            """(policies,): how many lines stand up to the last of each policy."""
+
+    def sorted(self, lines: np.ndarray) -> np.ndarray:
+        """Lines as given -> sorted."""
+        return lines if self.only is not None else lines[self._order]
+
+    def places(self, lines: np.ndarray) -> np.ndarray:
+        """Numbers of lines as given -> where they stand when sorted."""
+        return lines if self.only is not None else self._place[lines]
+
+
+@dataclass(frozen=True, slots=True)
+class Wide:
+    """The rows that have several new tokens, padded to the most of them, T."""
+
+    row: int
+    """The first of them."""
+    num: int
+    span: int
+    """Places that they attend over."""
+    tokens: Tensor
+    """(num * T,): the token that stands at each place of the padded rows, where it is none their last one."""
+    mask: Tensor | None
+    """(num, 1, T, span) to add to scores; None where each token attends to all before it, and T is the span."""
+
+
+class Ragged:
+    """Rows first..first+n-1: leading ones with one new token each, and then such with several. All new tokens are in
+    one line: as given, row after row; in the pass sorted by policy."""
+
+    def __init__(
+        self,
+        first: int,
+        ids: Sequence[Sequence[int]],
+        starts: Sequence[int],
+        policies: Sequence[int],
+        num_policies: int,
+    ) -> None:
+        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+        start, policy = np.array(starts), np.array(policies)
+        self.first, self.num_rows = first, len(ids)
+        self.num_steps = len(ids) if (lengths == 1).all() else int((lengths > 1).argmax())
+        """Rows that have one new token each."""
+        ends = lengths.cumsum()
+        row = np.repeat(np.arange(len(ids)), lengths)
+        places = start[row] + np.arange(len(row)) - (ends - lengths)[row]
+        self.tokens = Group(policy[row], num_policies)
+        self.rows = self.tokens if self.num_steps == len(ids) else Group(policy, num_policies)
+        given = np.fromiter(chain.from_iterable(ids), np.int64, len(row))
+        self.ids = _tensor(self.tokens.sorted(given))
+        self.policies = None if self.tokens.only is not None else _tensor(self.tokens.sorted(policy[row]))
+        """(N,), or None where all tokens are one policy's, see `Group.only`."""
+        self.places = _tensor(self.tokens.sorted(places))
+        self.cache_rows = _tensor(self.tokens.sorted(first + row))
+        self.last = _tensor(self.tokens.places(self.rows.sorted(ends - 1)))
+        """(n,): the last token of each row, rows sorted by policy."""
+        self.last_places = start + lengths - 1
+        """(n,), rows as given."""
+        self.wide = None if self.num_steps == len(ids) else self._wide(start, lengths, ends)
+
+    def mask(self, num_rows: int, heads: int) -> tuple[int, Tensor]:
+        """What the last tokens of the first `num_rows` rows attend over: the span, and (num_rows * heads, 1, span) to
+        add to scores."""
+        places = self.last_places[:num_rows]
+        span = int(places.max()) + 1
+        behind = np.arange(span) > np.repeat(places, heads)[:, None]
+        return span, torch.from_numpy(np.where(behind, np.float32(-np.inf), np.float32(0)))[:, None]
+
+    def unpadded(self) -> Tensor | None:
+        """For each token, sorted, its place among the steps and then the padded rows; None where that is its own."""
+        if self.wide is None:
+            return None if self.tokens.only is not None else self.tokens.order
+        width = len(self.wide.tokens) // self.wide.num
+        lengths = self._lengths
+        row = np.repeat(np.arange(self.wide.num), lengths)
+        column = np.arange(len(row)) - (lengths.cumsum() - lengths)[row]
+        place = np.concatenate((np.arange(self.num_steps), self.num_steps + row * width + column))
+        return _tensor(self.tokens.sorted(place))
+
+    def _wide(self, start: np.ndarray, lengths: np.ndarray, ends: np.ndarray) -> Wide:
+        start, self._lengths, ends = (x[self.num_steps :] for x in (start, lengths, ends))
+        lengths, width = self._lengths, int(self._lengths.max())
+        column = np.arange(width)
+        token = (ends - lengths)[:, None] + np.minimum(column, lengths[:, None] - 1)
+        tokens = _tensor(self.tokens.places(token.ravel()))
+        if not start.any():
+            return Wide(self.first + self.num_steps, len(start), width, tokens, None)
+        places = start[:, None] + np.minimum(column, lengths[:, None] - 1)
+        span = int(places.max()) + 1
+        behind = np.arange(span) > places[..., None]
+        mask = torch.from_numpy(np.where(behind, np.float32(-np.inf), np.float32(0)))[:, None]
+        return Wide(self.first + self.num_steps, len(start), span, tokens, mask)
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array))
