@@ -136,7 +136,7 @@ def test_adapters_over_bases_that_were_drawn_are_told_apart_by_their_seeds(tmp_p
     assert own is made.completer
     assert other is not own
     drawn = dict(LoadedPolicy.of_run(runs[1]).setup.model.named_parameters())
-    lanes = other.engine._engine._lanes[f"run:{runs[1]}@1"]._lm.model
+    lanes = other.engine._engine._lanes[f"run:{runs[1]}@1"]._passes._lm.model
     assert all(torch.equal(weight, drawn[name]) for name, weight in lanes.named_parameters())
 
 

@@ -35,6 +35,8 @@ def hf(path: str, context: int | None = None) -> tuple[PreTrainedModel, PreTrain
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from spiral_models.products import use_fast_products
+
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             path, config=_config(path), dtype=torch.float32, use_safetensors=True, **SAFELY
@@ -48,6 +50,7 @@ def hf(path: str, context: int | None = None) -> tuple[PreTrainedModel, PreTrain
         ) from error
     _limit_context(model, path, context)
     _make_savable(model)
+    use_fast_products(model)
     return model, tokenizer
 
 

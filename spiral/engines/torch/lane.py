@@ -179,11 +179,18 @@ class Lane:
 
     def _regroup(self, slots: np.ndarray, ids: np.ndarray) -> None:
         """Give replies that differ rows of their own; drop rows that no slot stands on."""
+        on = self._slots.row[slots]
+        if len(on) == len(self._rows) and bool(
+            (np.bincount(on) == 1).all()
+        ):  # one on each row: none ended, none splits
+            for row, token in zip(on.tolist(), ids.tolist(), strict=True):
+                self._rows[row].ids.append(token)
+            return
         room = self._max_rows * len(self._versions)
         rows: list[_Row | None] = [None] * len(self._rows)
         copies: list[tuple[int, int]] = []
         # One number for (row, id): sorting pairs would cost more than the model on a small batch.
-        groups, group = np.unique((self._slots.row[slots] << 32) | ids, return_inverse=True)
+        groups, group = np.unique((on << 32) | ids, return_inverse=True)
         for index, (row, token) in enumerate(zip((groups >> 32).tolist(), (groups & _LOW).tolist(), strict=True)):
             kept = rows[row]
             if kept is None:  # the first group keeps the row, and its list: a copy a token would cost the whole text

@@ -15,7 +15,6 @@ from spiral.engines.torch.kv_cache import KeyValues
 from spiral.engines.torch.transfer import to_device
 from spiral.models.logits import TokenLogits, check_same_model, context_length, load_parameters, parameters
 from spiral.models.row_cache import RowCache, own_row_cache
-from spiral.models.sharded import part_like
 from spiral.models.stacking import Stack
 
 Ids = tuple[int, ...]
@@ -129,11 +128,10 @@ class StackPasses:
         self._places: dict[PolicyId, int] = {}
 
     def load(self, policy: PolicyId, weights: Mapping[str, Tensor]) -> None:
-        own = parameters(self._model)
-        check_same_model(own, weights)
+        check_same_model(parameters(self._model), weights)
         if policy not in self._places:
             self._arrange([*self._places, policy])
-        self._stack.load(self._places[policy], {name: part_like(own[name], weights[name]) for name in own})
+        self._stack.load(self._places[policy], weights)
 
     def drop(self, policy: PolicyId) -> None:
         self._arrange([known for known in self._places if known != policy])

@@ -71,7 +71,7 @@ def test_a_load_that_changes_nothing_is_found():
     probed = ProbedEngine(engine, model)
     probed.load_weights(LEARNER, parameters(model), 0)
     lane = engine._lanes[LEARNER]
-    lane.load = lambda weights, version: None
+    lane.load = lambda policy, weights, version: None
     with pytest.raises(
         RunError, match=rf"after version {EVERY} of 'learner' was loaded, .* it answers as it did before"
     ):
@@ -133,7 +133,7 @@ def test_a_short_context_is_probed_in_what_it_has(context):
     engine = TorchEngine(model, None)
     probed = ProbedEngine(engine, model)
     probed.load_weights(LEARNER, parameters(model), 0)
-    engine._lanes[LEARNER].load = lambda weights, version: None
+    engine._lanes[LEARNER].load = lambda policy, weights, version: None
     with pytest.raises(RunError, match="it answers as it did before"):
         probed.load_weights(LEARNER, _moved(model), EVERY)
 
@@ -158,9 +158,8 @@ class Sleepy(TorchEngine):
 
     def wake(self):
         if self.forgets:
-            for lane in self._lanes.values():
-                for parameter in lane._lm.model.parameters():
-                    parameter.zero_()
+            for policy in self._lanes:
+                self.load_weights(policy, {name: weight * 0 for name, weight in self.given.items()}, 1)
 
 
 @pytest.mark.parametrize("forgets", [False, True])
@@ -168,7 +167,7 @@ def test_weights_that_are_lost_in_sleep_are_found(forgets):
     """Also those of a policy that nothing loads again, such as a snapshot."""
     model = _model()
     engine = Sleepy(model, None)
-    engine.forgets = forgets
+    engine.forgets, engine.given = forgets, parameters(model)
     probed = ProbedEngine(engine, model)
     probed.load_weights("snapshot:1", parameters(model), 1)
     if not forgets:
@@ -210,7 +209,7 @@ def test_weights_that_are_gathered_as_they_are_read_are_probed():
     probed.load_weights(LEARNER, weights, 0)
     assert weights.num_read >= 2 * len(given)
     assert weights.most_alive <= 2  # the one that was copied last, until the next takes its place
-    engine._lanes[LEARNER].load = lambda weights, version: None
+    engine._lanes[LEARNER].load = lambda policy, weights, version: None
     with pytest.raises(RunError, match="it answers as it did before"):
         probed.load_weights(LEARNER, Gathered(_moved(model)), EVERY)
 
@@ -232,7 +231,7 @@ def test_a_template_without_memory_has_it_while_it_is_needed():
         answers.append(_run(probed, requests))
         assert sum(p.untyped_storage().nbytes() for p in template.parameters()) == 0 or not is_empty
     assert answers[0] == answers[1]
-    engine._lanes[LEARNER].load = lambda weights, version: None
+    engine._lanes[LEARNER].load = lambda policy, weights, version: None
     with pytest.raises(RunError, match="it answers as it did before"):
         probed.load_weights(LEARNER, Gathered(_moved(model)), 2 * EVERY)
 

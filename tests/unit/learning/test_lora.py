@@ -274,7 +274,7 @@ def test_a_loaded_adapter_is_frozen_and_in_eval_mode():
     snapshot = {name: weight.clone() for name, weight in parameters(_moved(copied(model))).items()}
     engine = TorchEngine(model, None)
     engine.load_weights(LEARNER, snapshot, 0)
-    kept = engine._lanes[LEARNER]._lm.model
+    kept = engine._lanes[LEARNER]._passes._lm.model
     assert all(not module.training for module in kept.modules())
     assert not any(weight.requires_grad for weight in parameters(kept).values())
     assert torch.equal(_logprobs(kept), _logprobs(kept))

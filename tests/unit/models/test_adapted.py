@@ -209,7 +209,7 @@ def test_lanes_share_the_base_and_a_load_moves_only_its_own():
     own = parameters(model).keys()
     for policy in (LEARNER, "snapshot:1", "snapshot:2"):
         engine.load_weights(policy, parameters(model), 0)
-    lanes = [dict(engine._lanes[policy]._lm.model.named_parameters()) for policy in engine._lanes]
+    lanes = [dict(engine._lanes[policy]._passes._lm.model.named_parameters()) for policy in engine._lanes]
     for name, parameter in model.named_parameters():
         places = {lane[name].data_ptr() for lane in lanes} | {parameter.data_ptr()}
         assert len(places) == (4 if name in own else 1), name
@@ -234,7 +234,7 @@ def test_an_engine_that_serves_the_base_is_found():
         engine = TorchEngine(model, None)
         probed = ProbedEngine(engine, model)
         probed.load_weights(LEARNER, first or parameters(_moved(copied(model), 1)), 0)
-        engine._lanes[LEARNER].load = lambda weights, version: None
+        engine._lanes[LEARNER].load = lambda policy, weights, version: None
         with pytest.raises(RunError, match=rf"\d nats away from the model's own .at most 0.001.; it answers {cause}"):
             probed.load_weights(LEARNER, parameters(_moved(copied(model), 2)), EVERY)
 

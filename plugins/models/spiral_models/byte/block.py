@@ -16,6 +16,7 @@ from transformers import PreTrainedConfig
 from transformers import initialization as init
 
 from spiral_models.byte.attention import Rotation, rotate
+from spiral_models.products import Linear
 
 Attention = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """query (B, H, T, D), key and value (B, K, T, D) of the new tokens, and the number of the block -> (B, T, H * D)."""
@@ -52,8 +53,8 @@ class LowRank(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, rank: int) -> None:
         super().__init__()
-        self.reduce = nn.Linear(inputs, rank, bias=False)
-        self.expand = nn.Linear(rank, outputs, bias=False)
+        self.reduce = Linear(inputs, rank, bias=False)
+        self.expand = Linear(rank, outputs, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs)."""
@@ -71,8 +72,8 @@ class Block(nn.Module):
         self.index, self.depth = index, depth
         hidden, self.num_heads, self.num_kv_heads, self.head_dim, inner, eps, rank = shape
         self.input_layernorm = nn.RMSNorm(hidden, eps=eps)
-        self.qkv_proj = nn.Linear(hidden, (self.num_heads + 2 * self.num_kv_heads) * self.head_dim, bias=False)
-        self.o_proj = nn.Linear(self.num_heads * self.head_dim, hidden, bias=False)
+        self.qkv_proj = Linear(hidden, (self.num_heads + 2 * self.num_kv_heads) * self.head_dim, bias=False)
+        self.o_proj = Linear(self.num_heads * self.head_dim, hidden, bias=False)
         self.post_attention_layernorm = nn.RMSNorm(hidden, eps=eps)
         self.gate_up_proj = _matrix(hidden, 2 * inner, rank)
         self.down_proj = _matrix(inner, hidden, rank)
@@ -148,7 +149,7 @@ def tied_names(module: nn.Module) -> dict[str, str]:
 
 
 def _matrix(inputs: int, outputs: int, rank: int | None) -> Any:
-    return nn.Linear(inputs, outputs, bias=False) if rank is None else LowRank(inputs, outputs, rank)
+    return Linear(inputs, outputs, bias=False) if rank is None else LowRank(inputs, outputs, rank)
 
 
 def _linears(matrix: nn.Module) -> list[nn.Linear]:

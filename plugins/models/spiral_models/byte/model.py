@@ -21,6 +21,7 @@ from spiral_models.byte.config import ByteConfig
 from spiral_models.byte.llama_export import llama_config, llama_weights
 from spiral_models.byte.pretrained import BytePreTrainedModel, causal_output
 from spiral_models.byte.stack import ByteStack, can_stack
+from spiral_models.products import Linear
 
 
 class _Attention:
@@ -124,7 +125,7 @@ class ByteForCausalLM(BytePreTrainedModel, GenerationMixin):  # type: ignore[no-
     def __init__(self, config: ByteConfig) -> None:
         super().__init__(config)
         self.model = ByteModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
     def stack(self) -> ByteStack | None:

@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+ROUND = 64
+"""A pass with prompts has so many tokens or a multiple: kernels are made for each number that is met."""
+
 
 class Group:
     """Lines of several policies, sorted by policy."""
@@ -76,9 +79,11 @@ class Ragged:
         ends = lengths.cumsum()
         row = np.repeat(np.arange(len(ids)), lengths)
         places = start[row] + np.arange(len(row)) - (ends - lengths)[row]
+        given = np.fromiter(chain.from_iterable(ids), np.int64, len(row))
+        if self.num_steps < len(ids):
+            row, places, given = (_rounded(line) for line in (row, places, given))
         self.tokens = Group(policy[row], num_policies)
         self.rows = self.tokens if self.num_steps == len(ids) else Group(policy, num_policies)
-        given = np.fromiter(chain.from_iterable(ids), np.int64, len(row))
         self.ids = _tensor(self.tokens.sorted(given))
         self.policies = None if self.tokens.only is not None else _tensor(self.tokens.sorted(policy[row]))
         """(N,), or None where all tokens are one policy's, see `Group.only`."""
@@ -107,7 +112,7 @@ class Ragged:
         row = np.repeat(np.arange(self.wide.num), lengths)
         column = np.arange(len(row)) - (lengths.cumsum() - lengths)[row]
         place = np.concatenate((np.arange(self.num_steps), self.num_steps + row * width + column))
-        return _tensor(self.tokens.sorted(place))
+        return _tensor(self.tokens.sorted(_rounded(place)))
 
     def _wide(self, start: np.ndarray, lengths: np.ndarray, ends: np.ndarray) -> Wide:
         start, self._lengths, ends = (x[self.num_steps :] for x in (start, lengths, ends))
@@ -122,6 +127,11 @@ class Ragged:
         behind = np.arange(span) > places[..., None]
         mask = torch.from_numpy(np.where(behind, np.float32(-np.inf), np.float32(0)))[:, None]
         return Wide(self.first + self.num_steps, len(start), span, tokens, mask)
+
+
+def _rounded(line: np.ndarray) -> np.ndarray:
+    """With its last entry again, up to a multiple of ROUND: the token is computed, and kept in its place, again."""
+    return np.append(line, np.repeat(line[-1:], -len(line) % ROUND))
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -7,7 +7,7 @@ in the last layer nothing of tokens whose logits are not wanted but their keys a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from spiral_models.byte.attention import RotaryTable
 from spiral_models.byte.block import feed_forward_owners
 from spiral_models.byte.config import ByteConfig
 from spiral_models.byte.ragged import Group, Ragged
+from spiral_models.products import FEWEST_AGAIN, linear
 
 _ALIGNED = 4
 """Numbers of a float32 row that a grouped product wants as a multiple."""
@@ -32,13 +33,19 @@ class _Matrix:
     def arrange(self, order: Sequence[int | None]) -> None:
         self.factors = [_arranged(factor, order) for factor in self.factors]
 
+    def set(self, policy: int, factors: Iterable[Tensor], inputs: Tensor | None = None) -> None:
+        """Of one policy; `inputs`: what each input is multiplied with before."""
+        for target, factor in zip(self.factors, factors, strict=True):
+            target[policy] = factor if inputs is None else factor * inputs
+            inputs = None
+
     def product(self, x: Tensor, group: Group, rows: slice = slice(None)) -> Tensor:
         """(n, inputs) -> (n, outputs), each line with the matrix of its policy; of the last factor `rows` alone."""
         for index, factor in enumerate(self.factors):
             if index == len(self.factors) - 1:
                 factor = factor[:, rows]
             if group.only is not None:
-                x = F.linear(x, factor[group.only])
+                x = linear(x, factor[group.only], fewest=FEWEST_AGAIN)
             else:
                 x = F.grouped_mm(x, factor.transpose(1, 2), offs=group.ends)
         return x
@@ -88,17 +95,16 @@ class ByteStack:
         for index, (layer, owner) in enumerate(zip(self._layers, self._owners, strict=True)):
             own, shared = f"model.layers.{index}.", f"model.layers.{owner}."
             qkv = weights[own + "qkv_proj.weight"] * weights[own + "input_layernorm.weight"]
-            layer.qkv.factors[0][policy] = self._interleaved(qkv)
-            layer.out.factors[0][policy] = weights[own + "o_proj.weight"]
-            gate_up, down = (_factors(weights, f"{shared}{name}") for name in ("gate_up_proj", "down_proj"))
-            gate_up[0] = gate_up[0] * weights[own + "post_attention_layernorm.weight"]
-            for matrix, factors in ((layer.gate_up, gate_up), (layer.down, down)):
-                for target, factor in zip(matrix.factors, factors, strict=True):
-                    target[policy] = factor
-        embedding = weights["model.embed_tokens.weight"]
-        head = embedding if config.tie_word_embeddings else weights["lm_head.weight"]
-        self._embedding[policy] = embedding
-        self._head.factors[0][policy] = head * weights["model.norm.weight"]
+            layer.qkv.set(policy, [self._interleaved(qkv)])
+            layer.out.set(policy, [weights[own + "o_proj.weight"]])
+            # Without names for what is read: of weights that are gathered as they are read, few are whole at once.
+            norm = own + "post_attention_layernorm.weight"
+            layer.gate_up.set(policy, _factors(weights, shared + "gate_up_proj"), weights[norm])
+            layer.down.set(policy, _factors(weights, shared + "down_proj"))
+        embedding = "model.embed_tokens.weight"
+        self._embedding[policy] = weights[embedding]
+        head = embedding if config.tie_word_embeddings else "lm_head.weight"
+        self._head.set(policy, [weights[head]], weights["model.norm.weight"])
 
     @torch.inference_mode()
     def __call__(
@@ -177,14 +183,16 @@ class _Attention:
         self._keys, self._tokens = keys, tokens
         self._turns = rotation.index_select(0, tokens.places)[:, None]
         """(N, 1, head_dim / 2)."""
-        _, _, rows, kv_heads, length, _ = keys.shape
-        self._layer_size = rows * kv_heads * length
-        head = torch.arange(2 * kv_heads).view(2, kv_heads)
-        half = keys.shape[1] * self._layer_size
-        offsets = (head // kv_heads * half + head % kv_heads * length).flatten()
+        _, layers, rows, kv_heads, length, _ = keys.shape
+        self._length, self._layer_size = length, rows * kv_heads * length
+        self._half = layers * self._layer_size
+        """Where the values begin, in a line of all keys and values."""
+        head = torch.arange(2 * kv_heads)
+        offsets = head // kv_heads * self._half + head % kv_heads * length
         base = tokens.cache_rows * (kv_heads * length) + tokens.places
         self._index = (base[:, None] + offsets).flatten()
         """(N * 2 * kv_heads,): where the keys and then the values of each token stand in the first layer."""
+        self._flat = keys.view(-1, self._size)
         if tokens.num_steps:
             self._steps = tokens.mask(tokens.num_steps, kv_heads)
         self._unpadded = tokens.unpadded()
@@ -224,17 +232,19 @@ class _Attention:
         torch.view_as_complex(x.view(len(x), -1, self._size // 2, 2)).mul_(turns)
 
     def _write(self, kv: Tensor, index: int) -> None:
-        flat = self._keys.view(-1, self._size)[index * self._layer_size :]
-        flat.index_copy_(0, self._index, kv.reshape(-1, self._size))
+        self._flat[index * self._layer_size :].index_copy_(0, self._index, kv.reshape(-1, self._size))
 
     def _one_query(self, query: Tensor, index: int, span: int, mask: Tensor) -> Tensor:
         """One token for each of the first rows, (n, heads * head_dim), in plain products: on a CPU, torch's fused
         kernel takes a quarter longer for one position. The heads that share a key are the lines of one product."""
-        num, first = len(query), self._tokens.first
-        data = self._keys[:, index, first : first + num].flatten(1, 2)[:, :, :span]
-        groups = query.reshape(num * self._kv_heads, -1, self._size)
-        scores = torch.baddbmm(mask, groups, data[0].transpose(1, 2))
-        return torch.bmm(scores.softmax(-1), data[1]).view(num, -1)
+        num, size = len(query), self._size
+        lines, stride = num * self._kv_heads, self._length * size
+        start = (index * self._layer_size + self._tokens.first * self._kv_heads * self._length) * size
+        # Each in one view, (lines, size, span) and (lines, span, size): a small pass is mostly such calls.
+        keys = self._keys.as_strided((lines, size, span), (stride, 1, size), start)
+        values = self._keys.as_strided((lines, span, size), (stride, size, 1), start + self._half * size)
+        scores = torch.baddbmm(mask, query.reshape(lines, -1, size), keys)
+        return torch.bmm(scores.softmax(-1), values).view(num, -1)
 
     def _padded(self, query: Tensor, index: int) -> Tensor:
         """Of the rows with several tokens (n * T, heads * head_dim)."""
@@ -262,8 +272,10 @@ def _arranged(old: Tensor, order: Sequence[int | None]) -> Tensor:
     return new
 
 
-def _factors(weights: Mapping[str, Tensor], name: str) -> list[Tensor]:
-    """Of a matrix, or of the two whose product it is."""
-    if (whole := weights.get(name + ".weight")) is not None:
-        return [whole]
-    return [weights[f"{name}.{part}.weight"] for part in ("reduce", "expand")]
+def _factors(weights: Mapping[str, Tensor], name: str) -> Iterator[Tensor]:
+    """Of a matrix, or of the two whose product it is; each read when it is wanted, since reading may gather it."""
+    if name + ".weight" in weights:
+        yield weights[name + ".weight"]
+        return
+    for part in ("reduce", "expand"):
+        yield weights[f"{name}.{part}.weight"]

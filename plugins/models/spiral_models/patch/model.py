@@ -27,6 +27,7 @@ from spiral_models.patch.cache import PatchCache, PatchWindow
 from spiral_models.patch.config import PatchConfig
 from spiral_models.patch.rows import Parts, PlainRows, Rows, whole_tiles
 from spiral_models.patch.tree import Tree
+from spiral_models.products import Linear
 
 
 class PatchModel(BytePreTrainedModel):  # type: ignore[no-untyped-call]
@@ -48,9 +49,9 @@ class PatchModel(BytePreTrainedModel):  # type: ignore[no-untyped-call]
         self.core = nn.ModuleList(core)
         self.encoder, self.decoder = nn.ModuleList(local[:num_encoders]), nn.ModuleList(local[num_encoders:])
         self.pool_norm = nn.RMSNorm(width, eps=config.rms_norm_eps)
-        self.up_proj = nn.Linear(width, config.hidden_size, bias=False)
+        self.up_proj = Linear(width, config.hidden_size, bias=False)
         self.core_norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.context_proj = nn.Linear(config.hidden_size, width, bias=False)
+        self.context_proj = Linear(config.hidden_size, width, bias=False)
         self.start = nn.Parameter(torch.empty(width))
         self.norm = nn.RMSNorm(width, eps=config.rms_norm_eps)
         self.local_rotary = RotaryTable(context, config.local_head_dim, config.rope_theta)
@@ -133,7 +134,7 @@ class PatchForCausalLM(BytePreTrainedModel, GenerationMixin):  # type: ignore[no
     def __init__(self, config: PatchConfig) -> None:
         super().__init__(config)
         self.model = PatchModel(config)
-        self.lm_head = nn.Linear(config.local_hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.local_hidden_size, config.vocab_size, bias=False)
         self.post_init()
         # transformers' own caches hold no patches: `generate` computes each text anew, and the engine keeps its own.
         self.generation_config.use_cache = False
