@@ -38,7 +38,7 @@ def _vendor() -> str:
     return next((value.strip() for key, _, value in lines if key.strip() == "vendor_id"), "")
 
 
-_BY_ONEDNN = has_unused_vectors() and torch.backends.mkldnn.is_available()
+_BY_ONEDNN = has_unused_vectors() and torch._C._has_mkldnn
 
 
 class Linear(nn.Linear):
@@ -54,7 +54,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, fewest: int = 
     if not _BY_ONEDNN or not _is_suitable(x, weight, fewest):
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
-        product: Tensor = _Product.apply(x, weight)
+        product: Tensor = _Product.apply(x, weight)  # type: ignore[no-untyped-call]
         return product if bias is None else product + bias
     return _by_onednn(x, weight, bias)
 
