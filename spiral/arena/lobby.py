@@ -284,4 +284,7 @@ class Lobby:
             _logger.exception("match %d was ended by an error of the arena", room.match)
             await room.fail()
         finally:
+            # As soon as the end is told: whoever asks for the match then is shown its replay.
             self.rooms.pop(room.match, None)
+            # And only then: a game's process that had to be killed is started again first.
+            await self.host.aclose_match(room.match)

@@ -155,20 +155,18 @@ class Room:
             over = await self._voided(str(fault))
         except MatchEnded:
             over = Over(self.match, (), "administrator", None, True, (), ())
-        return await self._told(over)
+        return self._told(over)
 
     async def fail(self) -> Over:
         """End it after an error of the arena itself: it counts for no player, and all are free for another match."""
-        return await self._told(await self._voided("server"))
+        return self._told(await self._voided("server"))
 
-    async def _told(self, over: Over) -> Over:
+    def _told(self, over: Over) -> Over:
         self.question = None
         for seat in self.seats:
             seat.over(over)
         for watcher in tuple(self.watchers):
             watcher.over(over)
-        # After they were told: a process that had to be killed is started again first.
-        await self._host.aclose_match(self.match)
         return over
 
     async def _played(self, moves: Sequence[Move]) -> Over:

@@ -63,7 +63,7 @@ class Hosted:
 
     def socket(self, path, **options):
         context = ssl.create_default_context(cafile=self.certificate)
-        return connect(f"wss://{HOST}:{self.port}{path}", ssl=context, **options)
+        return connect(f"wss://{HOST}:{self.port}{path}", ssl=context, open_timeout=60, **options)
 
 
 def free_ports(num):

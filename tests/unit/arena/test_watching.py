@@ -1,6 +1,8 @@
 """Spectators and pages: nothing hidden leaves the server before the end, and all of it does after."""
 
+import asyncio
 import json
+import threading
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -45,6 +47,26 @@ def test_of_a_game_with_hidden_cards_a_spectator_sees_who_is_to_move(arena):
     assert "kuhn p0" in page
     assert "kuhn p1" in page
     assert "fold" in page
+
+
+def test_a_match_whose_end_was_told_is_a_replay_at_once(arena, monkeypatch):
+    """Also while the game's process is being started again: a page of a match in play would wait for ever."""
+    closing = threading.Event()
+
+    async def slow(match):
+        closing.set()
+        await asyncio.sleep(30)
+
+    monkeypatch.setattr(arena.lobby.host, "aclose_match", slow)
+    with arena.meeting("kuhn_poker") as players:
+        turn = players[0].until("turn")
+        players[0].send(kind="move", number=turn["number"], move="bet")
+        turn = players[1].until("turn")
+        players[1].send(kind="move", number=turn["number"], move="fold")
+        for one in players:
+            one.until("over")
+        assert closing.wait(10)
+        assert "kuhn p0" in arena.ask(f"/matches/{turn['match']}")[1]
 
 
 def test_a_game_of_perfect_information_is_seen_as_it_stands(arena):
