@@ -55,7 +55,7 @@ def test_a_match_whose_end_was_told_is_a_replay_at_once(arena, monkeypatch):
 
     async def slow(match):
         closing.set()
-        await asyncio.sleep(30)
+        await asyncio.sleep(3)
 
     monkeypatch.setattr(arena.lobby.host, "aclose_match", slow)
     with arena.meeting("kuhn_poker") as players:
