@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ROUND = 64
-"""A pass with prompts has so many tokens or a multiple: kernels are made for each number that is met."""
+ROUND = 32
+"""A pass with prompts has so many tokens of each policy, or a multiple, since kernels are made for each number."""
 
 
 class Group:
@@ -31,9 +31,12 @@ class Group:
             self._place[self._order] = np.arange(len(policies))
             self.place = torch.from_numpy(self._place)
             """(n,): where each line as given stands when sorted."""
-            counts = np.bincount(policies, minlength=num_policies)
-            self.ends = torch.from_numpy(counts.cumsum().astype(np.int32))
+            self.counts = np.bincount(policies, minlength=num_policies).tolist()
+            """Lines of each policy."""
+            self.ends = torch.tensor(self.counts, dtype=torch.int32).cumsum(0, dtype=torch.int32)
             """(policies,): how many lines stand up to the last of each policy."""
+            self.mean = len(policies) / sum(count > 0 for count in self.counts)
+            """Lines of a policy that has some."""
 
     def sorted(self, lines: np.ndarray) -> np.ndarray:
         """Lines as given -> sorted."""
@@ -81,7 +84,8 @@ class Ragged:
         places = start[row] + np.arange(len(row)) - (ends - lengths)[row]
         given = np.fromiter(chain.from_iterable(ids), np.int64, len(row))
         if self.num_steps < len(ids):
-            row, places, given = (_rounded(line) for line in (row, places, given))
+            self._taken = _rounded(policy[row])
+            row, places, given = (line[self._taken] for line in (row, places, given))
         self.tokens = Group(policy[row], num_policies)
         self.rows = self.tokens if self.num_steps == len(ids) else Group(policy, num_policies)
         self.ids = _tensor(self.tokens.sorted(given))
@@ -112,7 +116,7 @@ class Ragged:
         row = np.repeat(np.arange(self.wide.num), lengths)
         column = np.arange(len(row)) - (lengths.cumsum() - lengths)[row]
         place = np.concatenate((np.arange(self.num_steps), self.num_steps + row * width + column))
-        return _tensor(self.tokens.sorted(_rounded(place)))
+        return _tensor(self.tokens.sorted(place[self._taken]))
 
     def _wide(self, start: np.ndarray, lengths: np.ndarray, ends: np.ndarray) -> Wide:
         start, self._lengths, ends = (x[self.num_steps :] for x in (start, lengths, ends))
@@ -129,9 +133,12 @@ class Ragged:
         return Wide(self.first + self.num_steps, len(start), span, tokens, mask)
 
 
-def _rounded(line: np.ndarray) -> np.ndarray:
-    """With its last entry again, up to a multiple of ROUND: the token is computed, and kept in its place, again."""
-    return np.append(line, np.repeat(line[-1:], -len(line) % ROUND))
+def _rounded(policies: np.ndarray) -> np.ndarray:
+    """Numbers of tokens of these policies: each, and the last of each policy again, up to a multiple of ROUND. What
+    stands there twice is computed, and kept in its place, twice."""
+    found, behind = np.unique(policies[::-1], return_index=True)
+    missing = -np.bincount(policies)[found] % ROUND
+    return np.concatenate((np.arange(len(policies)), np.repeat(len(policies) - 1 - behind, missing)))
 
 
 def _tensor(array: np.ndarray) -> Tensor:

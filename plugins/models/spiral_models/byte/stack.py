@@ -19,6 +19,8 @@ from spiral_models.byte.config import ByteConfig
 from spiral_models.byte.ragged import Group, Ragged
 from spiral_models.products import FEWEST_AGAIN, linear
 
+FEWEST_IN_PARTS = 4 * FEWEST_AGAIN
+"""Multiplications of a policy from which on its product is worth a call of its own."""
 _ALIGNED = 4
 """Numbers of a float32 row that a grouped product wants as a multiple."""
 
@@ -44,11 +46,19 @@ class _Matrix:
         for index, factor in enumerate(self.factors):
             if index == len(self.factors) - 1:
                 factor = factor[:, rows]
-            if group.only is not None:
-                x = linear(x, factor[group.only], fewest=FEWEST_AGAIN)
-            else:
-                x = F.grouped_mm(x, factor.transpose(1, 2), offs=group.ends)
+            x = _product(x, factor, group)
         return x
+
+
+def _product(x: Tensor, weights: Tensor, group: Group) -> Tensor:
+    """Each line of x, (n, inputs), by the matrix of its policy, (policies, outputs, inputs)."""
+    if group.only is not None:
+        return linear(x, weights[group.only], fewest=FEWEST_AGAIN)
+    if group.mean * weights[0].numel() < FEWEST_IN_PARTS:
+        return F.grouped_mm(x, weights.transpose(1, 2), offs=group.ends)
+    # One call a policy, of which each may have the faster kernels.
+    parts = zip(torch.split(x, group.counts), weights, strict=True)
+    return torch.cat([linear(part, weight, fewest=FEWEST_AGAIN) for part, weight in parts if len(part)])
 
 
 class _Layer:
