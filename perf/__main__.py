@@ -28,6 +28,7 @@ BENCHES = {
     "vllm": "vllm",
     "arena": "arena",
     "models": "models",
+    "products": "products",
 }
 """Name -> the module whose `figures()` yields its figures."""
 

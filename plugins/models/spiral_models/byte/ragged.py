@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ROUND = 32
+ROUND = 16
 """A pass with prompts has so many tokens of each policy, or a multiple, since kernels are made for each number."""
 
 
