@@ -26,11 +26,16 @@ GAMES: dict[str, tuple[str, ...]] = {
     "kuhn_poker": (),
     "leduc_poker": ("recipes/leduc_poker/config.yaml",),
     "tic_tac_toe": ("recipes/tic_tac_toe/config.yaml",),
-    "connect_four": ("recipes/tic_tac_toe/config.yaml", "games=connect_four"),
+    "connect_four": (
+        "recipes/tic_tac_toe/config.yaml",
+        "games=connect_four",
+        "evaluate.opponents=[random]",
+        "rollout.episodes=128",
+    ),
     "textarena/Nim-v0": ("recipes/textarena_nim/config.yaml", "games=textarena/Nim-v0", "rollout.episodes=64"),
 }
 """Words of `spiral train` for each. Nim as its environment writes it, in hundreds of bytes a prompt."""
-SLOW = {"textarena/Nim-v0": 3}
+SLOW = {"connect_four": 2, "textarena/Nim-v0": 3}
 """Games of which a run takes so many times as long: the warm start alone, of the flat model, takes minutes."""
 EXACT = ("kuhn_poker", "leduc_poker", "tic_tac_toe")
 NUM_GAMES = 300
@@ -71,8 +76,9 @@ def measured(game: str, seed: int, size: str, seconds: int, out: Path) -> dict[s
     for kind, run in runs.items():
         entry[kind]["games_per_s"] = round(num_games(run) / seconds, 1)
         entry[kind]["tokens_per_s"] = round(num_tokens(run) / seconds)
-    # The mean result of both seats, of the patched player against the flat one.
-    entry["patch_against_byte"] = against(runs["patch"], str(runs["byte"]))
+    if all(map(has_played, runs.values())):
+        # The mean result of both seats, of the patched player against the flat one.
+        entry["patch_against_byte"] = against(runs["patch"], str(runs["byte"]))
     return entry
 
 
@@ -93,7 +99,10 @@ def train(game: str, model: str, seed: int, seconds: int, run: Path) -> None:
 
 
 def strength(game: str, run: Path) -> dict[str, Any]:
-    """The distance to an equilibrium, where a game can be enumerated, and the mean result against the random player."""
+    """The distance to an equilibrium, where a game can be enumerated, and the mean result against the random player;
+    nothing of a run that was ended in its warm start."""
+    if not has_played(run):
+        return {}
     found: dict[str, Any] = {"random": against(run, "random")}
     if game in EXACT:
         found["nash_conv"] = asked("exploitability", str(run))["nash_conv"]
@@ -116,6 +125,11 @@ def asked(*words: str) -> Any:
     return json.loads(done.stdout)
 
 
+def has_played(run: Path) -> bool:
+    """Whether there is a policy to be measured."""
+    return any((run / "checkpoints").glob("step-*"))
+
+
 def num_games(run: Path) -> float:
     """Played in all."""
     return sum(row["speed/games_per_s"] * row["time/step_s"] for row in rows_of(run))
@@ -128,7 +142,8 @@ def num_tokens(run: Path) -> float:
 
 def rows_of(run: Path) -> list[dict[str, float]]:
     """The steps that a run did."""
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    file = run / "metrics.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     return [row for row in map(json.loads, lines) if "speed/games_per_s" in row]
 
 
@@ -146,8 +161,8 @@ def table(found: dict[str, Any], games: Sequence[str]) -> str:
                 game if kind == KINDS[0] else "", kind,
                 spread([one["games_per_s"] for one in own]), spread([one["tokens_per_s"] for one in own]),
                 spread([one["nash_conv"] for one in own if "nash_conv" in one]),
-                spread([one["random"][0] for one in own]),
-                spread([entry["patch_against_byte"][0] for entry in entries]) if kind == KINDS[1] else "",
+                spread([one["random"][0] for one in own if "random" in one]),
+                spread([e["patch_against_byte"][0] for e in entries if "patch_against_byte" in e and kind == KINDS[1]]),
             ]  # fmt: skip
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
