@@ -64,7 +64,8 @@ class TorchEngine:
     def step(self) -> list[Completion]:
         """One token for every row in flight, after admitting what fits; policies with few rows gather more at first."""
         done: list[Completion] = []
-        busy = [lane for lane in self._distinct() if lane.busy]
+        lanes = self._distinct()
+        busy = [lane for lane in lanes if lane.busy]
         most = max((lane.num_requests for lane in busy), default=0)
         for lane in busy:
             # Few large batches are cheaper than many small ones, and a lane that waits is asked for more meanwhile.
@@ -73,10 +74,10 @@ class TorchEngine:
                 done += lane.step()
             else:
                 lane.waited += 1
-        if not any(lane.busy for lane in self._lanes.values()):
+        if not any(lane.busy for lane in lanes):
             # Weights that stay would keep their prefixes from step to step, and what starts with a kept one may differ
             # in the last bit: a resumed run, whose engine is new, would not be the same.
-            for lane in self._lanes.values():
+            for lane in lanes:
                 lane.forget()
         # Slots, and so the order in which replies are found, depend on what the engine did before. The order decides
         # which row the next questions get, and rows may differ in the last bit: a resumed run would not be the same.

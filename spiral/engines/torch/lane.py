@@ -48,8 +48,6 @@ class Lane:
         """Unfinished text that lost its row -> the slots that wait for it."""
         self._rows: list[_Row] = []
         self._slots = Slots()
-        self.num_requests = 0
-        """Those in flight."""
         self.waited = 0
         """Steps of the engine that this lane let pass, since its batch was small."""
         self.computed_tokens = 0
@@ -64,6 +62,11 @@ class Lane:
         return self._keys.num_bytes
 
     @property
+    def num_requests(self) -> int:
+        """Those in flight."""
+        return self._in_flight.total()
+
+    @property
     def busy(self) -> bool:
         return self.num_requests > 0
 
@@ -73,7 +76,6 @@ class Lane:
     def submit(self, request: Request) -> None:
         self._pending.setdefault((request.policy, request.prompt), []).append(request)
         self._in_flight[request.policy] += 1
-        self.num_requests += 1
 
     def load(self, policy: PolicyId, weights: Mapping[str, Tensor], version: int) -> None:
         """Only when no request of the policy is in flight."""
@@ -86,7 +88,7 @@ class Lane:
     def drop(self, policy: PolicyId) -> None:
         """Only when no request of the policy is in flight."""
         self._passes.drop(policy)
-        del self._prefixes[policy], self._versions[policy]
+        del self._prefixes[policy], self._versions[policy], self._in_flight[policy]
 
     def forget(self) -> None:
         """Keep no prefix."""
@@ -106,9 +108,7 @@ class Lane:
         self.computed_tokens += len(self._rows) + sum(len(part.ids) for part in parts)
         logits = self._passes.logits(steps, parts)
         self._give_rows(texts)
-        done = self._sample(logits)
-        self.num_requests -= len(done)
-        return done
+        return self._sample(logits)
 
     def _admitted(self) -> list[Text]:
         """Texts that fit now, oldest first; at least one when nothing else is in flight."""
@@ -117,7 +117,8 @@ class Lane:
         width = 0
         for text in chain(self._ousted, self._pending):
             width = max(width, len(text[1]))  # shorter ones may be padded to the longest
-            if len(chosen) == room or (chosen and width * (len(chosen) + 1) > self._prefill_tokens):
+            # Below 0 after a policy was dropped: the limit is a number for each that is there.
+            if len(chosen) >= room or (chosen and width * (len(chosen) + 1) > self._prefill_tokens):
                 break
             chosen.append(text)
         return chosen
@@ -180,9 +181,8 @@ class Lane:
     def _regroup(self, slots: np.ndarray, ids: np.ndarray) -> None:
         """Give replies that differ rows of their own; drop rows that no slot stands on."""
         on = self._slots.row[slots]
-        if len(on) == len(self._rows) and bool(
-            (np.bincount(on) == 1).all()
-        ):  # one on each row: none ended, none splits
+        is_alone = len(on) == len(self._rows) and bool((np.bincount(on) == 1).all())
+        if is_alone:  # each slot on its row: none ended, and none splits
             for row, token in zip(on.tolist(), ids.tolist(), strict=True):
                 self._rows[row].ids.append(token)
             return

@@ -76,61 +76,56 @@ class Ragged:
     ) -> None:
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         start, policy = np.array(starts), np.array(policies)
-        self.first, self.num_rows = first, len(ids)
+        self.first = first
         self.num_steps = len(ids) if (lengths == 1).all() else int((lengths > 1).argmax())
         """Rows that have one new token each."""
         ends = lengths.cumsum()
         row = np.repeat(np.arange(len(ids)), lengths)
-        places = start[row] + np.arange(len(row)) - (ends - lengths)[row]
+        column = np.arange(len(row)) - (ends - lengths)[row]
         given = np.fromiter(chain.from_iterable(ids), np.int64, len(row))
-        if self.num_steps < len(ids):
-            self._taken = _rounded(policy[row])
-            row, places, given = (line[self._taken] for line in (row, places, given))
+        if has_wide := self.num_steps < len(ids):
+            taken = _rounded(policy[row])
+            row, column, given = (line[taken] for line in (row, column, given))
         self.tokens = Group(policy[row], num_policies)
-        self.rows = self.tokens if self.num_steps == len(ids) else Group(policy, num_policies)
+        self.rows = Group(policy, num_policies) if has_wide else self.tokens
         self.ids = _tensor(self.tokens.sorted(given))
-        self.policies = None if self.tokens.only is not None else _tensor(self.tokens.sorted(policy[row]))
-        """(N,), or None where all tokens are one policy's, see `Group.only`."""
-        self.places = _tensor(self.tokens.sorted(places))
+        only = self.tokens.only
+        self.policies = _tensor(self.tokens.sorted(policy[row])) if only is None else only
+        """(N,), or the one that all tokens are of."""
+        self.places = _tensor(self.tokens.sorted(start[row] + column))
         self.cache_rows = _tensor(self.tokens.sorted(first + row))
         self.last = _tensor(self.tokens.places(self.rows.sorted(ends - 1)))
         """(n,): the last token of each row, rows sorted by policy."""
         self.last_places = start + lengths - 1
         """(n,), rows as given."""
-        self.wide = None if self.num_steps == len(ids) else self._wide(start, lengths, ends)
+        self.wide = self._wide(start, lengths, ends) if has_wide else None
+        self.unpadded = None if only is not None else self.tokens.order
+        """(N,): of each token, sorted, its place among the steps and then the padded rows; None where it is its own."""
+        if has_wide:
+            behind = self.num_steps + (row - self.num_steps) * int(lengths.max()) + column
+            self.unpadded = _tensor(self.tokens.sorted(np.where(row < self.num_steps, row, behind)))
 
     def mask(self, num_rows: int, heads: int) -> tuple[int, Tensor]:
         """What the last tokens of the first `num_rows` rows attend over: the span, and (num_rows * heads, 1, span) to
         add to scores."""
         places = self.last_places[:num_rows]
         span = int(places.max()) + 1
-        behind = np.arange(span) > np.repeat(places, heads)[:, None]
-        return span, torch.from_numpy(np.where(behind, np.float32(-np.inf), np.float32(0)))[:, None]
-
-    def unpadded(self) -> Tensor | None:
-        """For each token, sorted, its place among the steps and then the padded rows; None where that is its own."""
-        if self.wide is None:
-            return None if self.tokens.only is not None else self.tokens.order
-        width = len(self.wide.tokens) // self.wide.num
-        lengths = self._lengths
-        row = np.repeat(np.arange(self.wide.num), lengths)
-        column = np.arange(len(row)) - (lengths.cumsum() - lengths)[row]
-        place = np.concatenate((np.arange(self.num_steps), self.num_steps + row * width + column))
-        return _tensor(self.tokens.sorted(place[self._taken]))
+        return span, _mask(np.repeat(places, heads)[:, None], span)
 
     def _wide(self, start: np.ndarray, lengths: np.ndarray, ends: np.ndarray) -> Wide:
-        start, self._lengths, ends = (x[self.num_steps :] for x in (start, lengths, ends))
-        lengths, width = self._lengths, int(self._lengths.max())
-        column = np.arange(width)
-        token = (ends - lengths)[:, None] + np.minimum(column, lengths[:, None] - 1)
-        tokens = _tensor(self.tokens.places(token.ravel()))
-        if not start.any():
-            return Wide(self.first + self.num_steps, len(start), width, tokens, None)
-        places = start[:, None] + np.minimum(column, lengths[:, None] - 1)
+        start, lengths, ends = (x[self.num_steps :] for x in (start, lengths, ends))
+        column = np.minimum(np.arange(lengths.max()), lengths[:, None] - 1)
+        tokens = _tensor(self.tokens.places(((ends - lengths)[:, None] + column).ravel()))
+        places = start[:, None] + column
         span = int(places.max()) + 1
-        behind = np.arange(span) > places[..., None]
-        mask = torch.from_numpy(np.where(behind, np.float32(-np.inf), np.float32(0)))[:, None]
+        mask = _mask(places, span)[:, None] if start.any() else None
         return Wide(self.first + self.num_steps, len(start), span, tokens, mask)
+
+
+def _mask(places: np.ndarray, span: int) -> Tensor:
+    """(..., span) to add to scores of tokens at places (...): 0 up to each one's own, -inf behind it."""
+    behind = np.arange(span) > places[..., None]
+    return torch.from_numpy(np.where(behind, np.float32(-np.inf), np.float32(0)))
 
 
 def _rounded(policies: np.ndarray) -> np.ndarray:

@@ -128,9 +128,7 @@ class ByteStack:
     ) -> Tensor:
         tokens = Ragged(first, ids, starts, policies, len(self._embedding))
         self._check(tokens)
-        places = tokens.ids if tokens.policies is None else tokens.ids + tokens.policies * self.config.vocab_size
-        embedding = self._embedding.flatten(0, 1) if tokens.tokens.only is None else self._embedding[tokens.tokens.only]
-        x = F.embedding(places, embedding)
+        x = F.embedding(tokens.ids + tokens.policies * self.config.vocab_size, self._embedding.flatten(0, 1))
         attention = _Attention(self.config, keys, tokens, self._rotation)
         last = len(self._layers) - 1
         for index, layer in enumerate(self._layers):
@@ -205,7 +203,6 @@ class _Attention:
         self._flat = keys.view(-1, self._size)
         if tokens.num_steps:
             self._steps = tokens.mask(tokens.num_steps, kv_heads)
-        self._unpadded = tokens.unpadded()
         self._step_tokens = None if tokens.tokens.only is not None else tokens.tokens.place[: tokens.num_steps]
 
     def __call__(self, qkv: Tensor, index: int) -> Tensor:
@@ -221,7 +218,7 @@ class _Attention:
         if tokens.wide is not None:
             parts.append(self._padded(query, index))
         attended = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return attended if self._unpadded is None else attended.index_select(0, self._unpadded)
+        return attended if tokens.unpadded is None else attended.index_select(0, tokens.unpadded)
 
     def keep(self, kv: Tensor, index: int) -> None:
         """Write the keys and values (N, 2 * kv_heads * head_dim) of all tokens."""
@@ -232,10 +229,9 @@ class _Attention:
         """(n, heads * head_dim) of the last token of each row, sorted by policy -> the same shape."""
         rows = self._tokens.rows
         self._turn(query, self._turns.index_select(0, self._tokens.last))
-        if rows.only is not None:
-            return self._one_query(query, index, *self._tokens.mask(rows.num, self._kv_heads))
-        given = query.index_select(0, rows.place)
-        return self._one_query(given, index, *self._tokens.mask(rows.num, self._kv_heads)).index_select(0, rows.order)
+        given = query if rows.only is not None else query.index_select(0, rows.place)
+        attended = self._one_query(given, index, *self._tokens.mask(rows.num, self._kv_heads))
+        return attended if rows.only is not None else attended.index_select(0, rows.order)
 
     def _turn(self, x: Tensor, turns: Tensor) -> None:
         """Rotate heads (n, k * head_dim) in place, each line by its position's angles."""
@@ -270,8 +266,9 @@ class _Attention:
 
 def can_stack(config: ByteConfig) -> bool:
     """Whether grouped products take the matrices of a shape."""
-    widths = config.hidden_size, config.intermediate_size, config.ffn_rank or 0
-    return all(width % _ALIGNED == 0 for width in widths) and config.num_attention_heads * config.head_dim % 4 == 0
+    heads = config.num_attention_heads * config.head_dim
+    widths = config.hidden_size, config.intermediate_size, config.ffn_rank or 0, heads
+    return all(width % _ALIGNED == 0 for width in widths)
 
 
 def _arranged(old: Tensor, order: Sequence[int | None]) -> Tensor:
