@@ -12,7 +12,8 @@ from spiral.api.records import Episode, PolicyId, VoidedGame, outcome_of
 from spiral.config.schema import RolloutConfig
 from spiral.policies.pool import Pool
 from spiral.selfplay.fixed_seats import FixedSeats
-from spiral.selfplay.rollouts import OnFailure, Rollouts
+from spiral.selfplay.play import OnFailure
+from spiral.selfplay.rollouts import Rollouts
 from spiral.theory.intervals import mean_interval, plausible_range, wilson_interval
 
 

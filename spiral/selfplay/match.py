@@ -16,6 +16,7 @@ from spiral.api.policies import Bot, SaidMove, is_external, max_concurrent
 from spiral.api.records import LEARNER, Completion, Ending, Episode, PolicyId, Trajectory, Turn
 from spiral.config.schema import RolloutConfig
 from spiral.selfplay import bot_faults
+from spiral.selfplay.draws import Draw
 
 
 class TooManyTurns(Exception):
@@ -26,9 +27,10 @@ class TooManyTurns(Exception):
 class Group:
     """The games of one deal, voided together so that a group estimator never sees a part of one."""
 
-    index: int
-    attempt: int = 0
+    draw: Draw
+    """The latest; it may be drawn anew."""
     episodes: dict[int, Episode] = field(default_factory=dict)
+    is_given_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Match:
 
     group: Group
     attempt: int
-    """The group's attempt that this match belongs to; a later one means that it was voided."""
+    """The attempt of the group's draw that this match belongs to; a later one means that it was voided."""
     index: int
     game: Game
     name: str

@@ -28,7 +28,9 @@ SHARED = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_PO
 
 def _env(**more):
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("ACCELERATE_", "FSDP_"))}
-    return {**kept, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", **more}
+    # Where a process dies in the middle of C++, its Python stack tells where.
+    common = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONFAULTHANDLER": "1"}
+    return {**kept, **common, **more}
 
 
 def _train(path, *words, processes=1):
@@ -37,7 +39,8 @@ def _train(path, *words, processes=1):
         [sys.executable, "-m", *map(str, launcher), "spiral", "train", "--run-dir", path, *words],
         env=_env(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-4000:]
+    # The launcher's table of who ended how comes last, and is long; what a process said comes before it.
+    assert done.returncode == 0, done.stdout[-12000:]
 
 
 def _lines(path, name):

@@ -11,7 +11,7 @@ from spiral.api.records import Episode, PolicyId, VoidedGame
 from spiral.evaluation.matches import MatchRunner
 from spiral.evaluation.tournament.entrants import Participants
 from spiral.evaluation.tournament.pairing import LineUp
-from spiral.selfplay.rollouts import TOO_MANY_TURNS
+from spiral.selfplay.play import TOO_MANY_TURNS
 
 PATIENCE = 3
 """Voided games a deal after which a line-up is given up, and the player that failed most is withdrawn."""

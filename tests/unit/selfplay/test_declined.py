@@ -5,7 +5,7 @@ import pytest
 from spiral.api.errors import RunError
 from spiral.api.policies import Declined, Unavailable
 from spiral.api.records import LEARNER
-from spiral.selfplay import rollouts as module
+from spiral.selfplay import play as module
 from tests.unit.selfplay.test_rollouts import rollouts
 
 
