@@ -42,7 +42,7 @@ def full(setup: LearnerSetup) -> Any:
     from spiral.learning.full_learner import FullLearner
 
     s = setup
-    return FullLearner(s.model, s.config, s.num_steps, s.accelerator, s.progress, s.engine_dtype, s.seed)
+    return FullLearner(s.model, s.config, s.num_steps, s.accelerator, s.progress, s.engine_dtype, s.seed, s.is_async)
 
 
 def lora(

@@ -246,6 +246,8 @@ class LearnerSetup:
     """The engine's `dtype`, where it has one."""
     seed: int = 0
     """The run's; what an update draws, such as dropout, descends from it."""
+    is_async: bool = False
+    """Whether games began with weights that are older than the update's."""
 
 
 class Learner(Protocol):

@@ -26,18 +26,23 @@ class Agreement:
     """Nats by which the log-probabilities of a token may differ."""
     is_exact: bool
     """Whether both are one float32 computation: every token has to be within the band."""
+    is_stale: bool
+    """Whether the replies are of older weights too, so that any token may differ."""
     importance_cap: float | None
     """Of truncated importance weights; None for none."""
 
     @classmethod
-    def of(cls, config: LearnerConfig, learner: torch.dtype, engine: torch.dtype | None) -> Agreement:
+    def of(
+        cls, config: LearnerConfig, learner: torch.dtype, engine: torch.dtype | None, is_async: bool = False
+    ) -> Agreement:
         """`learner`: the dtype that its log-probabilities are computed in. `engine`: that of an engine which computes
-        them otherwise than by the model's own forward pass, None for one that does not."""
+        them otherwise than by the model's own forward pass, None for one that does not. `is_async`: whether replies are
+        of older weights too, which is always corrected."""
         bands = [BANDS[dtype] for dtype in (learner, engine) if dtype is not None]
         is_exact = engine is None and learner in (torch.float32, torch.float64)
-        corrected = config.importance == "truncated" or (config.importance == "auto" and not is_exact)
+        corrected = config.importance == "truncated" or (config.importance == "auto" and (is_async or not is_exact))
         band = max(bands) if config.ratio_tolerance is None else config.ratio_tolerance
-        return cls(band, is_exact, config.importance_cap if corrected else None)
+        return cls(band, is_exact, is_async, config.importance_cap if corrected else None)
 
     def applied(self, objective: Objective) -> Objective:
         """An objective with these importance weights and this band."""
@@ -46,6 +51,8 @@ class Agreement:
     def check(self, gap: float, share_beyond: float) -> None:
         """Raise RunError if a fresh batch was sampled by another policy than the learner's. `gap`: the largest
         difference of a token, nats; `share_beyond`: of tokens, whose difference is more than the band."""
+        if self.is_stale:
+            return
         if self.is_exact and gap > self.band:
             found = f"a sampled token's log-probability differs by {gap:.2g} nats on a fresh batch"
         elif not self.is_exact and share_beyond > MAX_BEYOND:

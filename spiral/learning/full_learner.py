@@ -57,7 +57,8 @@ class _Scorers:
 
 
 class FullLearner:
-    """Updates `model` in place. `num_steps` fixes the learning-rate schedule; `engine_dtype`: see `LearnerSetup`."""
+    """Updates `model` in place. `num_steps` fixes the learning-rate schedule; `engine_dtype`, `is_async`: see
+    `LearnerSetup`."""
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class FullLearner:
         progress: Progress = no_progress,
         engine_dtype: torch.dtype | None = None,
         seed: int = 0,
+        is_async: bool = False,
     ) -> None:
         self._config, self._num_steps, self._accelerator = config, num_steps, accelerator
         self._progress, self._num_computed = progress, 0
@@ -93,7 +95,8 @@ class FullLearner:
             give_up_room(self._whole)
         self._parameters = _trained(self.model)
         self._optimizer = make_optimizer(self._parameters, config)
-        self._agreement = Agreement.of(config, torch.bfloat16 if mixed else self.model.dtype, engine_dtype)
+        own_dtype = torch.bfloat16 if mixed else self.model.dtype
+        self._agreement = Agreement.of(config, own_dtype, engine_dtype, is_async)
         self._num_updates = self._num_refused = 0
 
     def _shard(self, sharding: Sharding, loss: PolicyLoss) -> _Scorers:

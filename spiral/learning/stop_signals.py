@@ -68,6 +68,16 @@ class StopSignals:
         finally:
             self._may_raise = False
 
+    def check(self) -> None:
+        """Raise StopRequested if a signal came; for a wait in a thread, which no signal interrupts."""
+        if self._number is not None:
+            raise StopRequested(self._number)
+
+    def ask(self, number: int) -> None:
+        """As a signal of this number would, from another thread: for where signals cannot be sent."""
+        self.num_received += 1
+        self._number = number
+
     def _take(self, number: int, frame: FrameType | None) -> None:
         self.num_received += 1
         if self.num_received == 1:

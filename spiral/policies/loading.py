@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from spiral.api.errors import RunError, SpiralError
 from spiral.api.policies import is_external
 from spiral.api.records import PolicyId
+from spiral.api.training import Engine
 from spiral.config.loading import references, resolved
 from spiral.config.schema import Config, PluginConfig
 from spiral.models.adapter_folder import is_adapter
@@ -166,14 +167,20 @@ def prepared(model: Any, config: Config, plugins: Plugins) -> Any:
     return model
 
 
-def make_completer(model: Any, tokenizer: Any, config: Config, plugins: Plugins) -> Completer:
+MakeEngine = Callable[[Any, Any], Engine]
+"""make_engine(model, tokenizer) -> what generates for the model."""
+
+
+def make_completer(
+    model: Any, tokenizer: Any, config: Config, plugins: Plugins, make_engine: MakeEngine | None = None
+) -> Completer:
     """A new engine and prompt format for a model, as `config` says; the model moves to this process's device.
+    `make_engine`: makes another engine than `config` names.
 
     Raises SpiralError for a model that would play and learn as another one than it is.
     """
     from accelerate import PartialState
 
-    from spiral.engines.probe import ProbedEngine
     from spiral.models.bfloat16 import to_bfloat16
     from spiral.models.own_forward import check_own_forward
 
@@ -181,12 +188,19 @@ def make_completer(model: Any, tokenizer: Any, config: Config, plugins: Plugins)
     check_own_forward(model)  # in float32, whose rounding hides nothing
     if config.learner.precision == "bf16":
         to_bfloat16(model)
-    engine = plugins.make("engine", config.engine.name, model, tokenizer, **config.engine.args)
+    engine = (make_engine or partial(probed_engine, config=config, plugins=plugins))(model, tokenizer)
     made = plugins.make("prompt", config.prompt.name, tokenizer, **config.prompt.args)
     prompter = Prompter(made, generation_stop_ids(model))
     decode = partial(tokenizer.decode, skip_special_tokens=False)
     tokens, reads_cut = config.rollout.max_new_tokens, _reads_cut(config)
-    return Completer.of(ProbedEngine(engine, model), prompter, tokens, reads_cut, lambda ids: str(decode(ids)))
+    return Completer.of(engine, prompter, tokens, reads_cut, lambda ids: str(decode(ids)))
+
+
+def probed_engine(model: Any, tokenizer: Any, config: Config, plugins: Plugins) -> Engine:
+    """The engine that `config` names, which proves after each load that it answers with the weights it was given."""
+    from spiral.engines.probe import ProbedEngine
+
+    return ProbedEngine(plugins.make("engine", config.engine.name, model, tokenizer, **config.engine.args), model)
 
 
 def _reads_cut(config: Config) -> bool:

@@ -105,6 +105,11 @@ class Pool:
         if completer is not None and completer is not self.default:
             self._completers[policy] = completer
 
+    def remove_weights(self, policy: PolicyId) -> None:
+        """No longer let a policy play whose weights an engine held."""
+        self._with_weights.discard(policy)
+        self._completers.pop(policy, None)
+
     def completer_of(self, policy: PolicyId) -> Completer:
         """How a policy with weights is asked."""
         completer = self._completers.get(policy, self.default)

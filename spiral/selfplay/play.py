@@ -41,8 +41,8 @@ OnFailure = Callable[[PolicyId, str], None]
 
 
 class Play:
-    """Groups of games between the policies of a pool; new ones may begin at any time. Used as a context manager, which
-    ends the threads and time limits that play needs."""
+    """Groups of games between the policies of a pool; new ones may begin at any time. `with play:` around `advance`
+    keeps the games to their time limits; `close` ends the threads that slow bots need."""
 
     _numbers = itertools.count()
     """Of requests: no two of a process are alike, since several may share an engine."""
@@ -74,6 +74,9 @@ class Play:
 
     def __exit__(self, *_: object) -> None:
         self._scheduler.time_limit.close()
+
+    def close(self) -> None:
+        """Nothing is played afterwards."""
         self._scheduler.bot_threads.close()
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 
 from spiral.api.errors import RunError
 from spiral.api.games import Game
@@ -80,7 +81,7 @@ class Rollouts:
             )
         )
         deadline = Deadline(config.deadline_s, "raise rollout.deadline_s")
-        with play:
+        with closing(play), play:
             while play.busy:
                 if play.advance():
                     deadline.answered()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,17 @@ from typing import Any
 from spiral.api.games import Game
 from spiral.api.policies import OpponentSampler
 from spiral.api.records import LEARNER, PolicyId, learner_id, learner_name
-from spiral.api.training import AdvantageEstimator, GameSampler, RewardShaper
+from spiral.api.training import AdvantageEstimator, GameSampler, RewardShaper, needs_joint_state, needs_other_prompts
 from spiral.config.schema import Config, PluginConfig
 from spiral.config.trained import config_of
 from spiral.models import fingerprint
 from spiral.plugins.registry import Plugins, label
 from spiral.policies.completer import Completer
 from spiral.policies.fallback import FallbackSampler
-from spiral.policies.loading import PolicyLoader, make_completer, make_model, model_of_checkpoint
+from spiral.policies.loading import MakeEngine, PolicyLoader, make_completer, make_model, model_of_checkpoint
 from spiral.policies.pool import ONE_LEARNER, Pool
 from spiral.runs.directory import run_of
+from spiral.selfplay.match import TurnRecord
 from spiral.selfplay.room import check_room_in_games
 
 Games = dict[str, Callable[[], Game]]
@@ -73,10 +74,13 @@ def make_games(config: Config, plugins: Plugins) -> Games:
     return {label(g.name, g.args): plugins.bound("game", g.name, g.args) for g in config.games}
 
 
-def make_play_setup(config: Config, plugins: Plugins, checkpoint: Path | None = None) -> PlaySetup:
+def make_play_setup(
+    config: Config, plugins: Plugins, checkpoint: Path | None = None, make_engine: MakeEngine | None = None
+) -> PlaySetup:
     """Make the model, untrained or as its plug-in loads it, and everything around it.
 
     `checkpoint`: of the run whose own config this is, when its policy is opened to be used and not to be trained.
+    `make_engine`: makes the engine from model and tokenizer, where it is not the one that the config names.
     Raises SpiralError for a game whose prompts or moves do not fit it (`check_room_in_games`).
     """
     import torch
@@ -85,7 +89,7 @@ def make_play_setup(config: Config, plugins: Plugins, checkpoint: Path | None = 
     read_from = fingerprint.read_from(config.model.args) if checkpoint is None else run_of(checkpoint).read_from()
     named = config.model if checkpoint is None else model_of_checkpoint(config.model, checkpoint, read_from, plugins)
     model, tokenizer = make_model(named, config, plugins)
-    completer = make_completer(model, tokenizer, config, plugins)
+    completer = make_completer(model, tokenizer, config, plugins, make_engine)
     games = make_games(config, plugins)
     check_room_in_games(games, completer, config.rollout.max_turns)
     pool = Pool(plugins, completer, learner_shares(config) if checkpoint is None else ONE_LEARNER)
@@ -107,6 +111,17 @@ def make_training_setup(config: Config, plugins: Plugins) -> TrainingSetup:
         fallback,
         [plugins.make("reward", reward.name, **reward.args) for reward in config.rewards],
         {policy: plugins.make("advantage", own.name, **own.args) for policy, own in estimators(config).items()},
+    )
+
+
+def turn_record(config: Config, advantages: Mapping[PolicyId, AdvantageEstimator]) -> TurnRecord:
+    """What the turns of the policies in training have to keep for their estimators and objectives."""
+    configs = [config_of(config, learner_name(policy)).learner for policy in advantages]
+    return TurnRecord(
+        joint_state=any(map(needs_joint_state, advantages.values())),
+        other_prompts=any(map(needs_other_prompts, advantages.values())),
+        legal_moves=any(one.anchor > 0 and one.anchor_to == "legal" for one in configs),
+        learners=frozenset(advantages),
     )
 
 

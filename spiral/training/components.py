@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from spiral.api.errors import RunError
 from spiral.api.progress import Phase, Progress
@@ -16,8 +16,6 @@ from spiral.api.training import (
     Learner,
     LearnerSetup,
     ReadsFeatures,
-    needs_joint_state,
-    needs_other_prompts,
 )
 from spiral.config.schema import Config
 from spiral.config.trained import config_of
@@ -33,7 +31,7 @@ from spiral.models.tokens import spelt
 from spiral.plugins.registry import Plugins, label
 from spiral.policies.pool import AVERAGED, Pool
 from spiral.seeds import derive
-from spiral.selfplay.match import TurnRecord
+from spiral.selfplay.draws import Draws
 from spiral.selfplay.rollouts import Rollouts
 from spiral.selfplay.setup import (
     PlaySetup,
@@ -45,9 +43,10 @@ from spiral.selfplay.setup import (
     make_play_setup,
     make_training_setup,
     sampler_names,
+    turn_record,
 )
 from spiral.theory.best_response import NashConv
-from spiral.training.experience import Experience, Played, Recorded
+from spiral.training.experience import Experience, LocalGames, Played, Recorded, StepGames
 from spiral.training.initial_weights import warm_start_weights
 from spiral.training.memory.planning import check_memory
 from spiral.training.memory.settings import HeldPolicies
@@ -57,6 +56,21 @@ from spiral.training.trained import TrainedPolicy
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import Tensor
+
+
+class Elsewhere(Protocol):
+    """What plays and generates where that is done in other processes."""
+
+    is_async: bool
+    """Whether games go on while the learner updates."""
+
+    def engine(self, model: Any, tokenizer: Any) -> Engine:
+        """Generates for the policies in training and their snapshots."""
+
+    def games(
+        self, config: Config, draws: Draws, processes: Processes, stop: StopSignals, progress: Progress
+    ) -> StepGames:
+        """Plays the games of the steps."""
 
 
 @dataclass
@@ -120,21 +134,27 @@ def check_capacity(config: Config, engine: Engine, pool: Pool) -> None:
 
 
 def make_components(
-    config: Config, plugins: Plugins, progress: Progress, fresh: bool, stop: StopSignals | None = None
+    config: Config,
+    plugins: Plugins,
+    progress: Progress,
+    fresh: bool,
+    stop: StopSignals | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Components:
-    """Make everything. `fresh`: give the model its initial weights, where no checkpoint will replace them.
+    """Make everything. `fresh`: give the model its initial weights, where no checkpoint will replace them. `elsewhere`:
+    plays and generates in other processes.
 
     Raises SpiralError for what cannot be made; `spiral.selfplay.validation.check` finds most of it before.
     """
     accelerator = make_accelerator(config.process_deadline_s, config.learner)
     check_memory(config, plugins)
-    processes = Processes(accelerator, stop or StopSignals())
+    processes = Processes(accelerator, stop := stop or StopSignals())
     benchmarks = load_tasks(config, plugins)  # before the model: a file that is missing is told at once
     if benchmarks:
         asked = {name: questions(make()) for name, make in make_games(config, plugins).items()}
         refuse_overlap(asked, {benchmark.label: benchmark.tasks for benchmark in benchmarks})
     progress(Phase(f"loading {label(config.model.name, config.model.args)}"))
-    play = make_play_setup(config, plugins)
+    play = make_play_setup(config, plugins, make_engine=elsewhere.engine if elsewhere else None)
     training = make_training_setup(config, plugins)
     add_members(config, play)
     opponents = load_opponents(config, play)
@@ -144,23 +164,18 @@ def make_components(
             warm_start_weights(config, play, plugins, progress)
     # After the warm start: a learner copies the weights into its average and its reference.
     trained = [
-        _trained(config, name, play, plugins, accelerator, progress) for name in map(learner_name, play.pool.learners)
+        _trained(config, name, play, plugins, accelerator, progress, elsewhere is not None and elsewhere.is_async)
+        for name in map(learner_name, play.pool.learners)
     ]
     for one in trained:
         _give_features(training.advantages[one.policy], one)
-    record = TurnRecord(
-        joint_state=any(map(needs_joint_state, training.advantages.values())),
-        other_prompts=any(map(needs_other_prompts, training.advantages.values())),
-        legal_moves=any(_is_anchored(one.config) for one in trained),
-        learners=frozenset(play.pool.learners),
-    )
     rollouts = Rollouts(
         play.games,
         training.curriculum,
         training.opponents,
         play.pool,
         config.rollout,
-        record=record,
+        record=turn_record(config, training.advantages),
         names=(curriculum_name(config), " or ".join(sampler_names(config))),
         progress=progress,
     )
@@ -169,7 +184,12 @@ def make_components(
     tasks = TaskEvaluator(benchmarks, play.completer, partial(spelt, play.tokenizer), config, progress)
     if any(one.learner.averaged() is not None for one in trained):
         play.pool.add_weights(AVERAGED)
-    experience: Experience = Played(config, rollouts, training, play.pool, processes)
+    games: StepGames = LocalGames(config, rollouts, processes)
+    if elsewhere is not None:
+        names = (curriculum_name(config), " or ".join(sampler_names(config)))
+        draws = Draws(play.games, training.curriculum, training.opponents, play.pool, names)
+        games = elsewhere.games(config, draws, processes, stop, progress)
+    experience: Experience = Played(config, games, training, play.pool, processes)
     if config.examples.path:
         experience = Recorded(config, play, progress)
     elif config.text.paths:
@@ -178,7 +198,13 @@ def make_components(
 
 
 def _trained(
-    config: Config, name: str, play: PlaySetup, plugins: Plugins, accelerator: Accelerator, progress: Progress
+    config: Config,
+    name: str,
+    play: PlaySetup,
+    plugins: Plugins,
+    accelerator: Accelerator,
+    progress: Progress,
+    is_async: bool,
 ) -> TrainedPolicy:
     """A policy in training; the main one, whose name is empty, trains the model that plays itself, the others copies
     of it that are as it is now."""
@@ -186,7 +212,7 @@ def _trained(
     model = copied(play.model) if name else play.model
     dtype = getattr(play.completer.engine, "dtype", None)
     seed = derive(config.seed, name) if name else config.seed
-    setup = LearnerSetup(model, own.learner, config.steps, accelerator, progress, dtype, seed)
+    setup = LearnerSetup(model, own.learner, config.steps, accelerator, progress, dtype, seed, is_async)
     learner: Learner = plugins.make("learner", method.name, setup, **method.args)
     resets = {one.name: one.reset_every for one in config.learners}
     return TrainedPolicy(learner_id(name), own, learner, resets.get(name, 0))
@@ -202,8 +228,3 @@ def _give_features(estimator: AdvantageEstimator, one: TrainedPolicy) -> None:
             return last_hidden_states(scorer, prompts, one.config.learner.micro_batch_tokens)
 
         estimator.features = features
-
-
-def _is_anchored(config: Config) -> bool:
-    """Whether an objective compares the policy with random legal play."""
-    return config.learner.anchor > 0 and config.learner.anchor_to == "legal"

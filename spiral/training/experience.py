@@ -65,6 +65,33 @@ class Experience(Protocol):
         """What `policy`, the weights of a step in the engine, says outside of games: records of samples.jsonl."""
 
 
+class StepGames(Protocol):
+    """Plays a process's part of the games of a step."""
+
+    @property
+    def voided(self) -> list[VoidedGame]:
+        """The games of the last step that were voided."""
+
+    def of_step(self, step: int) -> list[Episode]:
+        """In the order of the games' numbers. Raises SpiralError."""
+
+
+class LocalGames:
+    """Played in this process, one step after another."""
+
+    def __init__(self, config: Config, rollouts: Rollouts, processes: Processes) -> None:
+        self._config, self._rollouts, self._processes = config, rollouts, processes
+
+    @property
+    def voided(self) -> list[VoidedGame]:
+        return self._rollouts.voided
+
+    def of_step(self, step: int) -> list[Episode]:
+        config, processes = self._config, self._processes
+        seed = (config.seed, "rollout", step)
+        return self._rollouts.play(config.rollout.episodes, seed, processes.rank, processes.world)
+
+
 def alike(trajectories: Sequence[Trajectory]) -> list[list[float]]:
     """The weights of turns that are all to become likelier: 1 for each."""
     return [[1.0] * len(trajectory.turns) for trajectory in trajectories]
@@ -76,26 +103,23 @@ class Played:
     read_from: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
-        self, config: Config, rollouts: Rollouts, training: TrainingSetup, pool: Pool, processes: Processes
+        self, config: Config, games: StepGames, training: TrainingSetup, pool: Pool, processes: Processes
     ) -> None:
-        self._config, self._rollouts, self._training = config, rollouts, training
+        self._config, self._games, self._training = config, games, training
         self._pool, self._processes = pool, processes
+        self.voided: Sequence[VoidedGame] = ()
         self._estimators = {policy: own.name for policy, own in estimators(config).items()}
-
-    @property
-    def voided(self) -> Sequence[VoidedGame]:
-        return self._rollouts.voided
 
     def episodes(self, step: int) -> list[Episode]:
         """From all processes, with rewards shaped, and their results known to pool and samplers."""
-        config, rollouts, processes = self._config, self._rollouts, self._processes
+        config, processes = self._config, self._processes
         samplers = " or ".join(sampler_names(config))
-        seed = (config.seed, "rollout", step)
         with processes.together():
-            episodes = rollouts.play(config.rollout.episodes, seed, processes.rank, processes.world)
-        episodes, rollouts.voided = processes.gathered(episodes, rollouts.voided, config.rollout.group_size)
+            episodes = self._games.of_step(step)
+        episodes, voided = processes.gathered(episodes, self._games.voided, config.rollout.group_size)
         # A process stops by itself at its own games; what is allowed is that many of all.
-        check_voided(rollouts.voided, config.rollout)
+        check_voided(voided, config.rollout)
+        self.voided = voided
         learners = {*self._pool.learners}
         if any(learners.isdisjoint(episode.policies) for episode in episodes):
             raise RunError(

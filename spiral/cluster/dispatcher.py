@@ -1,0 +1,83 @@
+"""Decides which player plays which group of games, and counts each group once; knows neither clocks nor processes, so
+that a simulation runs the same code."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable
+
+from spiral.cluster.orders import Key, Ticket
+
+SHARE = 0.75
+"""Of a player's equal part of all groups not played yet: what it is given at most. The rest waits for who is done
+first."""
+
+
+class Dispatcher:
+    """The groups that are asked for and not finished, the oldest first."""
+
+    def __init__(self, window: int) -> None:
+        """`window`: groups that one player has at once, at most."""
+        self._window = window
+        self._queue: list[tuple[Key, Ticket]] = []
+        self._leases: dict[str, dict[Key, Ticket]] = {}
+
+    @property
+    def num_open(self) -> int:
+        """Groups that wait or are being played."""
+        return len(self._queue) + sum(map(len, self._leases.values()))
+
+    @property
+    def players(self) -> list[str]:
+        return list(self._leases)
+
+    def leases(self, player: str) -> list[Ticket]:
+        """What a player has not finished."""
+        return list(self._leases[player].values())
+
+    def join(self, player: str) -> None:
+        """A player is there."""
+        self._leases.setdefault(player, {})
+
+    def leave(self, player: str) -> list[Ticket]:
+        """A player is gone: its groups wait again, in their old place; which."""
+        tickets = list(self._leases.pop(player, {}).values())
+        self.add(tickets)
+        return tickets
+
+    def clear(self) -> None:
+        """Nothing is asked for any more."""
+        self._queue.clear()
+        for mine in self._leases.values():
+            mine.clear()
+
+    def add(self, tickets: Iterable[Ticket]) -> None:
+        """Groups are asked for."""
+        for ticket in tickets:
+            heapq.heappush(self._queue, (ticket.key, ticket))
+
+    def take(self, player: str) -> list[Ticket]:
+        """The groups that a player is given now."""
+        mine = self._leases[player]
+        fair = math.ceil(SHARE * self.num_open / len(self._leases))
+        taken: list[Ticket] = []
+        while self._queue and len(mine) < min(self._window, fair):
+            key, ticket = heapq.heappop(self._queue)
+            mine[key] = ticket
+            taken.append(ticket)
+        return taken
+
+    def end(self, player: str, ticket: Ticket) -> bool:
+        """A player has done with a group; False where that does not count, since another has it by now, or had."""
+        mine = self._leases.get(player, {})
+        if mine.get(ticket.key) != ticket:
+            return False
+        del mine[ticket.key]
+        return True
+
+    def policies(self) -> set[str]:
+        """All that play in the groups."""
+        queued = (ticket for _, ticket in self._queue)
+        leased = (ticket for leases in self._leases.values() for ticket in leases.values())
+        return {policy for tickets in (queued, leased) for ticket in tickets for policy in ticket.draw.policies}

@@ -1,0 +1,75 @@
+"""An `Engine` whose work players do; for whatever asks single replies of the policies in training, such as matches for
+evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from spiral.api.errors import RunError
+from spiral.api.records import Completion, PolicyId, Request
+from spiral.api.training import check_request
+from spiral.cluster.fleet import Fleet
+
+STEP_S = 0.05
+"""Longest that a step waits for a reply."""
+
+
+class FleetEngine:
+    """See `spiral.api.training.Engine`."""
+
+    def __init__(self, fleet: Fleet, start_s: float, is_shared: bool = False) -> None:
+        """Waits for the first player, `start_s` seconds at most, which tells what the engines are. `is_shared`: whether
+        they share devices with the learner, and sleep while it updates. Raises RunError if none comes."""
+        if not fleet.wait(lambda: bool(fleet.facts()), start_s):
+            raise RunError(
+                f"no player of the cluster was ready after {start_s:g} s; see their logs, or raise cluster.args.start_s"
+            )
+        facts = fleet.facts()[0]
+        self._fleet, self._is_shared = fleet, is_shared
+        self._policies: set[PolicyId] = set()
+        self._num_asked = 0
+        self.context, self.capacity, self.dtype = facts.context, facts.capacity, facts.dtype
+
+    def submit(self, request: Request) -> None:
+        """See `Engine`."""
+        check_request(self, request, self._policies)
+        self._fleet.ask(request)
+        self._num_asked += 1
+
+    def step(self) -> list[Completion]:
+        """See `Engine`."""
+        if not self._num_asked:
+            return []
+        found: list[Completion] = []
+        self._fleet.wait(lambda: self._fleet.has_completions, STEP_S)
+        found = self._fleet.take_completions()
+        self._num_asked -= len(found)
+        return sorted(found, key=lambda completion: completion.request_id)
+
+    def load_weights(self, policy: PolicyId, weights: Mapping[str, Tensor], version: int) -> None:
+        """See `Engine`; games in play go on, with the new weights from their next reply on."""
+        self._policies.add(policy)
+        self._fleet.load(policy, weights, version)
+
+    def drop(self, policy: PolicyId) -> None:
+        """See `Engine`; after the games that need it."""
+        self._policies.discard(policy)
+        self._fleet.drop(policy)
+
+    def sleep(self) -> bool:
+        """See `Engine`."""
+        if self._is_shared:
+            self._fleet.set_asleep(True)
+        return self._is_shared
+
+    def wake(self) -> None:
+        """See `Engine`."""
+        if self._is_shared:
+            self._fleet.set_asleep(False)
+
+    def close(self) -> Any:
+        """See `Engine`."""
+        self._fleet.close()

@@ -1,0 +1,346 @@
+"""The players as the learner's process sees them: gives out groups of games, weights and requests, hears what came of
+them, and begins again elsewhere what a lost player had."""
+
+from __future__ import annotations
+
+import platform
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from spiral.api.errors import RunError
+from spiral.api.records import Completion, Episode, PolicyId, Request, VoidedGame
+from spiral.api.text import printable_logger
+from spiral.cluster.buckets import buckets
+from spiral.cluster.crew import Call, Crew, PlayerLost
+from spiral.cluster.dispatcher import Dispatcher
+from spiral.cluster.orders import Facts, Key, Load, Orders, Report, Ticket
+from spiral.cluster.versions import check_versions
+
+CALLS = 2
+"""Orders that a player has at once: while one is reported, it works on the next."""
+POLL_S = 0.05
+"""Longest wait for a report before new orders are looked for."""
+SEARCH_S = 1.0
+"""Seconds between two looks for players that joined or came back."""
+log = printable_logger(__name__)
+
+
+@dataclass
+class _Known:
+    """A player."""
+
+    facts: Facts | None = None
+    """None until it said what it is, after each start."""
+    held: dict[PolicyId, int] = field(default_factory=dict)
+    """The versions that it has, or was told to load."""
+    is_asleep: bool = False
+    calls: list[Call] = field(default_factory=list)
+    asked: dict[int, Request] = field(default_factory=dict)
+    heard: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True)
+class Span:
+    """What a player did, from and to, in seconds since the epoch on its clock."""
+
+    player: str
+    began: float
+    ended: float
+    games: int
+    """That ended meanwhile."""
+
+
+class Fleet:
+    """Players, and one client of theirs. A thread gives orders and takes reports, so that players go on while the
+    learner computes; what it meets is raised where the client waits."""
+
+    def __init__(
+        self, crew: Crew, client: str, window: int, deadline_s: float, versions: Mapping[str, str], gives_weights: bool
+    ) -> None:
+        """`window`: groups that one player has at once, at most. `deadline_s`: the longest time without a word of a
+        player. `versions`: of this process's software, see `check_versions`. `gives_weights`: whether this client's
+        weights are loaded; of several that have the same ones, the first does."""
+        self._crew, self._client, self._deadline_s = crew, client, deadline_s
+        self._mine, self._gives_weights = versions, gives_weights
+        self._dispatcher = Dispatcher(window)
+        self._known: dict[str, _Known] = {}
+        self._weights: dict[PolicyId, Load] = {}
+        self._retired: set[PolicyId] = set()
+        """Policies that are to be dropped once no game that is asked for needs them."""
+        self._requests: list[Request] = []
+        self._completions: list[Completion] = []
+        self._done: dict[Key, Sequence[Episode]] = {}
+        self._returned: list[Ticket] = []
+        self._voided: list[tuple[Ticket, VoidedGame]] = []
+        self._spans: list[Span] = []
+        self.losses: list[str] = []
+        """A sentence for each player that was lost."""
+        self._asleep = False
+        self._searched = -SEARCH_S
+        self._error: BaseException | None = None
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
+        self._thread.start()
+
+    # What the client asks for; each returns at once, but for `wait` and what is built on it.
+
+    def load(self, policy: PolicyId, weights: Mapping[str, Tensor], version: int) -> None:
+        """Let `policy` play with these weights from now on; they are read before this returns."""
+        parts: list[tuple[Sequence[str], Any]] = []
+        for bucket in buckets(weights):
+            parts.append((tuple(bucket), self._crew.put(bucket) if self._gives_weights else None))
+        with self._changed:
+            self._weights[policy] = Load(policy, version, tuple(parts))
+            self._retired.discard(policy)
+            self._changed.notify_all()
+
+    def drop(self, policy: PolicyId) -> None:
+        """Forget a policy, after the games that need it."""
+        with self._changed:
+            self._retired.add(policy)
+
+    def play(self, tickets: Iterable[Ticket]) -> None:
+        """Ask for groups of games."""
+        with self._changed:
+            self._dispatcher.add(tickets)
+            self._changed.notify_all()
+
+    def give_up(self) -> None:
+        """Ask for no group any more; what comes of those under way is not counted."""
+        with self._changed:
+            self._dispatcher.clear()
+            self._done.clear()
+            self._returned.clear()
+            self._voided.clear()
+
+    def ask(self, request: Request) -> None:
+        """Ask for a reply."""
+        with self._changed:
+            self._requests.append(request)
+            self._changed.notify_all()
+
+    def wait(self, is_over: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait until something holds, for so long at most; whether it does. Raises what the players met."""
+        with self._changed:
+            until = time.monotonic() + timeout_s
+            while not is_over():
+                self._check()
+                left = until - time.monotonic()
+                if left <= 0:
+                    return False
+                self._changed.wait(min(left, 1.0))
+            self._check()
+            return True
+
+    def done(self, keys: Iterable[Key]) -> int:
+        """How many of these groups are over."""
+        return sum(key in self._done for key in keys)
+
+    def take(self, key: Key) -> Sequence[Episode]:
+        """The games of a group that is over, once."""
+        with self._changed:
+            return self._done.pop(key)
+
+    @property
+    def has_returned(self) -> bool:
+        """Whether a group has to be drawn anew."""
+        return bool(self._returned)
+
+    @property
+    def has_completions(self) -> bool:
+        """Whether a reply is there."""
+        return bool(self._completions)
+
+    def take_returned(self) -> list[Ticket]:
+        """Groups that have to be drawn anew."""
+        with self._changed:
+            returned, self._returned = self._returned, []
+            return returned
+
+    def take_voided(self, step: int) -> list[VoidedGame]:
+        """The matches of a step that were voided."""
+        with self._changed:
+            mine = [game for ticket, game in self._voided if ticket.step == step]
+            self._voided = [pair for pair in self._voided if pair[0].step != step]
+            return mine
+
+    def take_completions(self) -> list[Completion]:
+        """Replies to what was asked."""
+        with self._changed:
+            found, self._completions = self._completions, []
+            return found
+
+    def take_spans(self) -> list[Span]:
+        """What the players did since this was last asked."""
+        with self._changed:
+            spans, self._spans = self._spans, []
+            return spans
+
+    def facts(self) -> list[Facts]:
+        """Of the players that are there now."""
+        with self._changed:
+            return [known.facts for known in self._known.values() if known.facts is not None]
+
+    def set_asleep(self, asleep: bool) -> None:
+        """Let all engines sleep, or wake them, and wait until they have."""
+        with self._changed:
+            self._asleep = asleep
+            self._changed.notify_all()
+        self.wait(lambda: all(k.is_asleep == asleep and not k.calls for k in self._known.values()), self._deadline_s)
+
+    def close(self) -> None:
+        """Give no more orders."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join(10.0)
+
+    # The thread.
+
+    def _run(self) -> None:
+        try:
+            while not self._closed:
+                with self._changed:
+                    self._search()
+                    for name, known in self._known.items():
+                        self._order(name, known)
+                    calls = [call for known in self._known.values() for call in known.calls]
+                    if not calls:
+                        self._changed.wait(POLL_S)
+                if calls:
+                    answered = self._crew.wait(calls, POLL_S)
+                    with self._changed:
+                        for call in answered:
+                            self._hear(call)
+                        self._changed.notify_all()
+        except BaseException as error:
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+
+    def _check(self) -> None:
+        """Raise what the thread met, or that a player is silent."""
+        if self._error is not None:
+            raise self._error
+        now = time.monotonic()
+        for name, known in self._known.items():
+            if known.calls and now - known.heard > self._deadline_s:
+                where = f"process {known.facts.pid} on {known.facts.host}" if known.facts else "not started yet"
+                raise RunError(
+                    f"{name} ({where}) has not answered for {self._deadline_s:g} s; see its log, raise "
+                    "rollout.deadline_s, or start fewer players (cluster.args.engines)"
+                )
+
+    def _search(self) -> None:
+        now = time.monotonic()
+        if now - self._searched < SEARCH_S:
+            return
+        self._searched, there = now, self._crew.players()
+        for name in {*self._known} - {*there}:
+            self._lose(name, "it is gone for good")
+            del self._known[name]
+        for name in there:
+            known = self._known.setdefault(name, _Known())
+            if known.facts is None and not known.calls:
+                known.calls.append(self._crew.ask_facts(name))
+
+    def _order(self, name: str, known: _Known) -> None:
+        """Give a player orders, if there is something for it to do."""
+        while known.facts is not None and len(known.calls) < CALLS:
+            tickets = self._dispatcher.take(name)
+            requests = self._share_of_requests()
+            known.asked |= {request.id: request for request in requests}
+            tells = known.is_asleep != self._asleep
+            if not (tickets or requests or tells or known.asked or self._dispatcher.leases(name)):
+                return
+            loads, drops = self._weights_for(name, known)
+            needs = {load: self._weights[load].version for load in self._needed_by(name, known)}
+            known.is_asleep = self._asleep
+            orders = Orders(known.facts.incarnation, loads, drops, needs, tickets, requests, self._asleep)
+            if not known.calls:
+                known.heard = time.monotonic()
+            known.calls.append(self._crew.order(name, self._client, orders))
+            if tells and not (known.asked or self._dispatcher.leases(name)):
+                return
+
+    def _share_of_requests(self) -> list[Request]:
+        """As many of the requests that wait as one of the players is to answer."""
+        ready = sum(known.facts is not None for known in self._known.values())
+        num = -(-len(self._requests) // max(1, ready))
+        taken, self._requests = self._requests[:num], self._requests[num:]
+        return taken
+
+    def _needed_by(self, name: str, known: _Known) -> list[PolicyId]:
+        """Policies whose weights a player has to have."""
+        playing = {policy for ticket in self._dispatcher.leases(name) for policy in ticket.draw.policies}
+        playing |= {request.policy for request in known.asked.values()}
+        return [policy for policy in self._weights if policy in playing]
+
+    def _weights_for(self, name: str, known: _Known) -> tuple[list[Load], list[PolicyId]]:
+        """What a player has to load and to drop now: what it needs, and new versions of what it has."""
+        if not self._gives_weights:
+            return [], []
+        if self._retired:
+            for policy in self._retired - self._dispatcher.policies():
+                self._weights.pop(policy, None)
+                self._retired.discard(policy)
+        wanted = {*self._needed_by(name, known), *known.held} & {*self._weights}
+        loads = [load for p, load in self._weights.items() if p in wanted and known.held.get(p) != load.version]
+        drops = [policy for policy in known.held if policy not in self._weights]
+        known.held |= {load.policy: load.version for load in loads}
+        for policy in drops:
+            del known.held[policy]
+        return loads, drops
+
+    def _hear(self, call: Call) -> None:
+        name = next(name for name, known in self._known.items() if call in known.calls)
+        known = self._known[name]
+        known.calls.remove(call)
+        try:
+            answer = self._crew.answer(call)
+        except PlayerLost as lost:
+            return self._lose(name, str(lost))
+        known.heard = time.monotonic()
+        if isinstance(answer, Facts):
+            check_versions(self._mine, answer.versions, platform.node(), answer.host)
+            known.facts = answer
+            self._dispatcher.join(name)
+        elif known.facts is None or answer.incarnation != known.facts.incarnation or answer.was_refused:
+            self._lose(name, "another process took its place")
+        else:
+            self._take(name, known, answer)
+
+    def _take(self, name: str, known: _Known, report: Report) -> None:
+        self._spans.append(Span(name, report.began, report.ended, sum(len(games) for _, games in report.finished)))
+        for ticket, voided in report.voided:
+            if ticket in self._dispatcher.leases(name):
+                self._voided.append((ticket, voided))
+        for ticket in report.returned:
+            if self._dispatcher.end(name, ticket):
+                self._returned.append(ticket)
+        for ticket, episodes in report.finished:
+            if self._dispatcher.end(name, ticket):  # counted once, whoever else played it
+                self._done[ticket.key] = episodes
+        for completion in report.completions:
+            if known.asked.pop(completion.request_id, None) is not None:
+                self._completions.append(completion)
+
+    def _lose(self, name: str, reason: str) -> None:
+        """A player's process is gone: others, or the process that takes its place, begin its work again."""
+        known = self._known[name]
+        if known.facts is not None:
+            tickets = self._dispatcher.leave(name)
+            self._requests += known.asked.values()
+            self.losses.append(
+                f"{name} (process {known.facts.pid} on {known.facts.host}) was lost with {len(tickets)} groups of "
+                f"games and {len(known.asked)} requests, which are begun again: {reason}"
+            )
+            log.warning("%s", self.losses[-1])
+        known.facts, known.held, known.asked, known.is_asleep = None, {}, {}, False
+        known.heard = time.monotonic()

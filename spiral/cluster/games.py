@@ -1,0 +1,106 @@
+"""The games of a step, played by a fleet: asked for as early as the bound on staleness allows, and always those that
+the seed of the step names, so that no game is trained on, or left out, for how long it took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spiral.api.errors import RunError
+from spiral.api.progress import Phase, Progress, no_progress
+from spiral.api.records import Episode, VoidedGame
+from spiral.cluster.fleet import Fleet
+from spiral.cluster.orders import Ticket
+from spiral.config.schema import Config
+from spiral.learning.stop_signals import StopSignals
+from spiral.seeds import derive
+from spiral.selfplay.draws import Draws
+from spiral.selfplay.rollouts import check_voided
+
+WAIT_S = 0.5
+"""Seconds between two looks for a signal to stop, and for groups that have to be drawn anew."""
+
+
+class FleetGames:
+    """See `spiral.training.experience.StepGames`."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        draws: Draws,
+        config: Config,
+        staleness: int,
+        rank: int = 0,
+        world: int = 1,
+        stop: StopSignals | None = None,
+        progress: Progress = no_progress,
+    ) -> None:
+        """`staleness`: versions that the learner may be ahead of the weights with which a game began; 0 waits for each
+        step's games before the update. `rank`, `world`: of several clients, each plays every world-th group."""
+        self._fleet, self._draws, self._config = fleet, draws, config
+        self._staleness, self._rank, self._world = staleness, rank, world
+        self._stop, self._progress = stop or StopSignals(), progress
+        self._next = self._asked_up_to = 0
+        self._epoch = 0
+        self.voided: list[VoidedGame] = []
+
+    def of_step(self, step: int) -> list[Episode]:
+        """The episodes of this client's groups, in the order of the games' numbers. Raises RunError when too many games
+        had to be voided, or a player is silent."""
+        if step != self._next:
+            self._begin_at(step)
+        self.voided = []
+        for later in range(self._asked_up_to, min(step + self._staleness, self._config.steps - 1) + 1):
+            root = _root(self._config, later)
+            self._fleet.play([Ticket(later, self._draws.draw(root, n), self._epoch) for n in self._groups])
+            self._asked_up_to = later + 1
+        keys = [(step, index) for index in self._groups]
+        size = self._config.rollout.group_size
+        self._progress(Phase("playing", len(keys) * size, "games", lambda: self._fleet.done(keys) * size))
+        while not self._fleet.wait(lambda: self._fleet.done(keys) == len(keys) or self._fleet.has_returned, WAIT_S) or (
+            self._fleet.done(keys) < len(keys)
+        ):
+            self._stop.check()
+            self._draw_again()
+            self._note_voided(step)
+        self._note_voided(step)
+        self._next = step + 1
+        episodes = [episode for key in keys for episode in self._fleet.take(key)]
+        self._check_versions(step, episodes)
+        return episodes
+
+    @property
+    def _groups(self) -> Sequence[int]:
+        config = self._config.rollout
+        return range(self._rank, config.episodes // config.group_size, self._world)
+
+    def _begin_at(self, step: int) -> None:
+        """Go on at another step than the next: what was asked for belongs to weights that are no more."""
+        self._fleet.give_up()
+        self._epoch += 1
+        self._asked_up_to = step
+
+    def _draw_again(self) -> None:
+        for ticket in self._fleet.take_returned():
+            draw = self._draws.draw(_root(self._config, ticket.step), ticket.draw.index, ticket.draw.attempt + 1)
+            self._fleet.play([Ticket(ticket.step, draw, self._epoch)])
+
+    def _note_voided(self, step: int) -> None:
+        self.voided += self._fleet.take_voided(step)
+        check_voided(self.voided, self._config.rollout)
+
+    def _check_versions(self, step: int, episodes: Sequence[Episode]) -> None:
+        """Raise RunError for a game that began with weights older than the bound allows: a fault of the cluster."""
+        for episode in episodes:
+            for trajectory in episode.trajectories:
+                if not trajectory.policy.startswith("learner"):
+                    continue
+                for turn in trajectory.turns:
+                    if not step - self._staleness <= turn.version <= step:
+                        raise RunError(
+                            f"a game of step {step} has a reply of version {turn.version}, and cluster.args.staleness "
+                            f"{self._staleness} allows {max(0, step - self._staleness)} to {step}; report it"
+                        )
+
+
+def _root(config: Config, step: int) -> int:
+    return derive(config.seed, "rollout", step)

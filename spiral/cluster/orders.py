@@ -1,0 +1,86 @@
+"""The records that cross between the learner's process and the players: groups of games to play, weights to load,
+requests to answer, and what came of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from spiral.api.records import Completion, Episode, PolicyId, Request, VoidedGame
+from spiral.selfplay.draws import Draw
+
+Key = tuple[int, int]
+"""A group of games of a run: its step, and its number in the step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A group of games to be played by one player, and counted once."""
+
+    step: int
+    draw: Draw
+    epoch: int = 0
+    """Counts how often the run went back: games of an earlier one count no more."""
+
+    @property
+    def key(self) -> Key:
+        return self.step, self.draw.index
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Weights of a policy to be loaded."""
+
+    policy: PolicyId
+    version: int
+    buckets: Sequence[tuple[Sequence[str], Any]]
+    """The names of some tensors, in their order, and what a player fetches them by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a player is to do next, in this order; it works on what it has in any case."""
+
+    incarnation: str
+    """The process they are meant for: one that took its place has none of its weights."""
+    loads: Sequence[Load] = ()
+    drops: Sequence[PolicyId] = ()
+    needs: Mapping[PolicyId, int] = field(default_factory=dict)
+    """Versions without which the tickets and requests must wait."""
+    tickets: Sequence[Ticket] = ()
+    requests: Sequence[Request] = ()
+    asleep: bool = False
+    """The memory of the engine's device is the learner's until the next orders."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a player did for one client since its last report."""
+
+    incarnation: str
+    began: float
+    """Seconds since the epoch, on the player's clock."""
+    ended: float
+    finished: Sequence[tuple[Ticket, Sequence[Episode]]] = ()
+    returned: Sequence[Ticket] = ()
+    """Groups that have to be drawn anew."""
+    voided: Sequence[tuple[Ticket, VoidedGame]] = ()
+    completions: Sequence[Completion] = ()
+    was_refused: bool = False
+    """The orders were meant for another process, so none was followed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a player is."""
+
+    incarnation: str
+    host: str
+    pid: int
+    context: int | None
+    """Of its engine; see `spiral.api.training.Engine`, as the next two."""
+    capacity: int | None
+    dtype: Any
+    versions: Mapping[str, str]
+    """Distribution -> version, of the plug-ins that it loaded, and of Python and the libraries between processes."""

@@ -1,0 +1,96 @@
+"""The arguments of `cluster: {name: ray, args: {...}}`, and what of a config they rule out."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from spiral.api.errors import ConfigError
+from spiral.config.loading import resolved
+from spiral.config.schema import Config
+from spiral.plugins.arguments import mismatches
+
+NAMES = ("local", "ray")
+
+
+@dataclass(frozen=True)
+class RaySettings:
+    """How a run is spread over the processes of a Ray cluster."""
+
+    engines: int | Literal["all"] = 1
+    """Players, processes with an engine each; `all` is as many as the cluster has room for."""
+    learners: int = 1
+    """Processes that train one model together, data parallel or in parts, as accelerate's settings say."""
+    staleness: int = 0
+    """Versions of the weights that the learner may be ahead of those with which a game began. 0 is synchronous: each
+    step plays with the weights of the last one. Above it, games go on while the learner updates."""
+    address: str | None = None
+    """Of the cluster; null starts one on this machine, unless the command runs inside one."""
+    engine_cpus: float = 1.0
+    """CPU cores that a player is given."""
+    engine_gpus: float = 0.0
+    """GPUs that a player is given; several for an engine that is spread over them."""
+    learner_cpus: float = 1.0
+    """CPU cores that a learner's process is given."""
+    learner_gpus: float = 0.0
+    """GPUs that a learner's process is given."""
+    shared_gpus: bool = False
+    """Whether players and learners are on the same GPUs, so that engines sleep while the learner updates."""
+    restarts: int = 100
+    """Times that players, and the learner's processes, are started again after they were lost."""
+    start_s: float = 300.0
+    """Longest wait for the first player."""
+
+
+def ray_settings(config: Config) -> RaySettings | None:
+    """The settings of a run on Ray; None of a local one. Raises ConfigError for what does not fit, a sentence each."""
+    named = config.cluster
+    if named.name == "local" and not named.args:
+        return None
+    if problem := _problem(named.name, resolved(named.args)):
+        raise ConfigError(problem)
+    settings = RaySettings(**resolved(named.args))
+    if problems := [*_ruled_out(config, settings)]:
+        raise ConfigError("\n".join(problems))
+    return settings
+
+
+def _problem(name: str, args: Mapping[str, Any]) -> str | None:
+    if name not in NAMES:
+        return f"no cluster named '{name}' (there are: {', '.join(NAMES)}); set cluster=ray, or leave it out"
+    if name == "local":
+        return f"cluster 'local' takes no arguments, and was given {', '.join(args)}; set cluster.name=ray for them"
+    known = list(inspect.signature(RaySettings).parameters)
+    if unknown := [key for key in args if key not in known]:
+        return f"cluster 'ray' has no argument {', '.join(unknown)}; its arguments are: {', '.join(known)}"
+    for argument, reason in mismatches(RaySettings, args):
+        return f"cluster 'ray': argument {argument} {reason}"
+    return None
+
+
+def _ruled_out(config: Config, s: RaySettings) -> Iterator[str]:
+    low = {"engines": 1, "learners": 1, "staleness": 0, "restarts": 0, "start_s": 1.0, "engine_cpus": 0.0}
+    low |= {"learner_cpus": 0.0, "engine_gpus": 0.0, "learner_gpus": 0.0}
+    for name, least in low.items():
+        value = getattr(s, name)
+        if value != "all" and value < least:
+            yield f"cluster.args.{name} is {value}, and must be at least {least}"
+    if s.shared_gpus and s.staleness:
+        yield (
+            f"cluster.args.staleness is {s.staleness} with shared_gpus: an engine that sleeps while the learner "
+            "updates plays nothing meanwhile; set staleness=0, or give the engines GPUs of their own"
+        )
+    if s.staleness and config.learner.importance == "none":
+        yield (
+            f"cluster.args.staleness is {s.staleness} with learner.importance=none: games that began with older "
+            "weights would be trained on as if they were new ones; leave learner.importance out, or set staleness=0"
+        )
+    if config.examples.path or config.text.paths:
+        yield "cluster=ray plays games, and this run learns from a file; leave the cluster out"
+    if config.learner.method.name == "lora" and config.warm_start.max_steps:
+        yield (
+            "cluster=ray with learner.method=lora and a warm start: the players would have the base without it; set "
+            "warm_start.max_steps=0"
+        )

@@ -1,0 +1,97 @@
+"""A crew whose players are in the calling process: real ones, that can be killed between two orders. Apart from
+`spiral.testing`, since it loads torch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from spiral.api.errors import SpiralError
+from spiral.cluster.buckets import Flat
+from spiral.cluster.crew import Call, PlayerLost
+from spiral.cluster.orders import Facts, Orders, Report
+from spiral.cluster.player import Player
+from spiral.config.schema import Config
+from spiral.plugins.registry import Plugins
+
+
+class LocalCrew:
+    """See `spiral.cluster.crew.Crew`. A killed player comes back as a new one, under the same name."""
+
+    def __init__(
+        self,
+        config: Config,
+        plugins: Plugins,
+        num: int = 2,
+        dies: Callable[[str, int], bool] = lambda player, order: False,
+    ) -> None:
+        """`dies(player, n)`: whether a player is lost as it follows the n-th order that all of them were given."""
+        self._config, self._plugins, self._dies = config, plugins, dies
+        self._names = [f"player-{n}" for n in range(num)]
+        self._players: dict[str, Player] = {}
+        self._asked: dict[int, tuple[str, tuple[str, Orders] | None]] = {}
+        self._answers: dict[int, Any] = {}
+        self._numbers, self._orders = itertools.count(), itertools.count()
+        self._buckets: list[Mapping[str, Flat]] = []
+        self.ordered: list[tuple[str, Orders]] = []
+        """What the players were told, in order."""
+        self.num_lost = 0
+
+    def players(self) -> Sequence[str]:
+        return list(self._names)
+
+    def join(self, name: str) -> None:
+        """One more player."""
+        self._names.append(name)
+
+    def leave(self, name: str) -> None:
+        """One player less, for good."""
+        self._names.remove(name)
+        self._players.pop(name, None)
+
+    def ask_facts(self, player: str) -> Call:
+        return self._ask(player, None)
+
+    def order(self, player: str, client: str, orders: Orders) -> Call:
+        self.ordered.append((player, orders))
+        return self._ask(player, (client, orders))
+
+    def wait(self, calls: Sequence[Call], timeout_s: float) -> Sequence[Call]:
+        for call in sorted(calls):
+            if call in self._asked:
+                self._answers[call] = self._answered(*self._asked.pop(call))
+        return calls
+
+    def answer(self, call: Call) -> Facts | Report:
+        answer = self._answers.pop(call)
+        if isinstance(answer, Exception):
+            raise answer
+        assert isinstance(answer, Facts | Report)
+        return answer
+
+    def put(self, bucket: Mapping[str, Flat]) -> Any:
+        self._buckets.append(bucket)
+        return len(self._buckets) - 1
+
+    def _ask(self, player: str, what: tuple[str, Orders] | None) -> Call:
+        number = next(self._numbers)
+        self._asked[number] = player, what
+        return number
+
+    def _answered(self, name: str, what: tuple[str, Orders] | None) -> Facts | Report | Exception:
+        if name not in self._names:
+            return PlayerLost("it left")
+        if name not in self._players:
+            self._players[name] = Player(self._config, self._plugins, self._buckets.__getitem__)
+        player = self._players[name]
+        if what is None:
+            return player.facts(self._plugins)
+        if self._dies(name, next(self._orders)):
+            del self._players[name]
+            self.num_lost += 1
+            return PlayerLost("it was killed")
+        try:
+            return player.work(*what)
+        except SpiralError as error:
+            return error

@@ -1,0 +1,194 @@
+"""Games of a fleet, against the same games in one process; with players that are lost, join and leave."""
+
+import pytest
+import torch
+
+from spiral.api.errors import RunError
+from spiral.api.progress import no_progress
+from spiral.api.records import LEARNER
+from spiral.cluster.engine import FleetEngine
+from spiral.cluster.fleet import Fleet
+from spiral.cluster.games import FleetGames
+from spiral.cluster.versions import versions
+from spiral.models.logits import parameters
+from spiral.plugins.registry import Plugins
+from spiral.selfplay.draws import Draws
+from spiral.selfplay.rollouts import Rollouts
+from spiral.selfplay.setup import make_play_setup, make_training_setup, turn_record
+from spiral.testing.crew import LocalCrew
+from spiral.training.initial_weights import warm_start_weights
+from spiral.training.session import configure
+
+PLUGINS = Plugins.installed()
+
+
+def _config(**more):
+    asked = {
+        "steps": 4, "rollout.episodes": 24, "warm_start.max_steps": 60, "warm_start.batch": 64, "warm_start.check_every": 60,
+        "evaluate.opponents": [], "loggers": [], "rollout.max_new_tokens": 8,
+    }  # fmt: skip
+    return configure(None, **{**asked, **more})
+
+
+@pytest.fixture(scope="module")
+def legal():
+    """Weights that mostly move legally, so that games have several turns."""
+    config = _config()
+    setup = make_play_setup(config, PLUGINS)
+    warm_start_weights(config, setup, PLUGINS, no_progress)
+    return {name: weight.clone() for name, weight in parameters(setup.model).items()}
+
+
+class Games:
+    """A step's games by one process, and by a fleet."""
+
+    def __init__(self, weights, config, staleness=0, **crew):
+        self.config, self.weights = config, weights
+        self.setup = make_play_setup(config, PLUGINS)
+        self.training = make_training_setup(config, PLUGINS)
+        self.crew = LocalCrew(config, PLUGINS, **crew)
+        self.fleet = Fleet(self.crew, "learner-0", 64, 60.0, versions(PLUGINS), True)
+        self.engine = FleetEngine(self.fleet, 60.0)
+        sources = self.setup.games, self.training.curriculum, self.training.opponents, self.setup.pool
+        self.games = FleetGames(self.fleet, Draws(*sources), config, staleness)
+        record = turn_record(config, self.training.advantages)
+        self.local = Rollouts(*sources, config.rollout, record=record)
+
+    def load(self, version):
+        torch.manual_seed(version)
+        weights = {name: weight + 0.01 * torch.randn_like(weight) for name, weight in self.weights.items()}
+        for engine in (self.engine, self.setup.completer.engine):
+            engine.load_weights(LEARNER, weights, version)
+
+    def alone(self, step):
+        return self.local.play(self.config.rollout.episodes, (self.config.seed, "rollout", step))
+
+
+@pytest.fixture
+def made(legal):
+    made = []
+
+    def make(*args, **more):
+        made.append(Games(legal, *args, **more))
+        return made[-1]
+
+    yield make
+    for games in made:
+        games.fleet.close()
+
+
+def _moves(episodes):
+    return [(e.deal, e.returns, [t.reply for x in e.trajectories for t in x.turns]) for e in episodes]
+
+
+@pytest.mark.parametrize("num", [1, 2, 3])
+def test_a_fleet_plays_what_one_process_plays(made, num):
+    """The same games with the same replies, each turn with the version of its step, for any number of players."""
+    games = made(_config(), num=num)
+    for step in range(3):
+        games.load(step)
+        played = games.games.of_step(step)
+        assert _moves(played) == _moves(games.alone(step))
+        assert sum(len(e.players) for e in played) > 1.5 * len(played)
+        assert {turn.version for e in played for t in e.trajectories for turn in t.turns} == {step}
+
+
+def test_lost_players_games_are_played_elsewhere_and_counted_once(made):
+    """Every third order kills its player: the games are the same, and none is there twice."""
+    games = made(_config(), num=2, dies=lambda player, n: n % 3 == 2)
+    for step in range(3):
+        games.load(step)
+        assert _moves(games.games.of_step(step)) == _moves(games.alone(step))
+    assert games.crew.num_lost > 2
+    assert len(games.fleet.losses) == games.crew.num_lost
+    assert "begun again" in games.fleet.losses[0]
+
+
+def test_a_player_that_came_back_loads_the_present_weights_first(made):
+    """Known failure (miles#1724): a replaced engine serves the weights it started with. No reply of version 0 after
+    step 0, whichever process made it."""
+    games = made(_config(), num=1, dies=lambda player, n: n == 6)
+    for step in range(3):
+        games.load(step)
+        played = games.games.of_step(step)
+        assert {turn.version for e in played for t in e.trajectories for turn in t.turns} == {step}
+    assert games.crew.num_lost == 1
+
+
+def test_players_join_and_leave(made):
+    """One more in step 1, and the first leaves for good in step 2."""
+    games = made(_config(), num=1)
+    games.load(0)
+    games.games.of_step(0)
+    games.crew.join("late")
+    games.fleet.wait(lambda: len(games.fleet.facts()) == 2, 30.0)
+    games.load(1)
+    assert _moves(games.games.of_step(1)) == _moves(games.alone(1))
+    assert {name for name, orders in games.crew.ordered if orders.tickets} == {"player-0", "late"}
+    games.crew.leave("player-0")
+    games.fleet.wait(lambda: len(games.fleet.facts()) == 1, 30.0)
+    games.load(2)
+    assert _moves(games.games.of_step(2)) == _moves(games.alone(2))
+
+
+def test_games_of_later_steps_begin_within_the_bound(made):
+    """With a bound of 2, games of steps 0 to 2 begin with version 0; none is ever older than the bound when it is
+    used, and each step's games are those of its seed."""
+    games = made(_config(steps=6), staleness=2, num=2)
+    deals = []
+    for step in range(6):
+        games.load(step)
+        played = games.games.of_step(step)
+        versions_ = {turn.version for e in played for t in e.trajectories for turn in t.turns}
+        assert max(0, step - 2) <= min(versions_) <= max(versions_) <= step
+        deals.append([e.deal for e in played])
+    alone = [[e.deal for e in games.alone(step)] for step in range(6)]
+    assert deals == alone
+    asked = [t.step for _, orders in games.crew.ordered for t in orders.tickets]
+    assert len(asked) == 6 * 24
+
+
+def test_a_run_that_goes_back_counts_no_game_of_before(made):
+    """Step 1 once more after step 2, with other weights: what was asked for with the old ones is given up."""
+    games = made(_config(steps=6), staleness=2, num=2)
+    for step in range(3):
+        games.load(step)
+        games.games.of_step(step)
+    games.load(1)
+    played = games.games.of_step(1)
+    assert {turn.version for e in played for t in e.trajectories for turn in t.turns} == {1}
+    assert len(played) == 24
+
+
+def test_single_requests_are_answered_by_all_players(made):
+    """As evaluation asks them: the replies are those of an engine in this process."""
+    games = made(_config(), num=2)
+    games.load(3)
+    completer = games.setup.completer
+    requests = [completer.request(n, LEARNER, (5, 6, 7 + n), n) for n in range(10)]
+    found = {}
+    for request in requests:
+        games.engine.submit(request)
+        completer.engine.submit(request)
+    alone = {}
+    while len(alone) < 10:
+        alone |= {c.request_id: c for c in completer.engine.step()}
+    while len(found) < 10:
+        found |= {c.request_id: c for c in games.engine.step()}
+    assert {n: c.ids for n, c in found.items()} == {n: c.ids for n, c in alone.items()}
+
+
+def test_no_player_at_all_is_one_sentence():
+    crew = LocalCrew(_config(), PLUGINS, num=0)
+    fleet = Fleet(crew, "learner-0", 64, 60.0, versions(PLUGINS), True)
+    with pytest.raises(RunError, match=r"no player of the cluster was ready after 1 s.*cluster\.args\.start_s"):
+        FleetEngine(fleet, 1.0)
+    fleet.close()
+
+
+def test_other_software_on_a_node_is_refused():
+    """Both versions, by name and host."""
+    fleet = Fleet(LocalCrew(_config(), PLUGINS, 1), "a", 64, 60.0, {**versions(PLUGINS), "spiral-games": "9"}, True)
+    with pytest.raises(RunError, match=r"spiral-games is 9 on .* and .* on .*install the same versions"):
+        FleetEngine(fleet, 30.0)
+    fleet.close()
