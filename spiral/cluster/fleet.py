@@ -3,7 +3,6 @@ them, and begins again elsewhere what a lost player had."""
 
 from __future__ import annotations
 
-import platform
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +18,6 @@ from spiral.cluster.buckets import buckets
 from spiral.cluster.crew import Call, Crew, PlayerLost
 from spiral.cluster.dispatcher import Dispatcher
 from spiral.cluster.orders import Facts, Key, Load, Orders, Report, Ticket
-from spiral.cluster.versions import check_versions
 
 CALLS = 2
 """Orders that a player has at once: while one is reported, it works on the next."""
@@ -37,7 +35,7 @@ class _Known:
     facts: Facts | None = None
     """None until it said what it is, after each start."""
     held: dict[PolicyId, int] = field(default_factory=dict)
-    """The versions that it has, or was told to load."""
+    """The loads that it has, or was told of."""
     is_asleep: bool = False
     calls: list[Call] = field(default_factory=list)
     asked: dict[int, Request] = field(default_factory=dict)
@@ -59,17 +57,16 @@ class Fleet:
     """Players, and one client of theirs. A thread gives orders and takes reports, so that players go on while the
     learner computes; what it meets is raised where the client waits."""
 
-    def __init__(
-        self, crew: Crew, client: str, window: int, deadline_s: float, versions: Mapping[str, str], gives_weights: bool
-    ) -> None:
+    def __init__(self, crew: Crew, client: str, window: int, deadline_s: float, gives_weights: bool = True) -> None:
         """`window`: groups that one player has at once, at most. `deadline_s`: the longest time without a word of a
-        player. `versions`: of this process's software, see `check_versions`. `gives_weights`: whether this client's
-        weights are loaded; of several that have the same ones, the first does."""
+        player. `gives_weights`: whether this client's weights are loaded; of several that have the same ones, the
+        first does."""
         self._crew, self._client, self._deadline_s = crew, client, deadline_s
-        self._mine, self._gives_weights = versions, gives_weights
+        self._gives_weights = gives_weights
         self._dispatcher = Dispatcher(window)
         self._known: dict[str, _Known] = {}
         self._weights: dict[PolicyId, Load] = {}
+        self._num_loads = 0
         self._retired: set[PolicyId] = set()
         """Policies that are to be dropped once no game that is asked for needs them."""
         self._requests: list[Request] = []
@@ -96,7 +93,8 @@ class Fleet:
         for bucket in buckets(weights):
             parts.append((tuple(bucket), self._crew.put(bucket) if self._gives_weights else None))
         with self._changed:
-            self._weights[policy] = Load(policy, version, tuple(parts))
+            self._num_loads += 1
+            self._weights[policy] = Load(policy, version, self._num_loads, tuple(parts))
             self._retired.discard(policy)
             self._changed.notify_all()
 
@@ -260,7 +258,7 @@ class Fleet:
             if not (tickets or requests or tells or known.asked or self._dispatcher.leases(name)):
                 return
             loads, drops = self._weights_for(name, known)
-            needs = {load: self._weights[load].version for load in self._needed_by(name, known)}
+            needs = {load: self._weights[load].serial for load in self._needed_by(name, known)}
             known.is_asleep = self._asleep
             orders = Orders(known.facts.incarnation, loads, drops, needs, tickets, requests, self._asleep)
             if not known.calls:
@@ -291,9 +289,9 @@ class Fleet:
                 self._weights.pop(policy, None)
                 self._retired.discard(policy)
         wanted = {*self._needed_by(name, known), *known.held} & {*self._weights}
-        loads = [load for p, load in self._weights.items() if p in wanted and known.held.get(p) != load.version]
+        loads = [load for p, load in self._weights.items() if p in wanted and known.held.get(p) != load.serial]
         drops = [policy for policy in known.held if policy not in self._weights]
-        known.held |= {load.policy: load.version for load in loads}
+        known.held |= {load.policy: load.serial for load in loads}
         for policy in drops:
             del known.held[policy]
         return loads, drops
@@ -308,7 +306,6 @@ class Fleet:
             return self._lose(name, str(lost))
         known.heard = time.monotonic()
         if isinstance(answer, Facts):
-            check_versions(self._mine, answer.versions, platform.node(), answer.host)
             known.facts = answer
             self._dispatcher.join(name)
         elif known.facts is None or answer.incarnation != known.facts.incarnation or answer.was_refused:

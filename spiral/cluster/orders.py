@@ -34,6 +34,9 @@ class Load:
 
     policy: PolicyId
     version: int
+    serial: int
+    """Of all loads of a run, counted alike by each of its learner's processes: a version may be loaded twice, with
+    other weights, as in a warm start."""
     buckets: Sequence[tuple[Sequence[str], Any]]
     """The names of some tensors, in their order, and what a player fetches them by."""
 
@@ -47,7 +50,7 @@ class Orders:
     loads: Sequence[Load] = ()
     drops: Sequence[PolicyId] = ()
     needs: Mapping[PolicyId, int] = field(default_factory=dict)
-    """Versions without which the tickets and requests must wait."""
+    """Policy -> the load without which the tickets and requests must wait."""
     tickets: Sequence[Ticket] = ()
     requests: Sequence[Request] = ()
     asleep: bool = False
@@ -82,5 +85,3 @@ class Facts:
     """Of its engine; see `spiral.api.training.Engine`, as the next two."""
     capacity: int | None
     dtype: Any
-    versions: Mapping[str, str]
-    """Distribution -> version, of the plug-ins that it loaded, and of Python and the libraries between processes."""

@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from spiral.api.errors import SpiralError
+from spiral.api.errors import RunError, SpiralError
 from spiral.api.policies import is_external
 from spiral.api.records import Completion, Episode, PolicyId, Request, VoidedGame
 from spiral.api.training import Engine, Stateful
 from spiral.cluster.buckets import Received
 from spiral.cluster.orders import Facts, Load, Orders, Report, Ticket
-from spiral.cluster.versions import versions
+from spiral.cluster.versions import Origin, check_versions, versions
 from spiral.config.schema import Config
 from spiral.plugins.registry import Plugins
 from spiral.policies.loading import probed_engine
@@ -99,15 +99,21 @@ class SharedEngine:
 class Player:
     """The games, the pool and an engine of a run, for several clients at once."""
 
-    def __init__(self, config: Config, plugins: Plugins, fetch: Fetch) -> None:
-        """`fetch`: gets the bucket that a load names. Raises SpiralError for what cannot be made here."""
+    def __init__(self, config: Config, plugins: Plugins, fetch: Fetch, origin: Origin) -> None:
+        """`fetch`: gets the bucket that a load names. `origin`: what must be the same here. Raises SpiralError for what
+        differs, or cannot be made here."""
+        check_versions(origin.versions, versions(plugins), origin.host, platform.node())
         self._config, self._fetch = config, fetch
         self.incarnation = uuid.uuid4().hex
-        self._setup = self._made(config, plugins)
-        self._versions: dict[PolicyId, int] = {}
+        try:
+            self._setup = self._made(config, plugins)
+        except SpiralError as error:
+            raise RunError(f"on {platform.node()}, where a player was to start: {error}") from error
+        self._loaded: dict[PolicyId, int] = {}
         self._waiting: list[tuple[str, Mapping[PolicyId, int], Ticket | Request]] = []
         self._groups: dict[int, tuple[str, Ticket, Group]] = {}
         self._outboxes: defaultdict[str, _Outbox] = defaultdict(_Outbox)
+        self._clients: dict[str, str] = {}
         self._is_asleep = False
         self._play = Play(
             self._setup.games, self._setup.pool, config.rollout, self._on_again, self._on_voided,
@@ -123,11 +129,11 @@ class Player:
         add_members(config, setup)
         return setup
 
-    def facts(self, plugins: Plugins) -> Facts:
+    def facts(self) -> Facts:
         """What it is."""
         engine = self._engine
         context, capacity, dtype = (getattr(engine, name, None) for name in ("context", "capacity", "dtype"))
-        return Facts(self.incarnation, platform.node(), os.getpid(), context, capacity, dtype, versions(plugins))
+        return Facts(self.incarnation, platform.node(), os.getpid(), context, capacity, dtype)
 
     def work(self, client: str, orders: Orders) -> Report:
         """Follow a client's orders, work for a while on what all clients want, and report to this one. Raises
@@ -135,6 +141,7 @@ class Player:
         began = time.time()
         if orders.incarnation != self.incarnation:
             return Report(self.incarnation, began, began, was_refused=True)
+        self._forget_earlier(client)
         self._sleep(orders.asleep)
         for load in orders.loads:
             self._load(load)
@@ -160,6 +167,20 @@ class Player:
         if (close := getattr(self._engine, "close", None)) is not None:
             close()
 
+    def _forget_earlier(self, client: str) -> None:
+        """Give up what a client asked for before it was started again: a name is followed by a colon and a number."""
+        name, _, number = client.partition(":")
+        if self._clients.setdefault(name, number) == number:
+            return
+        gone = f"{name}:{self._clients[name]}"
+        self._clients[name] = number
+        self._outboxes.pop(gone, None)
+        self._waiting = [one for one in self._waiting if one[0] != gone]
+        for key, (owner, _, group) in [*self._groups.items()]:
+            if owner == gone:
+                self._play.give_up(group)
+                del self._groups[key]
+
     def _sleep(self, asleep: bool) -> None:
         if asleep != self._is_asleep:
             self._is_asleep = asleep
@@ -173,18 +194,18 @@ class Player:
         self._collect()
         self._setup.completer.engine.load_weights(load.policy, Received(load.buckets, self._fetch), load.version)
         self._setup.pool.add_weights(load.policy)
-        self._versions[load.policy] = load.version
+        self._loaded[load.policy] = load.serial
 
     def _drop(self, policy: PolicyId) -> None:
         self._engine.drop(policy)
         self._setup.pool.remove_weights(policy)
-        self._versions.pop(policy, None)
+        self._loaded.pop(policy, None)
 
     def _begin(self) -> None:
         """Begin what waits and has its weights by now."""
         waiting, self._waiting = self._waiting, []
         for client, needs, one in waiting:
-            if any(self._versions.get(policy, -1) < version for policy, version in needs.items()):
+            if any(self._loaded.get(policy, 0) < serial for policy, serial in needs.items()):
                 self._waiting.append((client, needs, one))
             elif isinstance(one, Ticket):
                 self._find_bots(one.draw.policies)
@@ -211,6 +232,9 @@ class Player:
             client, ticket, _ = self._groups.pop(id(group))
             self._outboxes[client].finished.append((ticket, [group.episodes[i] for i in sorted(group.episodes)]))
         for client, completion in self._engine.replies():
+            name, _, number = client.partition(":")
+            if self._clients[name] != number:
+                continue  # what asked was started again meanwhile
             self._outboxes[client].completions.append(completion)
 
     def _on_voided(self, group: Group, voided: VoidedGame) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from spiral.api.errors import ConfigError
+from spiral.api.errors import ConfigError, SpiralError
 from spiral.config.loading import resolved
 from spiral.config.schema import Config
 from spiral.plugins.arguments import mismatches
@@ -42,6 +43,18 @@ class RaySettings:
     """Times that players, and the learner's processes, are started again after they were lost."""
     start_s: float = 300.0
     """Longest wait for the first player."""
+
+
+@contextmanager
+def ray_extra() -> Iterator[None]:
+    """Around imports of Ray. Raises SpiralError where the extra is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise SpiralError(
+            f'cluster=ray needs {error.name}, which is not installed; pip install "spiral-selfplay[ray]", or leave the '
+            "cluster out"
+        ) from error
 
 
 def ray_settings(config: Config) -> RaySettings | None:

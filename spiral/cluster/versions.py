@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from spiral.api.errors import RunError
 from spiral.plugins.registry import Plugins
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The process that started the others."""
+
+    host: str
+    folder: str
+    """Its working directory, which paths in a config are relative to."""
+    versions: Mapping[str, str]
+
+    @classmethod
+    def here(cls, plugins: Plugins) -> Origin:
+        """This process."""
+        return cls(platform.node(), os.getcwd(), versions(plugins))
+
 
 LIBRARIES = ("torch", "transformers", "ray")
 

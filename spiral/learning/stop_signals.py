@@ -68,6 +68,11 @@ class StopSignals:
         finally:
             self._may_raise = False
 
+    @property
+    def number(self) -> int | None:
+        """Of the last signal; None before the first."""
+        return self._number
+
     def check(self) -> None:
         """Raise StopRequested if a signal came; for a wait in a thread, which no signal interrupts."""
         if self._number is not None:

@@ -12,6 +12,7 @@ from spiral.cluster.buckets import Flat
 from spiral.cluster.crew import Call, PlayerLost
 from spiral.cluster.orders import Facts, Orders, Report
 from spiral.cluster.player import Player
+from spiral.cluster.versions import Origin
 from spiral.config.schema import Config
 from spiral.plugins.registry import Plugins
 
@@ -25,9 +26,11 @@ class LocalCrew:
         plugins: Plugins,
         num: int = 2,
         dies: Callable[[str, int], bool] = lambda player, order: False,
+        origin: Origin | None = None,
     ) -> None:
         """`dies(player, n)`: whether a player is lost as it follows the n-th order that all of them were given."""
         self._config, self._plugins, self._dies = config, plugins, dies
+        self._origin = origin or Origin.here(plugins)
         self._names = [f"player-{n}" for n in range(num)]
         self._players: dict[str, Player] = {}
         self._asked: dict[int, tuple[str, tuple[str, Orders] | None]] = {}
@@ -82,16 +85,21 @@ class LocalCrew:
     def _answered(self, name: str, what: tuple[str, Orders] | None) -> Facts | Report | Exception:
         if name not in self._names:
             return PlayerLost("it left")
+        try:
+            return self._by(self._players.get(name) or self._started(name), name, what)
+        except SpiralError as error:
+            return error
+
+    def _started(self, name: str) -> Player:
         if name not in self._players:
-            self._players[name] = Player(self._config, self._plugins, self._buckets.__getitem__)
-        player = self._players[name]
+            self._players[name] = Player(self._config, self._plugins, self._buckets.__getitem__, self._origin)
+        return self._players[name]
+
+    def _by(self, player: Player, name: str, what: tuple[str, Orders] | None) -> Facts | Report | Exception:
         if what is None:
-            return player.facts(self._plugins)
+            return player.facts()
         if self._dies(name, next(self._orders)):
             del self._players[name]
             self.num_lost += 1
             return PlayerLost("it was killed")
-        try:
-            return player.work(*what)
-        except SpiralError as error:
-            return error
+        return player.work(*what)

@@ -17,7 +17,9 @@ from spiral.api.errors import SpiralError, Stopped
 if TYPE_CHECKING:
     from spiral.config.loading import Override
     from spiral.config.schema import Config
+    from spiral.learning.stop_signals import StopSignals
     from spiral.plugins.registry import Plugins
+    from spiral.reports.terminal import Terminal
     from spiral.runs.directory import RunDir
 
 
@@ -69,7 +71,17 @@ def checked_config(path: Path | None, overrides: Sequence[Override], plugins: Pl
 
     config, problems = read(path, overrides, find_model(plugins))
     check(config, plugins, problems)
+    check_cluster(config)
     return config
+
+
+def check_cluster(config: Config) -> None:
+    """Raise SpiralError for a cluster that is none, or arguments that the rest of the config rules out."""
+    from spiral.cluster.settings import ray_extra, ray_settings
+
+    if ray_settings(config) is not None:
+        with ray_extra():
+            import ray  # noqa: F401
 
 
 def shown_config(path: Path | None, overrides: Sequence[Override], run_dir: Path | None, resume: bool) -> str:
@@ -106,6 +118,7 @@ def launch(
     if resume:
         run, config = resumed_run(run_dir, path, overrides)
         check(config, plugins)
+        check_cluster(config)
     else:
         config = checked_config(path, overrides, plugins)
         run = new_run(run_dir, config)
@@ -154,11 +167,7 @@ def _train(
     try:
         with StopSignals((lambda seconds: None) if quiet else _announce_stop) as stop:
             terminal.progress(Phase("starting"))  # what is imported next takes seconds by itself
-            from spiral.learning.distributed import told_of_lost_processes
-            from spiral.training.loop import train
-
-            with told_of_lost_processes(config.process_deadline_s, go_on):
-                train(config, run, plugins, terminal.progress, resume, stop)
+            _train_where_asked(config, run, plugins, resume, stop, terminal, go_on)
     except SpiralError as error:
         if not resume and rank() == 0 and not run.metrics():
             run.discard()  # or the corrected command would find its directory taken
@@ -172,6 +181,23 @@ def _train(
         raise Stopped(text, getattr(stopped, "number", signal.SIGINT)) from None
     finally:
         terminal.close()
+
+
+def _train_where_asked(
+    config: Config, run: RunDir, plugins: Plugins, resume: bool, stop: StopSignals, terminal: Terminal, go_on: str
+) -> None:
+    """In this process, as one of those that a launcher started, or on a cluster."""
+    from spiral.cluster.settings import ray_extra, ray_settings
+
+    if (settings := ray_settings(config)) is not None:
+        with ray_extra():
+            from spiral.training.on_ray import train_on_ray
+        return train_on_ray(config, settings, run, plugins, resume, stop, terminal)
+    from spiral.learning.distributed import told_of_lost_processes
+    from spiral.training.loop import train
+
+    with told_of_lost_processes(config.process_deadline_s, go_on):
+        return train(config, run, plugins, terminal.progress, resume, stop)
 
 
 def _announce_stop(seconds: float | None) -> None:

@@ -25,7 +25,7 @@ from spiral.policies.identity import check_same_models
 from spiral.reports.html.document import write_report
 from spiral.runs import checkpoints
 from spiral.runs.directory import RunDir
-from spiral.training.components import make_components
+from spiral.training.components import Elsewhere, make_components
 from spiral.training.health.first_steps import FirstSteps
 from spiral.training.health.monitor import HealthMonitor
 from spiral.training.recorder import Recorder
@@ -40,10 +40,17 @@ class Training:
     """Holds the components of a run and executes its steps."""
 
     def __init__(
-        self, config: Config, run: RunDir, plugins: Plugins, progress: Progress, fresh: bool, stop: StopSignals
+        self,
+        config: Config,
+        run: RunDir,
+        plugins: Plugins,
+        progress: Progress,
+        fresh: bool,
+        stop: StopSignals,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self.config, self.run, self._fresh, self._stop = config, run, fresh, stop
-        self.components = make_components(config, plugins, progress, fresh, stop)
+        self.components = make_components(config, plugins, progress, fresh, stop, elsewhere)
         setup = self.components.play
         setup.pool.keep_in(run.bots)
         open_games = [name for name, make in setup.games.items() if has_perfect_information(make())]
@@ -124,9 +131,16 @@ class Training:
 
 
 def train(
-    config: Config, run: RunDir, plugins: Plugins, progress: Progress, resume: bool, stop: StopSignals | None = None
+    config: Config,
+    run: RunDir,
+    plugins: Plugins,
+    progress: Progress,
+    resume: bool,
+    stop: StopSignals | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> None:
-    """Train until the last step, from the newest checkpoint when resuming.
+    """Train until the last step, from the newest checkpoint when resuming. `elsewhere`: where games are played, if not
+    in this process.
 
     `stop`: the signals that may stop it. A step's games are given up then, an update is finished, a checkpoint is
     written, and StopRequested is raised; at the second signal it is raised at once.
@@ -137,7 +151,7 @@ def train(
     if resume:
         checkpoints.recover(run)
     paths = run.checkpoint_paths() if resume else []
-    training = Training(config, run, plugins, progress, not paths, stop)
+    training = Training(config, run, plugins, progress, not paths, stop, elsewhere)
     read_from = {**training.components.play.read_from, **training.components.experience.read_from}
     check_same_models(run, config, read_from, training.components.processes.is_main)
     start = training.recovery.restore(paths[-1]) if paths else 0

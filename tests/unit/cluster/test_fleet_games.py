@@ -9,7 +9,7 @@ from spiral.api.records import LEARNER
 from spiral.cluster.engine import FleetEngine
 from spiral.cluster.fleet import Fleet
 from spiral.cluster.games import FleetGames
-from spiral.cluster.versions import versions
+from spiral.cluster.versions import Origin, versions
 from spiral.models.logits import parameters
 from spiral.plugins.registry import Plugins
 from spiral.selfplay.draws import Draws
@@ -47,15 +47,15 @@ class Games:
         self.setup = make_play_setup(config, PLUGINS)
         self.training = make_training_setup(config, PLUGINS)
         self.crew = LocalCrew(config, PLUGINS, **crew)
-        self.fleet = Fleet(self.crew, "learner-0", 64, 60.0, versions(PLUGINS), True)
+        self.fleet = Fleet(self.crew, "learner-0", 64, 60.0)
         self.engine = FleetEngine(self.fleet, 60.0)
         sources = self.setup.games, self.training.curriculum, self.training.opponents, self.setup.pool
         self.games = FleetGames(self.fleet, Draws(*sources), config, staleness)
         record = turn_record(config, self.training.advantages)
         self.local = Rollouts(*sources, config.rollout, record=record)
 
-    def load(self, version):
-        torch.manual_seed(version)
+    def load(self, version, seed=None):
+        torch.manual_seed(version if seed is None else seed)
         weights = {name: weight + 0.01 * torch.randn_like(weight) for name, weight in self.weights.items()}
         for engine in (self.engine, self.setup.completer.engine):
             engine.load_weights(LEARNER, weights, version)
@@ -113,6 +113,15 @@ def test_a_player_that_came_back_loads_the_present_weights_first(made):
         played = games.games.of_step(step)
         assert {turn.version for e in played for t in e.trajectories for turn in t.turns} == {step}
     assert games.crew.num_lost == 1
+
+
+def test_one_version_may_be_loaded_twice_with_other_weights(made):
+    """As a warm start does; the players have those that came last."""
+    games = made(_config(), num=2)
+    games.load(0, seed=7)
+    games.games.of_step(0)
+    games.load(0, seed=8)
+    assert _moves(games.games.of_step(0)) == _moves(games.alone(0))
 
 
 def test_players_join_and_leave(made):
@@ -180,7 +189,7 @@ def test_single_requests_are_answered_by_all_players(made):
 
 def test_no_player_at_all_is_one_sentence():
     crew = LocalCrew(_config(), PLUGINS, num=0)
-    fleet = Fleet(crew, "learner-0", 64, 60.0, versions(PLUGINS), True)
+    fleet = Fleet(crew, "learner-0", 64, 60.0)
     with pytest.raises(RunError, match=r"no player of the cluster was ready after 1 s.*cluster\.args\.start_s"):
         FleetEngine(fleet, 1.0)
     fleet.close()
@@ -188,7 +197,8 @@ def test_no_player_at_all_is_one_sentence():
 
 def test_other_software_on_a_node_is_refused():
     """Both versions, by name and host."""
-    fleet = Fleet(LocalCrew(_config(), PLUGINS, 1), "a", 64, 60.0, {**versions(PLUGINS), "spiral-games": "9"}, True)
-    with pytest.raises(RunError, match=r"spiral-games is 9 on .* and .* on .*install the same versions"):
+    origin = Origin("head", ".", {**versions(PLUGINS), "spiral-games": "9"})
+    fleet = Fleet(LocalCrew(_config(), PLUGINS, 1, origin=origin), "a", 64, 60.0)
+    with pytest.raises(RunError, match=r"spiral-games is 9 on head and .* on .*install the same versions"):
         FleetEngine(fleet, 30.0)
     fleet.close()

@@ -1,0 +1,160 @@
+"""The players as actors of Ray, which places them, starts them again, and carries what they are sent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util import list_named_actors
+
+from spiral.api.errors import SpiralError
+from spiral.cluster.buckets import Flat
+from spiral.cluster.crew import Call, PlayerLost
+from spiral.cluster.orders import Facts, Orders, Report
+from spiral.cluster.player import Player
+from spiral.cluster.settings import RaySettings
+from spiral.cluster.versions import Origin
+from spiral.config.schema import Config
+from spiral.plugins.registry import Plugins
+
+PREFIX = "engine-"
+
+
+class PlayerProcess:
+    """An actor with a `Player`, which is made when it is first asked what it is: what fails then is told as an answer,
+    where Ray tells of a constructor's failure only that the actor died."""
+
+    def __init__(self, config: Config, origin: Origin) -> None:
+        self._config, self._origin = config, origin
+        self._player: Player | None = None
+
+    def facts(self) -> Facts:
+        """What it is. Raises SpiralError for what cannot be made on this node."""
+        if self._player is None:
+            enter_folder(self._origin)
+            self._player = Player(self._config, Plugins.installed(), ray.get, self._origin)
+        return self._player.facts()
+
+    def work(self, client: str, orders: Orders) -> Report:
+        """See `Player.work`."""
+        if self._player is None:  # started again; what it is has to be asked first
+            return Report("", 0.0, 0.0, was_refused=True)
+        return self._player.work(client, orders)
+
+
+def enter_folder(origin: Origin) -> None:
+    """Paths in a config are relative to where the command was given, where that folder is here too."""
+    if Path(origin.folder).is_dir():
+        os.chdir(origin.folder)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a kind of process needs, and how many there are."""
+
+    what: str
+    num: int
+    cpus: float
+    gpus: float
+
+
+class RayCrew:
+    """See `spiral.cluster.crew.Crew`."""
+
+    def __init__(self, namespace: str) -> None:
+        """`namespace`: Ray's, of the run's actors."""
+        self._namespace = namespace
+        self._actors: dict[str, Any] = {}
+        self._names: dict[Call, str] = {}
+
+    def players(self) -> Sequence[str]:
+        named = list_named_actors(all_namespaces=True)
+        return sorted(
+            (one["name"] for one in named if one["namespace"] == self._namespace and one["name"].startswith(PREFIX)),
+            key=lambda name: int(name.removeprefix(PREFIX)),
+        )
+
+    def ask_facts(self, player: str) -> Call:
+        return self._noted(player, self._actor(player).facts.remote())
+
+    def order(self, player: str, client: str, orders: Orders) -> Call:
+        return self._noted(player, self._actor(player).work.remote(client, orders))
+
+    def wait(self, calls: Sequence[Call], timeout_s: float) -> Sequence[Call]:
+        ready, _ = ray.wait(list(calls), num_returns=len(calls), timeout=0)
+        if not ready:
+            ready, _ = ray.wait(list(calls), num_returns=1, timeout=timeout_s)
+        found: list[Call] = ready
+        return found
+
+    def answer(self, call: Call) -> Facts | Report:
+        name = self._names.pop(call)
+        try:
+            answer: Facts | Report = ray.get(call)
+            return answer
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            raise cause if isinstance(cause, SpiralError) else error from None
+        except ray.exceptions.RayActorError as error:
+            self._actors.pop(name, None)
+            raise PlayerLost((str(error).strip().splitlines() or ["no reason was given"])[0]) from error
+
+    def put(self, bucket: Mapping[str, Flat]) -> Any:
+        return ray.put(bucket)
+
+    def _noted(self, player: str, call: Call) -> Call:
+        self._names[call] = player
+        return call
+
+    def _actor(self, player: str) -> Any:
+        if player not in self._actors:
+            self._actors[player] = ray.get_actor(player, namespace=self._namespace)
+        return self._actors[player]
+
+
+class RayPlayers:
+    """Starts the players of a run, and holds them: they end with the process that started them."""
+
+    def __init__(self, config: Config, settings: RaySettings, origin: Origin, namespace: str) -> None:
+        self._config, self._settings, self._origin, self._namespace = config, settings, origin, namespace
+        self._actors: list[Any] = []
+
+    def start(self, num: int) -> None:
+        """So many more."""
+        s = self._settings
+        player, first = ray.remote(PlayerProcess), len(self._actors)
+        for n in range(first, first + num):
+            # No retries by Ray: the fleet gives out again what is lost, and a game that Ray begins again counts twice.
+            options = {"max_restarts": s.restarts, "max_task_retries": 0, "namespace": self._namespace}
+            placed = player.options(name=f"{PREFIX}{n}", num_cpus=s.engine_cpus, num_gpus=s.engine_gpus, **options)
+            self._actors.append(placed.remote(self._config, self._origin))
+
+    def room_for_more(self) -> int:
+        """How many more the cluster has room for now."""
+        free = ray.available_resources()
+        s = self._settings
+        return fitting(free, s.engine_cpus, s.engine_gpus)
+
+    def pids(self) -> Mapping[str, int]:
+        """Player -> process, of those that are ready."""
+        return {f"{PREFIX}{n}": ray.get(actor.facts.remote()).pid for n, actor in enumerate(self._actors)}
+
+
+def fitting(free: Mapping[str, float], cpus: float, gpus: float) -> int:
+    """How many processes of a size fit what is free."""
+    rooms = [free.get(kind, 0.0) // size for kind, size in (("CPU", cpus), ("GPU", gpus)) if size]
+    return int(min(rooms, default=1))
+
+
+def missing(total: Mapping[str, float], needs: Sequence[Needs]) -> str:
+    """What the processes need and a cluster does not have, as the end of a sentence; empty if nothing is missing."""
+    found = []
+    for kind, sizes in (("CPU", [n.num * n.cpus for n in needs]), ("GPU", [n.num * n.gpus for n in needs])):
+        if sum(sizes) > total.get(kind, 0.0):
+            each = ", ".join(f"{n.num} {n.what} take {size:g}" for n, size in zip(needs, sizes, strict=True))
+            found.append(f"{sum(sizes):g} {kind}s are asked for ({each}), and the cluster has {total.get(kind, 0.0):g}")
+    return "; ".join(found)

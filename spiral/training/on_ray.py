@@ -1,0 +1,173 @@
+"""Trains a run on a Ray cluster: starts players and the learner's processes, shows what they tell, and ends with them.
+
+This process holds the run's lock and none of its state: whatever dies beside it is started again, by Ray, and goes on
+from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from spiral.api.errors import RunError
+from spiral.api.progress import Phase
+from spiral.api.text import printable_logger
+from spiral.cluster.ray_crew import Needs, RayPlayers, missing
+from spiral.cluster.relay import Relay
+from spiral.cluster.settings import RaySettings
+from spiral.cluster.versions import Origin
+from spiral.config.schema import Config
+from spiral.learning.stop_signals import StopRequested, StopSignals
+from spiral.plugins.registry import Plugins
+from spiral.reports.terminal import Terminal
+from spiral.runs.directory import RunDir
+from spiral.training.ray_learner import learn
+
+LOOK_S = 0.2
+"""Seconds between two looks at what the learner told."""
+PASSED_ON = ("HF_HUB_OFFLINE", "TQDM_DISABLE", "SPIRAL_PLUGINS", "HF_HOME", "XDG_CACHE_HOME", "OMP_WAIT_POLICY")
+"""Of this process's environment, to all others."""
+log = printable_logger(__name__)
+
+
+def train_on_ray(
+    config: Config,
+    settings: RaySettings,
+    run: RunDir,
+    plugins: Plugins,
+    resume: bool,
+    stop: StopSignals,
+    terminal: Terminal,
+) -> None:
+    """Train to the last step. Raises SpiralError as the learner did, and StopRequested after a signal."""
+    origin, namespace = Origin.here(plugins), f"spiral-{uuid.uuid4().hex[:8]}"
+    terminal.progress(Phase("starting Ray"))
+    with _cluster(settings):
+        num = _num_players(settings)
+        terminal.progress(Phase(f"starting {num} players and {settings.learners} learner processes"))
+        players = RayPlayers(config, settings, origin, namespace)
+        players.start(num)
+        relay = ray.remote(Relay).options(num_cpus=0).remote()
+        given = {
+            "config": config, "settings": settings, "run": RunDir(run.path.resolve()), "relay": relay,
+            "namespace": namespace, "origin": origin, "resume": resume,
+        }  # fmt: skip
+        _watched(_learner(settings, given, run), relay, stop, terminal)
+
+
+@contextmanager
+def _cluster(settings: RaySettings) -> Iterator[None]:
+    """Connected to the cluster that is asked for, or to one that is started here."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    environment = {key: os.environ[key] for key in PASSED_ON if key in os.environ}
+    # Processes of Ray Train stay in this folder, which relative paths begin at.
+    environment |= {"RAY_TRAIN_V2_ENABLED": "1", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
+    os.environ |= {key: environment[key] for key in ("RAY_TRAIN_V2_ENABLED", "RAY_CHDIR_TO_TRIAL_DIR")}
+    address = settings.address or os.environ.get("RAY_ADDRESS")
+    num = 1 if settings.engines == "all" else settings.engines
+    cores = settings.learners * settings.learner_cpus + num * settings.engine_cpus
+    # Of a cluster of its own, cores are only a count: more processes than there are share them.
+    local = {} if address else {"num_cpus": max(os.cpu_count() or 1, int(cores + 0.999)), "include_dashboard": False}
+    try:
+        ray.init(
+            address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env={"env_vars": environment},
+            **local,
+        )  # fmt: skip
+    except ConnectionError as error:
+        raise RunError(
+            f"no Ray cluster answers at {address} ({(str(error).splitlines() or [''])[0]}); start one with "
+            "ray start --head, or leave cluster.args.address out"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _num_players(s: RaySettings) -> int:
+    """How many players are started. Raises RunError if the cluster has no room for them."""
+    total, num = ray.cluster_resources(), 1 if s.engines == "all" else s.engines
+    shared = 0.0 if s.shared_gpus else s.learner_gpus
+    needs = [
+        Needs("engines", num, s.engine_cpus, s.engine_gpus),
+        Needs("learners", s.learners, s.learner_cpus, shared),
+    ]
+    if lacking := missing(total, needs):
+        raise RunError(
+            f"the cluster has no room for the run: {lacking}; ask for less (cluster.args.engines, engine_cpus, "
+            "engine_gpus), or add nodes"
+        )
+    if s.engines != "all":
+        return num
+    left = {"CPU": total.get("CPU", 0.0) - s.learners * s.learner_cpus, "GPU": total.get("GPU", 0.0) - shared}
+    sizes = (("CPU", s.engine_cpus), ("GPU", s.engine_gpus))
+    return max(1, int(min(left[kind] // size for kind, size in sizes if size)))
+
+
+def _learner(s: RaySettings, given: dict[str, Any], run: RunDir) -> TorchTrainer:
+    resources = {"CPU": s.learner_cpus} | ({"GPU": s.learner_gpus} if s.learner_gpus else {})
+    return TorchTrainer(
+        learn,
+        train_loop_config=given,
+        scaling_config=ScalingConfig(
+            num_workers=s.learners, use_gpu=s.learner_gpus > 0, resources_per_worker=resources
+        ),
+        run_config=RunConfig(
+            name="ray", storage_path=str(run.path.resolve()), failure_config=FailureConfig(max_failures=s.restarts)
+        ),
+    )
+
+
+def _watched(trainer: TorchTrainer, relay: Any, stop: StopSignals, terminal: Terminal) -> None:
+    """Show what the learner tells until it ends. Raises what it met."""
+    failed: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=fit, daemon=True)
+    thread.start()
+    told_to_stop = False
+    outcome: tuple[str, Any] | None = None
+    while True:
+        is_last = not thread.is_alive()
+        if stop.num_received and not told_to_stop:
+            ray.get(relay.stop.remote(stop.number))
+            told_to_stop = True
+        messages, phase = ray.get(relay.take.remote())
+        for what, told in messages:
+            outcome = (what, told) if what in ("stopped", "failed") else outcome
+            _show(what, told, terminal)
+        if phase is not None:
+            name, total, unit, done, note = phase
+            terminal.progress(Phase(name, total, unit, lambda done=done: done, lambda note=note: note))  # type: ignore[misc]
+        if is_last:
+            break
+        thread.join(LOOK_S)
+    if outcome is not None:
+        what, told = outcome
+        raise StopRequested(told) if what == "stopped" else told
+    if failed:
+        raise RunError(
+            f"the learner's processes could not be kept alive ({(str(failed[0]).splitlines() or [''])[0]}); see Ray's "
+            "logs, and go on from the last checkpoint with --resume"
+        ) from failed[0]
+
+
+def _show(what: str, told: Any, terminal: Terminal) -> None:
+    if what == "restarted":
+        log.warning("the learner's processes were lost, and go on from the last checkpoint (start %d)", told + 1)
+    elif hasattr(terminal, what):
+        getattr(terminal, what)(**told)
