@@ -13,7 +13,6 @@ from torch import Tensor
 
 from spiral.api.errors import RunError
 from spiral.api.records import Completion, Episode, PolicyId, Request, VoidedGame
-from spiral.api.text import printable_logger
 from spiral.cluster.buckets import buckets
 from spiral.cluster.crew import Call, Crew, PlayerLost
 from spiral.cluster.dispatcher import Dispatcher
@@ -25,7 +24,6 @@ POLL_S = 0.05
 """Longest wait for a report before new orders are looked for."""
 SEARCH_S = 1.0
 """Seconds between two looks for players that joined or came back."""
-log = printable_logger(__name__)
 
 
 @dataclass
@@ -57,10 +55,19 @@ class Fleet:
     """Players, and one client of theirs. A thread gives orders and takes reports, so that players go on while the
     learner computes; what it meets is raised where the client waits."""
 
-    def __init__(self, crew: Crew, client: str, window: int, deadline_s: float, gives_weights: bool = True) -> None:
+    def __init__(
+        self,
+        crew: Crew,
+        client: str,
+        window: int,
+        deadline_s: float,
+        gives_weights: bool = True,
+        on_loss: Callable[[str], None] = lambda sentence: None,
+    ) -> None:
         """`window`: groups that one player has at once, at most. `deadline_s`: the longest time without a word of a
         player. `gives_weights`: whether this client's weights are loaded; of several that have the same ones, the
-        first does."""
+        first does. `on_loss` is told a sentence of each player that is lost."""
+        self._on_loss = on_loss
         self._crew, self._client, self._deadline_s = crew, client, deadline_s
         self._gives_weights = gives_weights
         self._dispatcher = Dispatcher(window)
@@ -75,8 +82,8 @@ class Fleet:
         self._returned: list[Ticket] = []
         self._voided: list[tuple[Ticket, VoidedGame]] = []
         self._spans: list[Span] = []
-        self.losses: list[str] = []
-        """A sentence for each player that was lost."""
+        self.num_losses = 0
+        """Players that were lost so far."""
         self._asleep = False
         self._searched = -SEARCH_S
         self._error: BaseException | None = None
@@ -334,10 +341,11 @@ class Fleet:
         if known.facts is not None:
             tickets = self._dispatcher.leave(name)
             self._requests += known.asked.values()
-            self.losses.append(
+            sentence = (
                 f"{name} (process {known.facts.pid} on {known.facts.host}) was lost with {len(tickets)} groups of "
                 f"games and {len(known.asked)} requests, which are begun again: {reason}"
             )
-            log.warning("%s", self.losses[-1])
+            self.num_losses += 1
+            self._on_loss(sentence)
         known.facts, known.held, known.asked, known.is_asleep = None, {}, {}, False
         known.heard = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +49,12 @@ class RaySettings:
 @contextmanager
 def ray_extra() -> Iterator[None]:
     """Around imports of Ray. Raises SpiralError where the extra is missing."""
+    # Read when Ray is imported. A run tells by itself, in a line, what it lost and what becomes of it.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed|actor died unexpectedly")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    # Processes of Ray Train stay in the folder that relative paths begin at.
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     try:
         yield
     except ModuleNotFoundError as error:

@@ -51,6 +51,11 @@ class StopSignals:
                 signal.signal(number, self._take)
         return self
 
+    def take_again(self) -> None:
+        """Take the signals once more, where a library took them meanwhile."""
+        for number in self._before:
+            signal.signal(number, self._take)
+
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)

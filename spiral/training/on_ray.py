@@ -34,7 +34,10 @@ from spiral.training.ray_learner import learn
 
 LOOK_S = 0.2
 """Seconds between two looks at what the learner told."""
-PASSED_ON = ("HF_HUB_OFFLINE", "TQDM_DISABLE", "SPIRAL_PLUGINS", "HF_HOME", "XDG_CACHE_HOME", "OMP_WAIT_POLICY")
+PASSED_ON = (
+    "HF_HUB_OFFLINE", "HF_HOME", "TQDM_DISABLE", "SPIRAL_PLUGINS", "XDG_CACHE_HOME", "OMP_WAIT_POLICY",
+    "RAY_TRAIN_V2_ENABLED", "RAY_CHDIR_TO_TRIAL_DIR",
+)  # fmt: skip
 """Of this process's environment, to all others."""
 log = printable_logger(__name__)
 
@@ -52,6 +55,7 @@ def train_on_ray(
     origin, namespace = Origin.here(plugins), f"spiral-{uuid.uuid4().hex[:8]}"
     terminal.progress(Phase("starting Ray"))
     with _cluster(settings):
+        stop.take_again()  # Ray takes SIGTERM for itself as it starts
         num = _num_players(settings)
         terminal.progress(Phase(f"starting {num} players and {settings.learners} learner processes"))
         players = RayPlayers(config, settings, origin, namespace)
@@ -67,11 +71,7 @@ def train_on_ray(
 @contextmanager
 def _cluster(settings: RaySettings) -> Iterator[None]:
     """Connected to the cluster that is asked for, or to one that is started here."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     environment = {key: os.environ[key] for key in PASSED_ON if key in os.environ}
-    # Processes of Ray Train stay in this folder, which relative paths begin at.
-    environment |= {"RAY_TRAIN_V2_ENABLED": "1", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
-    os.environ |= {key: environment[key] for key in ("RAY_TRAIN_V2_ENABLED", "RAY_CHDIR_TO_TRIAL_DIR")}
     address = settings.address or os.environ.get("RAY_ADDRESS")
     num = 1 if settings.engines == "all" else settings.engines
     cores = settings.learners * settings.learner_cpus + num * settings.engine_cpus
@@ -167,7 +167,9 @@ def _watched(trainer: TorchTrainer, relay: Any, stop: StopSignals, terminal: Ter
 
 
 def _show(what: str, told: Any, terminal: Terminal) -> None:
-    if what == "restarted":
+    if what == "lost":
+        log.warning("%s", told)
+    elif what == "restarted":
         log.warning("the learner's processes were lost, and go on from the last checkpoint (start %d)", told + 1)
     elif hasattr(terminal, what):
         getattr(terminal, what)(**told)

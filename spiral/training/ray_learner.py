@@ -140,7 +140,10 @@ def _train(
 ) -> None:  # fmt: skip
     window = max(1, config.rollout.max_concurrent // config.rollout.group_size)
     client = f"learner-{rank}:{uuid.uuid4().hex}"
-    fleet = Fleet(RayCrew(namespace), client, window, config.rollout.deadline_s, gives_weights=rank == 0)
+    crew, deadline_s = RayCrew(namespace), config.rollout.deadline_s
+    # Each of the learner's processes loses the same players; one tells of them.
+    on_loss = (lambda sentence: told.say("lost", sentence)) if rank == 0 else (lambda sentence: None)
+    fleet = Fleet(crew, client, window, deadline_s, gives_weights=rank == 0, on_loss=on_loss)
     try:
         train(config, run, plugins, told.progress, resume, stop, OnFleet(fleet, settings))
     finally:

@@ -47,7 +47,8 @@ class Games:
         self.setup = make_play_setup(config, PLUGINS)
         self.training = make_training_setup(config, PLUGINS)
         self.crew = LocalCrew(config, PLUGINS, **crew)
-        self.fleet = Fleet(self.crew, "learner-0", 64, 60.0)
+        self.losses = []
+        self.fleet = Fleet(self.crew, "learner-0", 64, 60.0, on_loss=self.losses.append)
         self.engine = FleetEngine(self.fleet, 60.0)
         sources = self.setup.games, self.training.curriculum, self.training.opponents, self.setup.pool
         self.games = FleetGames(self.fleet, Draws(*sources), config, staleness)
@@ -100,8 +101,8 @@ def test_lost_players_games_are_played_elsewhere_and_counted_once(made):
         games.load(step)
         assert _moves(games.games.of_step(step)) == _moves(games.alone(step))
     assert games.crew.num_lost > 2
-    assert len(games.fleet.losses) == games.crew.num_lost
-    assert "begun again" in games.fleet.losses[0]
+    assert games.fleet.num_losses == games.crew.num_lost == len(games.losses)
+    assert "which are begun again: it was killed" in games.losses[0]
 
 
 def test_a_player_that_came_back_loads_the_present_weights_first(made):
