@@ -16,11 +16,11 @@ from spiral.api.records import Completion, Episode, PolicyId, Request, VoidedGam
 from spiral.cluster.buckets import buckets
 from spiral.cluster.crew import Call, Crew, PlayerLost
 from spiral.cluster.dispatcher import Dispatcher
-from spiral.cluster.orders import Facts, Key, Load, Orders, Report, Ticket
+from spiral.cluster.orders import Facts, Key, Load, Orders, Report, Span, Ticket
 
 CALLS = 2
 """Orders that a player has at once: while one is reported, it works on the next."""
-POLL_S = 0.05
+POLL_S = 0.01
 """Longest wait for a report before new orders are looked for."""
 SEARCH_S = 1.0
 """Seconds between two looks for players that joined or came back."""
@@ -38,17 +38,6 @@ class _Known:
     calls: list[Call] = field(default_factory=list)
     asked: dict[int, Request] = field(default_factory=dict)
     heard: float = field(default_factory=time.monotonic)
-
-
-@dataclass(frozen=True)
-class Span:
-    """What a player did, from and to, in seconds since the epoch on its clock."""
-
-    player: str
-    began: float
-    ended: float
-    games: int
-    """That ended meanwhile."""
 
 
 class Fleet:
@@ -78,7 +67,8 @@ class Fleet:
         """Policies that are to be dropped once no game that is asked for needs them."""
         self._requests: list[Request] = []
         self._completions: list[Completion] = []
-        self._done: dict[Key, Sequence[Episode]] = {}
+        self._done: dict[Key, tuple[float, Sequence[Episode]]] = {}
+        self._played: list[Episode] = []
         self._returned: list[Ticket] = []
         self._voided: list[tuple[Ticket, VoidedGame]] = []
         self._spans: list[Span] = []
@@ -147,10 +137,16 @@ class Fleet:
         """How many of these groups are over."""
         return sum(key in self._done for key in keys)
 
-    def take(self, key: Key) -> Sequence[Episode]:
-        """The games of a group that is over, once."""
+    def take(self, key: Key) -> tuple[float, Sequence[Episode]]:
+        """When a group was over, and its games, once."""
         with self._changed:
             return self._done.pop(key)
+
+    def take_played(self) -> list[Episode]:
+        """All games that ended since this was last asked, those that do not count among them."""
+        with self._changed:
+            played, self._played = self._played, []
+            return played
 
     @property
     def has_returned(self) -> bool:
@@ -321,7 +317,7 @@ class Fleet:
             self._take(name, known, answer)
 
     def _take(self, name: str, known: _Known, report: Report) -> None:
-        self._spans.append(Span(name, report.began, report.ended, sum(len(games) for _, games in report.finished)))
+        self._spans.append(Span(name, report.began, report.ended))
         for ticket, voided in report.voided:
             if ticket in self._dispatcher.leases(name):
                 self._voided.append((ticket, voided))
@@ -329,8 +325,9 @@ class Fleet:
             if self._dispatcher.end(name, ticket):
                 self._returned.append(ticket)
         for ticket, episodes in report.finished:
+            self._played += episodes
             if self._dispatcher.end(name, ticket):  # counted once, whoever else played it
-                self._done[ticket.key] = episodes
+                self._done[ticket.key] = time.monotonic(), episodes
         for completion in report.completions:
             if known.asked.pop(completion.request_id, None) is not None:
                 self._completions.append(completion)

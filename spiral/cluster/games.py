@@ -3,13 +3,15 @@ the seed of the step names, so that no game is trained on, or left out, for how 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 
 from spiral.api.errors import RunError
 from spiral.api.progress import Phase, Progress, no_progress
-from spiral.api.records import Episode, VoidedGame
+from spiral.api.records import LEARNER, Episode, VoidedGame
 from spiral.cluster.fleet import Fleet
-from spiral.cluster.orders import Ticket
+from spiral.cluster.gauges import Gauges
+from spiral.cluster.orders import Span, Ticket
 from spiral.config.schema import Config
 from spiral.learning.stop_signals import StopSignals
 from spiral.seeds import derive
@@ -41,14 +43,16 @@ class FleetGames:
         self._stop, self._progress = stop or StopSignals(), progress
         self._next = self._asked_up_to = 0
         self._epoch = 0
+        self._gauges = Gauges()
         self.voided: list[VoidedGame] = []
+        self.metrics: Mapping[str, float] = {}
 
     def of_step(self, step: int) -> list[Episode]:
         """The episodes of this client's groups, in the order of the games' numbers. Raises RunError when too many games
         had to be voided, or a player is silent."""
         if step != self._next:
             self._begin_at(step)
-        self.voided = []
+        self.voided, asked = [], time.monotonic()
         for later in range(self._asked_up_to, min(step + self._staleness, self._config.steps - 1) + 1):
             root = _root(self._config, later)
             self._fleet.play([Ticket(later, self._draws.draw(root, n), self._epoch) for n in self._groups])
@@ -64,9 +68,16 @@ class FleetGames:
             self._note_voided(step)
         self._note_voided(step)
         self._next = step + 1
-        episodes = [episode for key in keys for episode in self._fleet.take(key)]
+        groups = [self._fleet.take(key) for key in keys]
+        episodes = [episode for _, games in groups for episode in games]
         self._check_versions(step, episodes)
+        self._gauges.played.add(self._fleet.take_played())
+        gauges = self._gauges.metrics(step, episodes, [ended for ended, _ in groups], asked)
+        self.metrics = {**gauges, "cluster/lost_players": float(self._fleet.num_losses)}
         return episodes
+
+    def take_spans(self) -> list[Span]:
+        return self._fleet.take_spans()
 
     @property
     def _groups(self) -> Sequence[int]:
@@ -92,7 +103,7 @@ class FleetGames:
         """Raise RunError for a game that began with weights older than the bound allows: a fault of the cluster."""
         for episode in episodes:
             for trajectory in episode.trajectories:
-                if not trajectory.policy.startswith("learner"):
+                if not trajectory.policy.startswith(LEARNER):
                     continue
                 for turn in trajectory.turns:
                     if not step - self._staleness <= turn.version <= step:

@@ -85,3 +85,14 @@ class Facts:
     """Of its engine; see `spiral.api.training.Engine`, as the next two."""
     capacity: int | None
     dtype: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What a process did, from and to, in seconds since the epoch on its clock."""
+
+    lane: str
+    """The process: a player's name, or `learner`."""
+    began: float
+    ended: float
+    what: str = "playing"

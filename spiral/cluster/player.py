@@ -26,7 +26,7 @@ from spiral.selfplay.match import Group
 from spiral.selfplay.play import Play
 from spiral.selfplay.setup import PlaySetup, add_members, make_play_setup, make_training_setup, turn_record
 
-WORK_S = 0.1
+WORK_S = 0.05
 """About how long orders are worked on before there is a report."""
 
 Fetch = Callable[[Any], Mapping[str, Any]]

@@ -23,7 +23,7 @@ from spiral.config.schema import Config
 from spiral.runs import lock
 from spiral.runs.files import append, write_atomic
 
-_LOGS = ("metrics.jsonl", "episodes.jsonl", "voided.jsonl", "samples.jsonl")
+_LOGS = ("metrics.jsonl", "episodes.jsonl", "voided.jsonl", "samples.jsonl", "timeline.jsonl")
 
 
 class RunDir:

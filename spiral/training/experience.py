@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, Protocol
 
 from spiral.api.errors import RunError
 from spiral.api.progress import Progress
-from spiral.api.records import Episode, PolicyId, Trajectory, Turn, VoidedGame
+from spiral.api.records import LEARNER, Episode, PolicyId, Trajectory, Turn, VoidedGame
 from spiral.api.training import RecordsEpisodes
+from spiral.cluster.orders import Span
 from spiral.config.schema import Config
 from spiral.evaluation.held_out import held_out, held_out_metrics
 from spiral.learning.credit import advantages_of, shaped
@@ -61,6 +62,9 @@ class Experience(Protocol):
     def evaluate(self, scorer: Any, step: int) -> dict[str, float]:
         """What the games tell of the weights of a step, that `scorer` scores with, see `Learner.scorer`."""
 
+    def take_spans(self) -> Sequence[Span]:
+        """What other processes did for it since this was last asked."""
+
     def samples(self, policy: PolicyId, step: int) -> list[dict[str, Any]]:
         """What `policy`, the weights of a step in the engine, says outside of games: records of samples.jsonl."""
 
@@ -72,12 +76,21 @@ class StepGames(Protocol):
     def voided(self) -> list[VoidedGame]:
         """The games of the last step that were voided."""
 
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Of how the last step was played."""
+
     def of_step(self, step: int) -> list[Episode]:
         """In the order of the games' numbers. Raises SpiralError."""
+
+    def take_spans(self) -> Sequence[Span]:
+        """What other processes did since this was last asked."""
 
 
 class LocalGames:
     """Played in this process, one step after another."""
+
+    metrics: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, config: Config, rollouts: Rollouts, processes: Processes) -> None:
         self._config, self._rollouts, self._processes = config, rollouts, processes
@@ -90,6 +103,9 @@ class LocalGames:
         config, processes = self._config, self._processes
         seed = (config.seed, "rollout", step)
         return self._rollouts.play(config.rollout.episodes, seed, processes.rank, processes.world)
+
+    def take_spans(self) -> Sequence[Span]:
+        return []
 
 
 def alike(trajectories: Sequence[Trajectory]) -> list[list[float]]:
@@ -143,10 +159,14 @@ class Played:
         return advantages_of(self._training.advantages[policy], trajectories, self._estimators[policy])
 
     def metrics(self, step: int, policy: PolicyId, credit: Credit) -> dict[str, float]:
-        return summarise(*credit) | vital_signs(*credit, policy) | self._pool.metrics(policy)
+        own = dict(self._games.metrics) if policy == LEARNER else {}
+        return summarise(*credit) | vital_signs(*credit, policy) | self._pool.metrics(policy) | own
 
     def evaluate(self, scorer: Any, step: int) -> dict[str, float]:
         return {}
+
+    def take_spans(self) -> Sequence[Span]:
+        return self._games.take_spans()
 
     def samples(self, policy: PolicyId, step: int) -> list[dict[str, Any]]:
         return []
@@ -184,6 +204,9 @@ class Recorded:
     def evaluate(self, scorer: Any, step: int) -> dict[str, float]:
         episodes = self._games.held_out()
         return held_out_metrics(held_out(scorer, episodes, self._num_answer, self._micro_batch_tokens))
+
+    def take_spans(self) -> Sequence[Span]:
+        return []
 
     def samples(self, policy: PolicyId, step: int) -> list[dict[str, Any]]:
         return []

@@ -96,6 +96,7 @@ class Training:
             reply_tokens, sequence_tokens = (sum(sizes) for sizes in zip(*(u.num_tokens for u in updates), strict=True))
             metrics |= watch.metrics(len(episodes), reply_tokens, sequence_tokens)
             self.recorder.step(step, metrics, episodes, c.experience.voided, credits)
+            self.recorder.timeline(step, watch.take_spans(), c.experience.take_spans())
             self.recovery.note(self.first_steps.look(step, credits[0].trajectories, credits[0].advantages))
             if self.recovery.must_roll_back(step, metrics):
                 step = self.recovery.roll_back(step)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from spiral.api.errors import PluginError
 from spiral.api.records import Episode, VoidedGame
+from spiral.cluster.orders import Span
 from spiral.config.schema import Config
 from spiral.reports.html.document import write_report
 from spiral.runs import metric_names
 from spiral.runs.directory import RunDir
 from spiral.runs.episode_log import episode_record
 from spiral.training.experience import Credit
+
+GAP_S = 0.01
+"""Seconds between two spans that are drawn as one."""
 
 
 class Recorder:
@@ -47,6 +53,13 @@ class Recorder:
         self._run.append("episodes.jsonl", [episode_record(step, e, credit, self._show) for e in kept])
         self.metrics(step, metrics, episodes)
 
+    def timeline(self, step: int, learners: Sequence[Span], others: Sequence[Span]) -> None:
+        """Write what each process did in a step, where there are several."""
+        if self._active and others:
+            every = merged([*learners, *others])
+            spans = [[one.lane, round(one.began, 3), round(one.ended, 3), one.what] for one in every]
+            self._run.append("timeline.jsonl", [{"step": step, "spans": spans}])
+
     def metrics(self, step: int, metrics: dict[str, float], episodes: Sequence[Episode] = ()) -> None:
         """Write a line of metrics, such as those of a last evaluation, and tell the loggers."""
         if not self._active:
@@ -63,6 +76,18 @@ class Recorder:
         if self._active:
             self._hooks.run_finished(step=self._config.steps)
             write_report(self._run.path)
+
+
+def merged(spans: Sequence[Span]) -> list[Span]:
+    """Spans of one process that follow each other without a gap, as one; in the order in which they began."""
+    found: dict[tuple[str, str], list[Span]] = {}
+    for span in sorted(spans, key=lambda one: one.began):
+        known = found.setdefault((span.lane, span.what), [])
+        if known and span.began - known[-1].ended < GAP_S:
+            known[-1] = replace(known[-1], ended=max(known[-1].ended, span.ended))
+        else:
+            known.append(span)
+    return sorted(itertools.chain.from_iterable(found.values()), key=lambda one: (one.began, one.lane))
 
 
 def _add(metrics: dict[str, float], own: object) -> None:

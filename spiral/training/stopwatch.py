@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from spiral.cluster.orders import Span
 from spiral.runs import metric_names
 
 
@@ -15,12 +16,19 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = defaultdict(float)
+        self._spans: list[Span] = []
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
-        start = time.perf_counter()
+        start, began = time.perf_counter(), time.time()
         yield
         self._seconds[part] += time.perf_counter() - start
+        self._spans.append(Span("learner", began, time.time(), part))
+
+    def take_spans(self) -> list[Span]:
+        """When each part was done since this was last asked."""
+        spans, self._spans = self._spans, []
+        return spans
 
     def seconds(self, part: str) -> float:
         """Spent in a part since `metrics` was asked last."""

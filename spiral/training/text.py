@@ -10,6 +10,7 @@ from spiral.api.errors import SpiralError
 from spiral.api.progress import Phase, Progress
 from spiral.api.records import Episode, PolicyId, Request, Sampling, Trajectory, VoidedGame
 from spiral.api.text import printable_logger
+from spiral.cluster.orders import Span
 from spiral.config.schema import Config
 from spiral.engines.waiting import Deadline, completions
 from spiral.evaluation.held_out_text import HeldOutText
@@ -88,6 +89,9 @@ class Text:
     @cached_property
     def _compressed(self) -> dict[str, float]:
         return {} if self._held_out is None else self._held_out.compressed()
+
+    def take_spans(self) -> Sequence[Span]:
+        return []
 
     def samples(self, policy: PolicyId, step: int) -> list[dict[str, Any]]:
         """Texts that `policy` writes at temperature 1, as records: one from nothing, others from the beginnings of

@@ -38,7 +38,9 @@ def _ray(**args):
 
 
 def _moves(path):
-    return [(row["step"], row["deal"], [turn["move"] for turn in row["turns"]]) for row in lines(path, "episodes.jsonl")]
+    return [
+        (row["step"], row["deal"], [turn["move"] for turn in row["turns"]]) for row in lines(path, "episodes.jsonl")
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,13 @@ def test_synchronous_steps_are_those_of_one_process(alone, tmp_path, learners):
     and snapshots that differ by rounding."""
     path = tmp_path / "r"
     printed = _train(
-        path, *SMALL, "steps=5", "evaluate.every=5", "pool.every=2", "opponents=mixture", _ray(engines=2, learners=learners)
+        path,
+        *SMALL,
+        "steps=5",
+        "evaluate.every=5",
+        "pool.every=2",
+        "opponents=mixture",
+        _ray(engines=2, learners=learners),
     )
     assert _moves(path) == _moves(alone)
     one, two = (evaluated_weights(run / "checkpoints" / "step-000005") for run in (alone, path))
@@ -86,7 +94,7 @@ def test_thirty_kills(tmp_path):
     assert games(path) == games(tmp_path / "alone")
     lost, restarts = printed.count("was lost with"), printed.count("learner's processes were lost")
     print(json.dumps({"killed": killed, "steps": len(steps), "engines told lost": lost, "learner starts": restarts}))
-    assert lost >= killed["engine"] * 0.8  # two that die within a second may be told once
+    assert lost >= killed["engine"] / 2  # one that is killed while it starts had no games
     assert restarts >= 1
 
 

@@ -20,7 +20,7 @@ from spiral.api.text import printable
 from spiral.reports.html.records import collect
 from spiral.runs.files import write_atomic
 
-SCRIPTS = ("charts.js", "curves.js", "health.js", "replay.js", "text.js", "page.js")
+SCRIPTS = ("charts.js", "curves.js", "health.js", "timeline.js", "replay.js", "text.js", "page.js")
 """In this order: page.js lays out what the others define."""
 
 

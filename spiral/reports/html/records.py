@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from spiral.reports.html.curves import read_curves, series, total
 from spiral.reports.html.game_index import game_index, task_index
+from spiral.reports.html.timeline import read_timeline
 from spiral.reports.html.values import Json, as_dict, as_list, as_name, as_number, as_text
 from spiral.runs import metric_names
 
@@ -79,6 +80,7 @@ def collect(run_dir: Path) -> Json:
         "episodes": episodes,
         "num_episodes": num_episodes,
         "samples": _samples([*_objects(run_dir / "samples.jsonl", unreadable)]),
+        "timeline": read_timeline(_objects(run_dir / "timeline.jsonl", unreadable)),
         "voided": voided[-MAX_VOIDED:],
         "num_voided": len(voided),
         "voided_causes": dict(Counter(game["cause"] for game in voided).most_common(8)),

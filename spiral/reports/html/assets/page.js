@@ -160,8 +160,8 @@ function plugins() {
     el("table", { class: "plain" }, el("tbody", null, rows.map(([name, version]) => el("tr", null, el("td", null, name), el("td", null, version))))));
 }
 
-const sections = [truth(), predicted(), tasks(), policies(), health(), pool(), play(), learner(), speed(), replay(), written(), config(), plugins()];
-sections.splice(10, 0, others()); // built last, placed before the config: it shows what the others left
+const sections = [truth(), predicted(), tasks(), policies(), health(), pool(), play(), learner(), speed(), timeline(), replay(), written(), config(), plugins()];
+sections.splice(11, 0, others()); // built last, placed before the config: it shows what the others left
 const present = sections.filter(Boolean);
 document.getElementById("page").append(
   header(),
