@@ -29,6 +29,7 @@ BENCHES = {
     "arena": "arena",
     "models": "models",
     "products": "products",
+    "cluster": "cluster",
 }
 """Name -> the module whose `figures()` yields its figures."""
 

@@ -74,6 +74,8 @@ class Fleet:
         self._spans: list[Span] = []
         self.num_losses = 0
         """Players that were lost so far."""
+        self.cpu_s = 0.0
+        """Processor time that giving orders and taking reports took so far."""
         self._asleep = False
         self._searched = -SEARCH_S
         self._error: BaseException | None = None
@@ -220,6 +222,7 @@ class Fleet:
                         for call in answered:
                             self._hear(call)
                         self._changed.notify_all()
+                self.cpu_s = time.thread_time()
         except BaseException as error:
             with self._changed:
                 self._error = error

@@ -52,7 +52,7 @@ class FleetGames:
         had to be voided, or a player is silent."""
         if step != self._next:
             self._begin_at(step)
-        self.voided, asked = [], time.monotonic()
+        self.voided, asked, cpu_s = [], time.monotonic(), time.thread_time() + self._fleet.cpu_s
         for later in range(self._asked_up_to, min(step + self._staleness, self._config.steps - 1) + 1):
             root = _root(self._config, later)
             self._fleet.play([Ticket(later, self._draws.draw(root, n), self._epoch) for n in self._groups])
@@ -73,7 +73,9 @@ class FleetGames:
         self._check_versions(step, episodes)
         self._gauges.played.add(self._fleet.take_played())
         gauges = self._gauges.metrics(step, episodes, [ended for ended, _ in groups], asked)
-        self.metrics = {**gauges, "cluster/lost_players": float(self._fleet.num_losses)}
+        head_s = time.thread_time() + self._fleet.cpu_s - cpu_s
+        head = {"cluster/head_ms": 1e3 * head_s / max(1, len(episodes))}
+        self.metrics = {**gauges, **head, "cluster/lost_players": float(self._fleet.num_losses)}
         return episodes
 
     def take_spans(self) -> list[Span]:

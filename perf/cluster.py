@@ -1,0 +1,178 @@
+"""A run on Ray over one in one process: games a second of synchronous and of asynchronous steps, the head's work a
+game, and loads of weights. Needs the extra `ray`; the rows of SmolLM2 the folder that `SPIRAL_TEST_MODEL` names."""
+
+from __future__ import annotations
+
+import logging
+import os
+import statistics
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import count
+
+from perf.measure import Figure
+from spiral.api.progress import no_progress
+from spiral.api.records import LEARNER, Request, Sampling
+from spiral.cluster.fleet import Fleet
+from spiral.cluster.settings import RaySettings, ray_extra
+from spiral.cluster.versions import Origin
+from spiral.config.schema import Config
+from spiral.learning.row_cost import RowCost
+from spiral.models.logits import parameters
+from spiral.plugins.registry import Plugins
+from spiral.training.components import Components, make_components
+from spiral.training.launch import checked_config
+from spiral.training.step import learn
+
+REPEATS = 7
+SMALL = ("evaluate.every=0", "loggers=[]", "evaluate.opponents=[]")
+BYTES = (
+    ("Kuhn, byte-0.1m", ("games=kuhn_poker", "rollout.episodes=512"), 8),
+    ("tic-tac-toe, byte-1m", ("games=tic_tac_toe", "model=byte-1m", "rollout.episodes=256"), 2),
+)
+SMOL = (
+    "games=kuhn_poker",
+    "rollout.episodes=32",
+    "rollout.max_new_tokens=8",
+    "prompt={name: chat, args: {answer: plain}}",
+)
+
+
+def figures() -> Iterator[Figure]:
+    """Each case in pairs: some steps here, as many on Ray."""
+    for name, words, steps in _cases():
+        yield from _steps(name, words, steps)
+    if folder := os.environ.get("SPIRAL_TEST_MODEL"):
+        for method in ("full", "lora"):
+            yield from _loads(folder, method)
+
+
+def _cases() -> Iterator[tuple[str, tuple[str, ...], int]]:
+    warm = ("warm_start.max_steps=200", "warm_start.legal=0.9", "rollout.max_new_tokens=8")
+    for name, words, steps in BYTES:
+        yield name, (*words, *warm), steps
+    if folder := os.environ.get("SPIRAL_TEST_MODEL"):
+        yield "Kuhn, SmolLM2", (f"model={folder}", *SMOL), 1
+
+
+def _steps(name: str, words: tuple[str, ...], steps: int) -> Iterator[Figure]:
+    config = checked_config(None, [*words, *SMALL, "steps=100000"], Plugins.installed())
+    here = _stepper(make_components(config, Plugins.installed(), no_progress, fresh=True), steps)
+    for engines, staleness, target in ((1, 0, 0.85), (1, 1, None), (2, 1, None)):
+        with _fleet(config, engines) as fleet:
+            there = _stepper(_on(fleet, config, staleness), steps)
+            heads: list[float] = []
+            ratios = []
+            for step in range(REPEATS + 1):
+                alone, (spread, head) = here()[0], there()
+                if step:  # the first warms up
+                    ratios.append(alone / spread)
+                    heads.append(head)
+        what = "synchronous" if not staleness else f"asynchronous by {staleness}"
+        yield Figure(
+            f"{engines} engine and a learner on Ray, {what}, {name}",
+            statistics.median(ratios),
+            "x games/s of one process",
+            target=target,
+            detail={"ratios": sorted(ratios), "steps": steps, "head_ms_per_game": statistics.median(heads)},
+        )
+        if not staleness:
+            yield Figure(
+                f"head's processor time, {name}", statistics.median(heads), "ms a game", target=1.0, at_least=False
+            )
+
+
+def _on(fleet: Fleet, config: Config, staleness: int) -> Components:
+    from spiral.training.ray_learner import OnFleet
+
+    elsewhere = OnFleet(fleet, RaySettings(staleness=staleness))
+    return make_components(config, Plugins.installed(), no_progress, fresh=True, elsewhere=elsewhere)
+
+
+def _stepper(c: Components, num: int) -> Callable[[], tuple[float, float]]:
+    """Steps of play and learning; the seconds that some took, and the head's milliseconds a game."""
+    for one in c.trained:
+        one.publish(c.engine, 0)
+    steps, cost = count(), RowCost.of(c.play.model)
+
+    def go_on() -> tuple[float, float]:
+        start, head = time.perf_counter(), 0.0
+        for _ in range(num):
+            step = next(steps)
+            episodes = c.experience.episodes(step)
+            credits = [one.credit(c.experience, episodes) for one in c.trained]
+            learn(c, credits, step, cost)
+            head += c.experience.metrics(step, LEARNER, credits[0]).get("cluster/head_ms", 0.0)
+        return time.perf_counter() - start, head / num
+
+    return go_on
+
+
+@contextmanager
+def _fleet(config: Config, engines: int) -> Iterator[Fleet]:
+    with ray_extra():
+        import ray
+
+        from spiral.cluster.ray_crew import RayCrew, RayPlayers
+    plugins, namespace = Plugins.installed(), f"perf-{uuid.uuid4().hex[:8]}"
+    ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    players = RayPlayers(config, RaySettings(engines=engines), Origin.here(plugins), namespace)
+    players.start(engines)
+    fleet = Fleet(RayCrew(namespace), f"perf:{namespace}", 1024, 600.0)
+    fleet.wait(lambda: len(fleet.facts()) == engines, 300.0)
+    try:
+        yield fleet
+    finally:
+        fleet.close()
+        ray.shutdown()
+
+
+def _loads(folder: str, method: str) -> Iterator[Figure]:
+    """One version of the weights to two engines, and to one in this process."""
+    words = [f"model={folder}", *SMOL, *SMALL, f"learner.method={method}", "rollout.max_concurrent=64"]
+    config = checked_config(None, words, Plugins.installed())
+    here = make_components(config, Plugins.installed(), no_progress, fresh=True)
+    weights = here.learner.weights()
+    alone = min(_seconds(partial(here.engine.load_weights, LEARNER, weights, version)) for version in range(3))
+    with _fleet(config, 2) as fleet:
+        times = []
+        for version in range(4):
+            start = time.perf_counter()
+            fleet.load(LEARNER, weights, version)
+            handed = time.perf_counter() - start
+            _answered_by_both(fleet, version)
+            times.append((time.perf_counter() - start, handed))
+    spread = min(times[1:])
+    _answered = {"seconds": spread[0], "until the learner goes on": spread[1], "in process": alone}
+    size = sum(
+        weight.nbytes for weight in (weights if method == "lora" else dict(parameters(here.play.model))).values()
+    )
+    yield Figure(
+        f"load of weights into two engines on Ray, SmolLM2, {method}",
+        spread[0] / alone,
+        "x of a load in process",
+        detail={**_answered, "megabytes": size / 1e6},
+    )
+
+
+def _answered_by_both(fleet: Fleet, version: int) -> None:
+    """Until both engines gave a token with these weights."""
+    for number in range(2):
+        fleet.ask(Request(2 * version + number, LEARNER, (5, 6, 7), Sampling(1, ()), number))
+    found: list[int] = []
+
+    def heard() -> bool:
+        found.extend(completion.version for completion in fleet.take_completions())
+        return len(found) == 2
+
+    fleet.wait(heard, 600.0)
+    assert found == [version] * 2
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
