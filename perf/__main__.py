@@ -30,6 +30,7 @@ BENCHES = {
     "models": "models",
     "products": "products",
     "cluster": "cluster",
+    "simulated": "simulated",
 }
 """Name -> the module whose `figures()` yields its figures."""
 

@@ -14,6 +14,12 @@ SHARE = 0.75
 first."""
 
 
+def admitted(step: int, staleness: int, num_steps: int) -> int:
+    """The last step whose games may begin while the learner is at `step`, so that none is older than the bound when it
+    is used, whenever it ends: each step trains on its own games alone."""
+    return min(step + staleness, num_steps - 1)
+
+
 class Dispatcher:
     """The groups that are asked for and not finished, the oldest first."""
 
@@ -22,11 +28,12 @@ class Dispatcher:
         self._window = window
         self._queue: list[tuple[Key, Ticket]] = []
         self._leases: dict[str, dict[Key, Ticket]] = {}
+        self._num_leased = 0
 
     @property
     def num_open(self) -> int:
         """Groups that wait or are being played."""
-        return len(self._queue) + sum(map(len, self._leases.values()))
+        return len(self._queue) + self._num_leased
 
     @property
     def players(self) -> list[str]:
@@ -43,12 +50,14 @@ class Dispatcher:
     def leave(self, player: str) -> list[Ticket]:
         """A player is gone: its groups wait again, in their old place; which."""
         tickets = list(self._leases.pop(player, {}).values())
+        self._num_leased -= len(tickets)
         self.add(tickets)
         return tickets
 
     def clear(self) -> None:
         """Nothing is asked for any more."""
         self._queue.clear()
+        self._num_leased = 0
         for mine in self._leases.values():
             mine.clear()
 
@@ -65,6 +74,7 @@ class Dispatcher:
         while self._queue and len(mine) < min(self._window, fair):
             key, ticket = heapq.heappop(self._queue)
             mine[key] = ticket
+            self._num_leased += 1
             taken.append(ticket)
         return taken
 
@@ -74,6 +84,7 @@ class Dispatcher:
         if mine.get(ticket.key) != ticket:
             return False
         del mine[ticket.key]
+        self._num_leased -= 1
         return True
 
     def policies(self) -> set[str]:

@@ -20,7 +20,7 @@ from spiral.cluster.orders import Facts, Key, Load, Orders, Report, Span, Ticket
 
 CALLS = 2
 """Orders that a player has at once: while one is reported, it works on the next."""
-POLL_S = 0.01
+POLL_S = 0.05
 """Longest wait for a report before new orders are looked for."""
 SEARCH_S = 1.0
 """Seconds between two looks for players that joined or came back."""
@@ -95,7 +95,7 @@ class Fleet:
             self._num_loads += 1
             self._weights[policy] = Load(policy, version, self._num_loads, tuple(parts))
             self._retired.discard(policy)
-            self._changed.notify_all()
+            self._order_all()
 
     def drop(self, policy: PolicyId) -> None:
         """Forget a policy, after the games that need it."""
@@ -106,7 +106,7 @@ class Fleet:
         """Ask for groups of games."""
         with self._changed:
             self._dispatcher.add(tickets)
-            self._changed.notify_all()
+            self._order_all()
 
     def give_up(self) -> None:
         """Ask for no group any more; what comes of those under way is not counted."""
@@ -120,7 +120,7 @@ class Fleet:
         """Ask for a reply."""
         with self._changed:
             self._requests.append(request)
-            self._changed.notify_all()
+            self._order_all()
 
     def wait(self, is_over: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until something holds, for so long at most; whether it does. Raises what the players met."""
@@ -211,8 +211,7 @@ class Fleet:
             while not self._closed:
                 with self._changed:
                     self._search()
-                    for name, known in self._known.items():
-                        self._order(name, known)
+                    self._order_all()
                     calls = [call for known in self._known.values() for call in known.calls]
                     if not calls:
                         self._changed.wait(POLL_S)
@@ -253,6 +252,12 @@ class Fleet:
             known = self._known.setdefault(name, _Known())
             if known.facts is None and not known.calls:
                 known.calls.append(self._crew.ask_facts(name))
+
+    def _order_all(self) -> None:
+        """At once where something new is asked, so that no player waits for the thread to look."""
+        for name, known in self._known.items():
+            self._order(name, known)
+        self._changed.notify_all()
 
     def _order(self, name: str, known: _Known) -> None:
         """Give a player orders, if there is something for it to do."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from spiral.api.errors import RunError
 from spiral.api.progress import Phase, Progress, no_progress
 from spiral.api.records import LEARNER, Episode, VoidedGame
+from spiral.cluster.dispatcher import admitted
 from spiral.cluster.fleet import Fleet
 from spiral.cluster.gauges import Gauges
 from spiral.cluster.orders import Span, Ticket
@@ -53,7 +54,7 @@ class FleetGames:
         if step != self._next:
             self._begin_at(step)
         self.voided, asked, cpu_s = [], time.monotonic(), time.thread_time() + self._fleet.cpu_s
-        for later in range(self._asked_up_to, min(step + self._staleness, self._config.steps - 1) + 1):
+        for later in range(self._asked_up_to, admitted(step, self._staleness, self._config.steps) + 1):
             root = _root(self._config, later)
             self._fleet.play([Ticket(later, self._draws.draw(root, n), self._epoch) for n in self._groups])
             self._asked_up_to = later + 1

@@ -33,6 +33,7 @@ from spiral.commands.play import play
 from spiral.commands.plugins import plugins
 from spiral.commands.pretrain import pretrain
 from spiral.commands.sft import sft
+from spiral.commands.simulate import simulate
 from spiral.commands.tournament import tournament
 from spiral.commands.train import train
 from spiral.commands.watch import watch
@@ -60,6 +61,7 @@ class _Group(click.Group):
         sft,
         pretrain,
         plan,
+        simulate,
         evaluate,
         bench,
         exploitability,

@@ -1,0 +1,102 @@
+"""The simulator's prediction against what is measured, in one run: games a second on Ray with one engine and with two,
+synchronous and asynchronous, from rates that were measured in one process."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from perf.cluster import SMALL, _fleet, _on, _stepper
+from perf.measure import Figure
+from spiral.api.progress import no_progress
+from spiral.api.records import LEARNER, Episode
+from spiral.cluster.simulation.cluster import LearnerRates, Setting, simulate
+from spiral.cluster.simulation.engines import EngineRates
+from spiral.config.schema import Config
+from spiral.learning.row_cost import RowCost
+from spiral.plugins.registry import Plugins
+from spiral.training.components import Components, make_components
+from spiral.training.launch import checked_config
+from spiral.training.step import learn
+
+WORDS = (
+    "games=tic_tac_toe", "model=byte-1m", "rollout.episodes=256", "warm_start.max_steps=200", "warm_start.legal=0.9",
+    "rollout.max_new_tokens=8",
+)  # fmt: skip
+SIZES = (16, 32, 64, 128, 256)
+STEPS, REPEATS = 6, 3
+
+
+def figures() -> Iterator[Figure]:
+    """Predicted over measured games a second."""
+    config = checked_config(None, [*WORDS, *SMALL, "steps=100000"], Plugins.installed())
+    engine, lengths, learner = _rates(config)
+    for engines, staleness in ((1, 0), (2, 0), (1, 1), (2, 1)):
+        with _fleet(config, engines) as fleet:
+            components = _on(fleet, config, staleness)
+            step = _stepper(components, STEPS)
+            step()
+            times = [step()[0] for _ in range(REPEATS)]
+        measured = STEPS * config.rollout.episodes / statistics.median(times)
+        setting = Setting(engines, staleness, config.rollout.episodes, 40, 1024, engine, learner, 0.01)
+        predicted = simulate(setting, lambda rng: (0, rng.choice(lengths))).games_per_s
+        yield Figure(
+            f"predicted games/s, {engines} engines, bound {staleness}",
+            predicted / measured,
+            "x measured",
+            detail={
+                "measured": measured, "predicted": predicted, "pass_s": engine.pass_s, "text_s": engine.text_s,
+                "step_s": learner.step_s, "times": times,
+            },
+        )  # fmt: skip
+
+
+def _rates(config: Config) -> tuple[EngineRates, list[int], LearnerRates]:
+    """Measured in this process: an engine's from batches of several sizes, by least squares; the learner's mean."""
+    c = make_components(config, Plugins.installed(), no_progress, fresh=True)
+    for one in c.trained:
+        one.publish(c.engine, 0)
+    rows, seconds, lengths = [], [], []
+    for repeat in range(4):
+        for num in SIZES:
+            start = time.perf_counter()
+            episodes = c.rollouts.play(num, (1, repeat, num))
+            took = time.perf_counter() - start
+            tokens = [_tokens(episode) for episode in episodes]
+            if repeat:
+                rows.append((float(max(tokens)), float(sum(tokens))))
+                seconds.append(took)
+                lengths += tokens
+    weighed = np.array(rows) / np.array(seconds)[:, None]
+    (pass_s, text_s), *_ = np.linalg.lstsq(weighed, np.ones(len(rows)), rcond=None)
+    load_s = min(_seconds(lambda: c.engine.load_weights(LEARNER, c.learner.weights(), 1)) for _ in range(3))
+    updates = _updates(c)
+    return (
+        EngineRates(max(0.0, float(pass_s)), max(1e-9, float(text_s)), load_s=load_s),
+        lengths,
+        replace(LearnerRates(0.0), step_s=statistics.median(updates)),
+    )
+
+
+def _updates(c: Components) -> Sequence[float]:
+    cost, found = RowCost.of(c.play.model), []
+    for step in range(5):
+        episodes = c.experience.episodes(step)
+        start = time.perf_counter()
+        learn(c, [one.credit(c.experience, episodes) for one in c.trained], step, cost)
+        found.append(time.perf_counter() - start)
+    return found
+
+
+def _tokens(episode: Episode) -> int:
+    return sum(turn.num_sampled for trajectory in episode.trajectories for turn in trajectory.turns)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start

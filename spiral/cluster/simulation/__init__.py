@@ -1,0 +1,1 @@
+"""Clusters that are not there: the scheduling of a run with a virtual clock."""
