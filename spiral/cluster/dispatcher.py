@@ -9,10 +9,6 @@ from collections.abc import Iterable
 
 from spiral.cluster.orders import Key, Ticket
 
-SHARE = 0.75
-"""Of a player's equal part of all groups not played yet: what it is given at most. The rest waits for who is done
-first."""
-
 
 def admitted(step: int, staleness: int, num_steps: int) -> int:
     """The last step whose games may begin while the learner is at `step`, so that none is older than the bound when it
@@ -67,9 +63,10 @@ class Dispatcher:
             heapq.heappush(self._queue, (ticket.key, ticket))
 
     def take(self, player: str) -> list[Ticket]:
-        """The groups that a player is given now."""
+        """The groups that a player is given now: up to an equal part of all that are not finished. None is held back
+        for who is done first: games last as long as their replies, however many an engine plays at once."""
         mine = self._leases[player]
-        fair = math.ceil(SHARE * self.num_open / len(self._leases))
+        fair = math.ceil(self.num_open / len(self._leases))
         taken: list[Ticket] = []
         while self._queue and len(mine) < min(self._window, fair):
             key, ticket = heapq.heappop(self._queue)

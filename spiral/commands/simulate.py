@@ -52,7 +52,8 @@ def _row(outcome: Outcome, added: dict[str, float]) -> dict[str, Any]:
 
 
 COLUMNS = (
-    ("engines", 7), ("bound", 5), ("games/s", 9), ("tokens/s", 10), ("age", 5), ("engines", 8), ("learner", 8), ("tail", 8),
+    ("engines", 7), ("bound", 5), ("games/s", 9), ("tokens/s", 10), ("age", 5),
+    ("engines", 8), ("learner", 8), ("tail", 8),
 )  # fmt: skip
 UNITS = ("", "", "", "", "", "busy", "busy", "s")
 
