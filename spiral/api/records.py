@@ -83,9 +83,12 @@ class Completion:
     """Natural log-probability of each id under the distribution it was sampled from, in nats; 0 at `forced`."""
     finish: Finish
     version: int
-    """The version of the weights that produced it."""
+    """The version of the weights that produced it, or its last ids where it has `older` ones."""
     forced: tuple[int, ...] = ()
     """Ascending places in `ids` of those that a prompt format put there."""
+    older: tuple[tuple[int, int], ...] = ()
+    """(how many, version) of the ids, from the first on, that older weights produced: some were loaded while the reply
+    was in flight, and each id was sampled by the weights that were there then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +123,15 @@ class Turn:
     forced: tuple[int, ...] = ()
     """Ascending places in `reply` of ids that the prompt format put there, as the end of a thought that was too long.
     They were not sampled: their `logprobs` are 0, the loss leaves them out, and later ids follow them."""
+    older: tuple[tuple[int, int], ...] = ()
+    """See `Completion.older`."""
     said: str = ""
     """The text that a bot gave its move in, with its thoughts; empty where it gave the move alone."""
+
+    @property
+    def oldest_version(self) -> int:
+        """Of the weights that produced an id of the reply."""
+        return self.older[0][1] if self.older else self.version
 
     @property
     def num_sampled(self) -> int:

@@ -186,6 +186,8 @@ class Engine(Protocol):
     dtype in which log-probabilities are computed, of an engine that has another precision or other kernels than the
     model's own forward pass. `sleep() -> bool` and `wake()`, called around an update: the first gives the device's
     memory to the learner, and says whether it did; after the second every policy has the weights that it had.
+    `loads_in_flight: bool = False`, whether weights may be loaded while requests of their policy are in flight: those
+    go on with the new ones from the next id on, as if the text so far were a prompt, and tell by `Completion.older`.
     `close()`, where dropping it does not free what it holds; nothing is asked of it afterwards.
     """
 
@@ -197,7 +199,8 @@ class Engine(Protocol):
         """Do a bounded amount of work; the replies that it finished, [] while busy or idle."""
 
     def load_weights(self, policy: PolicyId, weights: Weights, version: int) -> None:
-        """Replace the policy's weights. Only when no request of that policy is in flight. What several processes share
+        """Replace the policy's weights. Only when no request of that policy is in flight, unless the engine says that
+        it `loads_in_flight`. What several processes share
         out is gathered as it is read, so every process reads the same tensors in the same order."""
 
     def drop(self, policy: PolicyId) -> None:

@@ -109,10 +109,11 @@ class FleetGames:
                 if not trajectory.policy.startswith(LEARNER):
                     continue
                 for turn in trajectory.turns:
-                    if not step - self._staleness <= turn.version <= step:
+                    if not step - self._staleness <= turn.oldest_version <= turn.version <= step:
                         raise RunError(
-                            f"a game of step {step} has a reply of version {turn.version}, and cluster.args.staleness "
-                            f"{self._staleness} allows {max(0, step - self._staleness)} to {step}; report it"
+                            f"a game of step {step} has a reply of version {turn.oldest_version}, and "
+                            f"cluster.args.staleness={self._staleness} allows {max(0, step - self._staleness)} to "
+                            f"{step}; report it"
                         )
 
 

@@ -46,7 +46,7 @@ class Gauges:
         """`ended`: when each group of the step was over. `asked`: when the learner began to wait for them."""
         self.trained.add(episodes)
         ages = [
-            step - turn.version
+            step - turn.oldest_version
             for episode in episodes
             for trajectory in episode.trajectories
             if trajectory.policy.startswith(LEARNER)

@@ -187,10 +187,10 @@ class Player:
             getattr(self._engine, "sleep" if asleep else "wake")()
 
     def _load(self, load: Load) -> None:
-        # No reply is made by two versions of the weights, unless the engine says which made what.
-        self._play.hold()
-        while self._engine.is_asked:
-            self._engine.step()
+        if not getattr(self._engine, "loads_in_flight", False):
+            self._play.hold()
+            while self._engine.is_asked:
+                self._engine.step()
         self._collect()
         self._setup.completer.engine.load_weights(load.policy, Received(load.buckets, self._fetch), load.version)
         self._setup.pool.add_weights(load.policy)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
 from spiral.api.errors import PluginError
@@ -27,6 +28,9 @@ class _Reply:
     """Places in `ids`."""
     num_parts: int = 0
     """Asked for so far."""
+    versions: list[int] = field(default_factory=list)
+    """Of the weights that produced each id, as far as it is known: ids that were put there are of those that followed
+    them."""
 
 
 class ForcingEngine:
@@ -73,11 +77,17 @@ class ForcingEngine:
         reply = self._replies[part.request_id]
         reply.ids += part.ids
         reply.logprobs += part.logprobs
+        own = [version for num, version in part.older for _ in range(num)]
+        own += [part.version] * (len(part.ids) - len(own))
+        reply.versions += [own[0]] * (len(reply.ids) - len(own) - len(reply.versions)) + own
         has_room = len(reply.ids) < reply.request.sampling.max_new_tokens
         if part.finish == "length" and has_room and self._ask(reply):
             return None
         del self._replies[part.request_id]
-        return replace(part, ids=reply.ids, logprobs=reply.logprobs, forced=tuple(reply.forced))
+        stretches = [(len([*same]), version) for version, same in groupby(reply.versions)]
+        return replace(
+            part, ids=reply.ids, logprobs=reply.logprobs, forced=tuple(reply.forced), older=tuple(stretches[:-1])
+        )
 
     def _ask(self, reply: _Reply) -> bool:
         """Ask for the next part of a reply; False where there is no room for one."""

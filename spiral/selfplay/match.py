@@ -121,6 +121,7 @@ class Match:
             joint_state=self.joint_state, other_prompts=self.other_prompts, legal_replies=self.legal_replies,
             legal_moves=None if named is None else tuple(named), left_out=self.left_out,
             trained=finish == "stop" or self.config.cut_replies != "mask", forced=reply.forced,
+            older=reply.older,
         )  # fmt: skip
 
     def _bot_turn(self, move: str) -> Turn:

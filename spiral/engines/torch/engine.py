@@ -56,6 +56,9 @@ class TorchEngine:
         self._record = CudaGraphs if record is None and model.device.type == "cuda" else record
         self._lanes: dict[PolicyId, Lane] = {}
 
+    loads_in_flight = True
+    """See `spiral.api.training.Engine`."""
+
     def submit(self, request: Request) -> None:
         """Queue one request. Raises SpiralError for a policy without weights, PromptTooLong as `Engine` says."""
         check_request(self, request, self._lanes)
@@ -84,13 +87,11 @@ class TorchEngine:
         return sorted(done, key=lambda completion: completion.request_id)
 
     def load_weights(self, policy: PolicyId, weights: Mapping[str, Tensor], version: int) -> None:
-        """Copy `weights` (named as `model.named_parameters()` names them) for the policy. Models of one base with
-        adapters share the base."""
+        """Copy `weights` (named as `model.named_parameters()` names them) for the policy, whose requests in flight go
+        on with them. Models of one base with adapters share the base."""
         lane = self._lanes.get(policy)
         if lane is None:
             lane = next((one for one in self._lanes.values() if one.takes_more), None) or self._new_lane(weights)
-        if lane.has_requests_of(policy):
-            raise SpiralError(f"weights of '{policy}' were loaded while its requests were in flight; finish them first")
         lane.load(policy, weights, version)
         self._lanes[policy] = lane
 

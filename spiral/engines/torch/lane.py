@@ -78,12 +78,26 @@ class Lane:
         self._in_flight[request.policy] += 1
 
     def load(self, policy: PolicyId, weights: Mapping[str, Tensor], version: int) -> None:
-        """Only when no request of the policy is in flight."""
+        """Texts in flight are computed anew under the new weights: what the old ones left in the cache would mix with
+        it."""
+        if self.has_requests_of(policy):
+            self._oust(policy)
         self._passes.load(policy, weights)
         self._prefixes[policy] = PrefixCache()
         self._versions[policy] = version
         if not self.busy:
             self._keys.trim()
+
+    @torch.inference_mode()
+    def _oust(self, policy: PolicyId) -> None:
+        """Take the texts of a policy out of the batch, to be admitted again."""
+        rows: list[_Row | None] = [*self._rows]
+        for number, row in enumerate(self._rows):
+            if row.policy == policy:
+                slots = self._slots.take_from(number, self._versions[policy])
+                self._ousted.setdefault((policy, tuple(row.ids)), []).extend(slots)
+                rows[number] = None
+        self._compact(rows)
 
     def drop(self, policy: PolicyId) -> None:
         """Only when no request of the policy is in flight."""

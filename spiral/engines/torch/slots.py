@@ -30,6 +30,8 @@ class Slots:
         self._ids = np.empty((0, 1), np.int64)
         self._logprobs = np.empty((0, 1))
         self._stops = np.empty((0, 1), np.int64)
+        self._older: dict[int, list[tuple[int, int]]] = {}
+        """Slot -> see `Completion.older`; of those in flight during a load of weights alone."""
 
     def add(self, requests: Sequence[Request], rows: Sequence[int]) -> None:
         """Give each request a slot on its row."""
@@ -88,11 +90,24 @@ class Slots:
             request = self._requests[slot]
             assert request is not None
             finish: Finish = "stop" if ids[length - 1] in request.sampling.stop_ids else "length"
-            done.append(Completion(request.id, tuple(ids[:length]), tuple(logprobs[:length]), finish, version))
+            older = tuple(self._older.pop(slot, ()))
+            done.append(
+                Completion(request.id, tuple(ids[:length]), tuple(logprobs[:length]), finish, version, older=older)
+            )
             self._requests[slot] = None
         self._free += numbers
         self.row[slots] = -1
         return done
+
+    def take_from(self, row: int, version: int) -> list[int]:
+        """The slots of a row, which stand on none any more; what they hold was sampled by `version`."""
+        slots = np.flatnonzero(self.row == row)
+        self.row[slots] = -1
+        for slot in slots.tolist():
+            older = self._older.setdefault(slot, [])
+            if num := int(self._length[slot]) - sum(n for n, _ in older):
+                older.append((num, version))
+        return slots.tolist()
 
     def move(self, source: int, target: int) -> None:
         """All slots of one row now stand on another."""

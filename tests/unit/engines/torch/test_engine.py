@@ -369,17 +369,60 @@ def test_loaded_weights_are_a_copy(model):
     assert completion.logprobs == pytest.approx(forward_logprobs(model, request.prompt, completion.ids), abs=2e-5)
 
 
-def test_weights_are_not_loaded_under_a_request(model):
-    """Loading while that policy's requests are in flight is refused; another policy may load; afterwards it works."""
-    engine = _engine(model)
-    engine.submit(_request(0, _ids(5, 0), tokens=3))
-    for _ in range(2):
-        with pytest.raises(SpiralError, match="'learner' were loaded while its requests were in flight"):
-            engine.load_weights(LEARNER, parameters(model), version=4)
-        engine.load_weights("averaged", parameters(model), version=4)
-        assert engine.step() == []
-    assert len(engine.step()) == 1
-    engine.load_weights(LEARNER, parameters(model), version=4)
+def _other(model, seed):
+    torch.manual_seed(seed)
+    other = copy.deepcopy(model)
+    for parameter in other.parameters():
+        parameter += 0.3 * torch.randn_like(parameter)
+    return other
+
+
+def test_a_load_under_requests_is_told_token_by_token(model):
+    """Loads of versions 4 and 5 while replies are in flight: each id has the log-probability of the weights that were
+    there when it was sampled, over the whole text before it, as if that were a prompt; two requests of one prompt, which
+    share a row, one that waits, and another policy's reply, which no load touches."""
+    models = {3: model, 4: _other(model, 1), 5: _other(model, 2)}
+    engine = _engine(model, (LEARNER, "other"), max_rows=3)
+    prompt = _ids(40, 0)
+    requests = [_request(n, prompt, tokens=12) for n in range(2)] + [_request(2, _ids(7, 1), tokens=12)]
+    requests += [_request(4, _ids(9, 4), tokens=12, policy="other")]
+    for request in requests:
+        engine.submit(request)
+    done = {}
+    for step in range(60):
+        if step in (5, 8):
+            version = 4 + (step == 8)
+            engine.load_weights(LEARNER, parameters(models[version]), version=version)
+            late = _request(5 + step, prompt, tokens=12)
+            requests.append(late)
+            engine.submit(late)
+        done |= {completion.request_id: completion for completion in engine.step()}
+    assert done.keys() == {request.id for request in requests}
+    for request in requests:
+        reply, places = done[request.id], iter(range(12))
+        own = [version for num, version in reply.older for _ in range(num)]
+        own += [reply.version] * (12 - len(own))
+        for place in places:
+            expected = forward_logprobs(models[own[place]], request.prompt, reply.ids)
+            assert reply.logprobs[place] == pytest.approx(expected[place], abs=2e-5)
+    assert done[0].older == ((5, 3), (3, 4))
+    assert done[4].older == ()
+    assert done[13].version == 5
+    assert done[13].older == ()
+    assert done[10].version >= 4
+
+
+def test_a_load_leaves_no_cache_of_older_weights(model):
+    """Known failure (SkyRL#2246): replies after a load are computed from caches of the old weights for as long as a
+    prefix lives. A shared prompt of 200 ids, kept as a prefix before the load and asked again after it."""
+    other = _other(model, 3)
+    engine = _busy(model)  # never idle, so that prefixes stay
+    prompt = _ids(200, 0)
+    _run(engine, [_request(n, prompt, tokens=3) for n in range(3)])
+    engine.load_weights(LEARNER, parameters(other), version=4)
+    for completion in _run(engine, [_request(n, prompt, tokens=3) for n in range(3, 6)]):
+        assert completion.logprobs == pytest.approx(forward_logprobs(other, prompt, completion.ids), abs=2e-5)
+        assert completion.version == 4
 
 
 def test_a_policy_without_weights_is_refused(model):
