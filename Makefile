@@ -12,7 +12,7 @@ TWO_PROCESSES := -n 2 --dist loadfile
 export HF_HUB_OFFLINE := 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: train setup test processes test-minimum vllm slow conformance lint docs perf clean
+.PHONY: train setup test processes ray test-minimum vllm slow conformance lint docs perf clean
 
 train: setup  ## learn Kuhn poker by self-play, then say which report to open
 	$(BIN)/spiral train
@@ -34,6 +34,13 @@ processes: setup  ## the slow tests of several processes, a terminal without uml
 		plugins/opponents/tests/test_remote_budget.py tests/end_to_end/test_encodings.py \
 		tests/unit/arena/test_textarena.py::test_two_clients_finish_ten_rated_matches_of_three_games \
 		tests/end_to_end/test_arena_pages.py::test_a_person_plays_three_games_by_clicking tests/faults/test_arena_killed.py
+
+ray: $(VENV)/.ray  ## runs on a local Ray cluster: those of one process, thirty kills, the head killed, nodes that come and go
+	$(BIN)/python -m pytest -m slow tests/faults/test_ray.py
+
+$(VENV)/.ray: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt "ray[train]"
+	touch $@
 
 slow: setup  ## the tests that take longer than a minute each
 	$(BIN)/python -m pytest -m slow

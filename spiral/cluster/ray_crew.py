@@ -120,12 +120,12 @@ class RayPlayers:
     """Starts the players of a run, and holds them: they end with the process that started them."""
 
     def __init__(self, config: Config, settings: RaySettings, origin: Origin, namespace: str) -> None:
-        self._config, self._settings, self._origin, self._namespace = config, settings, origin, namespace
+        self._config, self.settings, self._origin, self._namespace = config, settings, origin, namespace
         self._actors: list[Any] = []
 
     def start(self, num: int) -> None:
         """So many more."""
-        s = self._settings
+        s = self.settings
         player, first = ray.remote(PlayerProcess), len(self._actors)
         for n in range(first, first + num):
             # No retries by Ray: the fleet gives out again what is lost, and a game that Ray begins again counts twice.
@@ -133,21 +133,11 @@ class RayPlayers:
             placed = player.options(name=f"{PREFIX}{n}", num_cpus=s.engine_cpus, num_gpus=s.engine_gpus, **options)
             self._actors.append(placed.remote(self._config, self._origin))
 
-    def room_for_more(self) -> int:
-        """How many more the cluster has room for now."""
-        free = ray.available_resources()
-        s = self._settings
-        return fitting(free, s.engine_cpus, s.engine_gpus)
-
-    def pids(self) -> Mapping[str, int]:
-        """Player -> process, of those that are ready."""
-        return {f"{PREFIX}{n}": ray.get(actor.facts.remote()).pid for n, actor in enumerate(self._actors)}
-
-
-def fitting(free: Mapping[str, float], cpus: float, gpus: float) -> int:
-    """How many processes of a size fit what is free."""
-    rooms = [free.get(kind, 0.0) // size for kind, size in (("CPU", cpus), ("GPU", gpus)) if size]
-    return int(min(rooms, default=1))
+    def grow_to(self, num: int) -> None:
+        """So many in all, if there are fewer: nodes joined. Of nodes that left, Ray starts the players anew elsewhere,
+        or when a node is there again."""
+        if num > len(self._actors):
+            self.start(num - len(self._actors))
 
 
 def missing(total: Mapping[str, float], needs: Sequence[Needs]) -> str:

@@ -57,6 +57,7 @@ def train_on_ray(
     with _cluster(settings):
         stop.take_again()  # Ray takes SIGTERM for itself as it starts
         num = _num_players(settings)
+        _check_room(settings, num)
         terminal.progress(Phase(f"starting {num} players and {settings.learners} learner processes"))
         players = RayPlayers(config, settings, origin, namespace)
         players.start(num)
@@ -65,7 +66,7 @@ def train_on_ray(
             "config": config, "settings": settings, "run": RunDir(run.path.resolve()), "relay": relay,
             "namespace": namespace, "origin": origin, "resume": resume,
         }  # fmt: skip
-        _watched(_learner(settings, given, run), relay, stop, terminal)
+        _watched(_learner(settings, given, run), relay, stop, terminal, players)
 
 
 @contextmanager
@@ -94,23 +95,27 @@ def _cluster(settings: RaySettings) -> Iterator[None]:
 
 
 def _num_players(s: RaySettings) -> int:
-    """How many players are started. Raises RunError if the cluster has no room for them."""
-    total, num = ray.cluster_resources(), 1 if s.engines == "all" else s.engines
+    """How many players the cluster is to have now."""
+    if s.engines != "all":
+        return s.engines
+    total, shared = ray.cluster_resources(), 0.0 if s.shared_gpus else s.learners * s.learner_gpus
+    left = {"CPU": total.get("CPU", 0.0) - s.learners * s.learner_cpus, "GPU": total.get("GPU", 0.0) - shared}
+    sizes = (("CPU", s.engine_cpus), ("GPU", s.engine_gpus))
+    return max(1, int(min((left[kind] // size for kind, size in sizes if size), default=1)))
+
+
+def _check_room(s: RaySettings, num: int) -> None:
+    """Raise RunError if the cluster has no room for so many players and the learner's processes."""
     shared = 0.0 if s.shared_gpus else s.learner_gpus
     needs = [
         Needs("engines", num, s.engine_cpus, s.engine_gpus),
         Needs("learners", s.learners, s.learner_cpus, shared),
     ]
-    if lacking := missing(total, needs):
+    if lacking := missing(ray.cluster_resources(), needs):
         raise RunError(
             f"the cluster has no room for the run: {lacking}; ask for less (cluster.args.engines, engine_cpus, "
             "engine_gpus), or add nodes"
         )
-    if s.engines != "all":
-        return num
-    left = {"CPU": total.get("CPU", 0.0) - s.learners * s.learner_cpus, "GPU": total.get("GPU", 0.0) - shared}
-    sizes = (("CPU", s.engine_cpus), ("GPU", s.engine_gpus))
-    return max(1, int(min(left[kind] // size for kind, size in sizes if size)))
 
 
 def _learner(s: RaySettings, given: dict[str, Any], run: RunDir) -> TorchTrainer:
@@ -127,8 +132,8 @@ def _learner(s: RaySettings, given: dict[str, Any], run: RunDir) -> TorchTrainer
     )
 
 
-def _watched(trainer: TorchTrainer, relay: Any, stop: StopSignals, terminal: Terminal) -> None:
-    """Show what the learner tells until it ends. Raises what it met."""
+def _watched(trainer: TorchTrainer, relay: Any, stop: StopSignals, terminal: Terminal, players: RayPlayers) -> None:
+    """Show what the learner tells until it ends, and start players where nodes joined. Raises what it met."""
     failed: list[BaseException] = []
 
     def fit() -> None:
@@ -155,6 +160,7 @@ def _watched(trainer: TorchTrainer, relay: Any, stop: StopSignals, terminal: Ter
             terminal.progress(Phase(name, total, unit, lambda done=done: done, lambda note=note: note))  # type: ignore[misc]
         if is_last:
             break
+        players.grow_to(_num_players(players.settings))
         thread.join(LOOK_S)
     if outcome is not None:
         what, told = outcome

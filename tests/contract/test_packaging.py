@@ -126,7 +126,7 @@ def test_all_describe_themselves():
 def test_everything_imported_is_asked_for(name):
     """What a distribution's code imports is among its own dependencies or extras, not only among another's."""
     brings = _owners()
-    asked = {*_requirements(name, *FOR_USERS, "vllm", "8bit", "datasets"), name}
+    asked = {*_requirements(name, *FOR_USERS, "vllm", "8bit", "datasets", "ray"), name}
     for path in sorted((FOLDERS[name] / PACKAGES[name]).rglob("*.py")):
         for module in _imported(path) - sys.stdlib_module_names - PATCHED - BUILT_BY_USERS:
             assert brings.get(module, {module}) & asked, f"{path.relative_to(ROOT)} imports {module}"

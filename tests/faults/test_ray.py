@@ -138,3 +138,44 @@ def test_a_game_that_fails_on_the_players_is_told_as_here(tmp_path):
     sentences = [[line for line in text.splitlines() if line.startswith("spiral: ")] for text in (here, there)]
     assert len(sentences[0]) == len(sentences[1]) == 1
     assert "1 games of one step had to be voided" in sentences[1][0]
+
+
+def test_nodes_join_and_leave(tmp_path):
+    """A cluster of one node, to which a second one comes and from which it goes, killed, while `engines: all` trains:
+    players start there, their games are played elsewhere when they are gone, and the games are those of one process."""
+    from ray.cluster_utils import Cluster
+
+    path, words = tmp_path / "r", [*SMALL, "evaluate.every=0", "steps=4000", "checkpoint.every=50"]
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    try:
+        process = start(path, *words, _ray(engines="all", address=f"'{cluster.address}'"))
+        _grown(path, process, 10)
+        assert len({lane for lane in _lanes(path) if lane != "learner"}) == 1
+        node = cluster.add_node(num_cpus=2)
+        deadline = time.monotonic() + 120
+        while len({*_lanes(path)}) < 4 and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert {"engine-0", "engine-1", "engine-2"} < {*_lanes(path)}
+        cluster.remove_node(node, allow_graceful=False)
+        _grown(path, process, 30)
+        process.send_signal(signal.SIGTERM)
+        printed = process.communicate(timeout=120)[0]
+    finally:
+        cluster.shutdown()
+    assert "was lost with" in printed
+    steps = len(lines(path, "metrics.jsonl"))
+    _train(tmp_path / "alone", *words, f"steps={steps}")
+    assert games(path) == games(tmp_path / "alone")
+
+
+def _lanes(path):
+    return [span[0] for row in lines(path, "timeline.jsonl")[-50:] for span in row["spans"]]
+
+
+def _grown(path, process, num):
+    """Until so many more steps are done."""
+    before, deadline = len(lines(path, "metrics.jsonl")), time.monotonic() + 180
+    while len(lines(path, "metrics.jsonl")) < before + num:
+        assert process.poll() is None, process.communicate()[0][-4000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

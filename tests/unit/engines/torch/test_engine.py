@@ -404,7 +404,7 @@ def test_a_load_under_requests_is_told_token_by_token(model):
         own += [reply.version] * (12 - len(own))
         for place in places:
             expected = forward_logprobs(models[own[place]], request.prompt, reply.ids)
-            assert reply.logprobs[place] == pytest.approx(expected[place], abs=2e-5)
+            assert reply.logprobs[place] == pytest.approx(expected[place], abs=2e-4)
     assert done[0].older == ((5, 3), (3, 4))
     assert done[4].older == ()
     assert done[13].version == 5
