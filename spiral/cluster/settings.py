@@ -24,7 +24,9 @@ class RaySettings:
     engines: int | Literal["all"] = 1
     """Players, processes with an engine each; `all` is as many as the cluster has room for."""
     learners: int = 1
-    """Processes that train one model together, data parallel or in parts, as accelerate's settings say."""
+    """Processes that train one model together."""
+    sharded: bool = False
+    """Whether each of them holds a part of the model (FSDP2); a copy of it otherwise."""
     staleness: int = 0
     """Versions of the weights that the learner may be ahead of those with which a game began. 0 is synchronous: each
     step plays with the weights of the last one. Above it, games go on while the learner updates."""

@@ -15,6 +15,7 @@ from spiral.commands.train import split_words
 
 if TYPE_CHECKING:
     from spiral.config.schema import Config
+    from spiral.plugins.registry import Plugins
     from spiral.training.memory.plan import Plan, Remedy
 
 
@@ -31,10 +32,17 @@ if TYPE_CHECKING:
     default=1024,
     help="The longest prompt.  [default: 1024]",
 )
+@click.option("--cluster", metavar="4x8x80GB", help="Nodes to plan for, of a config with cluster=ray: what fits where.")
 @AS_JSON
 @click.pass_context
 def plan(
-    ctx: click.Context, words: tuple[str, ...], gpus: str | None, shards: int, prompt_tokens: int, as_json: bool
+    ctx: click.Context,
+    words: tuple[str, ...],
+    gpus: str | None,
+    shards: int,
+    prompt_tokens: int,
+    cluster: str | None,
+    as_json: bool,
 ) -> None:
     """What a run would take of each device's memory, before anything is loaded; exit 1 if it does not fit, with the
     cheapest change that makes it fit.
@@ -51,6 +59,8 @@ def plan(
     path, overrides = split_words(words)
     devices = parse_gpus(gpus) if gpus is not None else None
     config = checked_config(path, overrides, plugins)
+    if cluster is not None:
+        ctx.exit(_plan_cluster(config, plugins, cluster, prompt_tokens, as_json))
     devices = devices or found_devices()
     if shards > devices.num:
         raise SpiralError(f"--shards {shards} asks for more GPUs than there are, {devices}; lower it, or give --gpus")
@@ -60,6 +70,26 @@ def plan(
     for line in [json.dumps(row, indent=2)] if as_json else _lines(planned, config, row, remedy):
         echo(line)
     ctx.exit(0 if planned.fits else 1)
+
+
+def _plan_cluster(config: Config, plugins: Plugins, word: str, prompt_tokens: int, as_json: bool) -> int:
+    """Print what fits where on a cluster; the exit code. Raises SpiralError."""
+    from spiral.cluster.settings import ray_settings
+    from spiral.training.memory.cluster_plan import ClusterPlan, Nodes
+    from spiral.training.memory.planning import plan_of
+
+    nodes, settings = Nodes.parsed(word), ray_settings(config)
+    if settings is None:
+        raise SpiralError("--cluster plans a run on Ray, and this config has none; add cluster=ray with its arguments")
+    planned = ClusterPlan(plan_of(config, plugins, nodes.gpu, 1, prompt_tokens), settings, nodes)
+    row = {
+        "nodes": [{"learners": n.learners, "engines": n.engines, "idle_gpus": n.idle_gpus} for n in planned.placed],
+        "problems": planned.problems,
+        "fits": not planned.problems,
+    }
+    for line in [json.dumps(row, indent=2)] if as_json else planned.lines():
+        echo(line)
+    return 1 if planned.problems else 0
 
 
 def _row(planned: Plan, config: Config, remedy: Remedy | None) -> dict[str, Any]:

@@ -31,6 +31,11 @@ from spiral.selfplay.draws import Draws
 from spiral.training.experience import StepGames
 from spiral.training.loop import train
 
+SHARDED = {
+    "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_RESHARD_AFTER_FORWARD": "true", "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
+}  # fmt: skip
+"""What accelerate's launcher tells its processes by examples/fsdp2.yaml."""
 TELL_S = 0.25
 """Seconds between two messages to the command."""
 
@@ -112,6 +117,8 @@ def learn(given: Mapping[str, Any]) -> None:
     relay, run, config, settings = given["relay"], given["run"], given["config"], given["settings"]
     origin: Origin = given["origin"]
     rank = int(os.environ.get("RANK", "0"))
+    if settings.sharded:
+        os.environ |= SHARDED
     stop = StopSignals()
     told = Told(relay, stop)
     try:

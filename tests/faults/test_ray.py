@@ -51,10 +51,10 @@ def alone(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("learners", [1, 2])
-def test_synchronous_steps_are_those_of_one_process(alone, tmp_path, learners):
-    """Two engines and one or two learner processes, with snapshots in the pool: the same games, and weights, figures
-    and snapshots that differ by rounding."""
+@pytest.mark.parametrize(("learners", "sharded"), [(1, "false"), (2, "false"), (2, "true")])
+def test_synchronous_steps_are_those_of_one_process(alone, tmp_path, learners, sharded):
+    """Two engines; one learner process, two with a copy each or with a part; snapshots in the pool: the same games, and
+    weights, figures and snapshots that differ by rounding."""
     path = tmp_path / "r"
     printed = _train(
         path,
@@ -63,7 +63,7 @@ def test_synchronous_steps_are_those_of_one_process(alone, tmp_path, learners):
         "evaluate.every=5",
         "pool.every=2",
         "opponents=mixture",
-        _ray(engines=2, learners=learners),
+        _ray(engines=2, learners=learners, sharded=sharded),
     )
     assert _moves(path) == _moves(alone)
     one, two = (evaluated_weights(run / "checkpoints" / "step-000005") for run in (alone, path))
