@@ -106,7 +106,7 @@ class Player:
         self._config, self._fetch = config, fetch
         self.incarnation = uuid.uuid4().hex
         try:
-            self._setup = self._made(config, plugins)
+            self.setup = self._made(config, plugins)
         except SpiralError as error:
             raise RunError(f"on {platform.node()}, where a player was to start: {error}") from error
         self._loaded: dict[PolicyId, int] = {}
@@ -116,7 +116,7 @@ class Player:
         self._clients: dict[str, str] = {}
         self._is_asleep = False
         self._play = Play(
-            self._setup.games, self._setup.pool, config.rollout, self._on_again, self._on_voided,
+            self.setup.games, self.setup.pool, config.rollout, self._on_again, self._on_voided,
             record=turn_record(config, make_training_setup(config, plugins).advantages),
         )  # fmt: skip
 
@@ -192,13 +192,13 @@ class Player:
             while self._engine.is_asked:
                 self._engine.step()
         self._collect()
-        self._setup.completer.engine.load_weights(load.policy, Received(load.buckets, self._fetch), load.version)
-        self._setup.pool.add_weights(load.policy)
+        self.setup.completer.engine.load_weights(load.policy, Received(load.buckets, self._fetch), load.version)
+        self.setup.pool.add_weights(load.policy)
         self._loaded[load.policy] = load.serial
 
     def _drop(self, policy: PolicyId) -> None:
         self._engine.drop(policy)
-        self._setup.pool.remove_weights(policy)
+        self.setup.pool.remove_weights(policy)
         self._loaded.pop(policy, None)
 
     def _begin(self) -> None:
@@ -217,9 +217,9 @@ class Player:
     def _find_bots(self, policies: Sequence[PolicyId]) -> None:
         """Make the bots that play. Raises SpiralError for those of which there can be one alone."""
         for policy in {*policies}:
-            if policy not in self._setup.pool:
-                self._setup.loader.load(policy)
-            bot = self._setup.pool.bot_of(policy)
+            if policy not in self.setup.pool:
+                self.setup.loader.load(policy)
+            bot = self.setup.pool.bot_of(policy)
             if isinstance(bot, Stateful) or (is_external(bot) and hasattr(bot, "keep_in")):
                 raise SpiralError(
                     f"{policy} keeps a state of its own, and each player of the cluster would have another one; leave "

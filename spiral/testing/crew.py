@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ class LocalCrew:
         self._asked: dict[int, tuple[str, tuple[str, Orders] | None]] = {}
         self._answers: dict[int, Any] = {}
         self._numbers, self._orders = itertools.count(), itertools.count()
+        self._one_at_a_time = threading.Lock()
         self._buckets: list[Mapping[str, Flat]] = []
         self.ordered: list[tuple[str, Orders]] = []
         """What the players were told, in order."""
@@ -61,9 +63,10 @@ class LocalCrew:
         return self._ask(player, (client, orders))
 
     def wait(self, calls: Sequence[Call], timeout_s: float) -> Sequence[Call]:
-        for call in sorted(calls):
-            if call in self._asked:
-                self._answers[call] = self._answered(*self._asked.pop(call))
+        with self._one_at_a_time:  # as an actor does what its clients ask
+            for call in sorted(calls):
+                if call in self._asked:
+                    self._answers[call] = self._answered(*self._asked.pop(call))
         return calls
 
     def answer(self, call: Call) -> Facts | Report:

@@ -20,6 +20,7 @@ from spiral.cluster.engine import FleetEngine
 from spiral.cluster.fleet import Fleet
 from spiral.cluster.games import FleetGames
 from spiral.cluster.ray_crew import RayCrew, enter_folder
+from spiral.cluster.ray_metrics import RayMetrics
 from spiral.cluster.settings import RaySettings
 from spiral.cluster.versions import Origin, check_versions, versions
 from spiral.config.schema import Config
@@ -130,6 +131,7 @@ def learn(given: Mapping[str, Any]) -> None:
         check_versions(origin.versions, versions(plugins), origin.host, platform.node())
         _check_seen(run)
         plugins.observe_with(told)
+        plugins.observe_with(RayMetrics(run.path.name))
         resume = bool(given["resume"] or run.checkpoint_paths() or run.metrics())
         _train(config, settings, run, plugins, told, resume, stop, given["namespace"], rank)
     except StopRequested as stopped:

@@ -1,14 +1,20 @@
 """Games of a fleet, against the same games in one process; with players that are lost, join and leave."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
 from spiral.api.errors import RunError
 from spiral.api.progress import no_progress
 from spiral.api.records import LEARNER
+from spiral.cluster.buckets import buckets
 from spiral.cluster.engine import FleetEngine
 from spiral.cluster.fleet import Fleet
 from spiral.cluster.games import FleetGames
+from spiral.cluster.orders import Load, Orders, Ticket
+from spiral.cluster.player import Player
 from spiral.cluster.versions import Origin, versions
 from spiral.models.logits import parameters
 from spiral.plugins.registry import Plugins
@@ -48,16 +54,18 @@ class Games:
         self.training = make_training_setup(config, PLUGINS)
         self.crew = LocalCrew(config, PLUGINS, **crew)
         self.losses = []
-        self.fleet = Fleet(self.crew, "learner-0", 64, 60.0, on_loss=self.losses.append)
+        self.fleet = Fleet(self.crew, "learner-0:1", 64, 60.0, on_loss=self.losses.append)
         self.engine = FleetEngine(self.fleet, 60.0)
         sources = self.setup.games, self.training.curriculum, self.training.opponents, self.setup.pool
-        self.games = FleetGames(self.fleet, Draws(*sources), config, staleness)
+        self.draws = Draws(*sources)
+        self.games = FleetGames(self.fleet, self.draws, config, staleness)
         record = turn_record(config, self.training.advantages)
         self.local = Rollouts(*sources, config.rollout, record=record)
 
     def load(self, version, seed=None):
         torch.manual_seed(version if seed is None else seed)
         weights = {name: weight + 0.01 * torch.randn_like(weight) for name, weight in self.weights.items()}
+        self.sent = weights
         for engine in (self.engine, self.setup.completer.engine):
             engine.load_weights(LEARNER, weights, version)
 
@@ -203,3 +211,105 @@ def test_other_software_on_a_node_is_refused():
     with pytest.raises(RunError, match=r"spiral-games is 9 on head and .* on .*install the same versions"):
         FleetEngine(fleet, 30.0)
     fleet.close()
+
+
+def test_groups_are_whole_whoever_dies(made):
+    """Known failures (prime-rl#2585, AReaL#1559, agentcore-rl-toolkit#122): a group of which only a part came back, and
+    a placeholder for a game that failed. Groups of 4 of one deal, with a player lost in every third order: the same
+    games as one process plays, four of each deal."""
+    games = made(_config(**{"rollout.group_size": 4}), num=2, dies=lambda player, n: n % 3 == 2)
+    games.load(0)
+    played = games.games.of_step(0)
+    assert _moves(played) == _moves(games.alone(0))
+    deals = [e.deal for e in played]
+    assert {deals.count(deal) for deal in deals} == {4}
+    assert games.crew.num_lost > 0
+
+
+def test_two_learner_processes_play_what_one_would(made, legal):
+    """Two clients of the same players, each with every other group; the second one's weights are the first one's."""
+    config = _config()
+    games = made(config, num=2)
+    second = Fleet(games.crew, "learner-1:x", 64, 60.0, gives_weights=False)
+    try:
+        other = FleetGames(second, games.draws, config, 0, rank=1, world=2)
+        first = FleetGames(games.fleet, games.draws, config, 0, rank=0, world=2)
+        with ThreadPoolExecutor() as pool:
+            for step in range(2):
+                # The second asks first, and waits for weights that only the first one gives.
+                second.load(LEARNER, games.weights, step)
+                theirs = pool.submit(other.of_step, step)
+                games.load(step)
+                mine = first.of_step(step)
+                both = [episode for pair in zip(mine, theirs.result(60), strict=True) for episode in pair]
+                assert _moves(both) == _moves(games.alone(step))
+    finally:
+        second.close()
+
+
+def test_a_client_that_starts_again_gives_up_what_it_had_asked(made):
+    """As a learner does that was killed: the players play on for the new one alone."""
+    config = _config()
+    games = made(config, num=1)
+    games.load(0)
+    games.fleet.play([Ticket(0, games.draws.draw(5, n)) for n in range(24)])
+    games.fleet.close()
+    again = Fleet(games.crew, "learner-0:again", 64, 60.0)
+    try:
+        again.load(LEARNER, games.sent, 0)
+        assert _moves(FleetGames(again, games.draws, config, 0).of_step(0)) == _moves(games.alone(0))
+    finally:
+        again.close()
+
+
+def test_engines_sleep_while_the_learner_updates(made):
+    """Where they share its GPUs: all are told, and have slept before the update goes on."""
+    games = made(_config(), num=2)
+    games.load(0)
+    engine = FleetEngine(games.fleet, 60.0, is_shared=True)
+    games.games.of_step(0)
+    assert engine.sleep()
+    told = [orders.asleep for _, orders in games.crew.ordered]
+    assert told[-2:] == [True, True]
+    engine.wake()
+    games.load(1)
+    assert _moves(games.games.of_step(1)) == _moves(games.alone(1))
+    assert not FleetEngine(games.fleet, 60.0).sleep()
+
+
+def test_a_silent_player_is_named():
+    """Every wait has a deadline."""
+
+    class Silent(LocalCrew):
+        def wait(self, calls, timeout_s):
+            time.sleep(timeout_s)
+            return []
+
+    fleet = Fleet(Silent(_config(), PLUGINS, 1), "learner-0:1", 64, 0.5)
+    with pytest.raises(RunError, match=r"player-0 \(not started yet\) has not answered for 0\.5 s"):
+        FleetEngine(fleet, 30.0)
+    fleet.close()
+
+
+def test_no_game_begins_before_its_weights_are_there(legal):
+    """Known failure (tunix#2096): the first replies come from random weights. A player that was given games and no
+    weights waits, and plays once they are there."""
+    config = _config()
+    sent = list(buckets(legal))
+    player = Player(config, PLUGINS, sent.__getitem__, Origin.here(PLUGINS))
+    draws = Draws(player.setup.games, *_samplers(config), player.setup.pool)
+    tickets = [Ticket(0, draws.draw(3, n)) for n in range(4)]
+    waiting = player.work("a", Orders(player.incarnation, needs={LEARNER: 1}, tickets=tickets))
+    assert not waiting.finished
+    load = Load(LEARNER, 7, 1, [(tuple(bucket), n) for n, bucket in enumerate(sent)])
+    report, finished = player.work("a", Orders(player.incarnation, loads=[load])), []
+    while len(finished) < 4:
+        finished += report.finished
+        report = player.work("a", Orders(player.incarnation))
+    assert {t.version for _, games in finished for e in games for x in e.trajectories for t in x.turns} == {7}
+    assert player.work("a", Orders("another")).was_refused
+
+
+def _samplers(config):
+    training = make_training_setup(config, PLUGINS)
+    return training.curriculum, training.opponents
