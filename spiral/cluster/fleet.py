@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,6 +79,8 @@ class Fleet:
         """Processor time that giving orders and taking reports took so far."""
         self._asleep = False
         self._searched = -SEARCH_S
+        self._seen = time.monotonic()
+        """When a player was last there."""
         self._error: BaseException | None = None
         self._closed = False
         self._changed = threading.Condition()
@@ -239,6 +242,11 @@ class Fleet:
                     f"{name} ({where}) has not answered for {self._deadline_s:g} s; see its log, raise "
                     "rollout.deadline_s, or start fewer players (cluster.args.engines)"
                 )
+        if now - self._seen > self._deadline_s:
+            raise RunError(
+                f"the cluster has had no player that is ready for {self._deadline_s:g} s; see Ray's logs for why they "
+                "ended, or raise rollout.deadline_s"
+            )
 
     def _search(self) -> None:
         now = time.monotonic()
@@ -251,7 +259,10 @@ class Fleet:
         for name in there:
             known = self._known.setdefault(name, _Known())
             if known.facts is None and not known.calls:
-                known.calls.append(self._crew.ask_facts(name))
+                with suppress(PlayerLost):  # gone since it was listed
+                    known.calls.append(self._crew.ask_facts(name))
+        if any(known.facts is not None for known in self._known.values()):
+            self._seen = now
 
     def _order_all(self) -> None:
         """At once where something new is asked, so that no player waits for the thread to look."""
@@ -308,13 +319,18 @@ class Fleet:
         return loads, drops
 
     def _hear(self, call: Call) -> None:
-        name = next(name for name, known in self._known.items() if call in known.calls)
-        known = self._known[name]
-        known.calls.remove(call)
+        name = next((name for name, known in self._known.items() if call in known.calls), None)
         try:
             answer = self._crew.answer(call)
         except PlayerLost as lost:
-            return self._lose(name, str(lost))
+            if name is not None:
+                self._known[name].calls.remove(call)
+                self._lose(name, str(lost))
+            return
+        if name is None:  # of a player that is gone for good
+            return
+        known = self._known[name]
+        known.calls.remove(call)
         known.heard = time.monotonic()
         if isinstance(answer, Facts):
             known.facts = answer

@@ -112,7 +112,10 @@ class RayCrew:
 
     def _actor(self, player: str) -> Any:
         if player not in self._actors:
-            self._actors[player] = ray.get_actor(player, namespace=self._namespace)
+            try:
+                self._actors[player] = ray.get_actor(player, namespace=self._namespace)
+            except ValueError as error:  # Ray knows it no more
+                raise PlayerLost(str(error)) from error
         return self._actors[player]
 
 

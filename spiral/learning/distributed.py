@@ -58,7 +58,7 @@ def told_of_lost_processes(deadline_s: float, go_on: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error, SpiralError) or not _is_of_the_group(error):
+        if isinstance(error, SpiralError) or not is_of_the_group(error):
             raise
         reason = (str(error).strip().splitlines() or [""])[0]
         raise RunError(
@@ -67,7 +67,7 @@ def told_of_lost_processes(deadline_s: float, go_on: str) -> Iterator[None]:
         ) from error
 
 
-def _is_of_the_group(error: RuntimeError) -> bool:
+def is_of_the_group(error: Exception) -> bool:
     """Whether torch raised it for what the processes send each other; gloo's errors have no type of their own."""
     return isinstance(error, torch.distributed.DistError) or "gloo" in str(error).lower()
 

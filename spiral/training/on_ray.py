@@ -153,7 +153,7 @@ def _watched(trainer: TorchTrainer, relay: Any, stop: StopSignals, terminal: Ter
             told_to_stop = True
         messages, phase = ray.get(relay.take.remote())
         for what, told in messages:
-            outcome = (what, told) if what in ("stopped", "failed") else outcome
+            outcome = (what, told) if what in ("stopped", "failed", "crashed") else outcome
             _show(what, told, terminal)
         if phase is not None:
             name, total, unit, done, note = phase
@@ -164,6 +164,8 @@ def _watched(trainer: TorchTrainer, relay: Any, stop: StopSignals, terminal: Ter
         thread.join(LOOK_S)
     if outcome is not None:
         what, told = outcome
+        if what == "crashed":
+            raise RuntimeError(f"a process of the learner met an error of the program:\n{told}")
         raise StopRequested(told) if what == "stopped" else told
     if failed:
         raise RunError(

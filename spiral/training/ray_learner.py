@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import threading
+import traceback
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ from spiral.cluster.ray_metrics import RayMetrics
 from spiral.cluster.settings import RaySettings
 from spiral.cluster.versions import Origin, check_versions, versions
 from spiral.config.schema import Config
-from spiral.learning.distributed import Processes
+from spiral.learning.distributed import Processes, is_of_the_group
 from spiral.learning.stop_signals import StopRequested, StopSignals
 from spiral.plugins.registry import Plugins
 from spiral.runs.directory import RunDir
@@ -114,7 +115,7 @@ class Told:
 
 def learn(given: Mapping[str, Any]) -> None:
     """What Ray Train runs in each process of the learner. `given`: config, settings, run, relay, namespace, origin,
-    resume. A mistake of the user is told, not raised: Ray would start the processes again, and meet it again."""
+    resume. What is wrong with the run is told, not raised: Ray would start the processes again, and meet it again."""
     relay, run, config, settings = given["relay"], given["run"], given["config"], given["settings"]
     origin: Origin = given["origin"]
     rank = int(os.environ.get("RANK", "0"))
@@ -139,6 +140,11 @@ def learn(given: Mapping[str, Any]) -> None:
     except SpiralError as error:
         if rank == 0:
             told.say("failed", error)
+    except Exception as error:
+        # Another process of the learner was lost: Ray starts all of them again. Anything else would happen again.
+        if is_of_the_group(error):
+            raise
+        told.say("crashed", traceback.format_exc())
     finally:
         told.close()
 

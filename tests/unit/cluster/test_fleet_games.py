@@ -313,3 +313,15 @@ def test_no_game_begins_before_its_weights_are_there(legal):
 def _samplers(config):
     training = make_training_setup(config, PLUGINS)
     return training.curriculum, training.opponents
+
+
+def test_a_cluster_that_lost_all_its_players_is_one_sentence(made):
+    """They were started again too often, say: the run does not wait for ever."""
+    games = made(_config(), num=1)
+    games.load(0)
+    games.games.of_step(0)
+    games.crew.leave("player-0")
+    games.fleet._deadline_s = 1.5
+    games.load(1)
+    with pytest.raises(RunError, match=r"has had no player that is ready for 1\.5 s"):
+        games.games.of_step(1)
