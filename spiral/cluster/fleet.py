@@ -17,7 +17,8 @@ from spiral.api.records import Completion, Episode, PolicyId, Request, VoidedGam
 from spiral.cluster.buckets import buckets
 from spiral.cluster.crew import Call, Crew, PlayerLost
 from spiral.cluster.dispatcher import Dispatcher
-from spiral.cluster.orders import Facts, Key, Load, Orders, Report, Span, Ticket
+from spiral.cluster.orders import Facts, Key, Orders, Report, Span, Ticket
+from spiral.cluster.weight_table import WeightTable
 
 CALLS = 2
 """Orders that a player has at once: while one is reported, it works on the next."""
@@ -59,13 +60,9 @@ class Fleet:
         first does. `on_loss` is told a sentence of each player that is lost."""
         self._on_loss = on_loss
         self._crew, self._client, self._deadline_s = crew, client, deadline_s
-        self._gives_weights = gives_weights
         self._dispatcher = Dispatcher(window)
         self._known: dict[str, _Known] = {}
-        self._weights: dict[PolicyId, Load] = {}
-        self._num_loads = 0
-        self._retired: set[PolicyId] = set()
-        """Policies that are to be dropped once no game that is asked for needs them."""
+        self._weights = WeightTable(gives_weights)
         self._requests: list[Request] = []
         self._completions: list[Completion] = []
         self._done: dict[Key, tuple[float, Sequence[Episode]]] = {}
@@ -78,9 +75,8 @@ class Fleet:
         self.cpu_s = 0.0
         """Processor time that giving orders and taking reports took so far."""
         self._asleep = False
-        self._searched = -SEARCH_S
-        self._seen = time.monotonic()
-        """When a player was last there."""
+        self._searched, self._seen = -SEARCH_S, time.monotonic()
+        """When players were looked for, and when one was last there."""
         self._error: BaseException | None = None
         self._closed = False
         self._changed = threading.Condition()
@@ -93,17 +89,15 @@ class Fleet:
         """Let `policy` play with these weights from now on; they are read before this returns."""
         parts: list[tuple[Sequence[str], Any]] = []
         for bucket in buckets(weights):
-            parts.append((tuple(bucket), self._crew.put(bucket) if self._gives_weights else None))
+            parts.append((tuple(bucket), self._crew.put(bucket) if self._weights.gives else None))
         with self._changed:
-            self._num_loads += 1
-            self._weights[policy] = Load(policy, version, self._num_loads, tuple(parts))
-            self._retired.discard(policy)
+            self._weights.load(policy, version, tuple(parts))
             self._order_all()
 
     def drop(self, policy: PolicyId) -> None:
         """Forget a policy, after the games that need it."""
         with self._changed:
-            self._retired.add(policy)
+            self._weights.drop(policy)
 
     def play(self, tickets: Iterable[Ticket]) -> None:
         """Ask for groups of games."""
@@ -279,8 +273,9 @@ class Fleet:
             tells = known.is_asleep != self._asleep
             if not (tickets or requests or tells or known.asked or self._dispatcher.leases(name)):
                 return
-            loads, drops = self._weights_for(name, known)
-            needs = {load: self._weights[load].serial for load in self._needed_by(name, known)}
+            needed = self._needed_by(name, known)
+            loads, drops = self._weights.due(known.held, needed, self._dispatcher.policies)
+            needs = self._weights.needs(needed)
             known.is_asleep = self._asleep
             orders = Orders(known.facts.incarnation, loads, drops, needs, tickets, requests, self._asleep)
             if not known.calls:
@@ -296,27 +291,10 @@ class Fleet:
         taken, self._requests = self._requests[:num], self._requests[num:]
         return taken
 
-    def _needed_by(self, name: str, known: _Known) -> list[PolicyId]:
-        """Policies whose weights a player has to have."""
+    def _needed_by(self, name: str, known: _Known) -> set[PolicyId]:
+        """Policies that a player has to answer for."""
         playing = {policy for ticket in self._dispatcher.leases(name) for policy in ticket.draw.policies}
-        playing |= {request.policy for request in known.asked.values()}
-        return [policy for policy in self._weights if policy in playing]
-
-    def _weights_for(self, name: str, known: _Known) -> tuple[list[Load], list[PolicyId]]:
-        """What a player has to load and to drop now: what it needs, and new versions of what it has."""
-        if not self._gives_weights:
-            return [], []
-        if self._retired:
-            for policy in self._retired - self._dispatcher.policies():
-                self._weights.pop(policy, None)
-                self._retired.discard(policy)
-        wanted = {*self._needed_by(name, known), *known.held} & {*self._weights}
-        loads = [load for p, load in self._weights.items() if p in wanted and known.held.get(p) != load.serial]
-        drops = [policy for policy in known.held if policy not in self._weights]
-        known.held |= {load.policy: load.serial for load in loads}
-        for policy in drops:
-            del known.held[policy]
-        return loads, drops
+        return playing | {request.policy for request in known.asked.values()}
 
     def _hear(self, call: Call) -> None:
         name = next((name for name, known in self._known.items() if call in known.calls), None)

@@ -1,0 +1,55 @@
+"""Which weights there are, and which of them a player has to load or to drop: by demand, and new versions of what it
+has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
+
+from spiral.api.records import PolicyId
+from spiral.cluster.orders import Load
+
+
+class WeightTable:
+    """The latest load of each policy."""
+
+    def __init__(self, gives: bool) -> None:
+        """`gives`: whether the loads are this client's to give; of another's it only counts them."""
+        self.gives = gives
+        self._loads: dict[PolicyId, Load] = {}
+        self._num_loads = 0
+        self._retired: set[PolicyId] = set()
+        """To be dropped once no game needs them."""
+
+    def load(self, policy: PolicyId, version: int, buckets: Sequence[tuple[Sequence[str], Any]]) -> None:
+        """A policy has these weights from now on."""
+        self._num_loads += 1
+        self._loads[policy] = Load(policy, version, self._num_loads, buckets)
+        self._retired.discard(policy)
+
+    def drop(self, policy: PolicyId) -> None:
+        """Forget a policy once no game needs it."""
+        self._retired.add(policy)
+
+    def needs(self, policies: Collection[PolicyId]) -> dict[PolicyId, int]:
+        """Of these policies, those with weights, and the load that they need."""
+        return {policy: load.serial for policy, load in self._loads.items() if policy in policies}
+
+    def due(
+        self, held: dict[PolicyId, int], needed: Iterable[PolicyId], in_games: Callable[[], Collection[PolicyId]]
+    ) -> tuple[list[Load], list[PolicyId]]:
+        """What a player that has `held` and needs `needed` is to load and to drop; `held` is brought up to date.
+        `in_games`: the policies of all games that are asked for."""
+        if not self.gives:
+            return [], []
+        if self._retired:
+            for policy in self._retired - {*in_games()}:
+                self._loads.pop(policy, None)
+                self._retired.discard(policy)
+        wanted = {*needed, *held}
+        loads = [load for p, load in self._loads.items() if p in wanted and held.get(p) != load.serial]
+        drops = [policy for policy in held if policy not in self._loads]
+        held |= {load.policy: load.serial for load in loads}
+        for policy in drops:
+            del held[policy]
+        return loads, drops
