@@ -328,7 +328,7 @@ class Fleet:
                 self._returned.append(ticket)
         for ticket, episodes in report.finished:
             self._played += episodes
-            if self._dispatcher.end(name, ticket):  # counted once, whoever else played it
+            if self._dispatcher.end(name, ticket):  # counted once, whatever other player played it too
                 self._done[ticket.key] = time.monotonic(), episodes
         for completion in report.completions:
             if known.asked.pop(completion.request_id, None) is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from spiral.config.cluster import ClusterConfig
 from spiral.config.dropout import DropoutConfig
 from spiral.config.sources import ExamplesConfig, TextConfig
 
@@ -310,9 +311,9 @@ class Config:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    cluster: PluginConfig = field(default_factory=lambda: PluginConfig("local"))
-    """Where games are played and policies learn: `local`, in this process, or those that torchrun or accelerate
-    started; or `ray`, in processes of a Ray cluster, with the arguments of `spiral.cluster.settings`."""
+    cluster: ClusterConfig = field(default_factory=lambda: ClusterConfig("local"))
+    """Where games are played and policies learn: `local`, in this process or those that torchrun or accelerate started;
+    or `ray`, in processes of a Ray cluster."""
     steps: int = 1000
     """Learner updates."""
     seed: int = 0

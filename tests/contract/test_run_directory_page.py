@@ -55,11 +55,12 @@ def lines(path):
 
 def test_the_page_names_every_file(run):
     """And of those on the page that this run has none of: a collapse, a rollback, models from folders, bots that keep,
-    text."""
+    text, a cluster."""
     written = {file.name + "/" * file.is_dir() for file in run.iterdir()}
     named = {name.replace("step-N/", "") for name in fields("")} - {"checkpoint.episodes", "checkpoint.every"}
     assert named - written == {
         "read_from.json", "events.jsonl", "abandoned-N.jsonl", "bots/", "samples.jsonl",
+        "timeline.jsonl",
     }  # fmt: skip
     assert written <= named
 
