@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -43,7 +43,7 @@ def figures() -> Iterator[Figure]:
             step = _stepper(components, STEPS)
             step()
             times = [step()[0] for _ in range(REPEATS)]
-        measured = STEPS * config.rollout.episodes / statistics.median(times)
+        measured = STEPS * config.rollout.episodes / statistics.mean(times)
         setting = Setting(engines, staleness, config.rollout.episodes, 40, 1024, engine, learner, 0.01)
         predicted = simulate(setting, lambda rng: (0, rng.choice(lengths))).games_per_s
         yield Figure(
@@ -61,47 +61,45 @@ def figures() -> Iterator[Figure]:
 
 
 def _rates(config: Config) -> tuple[EngineRates, list[int], LearnerRates]:
-    """Measured in this process: an engine's from batches of several sizes, by least squares; the learner's mean."""
+    """Measured in this process: the learner's mean and the games' lengths over the steps that are measured on Ray too,
+    since a policy in training plays longer games; then an engine's passes from batches of several sizes, by least
+    squares."""
     c = make_components(config, Plugins.installed(), no_progress, fresh=True)
-    for one in c.trained:
-        one.publish(c.engine, 0)
-    rows, seconds, lengths = [], [], []
+    updates, lengths = _trained(c)
+    rows, seconds = [], []
     for repeat in range(4):
         for num in SIZES:
             start = time.perf_counter()
-            episodes = c.rollouts.play(num, (1, repeat, num))
+            tokens = [_tokens(episode) for episode in c.rollouts.play(num, (1, repeat, num))]
             took = time.perf_counter() - start
-            tokens = [_tokens(episode) for episode in episodes]
             if repeat:
                 rows.append((float(max(tokens)), float(sum(tokens))))
                 seconds.append(took)
-                lengths += tokens
     weighed = np.array(rows) / np.array(seconds)[:, None]
     (pass_s, text_s), *_ = np.linalg.lstsq(weighed, np.ones(len(rows)), rcond=None)
     load_s = min(_seconds(lambda: c.engine.load_weights(LEARNER, c.learner.weights(), 1)) for _ in range(3))
-    updates = _updates(c)
-    return (
-        EngineRates(max(0.0, float(pass_s)), max(1e-9, float(text_s)), load_s=load_s),
-        lengths,
-        LearnerRates(statistics.median(updates)),
-    )
+    engine = EngineRates(max(0.0, float(pass_s)), max(1e-9, float(text_s)), load_s=load_s)
+    return engine, lengths, LearnerRates(statistics.mean(updates))
 
 
 def _update_beside_an_engine(config: Config) -> float:
     with _fleet(config, 1) as fleet:
-        return statistics.median(_updates(_on(fleet, config, 1)))
+        return statistics.mean(_trained(_on(fleet, config, 1))[0])
 
 
-def _updates(c: Components) -> Sequence[float]:
+def _trained(c: Components) -> tuple[list[float], list[int]]:
+    """The seconds of each update, and the tokens of each game, of the steps that are measured."""
     for one in c.trained:
         one.publish(c.engine, 0)
-    cost, found = RowCost.of(c.play.model), list[float]()
-    for step in range(7):
+    cost, updates, lengths = RowCost.of(c.play.model), list[float](), list[int]()
+    for step in range(STEPS * (REPEATS + 1)):
         episodes = c.experience.episodes(step)
         start = time.perf_counter()
         learn(c, [one.credit(c.experience, episodes) for one in c.trained], step, cost)
-        found.append(time.perf_counter() - start)
-    return found
+        if step >= STEPS:
+            updates.append(time.perf_counter() - start)
+            lengths += map(_tokens, episodes)
+    return updates, lengths
 
 
 def _tokens(episode: Episode) -> int:
