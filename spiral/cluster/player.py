@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from spiral.api.errors import RunError, SpiralError
-from spiral.api.policies import is_external
+from spiral.api.policies import KeepsFiles
 from spiral.api.records import Completion, Episode, PolicyId, Request, VoidedGame
 from spiral.api.training import Engine, Stateful
 from spiral.cluster.buckets import Received
@@ -22,6 +22,7 @@ from spiral.cluster.versions import Origin, check_versions, versions
 from spiral.config.schema import Config
 from spiral.plugins.registry import Plugins
 from spiral.policies.loading import probed_engine
+from spiral.policies.reference import PolicyRef
 from spiral.selfplay.match import Group
 from spiral.selfplay.play import Play
 from spiral.selfplay.setup import PlaySetup, add_members, make_play_setup, make_training_setup, turn_record
@@ -218,9 +219,9 @@ class Player:
         """Make the bots that play. Raises SpiralError for those of which there can be one alone."""
         for policy in {*policies}:
             if policy not in self.setup.pool:
-                self.setup.loader.load(policy)
+                self.setup.loader.load_ref(PolicyRef.of_bot(policy))
             bot = self.setup.pool.bot_of(policy)
-            if isinstance(bot, Stateful) or (is_external(bot) and hasattr(bot, "keep_in")):
+            if isinstance(bot, Stateful | KeepsFiles):
                 raise SpiralError(
                     f"{policy} keeps a state of its own, and each player of the cluster would have another one; leave "
                     "it out, or train with cluster=local"

@@ -13,8 +13,11 @@ from spiral.api.errors import ConfigError, SpiralError
 from spiral.config.loading import resolved
 from spiral.config.schema import Config
 from spiral.plugins.arguments import mismatches
+from spiral.policies.reference import PolicyRef
 
 NAMES = ("local", "ray")
+PEOPLE = ("web", "human")
+"""Bots that have a page or a terminal of their own."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,13 @@ def _ruled_out(config: Config, s: RaySettings) -> Iterator[str]:
             f"cluster.args.staleness is {s.staleness} with learner.importance=none: games that began with older "
             "weights would be trained on as if they were new ones; leave learner.importance out, or set staleness=0"
         )
+    for member in config.pool.members:
+        ref = PolicyRef.parse(member.policy)
+        if ref.kind == "bot" and ref.name in PEOPLE:
+            yield (
+                f"pool.members names {member.policy}, at which people play with one process, and on a cluster there "
+                "are several; leave it out, or train with cluster=local"
+            )
     if config.examples.path or config.text.paths:
         yield "cluster=ray plays games, and this run learns from a file; leave the cluster out"
     if config.learner.method.name == "lora" and config.warm_start.max_steps:

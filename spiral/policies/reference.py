@@ -54,6 +54,14 @@ class PolicyRef:
         return cls("bot", bot.name, bot.args)
 
     @classmethod
+    def of_bot(cls, policy: PolicyId) -> PolicyRef:
+        """Read the id of a bot. Raises SpiralError for another policy's."""
+        ref = cls.parse(policy.removeprefix(_BOT))
+        if ref.policy != policy:
+            raise SpiralError(f"{policy} is no bot that can be made by its name")
+        return ref
+
+    @classmethod
     def run(cls, text: str) -> PolicyRef:
         """Read `DIR`, `DIR@STEP`, `DIR@POLICY` or `DIR@POLICY:STEP`; a directory of that whole name comes first. Raises
         RunError for another text after the `@`."""

@@ -5,8 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+import yaml
 
-from spiral.api.errors import RunError
+from spiral.api.errors import RunError, SpiralError
+from spiral.api.hooks import hookimpl
 from spiral.api.progress import no_progress
 from spiral.api.records import LEARNER
 from spiral.cluster.buckets import buckets
@@ -18,7 +20,7 @@ from spiral.cluster.player import Player
 from spiral.cluster.versions import Origin, versions
 from spiral.models.logits import parameters
 from spiral.plugins.registry import Plugins
-from spiral.selfplay.draws import Draws
+from spiral.selfplay.draws import Draw, Draws
 from spiral.selfplay.rollouts import Rollouts
 from spiral.selfplay.setup import make_play_setup, make_training_setup, turn_record
 from spiral.testing.crew import LocalCrew
@@ -325,3 +327,38 @@ def test_a_cluster_that_lost_all_its_players_is_one_sentence(made):
     games.load(1)
     with pytest.raises(RunError, match=r"has had no player that is ready for 1\.5 s"):
         games.games.of_step(1)
+
+
+class Keeps:
+    """A bot that learns, so that two of it would be two bots."""
+
+    state: dict = {}  # noqa: RUF012
+
+    def choose(self, game, player, rng):
+        return game.legal_moves()[0]
+
+
+class KeepsPlugin:
+    @hookimpl
+    def register_bots(self, register):
+        register("keeps", Keeps)
+
+
+def test_bots_that_a_sampler_names_are_made_by_the_players(made):
+    """One without arguments and one with: the games are those of one process."""
+    for opponent in ("{opponent: random}", "{opponent: equilibrium, args: {alpha: 0.2}}"):
+        games = made(_config(**{"opponents": {"name": "fixed", "args": yaml.safe_load(opponent)}}), num=2)
+        games.load(0)
+        played = games.games.of_step(0)
+        assert _moves(played) == _moves(games.alone(0))
+        assert {p.partition("(")[0] for e in played for p in e.policies} > {LEARNER}
+
+
+def test_a_bot_with_a_state_is_refused(legal):
+    """Each player would have another one, and no checkpoint any of them."""
+    plugins = Plugins.installed()
+    plugins.add(KeepsPlugin(), "keeping")
+    player = Player(_config(), plugins, lambda place: {}, Origin.here(plugins))
+    ticket = Ticket(0, Draw(0, 0, "kuhn_poker", (LEARNER, "bot:keeps"), 1, 1))
+    with pytest.raises(SpiralError, match=r"bot:keeps keeps a state of its own, and each player of the cluster"):
+        player.work("a", Orders(player.incarnation, tickets=[ticket]))
