@@ -192,7 +192,9 @@ class Fleet:
         with self._changed:
             self._asleep = asleep
             self._changed.notify_all()
-        self.wait(lambda: all(k.is_asleep == asleep and not k.calls for k in self._known.values()), self._deadline_s)
+        known = self._known.values()
+        if not self.wait(lambda: all(k.is_asleep == asleep and not k.calls for k in known), self._deadline_s):
+            raise RunError(f"the engines were not {'asleep' if asleep else 'awake'} after {self._deadline_s:g} s")
 
     def close(self) -> None:
         """Give no more orders."""
@@ -200,8 +202,6 @@ class Fleet:
             self._closed = True
             self._changed.notify_all()
         self._thread.join(10.0)
-
-    # The thread.
 
     def _run(self) -> None:
         try:
