@@ -26,10 +26,10 @@ class Agreement:
     """Nats by which the log-probabilities of a token may differ."""
     is_exact: bool
     """Whether both are one float32 computation: every token has to be within the band."""
-    is_stale: bool
-    """Whether the replies are of older weights too, so that any token may differ."""
     importance_cap: float | None
     """Of truncated importance weights; None for none."""
+    is_stale: bool = False
+    """Whether the replies are of older weights too, so that any token may differ."""
 
     @classmethod
     def of(
@@ -42,7 +42,7 @@ class Agreement:
         is_exact = engine is None and learner in (torch.float32, torch.float64)
         corrected = config.importance == "truncated" or (config.importance == "auto" and (is_async or not is_exact))
         band = max(bands) if config.ratio_tolerance is None else config.ratio_tolerance
-        return cls(band, is_exact, is_async, config.importance_cap if corrected else None)
+        return cls(band, is_exact, config.importance_cap if corrected else None, is_async)
 
     def applied(self, objective: Objective) -> Objective:
         """An objective with these importance weights and this band."""

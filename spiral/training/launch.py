@@ -77,6 +77,13 @@ def checked_config(path: Path | None, overrides: Sequence[Override], plugins: Pl
 
 def check_cluster(config: Config) -> None:
     """Raise SpiralError for a cluster that is none, or arguments that the rest of the config rules out."""
+    from spiral.cluster.settings import ray_settings
+
+    ray_settings(config)
+
+
+def check_ray(config: Config) -> None:
+    """Raise SpiralError for a run on Ray where that is not installed; planning one needs none."""
     from spiral.cluster.settings import ray_extra, ray_settings
 
     if ray_settings(config) is not None:
@@ -119,8 +126,10 @@ def launch(
         run, config = resumed_run(run_dir, path, overrides)
         check(config, plugins)
         check_cluster(config)
+        check_ray(config)
     else:
         config = checked_config(path, overrides, plugins)
+        check_ray(config)
         run = new_run(run_dir, config)
     run_training(config, run, plugins, resume, quiet=quiet)
     return run

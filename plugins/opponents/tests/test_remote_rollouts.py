@@ -392,7 +392,7 @@ def test_a_first_answer_that_does_not_come_is_on_the_terminal(monkeypatch, caplo
 
 def test_answers_that_come_are_no_lines(monkeypatch, caplog):
     """However long all of them take together; and the thread that watches ends with the questions."""
-    monkeypatch.setattr(patience, "EVERY_S", 0.3)
+    monkeypatch.setattr(patience, "EVERY_S", 1.0)
     before = threading.active_count()
 
     def answer(request):
@@ -400,7 +400,7 @@ def test_answers_that_come_are_no_lines(monkeypatch, caplog):
         return "b"
 
     with ChatServer(answer) as server, caplog.at_level(logging.WARNING):
-        play(server, 12, max_concurrent=1)
+        play(server, 36, max_concurrent=1)
     assert caplog.records == []
-    time.sleep(0.5)
+    time.sleep(1.2)
     assert not [t for t in threading.enumerate() if "_watch" in t.name] or threading.active_count() <= before + 1

@@ -52,6 +52,9 @@ SEEN_IN_THE_RUN = {
 SEEN_BY_SEVERAL_PROCESSES = {"process_deadline_s"}
 """A process alone has nobody to wait for; see tests/faults/test_shared_out_runs.py."""
 
+SEEN_WHERE_IT_RUNS = {"cluster.name", "cluster.args"}
+"""Which processes play and learn; see tests/faults/test_ray.py."""
+
 REFUSED_BY_ITSELF = {"learner.dropout.rate"}
 """It must be 0 in self-play."""
 
@@ -101,7 +104,8 @@ def run(tmp_path_factory):
 
 def test_no_setting_is_left_out():
     """A setting that the schema gains is tried here too."""
-    assert {*_keys()} == {*SEEN_IN_THE_PARTS, *SEEN_IN_THE_RUN, *SEEN_BY_SEVERAL_PROCESSES, *REFUSED_BY_ITSELF}
+    elsewhere = {*SEEN_BY_SEVERAL_PROCESSES, *SEEN_WHERE_IT_RUNS, *REFUSED_BY_ITSELF}
+    assert {*_keys()} == {*SEEN_IN_THE_PARTS, *SEEN_IN_THE_RUN, *elsewhere}
 
 
 @pytest.mark.parametrize("key", SEEN_IN_THE_PARTS)
