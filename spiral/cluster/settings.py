@@ -16,8 +16,8 @@ from spiral.plugins.arguments import mismatches
 from spiral.policies.reference import PolicyRef
 
 NAMES = ("local", "ray")
-PEOPLE = ("web", "human")
-"""Bots that have a page or a terminal of their own."""
+PAGE = "web"
+"""The bot with a page of its own, at which people play."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _ruled_out(config: Config, s: RaySettings) -> Iterator[str]:
         )
     for member in config.pool.members:
         ref = PolicyRef.parse(member.policy)
-        if ref.kind == "bot" and ref.name in PEOPLE:
+        if ref.kind == "bot" and ref.name == PAGE:
             yield (
                 f"pool.members names {member.policy}, at which people play with one process, and on a cluster there "
                 "are several; leave it out, or train with cluster=local"
