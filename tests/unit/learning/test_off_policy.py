@@ -4,6 +4,7 @@ and named objectives, compared with an unmerged, unpacked implementation written
 import copy
 import math
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -126,6 +127,27 @@ def test_a_named_objective_is_the_papers(name, cap):
     assert expected.norm() > 1e-3
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=2e-4)
     assert terms["clipped"] > 0 if cap is None else terms["truncated"] > 0
+
+
+def test_replies_of_older_weights_are_weighed_by_the_weights_that_sampled_them():
+    """Known failure (SkyRL#1315): clipping is off in asynchronous runs, since the present weights' probabilities stand in
+    for those at sampling. A drift of ln 2 a version over two versions: every ratio is 4, every weight is cut to 2, and
+    the check of agreement, which would stop a synchronous run, lets it pass."""
+    trajectories, advantages = _played()
+    shifted = [replace(t, turns=tuple(map(_two_versions_old, t.turns))) for t in trajectories]
+    learner = FullLearner(_model(), LearnerConfig(max_grad_norm=1e9), 100, Accelerator(cpu=True), is_async=True)
+    expected = _long_way(learner.model, (shifted, advantages), {}, NUM_GAMES, cap=2.0)
+    batch = pack(shifted, advantages, 300)
+    found, terms = _gradient(learner, batch.minibatches[0])
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=2e-4)
+    assert terms["truncated"] == batch.num_reply_tokens
+    measured = learner.update(batch, 0, NUM_GAMES)
+    assert measured["learner/ratio_mean"] == pytest.approx(4.0, rel=1e-3)
+    assert measured["learner/truncated"] == 1.0
+
+
+def _two_versions_old(turn):
+    return replace(turn, logprobs=tuple(x - 2 * math.log(2) for x in turn.logprobs))
 
 
 @pytest.mark.parametrize("dtype", [None, torch.float32, torch.bfloat16])
