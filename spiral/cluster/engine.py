@@ -4,7 +4,6 @@ evaluation."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor
 
@@ -43,7 +42,6 @@ class FleetEngine:
         """See `Engine`."""
         if not self._num_asked:
             return []
-        found: list[Completion] = []
         self._fleet.wait(lambda: self._fleet.has_completions, STEP_S)
         found = self._fleet.take_completions()
         self._num_asked -= len(found)
@@ -70,6 +68,6 @@ class FleetEngine:
         if self._is_shared:
             self._fleet.set_asleep(False)
 
-    def close(self) -> Any:
+    def close(self) -> None:
         """See `Engine`."""
         self._fleet.close()

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 
 from spiral.api.errors import RunError
 from spiral.api.progress import Phase, Progress, no_progress
-from spiral.api.records import LEARNER, Episode, VoidedGame
+from spiral.api.records import Episode, VoidedGame
 from spiral.cluster.dispatcher import admitted
 from spiral.cluster.fleet import Fleet
-from spiral.cluster.gauges import Gauges
+from spiral.cluster.gauges import Gauges, learners_turns
 from spiral.cluster.orders import Span, Ticket
 from spiral.config.schema import Config
 from spiral.learning.stop_signals import StopSignals
@@ -61,9 +61,10 @@ class FleetGames:
         keys = [(step, index) for index in self._groups]
         size = self._config.rollout.group_size
         self._progress(Phase("playing", len(keys) * size, "games", lambda: self._fleet.done(keys) * size))
-        while not self._fleet.wait(lambda: self._fleet.done(keys) == len(keys) or self._fleet.has_returned, WAIT_S) or (
-            self._fleet.done(keys) < len(keys)
-        ):
+        while True:
+            self._fleet.wait(lambda: self._fleet.done(keys) == len(keys) or self._fleet.has_returned, WAIT_S)
+            if self._fleet.done(keys) == len(keys):
+                break
             self._stop.check()
             self._draw_again()
             self._note_voided(step)
@@ -104,17 +105,13 @@ class FleetGames:
 
     def _check_versions(self, step: int, episodes: Sequence[Episode]) -> None:
         """Raise RunError for a game that began with weights older than the bound allows: a fault of the cluster."""
-        for episode in episodes:
-            for trajectory in episode.trajectories:
-                if not trajectory.policy.startswith(LEARNER):
-                    continue
-                for turn in trajectory.turns:
-                    if not step - self._staleness <= turn.oldest_version <= turn.version <= step:
-                        raise RunError(
-                            f"a game of step {step} has a reply of version {turn.oldest_version}, and "
-                            f"cluster.args.staleness={self._staleness} allows {max(0, step - self._staleness)} to "
-                            f"{step}; report it"
-                        )
+        for turn in learners_turns(episodes):
+            if not step - self._staleness <= turn.oldest_version <= turn.version <= step:
+                raise RunError(
+                    f"a game of step {step} has a reply of version {turn.oldest_version}, and "
+                    f"cluster.args.staleness={self._staleness} allows {max(0, step - self._staleness)} to "
+                    f"{step}; report it"
+                )
 
 
 def _root(config: Config, step: int) -> int:

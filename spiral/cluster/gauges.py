@@ -1,12 +1,20 @@
-"""What a step's games tell of the cluster that played them: age, tail, idleness, and whether those that are trained on
-are like those that were played."""
+"""What a step's games tell of the cluster that played them: age, tail, and whether those that are trained on are like
+those that were played."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from spiral.api.records import LEARNER, Episode
+from spiral.api.records import LEARNER, Episode, Turn
+
+
+def learners_turns(episodes: Iterable[Episode]) -> Iterator[Turn]:
+    """The turns of policies in training."""
+    for episode in episodes:
+        for trajectory in episode.trajectories:
+            if trajectory.policy.startswith(LEARNER):
+                yield from trajectory.turns
 
 
 @dataclass
@@ -45,13 +53,7 @@ class Gauges:
     def metrics(self, step: int, episodes: Sequence[Episode], ended: Sequence[float], asked: float) -> dict[str, float]:
         """`ended`: when each group of the step was over. `asked`: when the learner began to wait for them."""
         self.trained.add(episodes)
-        ages = [
-            step - turn.oldest_version
-            for episode in episodes
-            for trajectory in episode.trajectories
-            if trajectory.policy.startswith(LEARNER)
-            for turn in trajectory.turns
-        ]
+        ages = [step - turn.oldest_version for turn in learners_turns(episodes)]
         order = sorted(ended)
         nine_tenths = order[int(0.9 * (len(order) - 1))]
         return {

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 from typing import Any
 
+Doing = tuple[str, float, str, float, str]
+"""A phase as it is now: its name, total and unit, how much is done, and its note."""
+
 
 class Relay:
     """An actor that holds messages to the command, and a request to stop."""
 
     def __init__(self) -> None:
         self._messages: list[tuple[str, Any]] = []
-        self._phase: tuple[str, float, str, float, str] | None = None
+        self._phase: Doing | None = None
         self._stop: int | None = None
         self._num_starts = 0
 
@@ -20,7 +23,7 @@ class Relay:
         self._num_starts += 1
         return self._num_starts - 1
 
-    def tell(self, messages: list[tuple[str, Any]], phase: tuple[str, float, str, float, str] | None) -> int | None:
+    def tell(self, messages: list[tuple[str, Any]], phase: Doing | None) -> int | None:
         """Keep messages, and what is being done; the signal that asks the run to stop, if there was one."""
         self._messages += messages
         self._phase = phase
@@ -30,7 +33,7 @@ class Relay:
         """Ask the run to stop, as this signal would."""
         self._stop = number
 
-    def take(self) -> tuple[list[tuple[str, Any]], tuple[str, float, str, float, str] | None]:
+    def take(self) -> tuple[list[tuple[str, Any]], Doing | None]:
         """The messages that were not taken yet, and what is being done now."""
         messages, self._messages = self._messages, []
         return messages, self._phase

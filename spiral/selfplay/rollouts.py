@@ -29,7 +29,8 @@ _REMEDIES = {
 
 
 class Rollouts:
-    """Plays games between the policies of a pool; `voided` lists the matches that the last `play` voided."""
+    """Plays games between the policies of a pool; `voided` lists the matches that the last `play` voided, and `draws`
+    decides what is played."""
 
     def __init__(
         self,
@@ -47,7 +48,7 @@ class Rollouts:
         """`forfeit`: a bot's fault loses it the match, as in a tournament, instead of voiding it. `names`: how errors
         call the curriculum and the opponent sampler."""
         self._games, self._pool, self._config, self._on_failure, self._record = games, pool, config, on_failure, record
-        self._draws = Draws(games, curriculum, opponents, pool, names)
+        self.draws = Draws(games, curriculum, opponents, pool, names)
         self._forfeit, self._progress = forfeit, progress
         self.voided: list[VoidedGame] = []
 
@@ -62,7 +63,7 @@ class Rollouts:
         root, config = derive(*seed), self._config
 
         def again(group: Group) -> None:
-            play.restart(group, self._draws.draw(root, group.draw.index, group.draw.attempt + 1))
+            play.restart(group, self.draws.draw(root, group.draw.index, group.draw.attempt + 1))
 
         def on_voided(_: Group, voided: VoidedGame) -> None:
             self.voided.append(voided)
@@ -70,7 +71,7 @@ class Rollouts:
 
         play = Play(self._games, self._pool, config, again, on_voided, self._on_failure, self._record, self._forfeit)
         indices = range(rank, num_games // config.group_size, world)
-        groups = [play.start(self._draws.draw(root, index)) for index in indices]
+        groups = [play.start(self.draws.draw(root, index)) for index in indices]
         self._progress(
             Phase(
                 "playing",

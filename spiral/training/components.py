@@ -184,31 +184,15 @@ def make_components(
     tasks = TaskEvaluator(benchmarks, play.completer, partial(spelt, play.tokenizer), config, progress)
     if any(one.learner.averaged() is not None for one in trained):
         play.pool.add_weights(AVERAGED)
-    games = _step_games(config, play, training, rollouts, processes, stop, elsewhere, progress)
+    games: StepGames = LocalGames(config, rollouts, processes)
+    if elsewhere is not None:
+        games = elsewhere.games(config, rollouts.draws, processes, stop, progress)
     experience: Experience = Played(config, games, training, play.pool, processes)
     if config.examples.path:
         experience = Recorded(config, play, progress)
     elif config.text.paths:
         experience = Text(config, play, progress)
     return Components(config, play, training, processes, trained, rollouts, experience, evaluator, tasks, progress)
-
-
-def _step_games(
-    config: Config,
-    play: PlaySetup,
-    training: TrainingSetup,
-    rollouts: Rollouts,
-    processes: Processes,
-    stop: StopSignals,
-    elsewhere: Elsewhere | None,
-    progress: Progress,
-) -> StepGames:
-    """What plays the games of a step: `rollouts` here, or other processes."""
-    if elsewhere is None:
-        return LocalGames(config, rollouts, processes)
-    names = (curriculum_name(config), " or ".join(sampler_names(config)))
-    draws = Draws(play.games, training.curriculum, training.opponents, play.pool, names)
-    return elsewhere.games(config, draws, processes, stop, progress)
 
 
 def _trained(

@@ -65,25 +65,19 @@ def resumed_run(run_dir: Path | None, path: Path | None, overrides: Sequence[Ove
 
 def checked_config(path: Path | None, overrides: Sequence[Override], plugins: Plugins) -> Config:
     """A configuration whose plug-ins were all found and tried. Raises ConfigError with every problem."""
+    from spiral.cluster.settings import ray_settings
     from spiral.config.loading import read
     from spiral.plugins.pretrained import find_model
     from spiral.selfplay.validation import check
 
     config, problems = read(path, overrides, find_model(plugins))
     check(config, plugins, problems)
-    check_cluster(config)
+    ray_settings(config)  # raises for a cluster that does not fit the rest
     return config
 
 
-def check_cluster(config: Config) -> None:
-    """Raise SpiralError for a cluster that is none, or arguments that the rest of the config rules out."""
-    from spiral.cluster.settings import ray_settings
-
-    ray_settings(config)
-
-
 def check_ray(config: Config) -> None:
-    """Raise SpiralError for a run on Ray where that is not installed; planning one needs none."""
+    """Raise SpiralError for a cluster that does not fit the config, and where Ray is asked for and not installed."""
     from spiral.cluster.settings import ray_extra, ray_settings
 
     if ray_settings(config) is not None:
@@ -125,7 +119,6 @@ def launch(
     if resume:
         run, config = resumed_run(run_dir, path, overrides)
         check(config, plugins)
-        check_cluster(config)
         check_ray(config)
     else:
         config = checked_config(path, overrides, plugins)

@@ -30,16 +30,11 @@ class SimulatedEngine:
     version: int = 0
     now: float = 0.0
     busy_s: float = 0.0
-    tokens: float = 0.0
     turns_on: int = 0
     """Counts changes of what is in flight: an end that was foreseen before one of them is not valid any more."""
     _passes: float = 0.0
     _stalled_s: float = 0.0
     _ends: list[tuple[float, int, Ticket, int]] = field(default_factory=list)
-
-    @property
-    def num_texts(self) -> int:
-        return len(self._ends)
 
     def go_to(self, now: float) -> None:
         """Work until then; nothing may end before."""
@@ -49,9 +44,7 @@ class SimulatedEngine:
         self._stalled_s -= stalled
         if self._ends:
             self.busy_s += time
-            passes = (time - stalled) / self._pass_s
-            self._passes += passes
-            self.tokens += passes * len(self._ends)
+            self._passes += (time - stalled) / self._pass_s
         else:
             self.busy_s += stalled
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import random
 import typing
@@ -18,6 +17,7 @@ from spiral.api.errors import ConfigError
 from spiral.cluster.simulation.cluster import DrawGame, LearnerRates, Setting
 from spiral.cluster.simulation.engines import EngineRates
 from spiral.config.annotations import type_mismatch
+from spiral.runs.directory import RunDir
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,10 @@ def run_lengths(path: Path) -> list[int]:
     """Reply tokens of each game that a run kept. Raises ConfigError for a directory without any."""
     found = []
     try:
-        for line in (path / "episodes.jsonl").read_text(encoding="utf-8").splitlines():
-            turns = json.loads(line)["turns"]
-            if tokens := sum(len(turn["token_logprobs"]) for turn in turns):
+        if not (path / "episodes.jsonl").is_file():
+            raise FileNotFoundError("it has no episodes.jsonl")
+        for row in RunDir(path).episodes():
+            if tokens := sum(len(turn["token_logprobs"]) for turn in row["turns"]):
                 found.append(tokens)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"run: {path} has no games that can be read ({error}); give a run's directory") from error
