@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import count
 
-from perf.measure import Figure
+from perf.measure import Figure, timed
 from spiral.api.progress import no_progress
 from spiral.api.records import LEARNER, Request, Sampling
 from spiral.cluster.fleet import Fleet
@@ -60,10 +60,10 @@ def _cases() -> Iterator[tuple[str, tuple[str, ...], int]]:
 
 def _steps(name: str, words: tuple[str, ...], steps: int) -> Iterator[Figure]:
     config = checked_config(None, [*words, *SMALL, "steps=100000"], Plugins.installed())
-    here = _stepper(make_components(config, Plugins.installed(), no_progress, fresh=True), steps)
+    here = stepper(make_components(config, Plugins.installed(), no_progress, fresh=True), steps)
     for engines, staleness, target in ((1, 0, 0.85), (1, 1, None), (2, 1, None)):
-        with _fleet(config, engines) as fleet:
-            there = _stepper(_on(fleet, config, staleness), steps)
+        with fleet_of(config, engines) as fleet:
+            there = stepper(on_fleet(fleet, config, staleness), steps)
             heads: list[float] = []
             ratios = []
             for step in range(REPEATS + 1):
@@ -85,14 +85,15 @@ def _steps(name: str, words: tuple[str, ...], steps: int) -> Iterator[Figure]:
             )
 
 
-def _on(fleet: Fleet, config: Config, staleness: int) -> Components:
+def on_fleet(fleet: Fleet, config: Config, staleness: int) -> Components:
+    """The parts of a run whose games a fleet plays."""
     from spiral.training.ray_learner import OnFleet
 
     elsewhere = OnFleet(fleet, RaySettings(staleness=staleness))
     return make_components(config, Plugins.installed(), no_progress, fresh=True, elsewhere=elsewhere)
 
 
-def _stepper(c: Components, num: int) -> Callable[[], tuple[float, float]]:
+def stepper(c: Components, num: int) -> Callable[[], tuple[float, float]]:
     """Steps of play and learning; the seconds that some took, and the head's milliseconds a game."""
     for one in c.trained:
         one.publish(c.engine, 0)
@@ -112,7 +113,8 @@ def _stepper(c: Components, num: int) -> Callable[[], tuple[float, float]]:
 
 
 @contextmanager
-def _fleet(config: Config, engines: int) -> Iterator[Fleet]:
+def fleet_of(config: Config, engines: int) -> Iterator[Fleet]:
+    """So many engines on a local cluster, all of them ready."""
     with ray_extra():
         import ray
 
@@ -136,8 +138,8 @@ def _loads(folder: str, method: str) -> Iterator[Figure]:
     config = checked_config(None, words, Plugins.installed())
     here = make_components(config, Plugins.installed(), no_progress, fresh=True)
     weights = here.learner.weights()
-    alone = min(_seconds(partial(here.engine.load_weights, LEARNER, weights, version)) for version in range(3))
-    with _fleet(config, 2) as fleet:
+    alone = min(timed(partial(here.engine.load_weights, LEARNER, weights, version)).wall for version in range(3))
+    with fleet_of(config, 2) as fleet:
         times = []
         for version in range(4):
             start = time.perf_counter()
@@ -146,7 +148,7 @@ def _loads(folder: str, method: str) -> Iterator[Figure]:
             _answered_by_both(fleet, version)
             times.append((time.perf_counter() - start, handed))
     spread = min(times[1:])
-    _answered = {"seconds": spread[0], "until the learner goes on": spread[1], "in process": alone}
+    told = {"seconds": spread[0], "until the learner goes on": spread[1], "in process": alone}
     size = sum(
         weight.nbytes for weight in (weights if method == "lora" else dict(parameters(here.play.model))).values()
     )
@@ -154,7 +156,7 @@ def _loads(folder: str, method: str) -> Iterator[Figure]:
         f"load of weights into two engines on Ray, SmolLM2, {method}",
         spread[0] / alone,
         "x of a load in process",
-        detail={**_answered, "megabytes": size / 1e6},
+        detail={**told, "megabytes": size / 1e6},
     )
 
 
@@ -170,9 +172,3 @@ def _answered_by_both(fleet: Fleet, version: int) -> None:
 
     fleet.wait(heard, 600.0)
     assert found == [version] * 2
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
-from perf.cluster import SMALL, _fleet, _on, _stepper
-from perf.measure import Figure
+from perf.cluster import SMALL, fleet_of, on_fleet, stepper
+from perf.measure import Figure, timed
 from spiral.api.progress import no_progress
 from spiral.api.records import LEARNER, Episode
 from spiral.cluster.simulation.cluster import LearnerRates, Setting, simulate
@@ -38,9 +38,9 @@ def figures() -> Iterator[Figure]:
     beside = LearnerRates(_update_beside_an_engine(config))
     for engines, staleness in ((1, 0), (2, 0), (1, 1), (2, 1)):
         learner = beside if staleness else alone
-        with _fleet(config, engines) as fleet:
-            components = _on(fleet, config, staleness)
-            step = _stepper(components, STEPS)
+        with fleet_of(config, engines) as fleet:
+            components = on_fleet(fleet, config, staleness)
+            step = stepper(components, STEPS)
             step()
             times = [step()[0] for _ in range(REPEATS)]
         measured = STEPS * config.rollout.episodes / statistics.mean(times)
@@ -77,14 +77,14 @@ def _rates(config: Config) -> tuple[EngineRates, list[int], LearnerRates]:
                 seconds.append(took)
     weighed = np.array(rows) / np.array(seconds)[:, None]
     (pass_s, text_s), *_ = np.linalg.lstsq(weighed, np.ones(len(rows)), rcond=None)
-    load_s = min(_seconds(lambda: c.engine.load_weights(LEARNER, c.learner.weights(), 1)) for _ in range(3))
+    load_s = min(timed(lambda: c.engine.load_weights(LEARNER, c.learner.weights(), 1)).wall for _ in range(3))
     engine = EngineRates(max(0.0, float(pass_s)), max(1e-9, float(text_s)), load_s=load_s)
     return engine, lengths, LearnerRates(statistics.mean(updates))
 
 
 def _update_beside_an_engine(config: Config) -> float:
-    with _fleet(config, 1) as fleet:
-        return statistics.mean(_trained(_on(fleet, config, 1))[0])
+    with fleet_of(config, 1) as fleet:
+        return statistics.mean(_trained(on_fleet(fleet, config, 1))[0])
 
 
 def _trained(c: Components) -> tuple[list[float], list[int]]:
@@ -104,9 +104,3 @@ def _trained(c: Components) -> tuple[list[float], list[int]]:
 
 def _tokens(episode: Episode) -> int:
     return sum(turn.num_sampled for trajectory in episode.trajectories for turn in trajectory.turns)
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
