@@ -44,7 +44,8 @@ class RaySettings:
     learner_gpus: float = 0.0
     """GPUs that a learner's process is given."""
     shared_gpus: bool = False
-    """Whether players and learners are on the same GPUs, so that engines sleep while the learner updates."""
+    """Whether the engine and the learner are on one GPU, so that the engine sleeps while the learner updates; each is
+    given a fraction of it then."""
     restarts: int = 100
     """Times that players, and the learner's processes, are started again after they were lost."""
     start_s: float = 300.0
@@ -106,6 +107,12 @@ def _ruled_out(config: Config, s: RaySettings) -> Iterator[str]:
         yield (
             f"cluster.args.staleness is {s.staleness} with shared_gpus: an engine that sleeps while the learner "
             "updates plays nothing meanwhile; set staleness=0, or give the engines GPUs of their own"
+        )
+    if s.shared_gpus and (s.engines != 1 or s.learners != 1 or s.engine_gpus + s.learner_gpus > 1):
+        yield (
+            f"cluster.args.shared_gpus with {s.engines} engines of {s.engine_gpus:g} GPUs and {s.learners} learners of "
+            f"{s.learner_gpus:g}: Ray does not say which of several are put on the same GPU; set engines=1, learners=1 "
+            "and fractions that add up to 1, such as engine_gpus=0.5 and learner_gpus=0.5, or leave shared_gpus out"
         )
     if s.staleness and config.learner.importance == "none":
         yield (

@@ -98,18 +98,17 @@ def _num_players(s: RaySettings) -> int:
     """How many players the cluster is to have now."""
     if s.engines != "all":
         return s.engines
-    total, shared = ray.cluster_resources(), 0.0 if s.shared_gpus else s.learners * s.learner_gpus
-    left = {"CPU": total.get("CPU", 0.0) - s.learners * s.learner_cpus, "GPU": total.get("GPU", 0.0) - shared}
-    sizes = (("CPU", s.engine_cpus), ("GPU", s.engine_gpus))
-    return max(1, int(min((left[kind] // size for kind, size in sizes if size), default=1)))
+    total = ray.cluster_resources()
+    kinds = (("CPU", s.learner_cpus, s.engine_cpus), ("GPU", s.learner_gpus, s.engine_gpus))
+    rooms = [(total.get(kind, 0.0) - s.learners * learner) // engine for kind, learner, engine in kinds if engine]
+    return max(1, int(min(rooms, default=1)))
 
 
 def _check_room(s: RaySettings, num: int) -> None:
     """Raise RunError if the cluster has no room for so many players and the learner's processes."""
-    shared = 0.0 if s.shared_gpus else s.learner_gpus
     needs = [
         Needs("engines", num, s.engine_cpus, s.engine_gpus),
-        Needs("learners", s.learners, s.learner_cpus, shared),
+        Needs("learners", s.learners, s.learner_cpus, s.learner_gpus),
     ]
     if lacking := missing(ray.cluster_resources(), needs):
         raise RunError(

@@ -83,7 +83,7 @@ class ClusterPlan:
             free = float(self.nodes.gpus)
             here = min(learners, int(free // s.learner_gpus)) if s.learner_gpus else learners
             learners -= here
-            free -= 0.0 if s.shared_gpus else here * s.learner_gpus
+            free -= here * s.learner_gpus
             room = int(free // s.engine_gpus) if s.engine_gpus else 0
             engines = room if left is None else min(room, left)
             left = None if left is None else left - engines
@@ -105,9 +105,7 @@ class ClusterPlan:
         if s.engines != "all" and num < s.engines:
             found.append(f"{s.engines} engines are asked for, and {num} have room; add nodes, or ask for less")
         if s.engines == "all" and not num:
-            found.append(
-                "no GPU is left for an engine; add nodes, or let engines and learner share (shared_gpus: true)"
-            )
+            found.append("no GPU is left for an engine; add nodes, or ask for fewer learners")
         for who, parts in self.gpus:
             if (needs := peak(parts)) > self.nodes.gpu.usable_bytes:
                 found.append(

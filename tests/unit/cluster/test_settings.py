@@ -39,6 +39,10 @@ def test_a_name_alone_takes_the_defaults():
             r"staleness is 1 with shared_gpus: an engine that sleeps",
         ),
         (
+            ["cluster={name: ray, args: {shared_gpus: true, engines: 2, engine_gpus: 1, learner_gpus: 1}}"],
+            r"shared_gpus with 2 engines of 1 GPUs and 1 learners of 1: Ray does not say which.*engine_gpus=0\.5",
+        ),
+        (
             ["cluster={name: ray, args: {staleness: 1}}", "learner.importance=none"],
             r"staleness is 1 with learner\.importance=none: games that began with older weights",
         ),
