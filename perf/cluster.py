@@ -167,7 +167,7 @@ def _answered_by_both(fleet: Fleet, version: int) -> None:
     found: list[int] = []
 
     def heard() -> bool:
-        found.extend(completion.version for completion in fleet.take_completions())
+        found.extend(completion.version for completion in fleet.results.take_completions())
         return len(found) == 2
 
     fleet.wait(heard, 600.0)

@@ -13,7 +13,8 @@ set -euo pipefail
 source .venv/bin/activate
 export HF_HUB_OFFLINE=1
 
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+head=${nodes[0]}
 address="$(srun --nodes=1 --ntasks=1 -w "$head" hostname -I | awk '{print $1}'):6379"
 
 srun --nodes=1 --ntasks=1 -w "$head" ray start --head --port=6379 --block &

@@ -15,6 +15,9 @@ BUCKET_BYTES = 256 << 20
 Flat = tuple[str, tuple[int, ...], np.ndarray]
 """dtype, shape and bytes of a tensor: arrays cross without a copy where memory is shared, which tensors do not."""
 
+Fetch = Callable[[Any], Mapping[str, Flat]]
+"""Gets a bucket by what it was kept under."""
+
 
 def buckets(weights: Mapping[str, Tensor], max_bytes: int = BUCKET_BYTES) -> Iterator[dict[str, Flat]]:
     """The tensors in the order of the mapping, each read once, as many in a bucket as fit; at least one."""
@@ -48,7 +51,7 @@ def unflattened(flat: Flat) -> Tensor:
 class Received(Mapping[str, Tensor]):
     """Tensors by name, fetched a bucket at a time as they are read."""
 
-    def __init__(self, parts: Sequence[tuple[Sequence[str], Any]], fetch: Callable[[Any], Mapping[str, Flat]]) -> None:
+    def __init__(self, parts: Sequence[tuple[Sequence[str], Any]], fetch: Fetch) -> None:
         """`parts`: the names in a bucket, and what `fetch` gets it by."""
         self._parts, self._fetch = [part for _, part in parts], fetch
         self._places = {name: index for index, (names, _) in enumerate(parts) for name in names}

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from spiral.cluster.buckets import Flat
 from spiral.cluster.orders import Facts, Orders, Report
+from spiral.models.tokens import Vocabulary
 
 Call = Any
 """A call that was made and has not been answered; hashable."""
@@ -26,13 +27,16 @@ class Crew(Protocol):
     def ask_facts(self, player: str) -> Call:
         """Ask what a player is; answered once it can play."""
 
+    def ask_vocabulary(self, player: str) -> Call:
+        """Ask an engine's process how prompts of its model are written; answered with None before it can play."""
+
     def order(self, player: str, client: str, orders: Orders) -> Call:
         """Give orders; a player follows those of one client one after another."""
 
     def wait(self, calls: Sequence[Call], timeout_s: float) -> Sequence[Call]:
         """Those that are answered; waits for the first for so long, at most."""
 
-    def answer(self, call: Call) -> Facts | Report:
+    def answer(self, call: Call) -> Facts | Report | Vocabulary | None:
         """What came back. Raises PlayerLost, or the SpiralError that the player raised."""
 
     def put(self, bucket: Mapping[str, Flat]) -> Any:

@@ -37,7 +37,7 @@ class Dispatcher:
 
     def leases(self, player: str) -> list[Ticket]:
         """What a player has not finished."""
-        return list(self._leases[player].values())
+        return list(self._leases.get(player, {}).values())
 
     def join(self, player: str) -> None:
         """A player is there."""

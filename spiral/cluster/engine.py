@@ -3,7 +3,8 @@ evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from spiral.api.errors import RunError
 from spiral.api.records import Completion, PolicyId, Request
 from spiral.api.training import check_request
 from spiral.cluster.fleet import Fleet
+from spiral.cluster.orders import Load
 
 STEP_S = 0.05
 """Longest that a step waits for a reply."""
@@ -19,15 +21,24 @@ STEP_S = 0.05
 class FleetEngine:
     """See `spiral.api.training.Engine`."""
 
-    def __init__(self, fleet: Fleet, start_s: float, is_shared: bool = False) -> None:
-        """Waits for the first player, `start_s` seconds at most, which tells what the engines are. `is_shared`: whether
-        they share devices with the learner, and sleep while it updates. Raises RunError if none comes."""
-        if not fleet.wait(lambda: bool(fleet.facts()), start_s):
+    loads_in_flight = True
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        start_s: float,
+        is_shared: bool = False,
+        on_wait: Callable[[float, float], None] = lambda began, ended: None,
+    ) -> None:
+        """Waits for the first engine, `start_s` seconds at most, which tells what they are. `is_shared`: whether
+        they share devices with the learner, and sleep while it updates. `on_wait` is told of each wait for a reply,
+        from and to, in seconds since the epoch. Raises RunError if none comes."""
+        if not fleet.wait(lambda: bool(fleet.engines()), start_s):
             raise RunError(
-                f"no player of the cluster was ready after {start_s:g} s; see their logs, or raise cluster.args.start_s"
+                f"no engine of the cluster was ready after {start_s:g} s; see their logs, or raise cluster.args.start_s"
             )
-        facts = fleet.facts()[0]
-        self._fleet, self._is_shared = fleet, is_shared
+        facts = fleet.engines()[0]
+        self._fleet, self._is_shared, self._on_wait = fleet, is_shared, on_wait
         self._policies: set[PolicyId] = set()
         self._num_asked = 0
         self.context, self.capacity, self.dtype = facts.context, facts.capacity, facts.dtype
@@ -42,8 +53,10 @@ class FleetEngine:
         """See `Engine`."""
         if not self._num_asked:
             return []
-        self._fleet.wait(lambda: self._fleet.has_completions, STEP_S)
-        found = self._fleet.take_completions()
+        began = time.time()
+        self._fleet.wait(lambda: bool(self._fleet.results.completions), STEP_S)
+        self._on_wait(began, time.time())
+        found = self._fleet.results.take_completions()
         self._num_asked -= len(found)
         return sorted(found, key=lambda completion: completion.request_id)
 
@@ -51,6 +64,11 @@ class FleetEngine:
         """See `Engine`; games in play go on, with the new weights from their next reply on."""
         self._policies.add(policy)
         self._fleet.load(policy, weights, version)
+
+    def expect(self, load: Load) -> None:
+        """Let a policy answer by this load, which another client gives the engines, or by a later one."""
+        self._policies.add(load.policy)
+        self._fleet.expect(load)
 
     def drop(self, policy: PolicyId) -> None:
         """See `Engine`; after the games that need it."""

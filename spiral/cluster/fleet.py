@@ -7,17 +7,19 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from spiral.api.errors import RunError
-from spiral.api.records import Completion, Episode, PolicyId, Request, VoidedGame
+from spiral.api.records import PolicyId, Request
 from spiral.cluster.buckets import buckets
 from spiral.cluster.crew import Call, Crew, PlayerLost
 from spiral.cluster.dispatcher import Dispatcher
-from spiral.cluster.orders import Facts, Key, Orders, Report, Span, Ticket
+from spiral.cluster.member import Member
+from spiral.cluster.orders import Facts, Load, Orders, Report, Ticket
+from spiral.cluster.results import Results
 from spiral.cluster.weight_table import WeightTable
 
 CALLS = 2
@@ -26,20 +28,6 @@ POLL_S = 0.05
 """Longest wait for a report before new orders are looked for."""
 SEARCH_S = 1.0
 """Seconds between two looks for players that joined or came back."""
-
-
-@dataclass
-class _Known:
-    """A player."""
-
-    facts: Facts | None = None
-    """None until it said what it is, after each start."""
-    held: dict[PolicyId, int] = field(default_factory=dict)
-    """The loads that it has, or was told of."""
-    is_asleep: bool = False
-    calls: list[Call] = field(default_factory=list)
-    asked: dict[int, Request] = field(default_factory=dict)
-    heard: float = field(default_factory=time.monotonic)
 
 
 class Fleet:
@@ -61,15 +49,9 @@ class Fleet:
         self._on_loss = on_loss
         self._crew, self._client, self._deadline_s = crew, client, deadline_s
         self._dispatcher = Dispatcher(window)
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, Member] = {}
         self._weights = WeightTable(gives_weights)
         self._requests: list[Request] = []
-        self._completions: list[Completion] = []
-        self._done: dict[Key, tuple[float, Sequence[Episode]]] = {}
-        self._played: list[Episode] = []
-        self._returned: list[Ticket] = []
-        self._voided: list[tuple[Ticket, VoidedGame]] = []
-        self._spans: list[Span] = []
         self.num_losses = 0
         """Players that were lost so far."""
         self.cpu_s = 0.0
@@ -80,6 +62,7 @@ class Fleet:
         self._error: BaseException | None = None
         self._closed = False
         self._changed = threading.Condition()
+        self.results = Results(self._changed)
         self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
         self._thread.start()
 
@@ -93,6 +76,11 @@ class Fleet:
         with self._changed:
             self._weights.load(policy, version, tuple(parts))
             self._order_all()
+
+    def expect(self, load: Load) -> None:
+        """Ask for replies of a policy by this load, which another client gives, or a later one."""
+        with self._changed:
+            self._weights.expect(load)
 
     def drop(self, policy: PolicyId) -> None:
         """Forget a policy, after the games that need it."""
@@ -109,9 +97,7 @@ class Fleet:
         """Ask for no group any more; what comes of those under way is not counted."""
         with self._changed:
             self._dispatcher.clear()
-            self._done.clear()
-            self._returned.clear()
-            self._voided.clear()
+            self.results.forget()
 
     def ask(self, request: Request) -> None:
         """Ask for a reply."""
@@ -132,60 +118,14 @@ class Fleet:
             self._check()
             return True
 
-    def done(self, keys: Iterable[Key]) -> int:
-        """How many of these groups are over."""
-        return sum(key in self._done for key in keys)
-
-    def take(self, key: Key) -> tuple[float, Sequence[Episode]]:
-        """When a group was over, and its games, once."""
-        with self._changed:
-            return self._done.pop(key)
-
-    def take_played(self) -> list[Episode]:
-        """All games that ended since this was last asked, those that do not count among them."""
-        with self._changed:
-            played, self._played = self._played, []
-            return played
-
-    @property
-    def has_returned(self) -> bool:
-        """Whether a group has to be drawn anew."""
-        return bool(self._returned)
-
-    @property
-    def has_completions(self) -> bool:
-        """Whether a reply is there."""
-        return bool(self._completions)
-
-    def take_returned(self) -> list[Ticket]:
-        """Groups that have to be drawn anew."""
-        with self._changed:
-            returned, self._returned = self._returned, []
-            return returned
-
-    def take_voided(self, step: int) -> list[VoidedGame]:
-        """The matches of a step that were voided."""
-        with self._changed:
-            mine = [game for ticket, game in self._voided if ticket.step == step]
-            self._voided = [pair for pair in self._voided if pair[0].step != step]
-            return mine
-
-    def take_completions(self) -> list[Completion]:
-        """Replies to what was asked."""
-        with self._changed:
-            found, self._completions = self._completions, []
-            return found
-
-    def take_spans(self) -> list[Span]:
-        """What the players did since this was last asked."""
-        with self._changed:
-            spans, self._spans = self._spans, []
-            return spans
-
     def facts(self) -> list[Facts]:
         """Of the players that are there now."""
         with self._changed:
             return [known.facts for known in self._known.values() if known.facts is not None]
+
+    def engines(self) -> list[Facts]:
+        """Of those that answer requests."""
+        return [facts for facts in self.facts() if facts.answers]
 
     def set_asleep(self, asleep: bool) -> None:
         """Let all engines sleep, or wake them, and wait until they have."""
@@ -231,15 +171,14 @@ class Fleet:
         now = time.monotonic()
         for name, known in self._known.items():
             if known.calls and now - known.heard > self._deadline_s:
-                where = f"process {known.facts.pid} on {known.facts.host}" if known.facts else "not started yet"
                 raise RunError(
-                    f"{name} ({where}) has not answered for {self._deadline_s:g} s; see its log, raise "
+                    f"{name} ({known.where}) has not answered for {self._deadline_s:g} s; see its log, raise "
                     "rollout.deadline_s, or start fewer players (cluster.args.engines)"
                 )
         if now - self._seen > self._deadline_s:
             raise RunError(
-                f"the cluster has had no player that is ready for {self._deadline_s:g} s; see Ray's logs for why they "
-                "ended, or raise rollout.deadline_s"
+                f"the cluster has had no process to play or to answer for {self._deadline_s:g} s; see Ray's logs for "
+                "why they ended, or raise rollout.deadline_s"
             )
 
     def _search(self) -> None:
@@ -251,11 +190,12 @@ class Fleet:
             self._lose(name, "it is gone for good")
             del self._known[name]
         for name in there:
-            known = self._known.setdefault(name, _Known())
+            known = self._known.setdefault(name, Member())
             if known.facts is None and not known.calls:
                 with suppress(PlayerLost):  # gone since it was listed
                     known.calls.append(self._crew.ask_facts(name))
-        if any(known.facts is not None for known in self._known.values()):
+        ready = self._known.values()
+        if any(k.answers for k in ready) and (any(k.plays for k in ready) or not self._dispatcher.num_open):
             self._seen = now
 
     def _order_all(self) -> None:
@@ -264,20 +204,22 @@ class Fleet:
             self._order(name, known)
         self._changed.notify_all()
 
-    def _order(self, name: str, known: _Known) -> None:
+    def _order(self, name: str, known: Member) -> None:
         """Give a player orders, if there is something for it to do."""
         while known.facts is not None and len(known.calls) < CALLS:
-            tickets = self._dispatcher.take(name)
-            requests = self._share_of_requests()
+            tickets = self._dispatcher.take(name) if known.plays else []
+            requests = self._share_of_requests() if known.answers else []
             known.asked |= {request.id: request for request in requests}
             tells = known.is_asleep != self._asleep
-            if not (tickets or requests or tells or known.asked or self._dispatcher.leases(name)):
+            lacks = not known.plays and self._weights.lacks(known.held, self._dispatcher.policies)
+            if not (tickets or requests or tells or lacks or known.asked or self._dispatcher.leases(name)):
                 return
             needed = self._needed_by(name, known)
             loads, drops = self._weights.due(known.held, needed, self._dispatcher.policies)
             needs = self._weights.needs(needed)
             known.is_asleep = self._asleep
-            orders = Orders(known.facts.incarnation, loads, drops, needs, tickets, requests, self._asleep)
+            asleep = self._asleep if self._weights.gives else None  # of an engine's device, its learner decides
+            orders = Orders(known.facts.incarnation, loads, drops, needs, tickets, requests, asleep)
             if not known.calls:
                 known.heard = time.monotonic()
             known.calls.append(self._crew.order(name, self._client, orders))
@@ -286,13 +228,15 @@ class Fleet:
 
     def _share_of_requests(self) -> list[Request]:
         """As many of the requests that wait as one of the players is to answer."""
-        ready = sum(known.facts is not None for known in self._known.values())
+        ready = sum(known.answers for known in self._known.values())
         num = -(-len(self._requests) // max(1, ready))
         taken, self._requests = self._requests[:num], self._requests[num:]
         return taken
 
-    def _needed_by(self, name: str, known: _Known) -> set[PolicyId]:
-        """Policies that a player has to answer for."""
+    def _needed_by(self, name: str, known: Member) -> set[PolicyId]:
+        """Policies that a player has to answer for: of games that others play, those of all."""
+        if not known.plays:
+            return {*self._dispatcher.policies(), *(request.policy for request in known.asked.values())}
         playing = {policy for ticket in self._dispatcher.leases(name) for policy in ticket.draw.policies}
         return playing | {request.policy for request in known.asked.values()}
 
@@ -312,27 +256,30 @@ class Fleet:
         known.heard = time.monotonic()
         if isinstance(answer, Facts):
             known.facts = answer
-            self._dispatcher.join(name)
-        elif known.facts is None or answer.incarnation != known.facts.incarnation or answer.was_refused:
+            if answer.plays:
+                self._dispatcher.join(name)
+            return
+        assert isinstance(answer, Report)
+        if known.facts is None or answer.incarnation != known.facts.incarnation or answer.was_refused:
             self._lose(name, "another process took its place")
         else:
             self._take(name, known, answer)
 
-    def _take(self, name: str, known: _Known, report: Report) -> None:
-        self._spans.append(Span(name, report.began, report.ended))
+    def _take(self, name: str, known: Member, report: Report) -> None:
+        self.results.spans += [replace(span, lane=span.lane or name) for span in report.spans]
         for ticket, voided in report.voided:
             if ticket in self._dispatcher.leases(name):
-                self._voided.append((ticket, voided))
+                self.results.voided.append((ticket, voided))
         for ticket in report.returned:
             if self._dispatcher.end(name, ticket):
-                self._returned.append(ticket)
+                self.results.returned.append(ticket)
         for ticket, episodes in report.finished:
-            self._played += episodes
+            self.results.played += episodes
             if self._dispatcher.end(name, ticket):  # counted once, whatever other player played it too
-                self._done[ticket.key] = time.monotonic(), episodes
+                self.results.finished[ticket.key] = time.monotonic(), episodes
         for completion in report.completions:
             if known.asked.pop(completion.request_id, None) is not None:
-                self._completions.append(completion)
+                self.results.completions.append(completion)
 
     def _lose(self, name: str, reason: str) -> None:
         """A player's process is gone: others, or the process that takes its place, begin its work again."""
@@ -341,10 +288,9 @@ class Fleet:
             tickets = self._dispatcher.leave(name)
             self._requests += known.asked.values()
             sentence = (
-                f"{name} (process {known.facts.pid} on {known.facts.host}) was lost with {len(tickets)} groups of "
+                f"{name} ({known.where}) was lost with {len(tickets)} groups of "
                 f"games and {len(known.asked)} requests, which are begun again: {reason}"
             )
             self.num_losses += 1
             self._on_loss(sentence)
-        known.facts, known.held, known.asked, known.is_asleep = None, {}, {}, False
-        known.heard = time.monotonic()
+        known.is_gone()

@@ -58,22 +58,22 @@ class FleetGames:
             root = _root(self._config, later)
             self._fleet.play([Ticket(later, self._draws.draw(root, n), self._epoch) for n in self._groups])
             self._asked_up_to = later + 1
-        keys = [(step, index) for index in self._groups]
+        results, keys = self._fleet.results, [(step, index) for index in self._groups]
         size = self._config.rollout.group_size
-        self._progress(Phase("playing", len(keys) * size, "games", lambda: self._fleet.done(keys) * size))
+        self._progress(Phase("playing", len(keys) * size, "games", lambda: results.num_done(keys) * size))
         while True:
-            self._fleet.wait(lambda: self._fleet.done(keys) == len(keys) or self._fleet.has_returned, WAIT_S)
-            if self._fleet.done(keys) == len(keys):
+            self._fleet.wait(lambda: results.num_done(keys) == len(keys) or bool(results.returned), WAIT_S)
+            if results.num_done(keys) == len(keys):
                 break
             self._stop.check()
             self._draw_again()
             self._note_voided(step)
         self._note_voided(step)
         self._next = step + 1
-        groups = [self._fleet.take(key) for key in keys]
+        groups = [results.take(key) for key in keys]
         episodes = [episode for _, games in groups for episode in games]
         self._check_versions(step, episodes)
-        self._gauges.played.add(self._fleet.take_played())
+        self._gauges.played.add(self._fleet.results.take_played())
         gauges = self._gauges.metrics(step, episodes, [ended for ended, _ in groups], asked)
         head_s = time.thread_time() + self._fleet.cpu_s - cpu_s
         head = {"cluster/head_ms": 1e3 * head_s / max(1, len(episodes))}
@@ -81,7 +81,7 @@ class FleetGames:
         return episodes
 
     def take_spans(self) -> list[Span]:
-        return self._fleet.take_spans()
+        return self._fleet.results.take_spans()
 
     @property
     def _groups(self) -> Sequence[int]:
@@ -95,12 +95,12 @@ class FleetGames:
         self._asked_up_to = step
 
     def _draw_again(self) -> None:
-        for ticket in self._fleet.take_returned():
+        for ticket in self._fleet.results.take_returned():
             draw = self._draws.draw(_root(self._config, ticket.step), ticket.draw.index, ticket.draw.attempt + 1)
             self._fleet.play([Ticket(ticket.step, draw, self._epoch)])
 
     def _note_voided(self, step: int) -> None:
-        self.voided += self._fleet.take_voided(step)
+        self.voided += self._fleet.results.take_voided(step)
         check_voided(self.voided, self._config.rollout)
 
     def _check_versions(self, step: int, episodes: Sequence[Episode]) -> None:

@@ -53,8 +53,8 @@ class Orders:
     """Policy -> the load without which the tickets and requests must wait."""
     tickets: Sequence[Ticket] = ()
     requests: Sequence[Request] = ()
-    asleep: bool = False
-    """The memory of the engine's device is the learner's until the next orders."""
+    asleep: bool | None = None
+    """Whether the memory of the engine's device is the learner's until the next orders; None leaves it as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,8 @@ class Report:
     """What a player did for one client since its last report."""
 
     incarnation: str
-    began: float
-    """Seconds since the epoch, on the player's clock."""
-    ended: float
+    spans: Sequence[Span] = ()
+    """What was done meanwhile, the player's own without a name for its lane."""
     finished: Sequence[tuple[Ticket, Sequence[Episode]]] = ()
     returned: Sequence[Ticket] = ()
     """Groups that have to be drawn anew."""
@@ -85,6 +84,10 @@ class Facts:
     """Of its engine; see `spiral.api.training.Engine`, as the next two."""
     capacity: int | None
     dtype: Any
+    plays: bool = True
+    """Whether it is given games."""
+    answers: bool = True
+    """Whether it is given weights, and asked single replies."""
 
 
 @dataclass(frozen=True, slots=True)

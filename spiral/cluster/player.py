@@ -1,36 +1,32 @@
-"""Plays groups of games, and answers requests, with an engine of its own: what an engine's process does."""
+"""Plays groups of games, and answers requests: what an engine's process does, and a worker's."""
 
 from __future__ import annotations
 
-import itertools
 import os
 import platform
 import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 from spiral.api.errors import RunError, SpiralError
 from spiral.api.policies import KeepsFiles
 from spiral.api.records import Completion, Episode, PolicyId, Request, VoidedGame
-from spiral.api.training import Engine, Stateful
-from spiral.cluster.buckets import Received
+from spiral.api.training import Stateful
+from spiral.cluster.backends import Backend
 from spiral.cluster.orders import Facts, Load, Orders, Report, Ticket
 from spiral.cluster.versions import Origin, check_versions, versions
 from spiral.config.schema import Config
+from spiral.models.tokens import Vocabulary
 from spiral.plugins.registry import Plugins
-from spiral.policies.loading import probed_engine
 from spiral.policies.reference import PolicyRef
 from spiral.selfplay.match import Group
 from spiral.selfplay.play import Play
-from spiral.selfplay.setup import PlaySetup, add_members, make_play_setup, make_training_setup, turn_record
+from spiral.selfplay.setup import make_training_setup, turn_record
 
 WORK_S = 0.05
 """About how long orders are worked on before there is a report."""
-
-Fetch = Callable[[Any], Mapping[str, Any]]
 
 
 @dataclass
@@ -43,71 +39,17 @@ class _Outbox:
     completions: list[Completion] = field(default_factory=list)
 
 
-class SharedEngine:
-    """An `Engine` around another that games and clients ask at once; the clients' replies are set apart."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._numbers = itertools.count(-1000, -1)
-        self._asked: dict[int, tuple[str, int]] = {}
-        self._replies: list[tuple[str, Completion]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._engine, name)
-
-    @property
-    def is_asked(self) -> bool:
-        """Whether a client's request is in flight."""
-        return bool(self._asked)
-
-    def ask(self, client: str, request: Request) -> None:
-        """Queue a client's request, whose number another client may use too."""
-        number = next(self._numbers)
-        self._engine.submit(replace(request, id=number))
-        self._asked[number] = client, request.id
-
-    def replies(self) -> list[tuple[str, Completion]]:
-        """The clients' replies since this was last asked."""
-        replies, self._replies = self._replies, []
-        return replies
-
-    def submit(self, request: Request) -> None:
-        """See `Engine`."""
-        self._engine.submit(request)
-
-    def step(self) -> list[Completion]:
-        """See `Engine`."""
-        found = []
-        for completion in self._engine.step():
-            if (asked := self._asked.pop(completion.request_id, None)) is None:
-                found.append(completion)
-            else:
-                client, number = asked
-                self._replies.append((client, replace(completion, request_id=number)))
-        return found
-
-    def load_weights(self, policy: PolicyId, weights: Mapping[str, Any], version: int) -> None:
-        """See `Engine`."""
-        self._engine.load_weights(policy, weights, version)
-
-    def drop(self, policy: PolicyId) -> None:
-        """See `Engine`."""
-        self._engine.drop(policy)
-
-
 class Player:
-    """The games, the pool and an engine of a run, for several clients at once."""
+    """The games and the pool of a run, and what answers for its policies, for several clients at once."""
 
-    def __init__(self, config: Config, plugins: Plugins, fetch: Fetch, origin: Origin) -> None:
-        """`fetch`: gets the bucket that a load names. `origin`: what must be the same here. Raises SpiralError for what
-        differs, or cannot be made here."""
+    def __init__(
+        self, config: Config, plugins: Plugins, make_backend: Callable[[Config, Plugins], Backend], origin: Origin
+    ) -> None:
+        """`origin`: what must be the same here. Raises SpiralError for what differs, or cannot be made here."""
         check_versions(origin.versions, versions(plugins), origin.host, platform.node())
-        self._config, self._fetch = config, fetch
         self.incarnation = uuid.uuid4().hex
         try:
-            self.setup = self._made(config, plugins)
+            self._backend = make_backend(config, plugins)
         except SpiralError as error:
             raise RunError(f"on {platform.node()}, where a player was to start: {error}") from error
         self._loaded: dict[PolicyId, int] = {}
@@ -116,34 +58,32 @@ class Player:
         self._outboxes: defaultdict[str, _Outbox] = defaultdict(_Outbox)
         self._clients: dict[str, str] = {}
         self._is_asleep = False
+        self._engine, self._pool = self._backend.engine, self._backend.players.pool
         self._play = Play(
-            self.setup.games, self.setup.pool, config.rollout, self._on_again, self._on_voided,
+            self._backend.players.games, self._pool, config.rollout, self._on_again, self._on_voided,
             record=turn_record(config, make_training_setup(config, plugins).advantages),
         )  # fmt: skip
-
-    def _made(self, config: Config, plugins: Plugins) -> PlaySetup:
-        def shared(model: Any, tokenizer: Any) -> Engine:
-            self._engine = SharedEngine(probed_engine(model, tokenizer, config, plugins))
-            return self._engine
-
-        setup = make_play_setup(config, plugins, make_engine=shared)
-        add_members(config, setup)
-        return setup
 
     def facts(self) -> Facts:
         """What it is."""
         engine = self._engine
         context, capacity, dtype = (getattr(engine, name, None) for name in ("context", "capacity", "dtype"))
-        return Facts(self.incarnation, platform.node(), os.getpid(), context, capacity, dtype)
+        roles = self._backend.plays, self._backend.answers
+        return Facts(self.incarnation, platform.node(), os.getpid(), context, capacity, dtype, *roles)
+
+    def vocabulary(self) -> Vocabulary:
+        """How prompts of its model are written, and replies read."""
+        return self._backend.vocabulary
 
     def work(self, client: str, orders: Orders) -> Report:
         """Follow a client's orders, work for a while on what all clients want, and report to this one. Raises
         SpiralError for what no game is to blame for."""
         began = time.time()
         if orders.incarnation != self.incarnation:
-            return Report(self.incarnation, began, began, was_refused=True)
+            return Report(self.incarnation, was_refused=True)
         self._forget_earlier(client)
-        self._sleep(orders.asleep)
+        if orders.asleep is not None:
+            self._sleep(orders.asleep)
         for load in orders.loads:
             self._load(load)
         for policy in orders.drops:
@@ -151,22 +91,24 @@ class Player:
         self._waiting += [(client, orders.needs, ticket) for ticket in orders.tickets]
         self._waiting += [(client, orders.needs, request) for request in orders.requests]
         self._begin()
-        until = time.monotonic() + WORK_S
+        # Where other processes play, their next requests wait for the end of this call.
+        until = time.monotonic() + (WORK_S if self._backend.plays else 0.0)
         with self._play:
-            while (self._play.busy or self._engine.is_asked) and time.monotonic() < until:
+            while (self._play.busy or self._engine.is_asked) and not self._is_asleep:
                 self._play.advance()
                 if not self._play.num_asked and self._engine.is_asked:
                     self._engine.step()
                 self._collect()
+                if time.monotonic() >= until:
+                    break
         out = self._outboxes.pop(client, _Outbox())
-        told = out.finished, out.returned, out.voided, out.completions
-        return Report(self.incarnation, began, time.time(), *told)
+        spans = self._backend.spans(began)
+        return Report(self.incarnation, spans, out.finished, out.returned, out.voided, out.completions)
 
     def close(self) -> None:
         """Free what it holds."""
         self._play.close()
-        if (close := getattr(self._engine, "close", None)) is not None:
-            close()
+        self._backend.close()
 
     def _forget_earlier(self, client: str) -> None:
         """Give up what a client asked for before it was started again: a name is followed by a colon and a number."""
@@ -193,13 +135,13 @@ class Player:
             while self._engine.is_asked:
                 self._engine.step()
         self._collect()
-        self.setup.completer.engine.load_weights(load.policy, Received(load.buckets, self._fetch), load.version)
-        self.setup.pool.add_weights(load.policy)
+        self._backend.load(load)
+        self._pool.add_weights(load.policy)
         self._loaded[load.policy] = load.serial
 
     def _drop(self, policy: PolicyId) -> None:
-        self._engine.drop(policy)
-        self.setup.pool.remove_weights(policy)
+        self._backend.drop(policy)
+        self._pool.remove_weights(policy)
         self._loaded.pop(policy, None)
 
     def _begin(self) -> None:
@@ -218,9 +160,9 @@ class Player:
     def _find_bots(self, policies: Sequence[PolicyId]) -> None:
         """Make the bots that play. Raises SpiralError for those of which there can be one alone."""
         for policy in {*policies}:
-            if policy not in self.setup.pool:
-                self.setup.loader.load_ref(PolicyRef.of_bot(policy))
-            bot = self.setup.pool.bot_of(policy)
+            if policy not in self._pool:
+                self._backend.players.loader.load_ref(PolicyRef.of_bot(policy))
+            bot = self._pool.bot_of(policy)
             if isinstance(bot, Stateful | KeepsFiles):
                 raise SpiralError(
                     f"{policy} keeps a state of its own, and each player of the cluster would have another one; leave "

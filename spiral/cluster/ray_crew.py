@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import ray
 from ray.util import list_named_actors
 
 from spiral.api.errors import SpiralError
+from spiral.cluster.backends import Backend, OtherEngines, OwnEngine
 from spiral.cluster.buckets import Flat
 from spiral.cluster.crew import Call, PlayerLost
 from spiral.cluster.orders import Facts, Orders, Report
@@ -19,31 +22,48 @@ from spiral.cluster.player import Player
 from spiral.cluster.settings import RaySettings
 from spiral.cluster.versions import Origin
 from spiral.config.schema import Config
+from spiral.models.tokens import Vocabulary
 from spiral.plugins.registry import Plugins
 
-PREFIX = "engine-"
+ENGINE, WORKER = "engine", "worker"
+"""The kinds of players; each is called by its kind and a number."""
 
 
 class PlayerProcess:
     """An actor with a `Player`, which is made when it is first asked what it is: what fails then is told as an answer,
     where Ray tells of a constructor's failure only that the actor died."""
 
-    def __init__(self, config: Config, origin: Origin) -> None:
-        self._config, self._origin = config, origin
+    def __init__(self, config: Config, origin: Origin, make_backend: Callable[[Config, Plugins], Backend]) -> None:
+        self._config, self._origin, self._make_backend = config, origin, make_backend
         self._player: Player | None = None
 
     def facts(self) -> Facts:
         """What it is. Raises SpiralError for what cannot be made on this node."""
         if self._player is None:
             enter_folder(self._origin)
-            self._player = Player(self._config, Plugins.installed(), ray.get, self._origin)
+            self._player = Player(self._config, Plugins.installed(), self._make_backend, self._origin)
         return self._player.facts()
+
+    def vocabulary(self) -> Vocabulary | None:
+        """See `Player.vocabulary`; None where it was not asked yet what it is."""
+        return None if self._player is None else self._player.vocabulary()
 
     def work(self, client: str, orders: Orders) -> Report:
         """See `Player.work`."""
         if self._player is None:  # started again; what it is has to be asked first
-            return Report("", 0.0, 0.0, was_refused=True)
+            return Report("", was_refused=True)
         return self._player.work(client, orders)
+
+
+def own_engine(config: Config, plugins: Plugins, plays: bool) -> Backend:
+    """Of an engine's process."""
+    return OwnEngine(config, plugins, ray.get, plays)
+
+
+def other_engines(config: Config, plugins: Plugins, namespace: str, name: str, start_s: float) -> Backend:
+    """Of a worker's process."""
+    client = f"{name}:{uuid.uuid4().hex}"
+    return OtherEngines(config, plugins, RayCrew(namespace, (ENGINE,)), client, start_s)
 
 
 def enter_folder(origin: Origin) -> None:
@@ -65,21 +85,23 @@ class Needs:
 class RayCrew:
     """See `spiral.cluster.crew.Crew`."""
 
-    def __init__(self, namespace: str) -> None:
-        """`namespace`: Ray's, of the run's actors."""
-        self._namespace = namespace
+    def __init__(self, namespace: str, kinds: Collection[str] = (ENGINE, WORKER)) -> None:
+        """`namespace`: Ray's, of the run's actors. `kinds`: of the players that there are for this client."""
+        self._namespace, self._kinds = namespace, kinds
         self._actors: dict[str, Any] = {}
         self._names: dict[Call, str] = {}
 
     def players(self) -> Sequence[str]:
         named = list_named_actors(all_namespaces=True)
-        return sorted(
-            (one["name"] for one in named if one["namespace"] == self._namespace and one["name"].startswith(PREFIX)),
-            key=lambda name: int(name.removeprefix(PREFIX)),
-        )
+        mine = [one["name"].rpartition("-") for one in named if one["namespace"] == self._namespace]
+        found = sorted((kind, int(number)) for kind, _, number in mine if kind in self._kinds)
+        return [f"{kind}-{number}" for kind, number in found]
 
     def ask_facts(self, player: str) -> Call:
         return self._noted(player, self._actor(player).facts.remote())
+
+    def ask_vocabulary(self, player: str) -> Call:
+        return self._noted(player, self._actor(player).vocabulary.remote())
 
     def order(self, player: str, client: str, orders: Orders) -> Call:
         return self._noted(player, self._actor(player).work.remote(client, orders))
@@ -91,10 +113,10 @@ class RayCrew:
         found: list[Call] = ready
         return found
 
-    def answer(self, call: Call) -> Facts | Report:
+    def answer(self, call: Call) -> Facts | Report | Vocabulary | None:
         name = self._names.pop(call)
         try:
-            answer: Facts | Report = ray.get(call)
+            answer: Facts | Report | Vocabulary | None = ray.get(call)
             return answer
         except ray.exceptions.RayTaskError as error:
             cause = error.cause
@@ -124,23 +146,32 @@ class RayPlayers:
 
     def __init__(self, config: Config, settings: RaySettings, origin: Origin, namespace: str) -> None:
         self._config, self.settings, self._origin, self._namespace = config, settings, origin, namespace
-        self._actors: list[Any] = []
+        self._engines: list[Any] = []
+        self._workers: list[Any] = []
 
     def start(self, num: int) -> None:
-        """So many more."""
+        """So many engines, and the workers."""
         s = self.settings
-        player, first = ray.remote(PlayerProcess), len(self._actors)
-        for n in range(first, first + num):
-            # No retries by Ray: the fleet gives out again what is lost, and a game that Ray begins again counts twice.
-            options = {"max_restarts": s.restarts, "max_task_retries": 0, "namespace": self._namespace}
-            placed = player.options(name=f"{PREFIX}{n}", num_cpus=s.engine_cpus, num_gpus=s.engine_gpus, **options)
-            self._actors.append(placed.remote(self._config, self._origin))
+        self.grow_to(num)
+        for n in range(s.workers):
+            name = f"{WORKER}-{n}"
+            make = partial(other_engines, namespace=self._namespace, name=name, start_s=s.start_s)
+            self._workers.append(self._started(name, make, num_cpus=s.worker_cpus))
 
     def grow_to(self, num: int) -> None:
-        """So many in all, if there are fewer: nodes joined. Of nodes that left, Ray starts the players anew elsewhere,
-        or when a node is there again."""
-        if num > len(self._actors):
-            self.start(num - len(self._actors))
+        """So many engines in all, if there are fewer: nodes joined. Of nodes that left, Ray starts the players anew
+        elsewhere, or when a node is there again."""
+        s = self.settings
+        for n in range(len(self._engines), num):
+            make = partial(own_engine, plays=not s.workers)
+            started = self._started(f"{ENGINE}-{n}", make, num_cpus=s.engine_cpus, num_gpus=s.engine_gpus)
+            self._engines.append(started)
+
+    def _started(self, name: str, make_backend: Callable[[Config, Plugins], Backend], **resources: float) -> Any:
+        # No retries by Ray: the fleet gives out again what is lost, and a game that Ray begins again counts twice.
+        options = {"max_restarts": self.settings.restarts, "max_task_retries": 0, "namespace": self._namespace}
+        placed = ray.remote(PlayerProcess).options(name=name, **resources, **options)
+        return placed.remote(self._config, self._origin, make_backend)
 
 
 def missing(total: Mapping[str, float], needs: Sequence[Needs]) -> str:

@@ -26,6 +26,9 @@ class RaySettings:
 
     engines: int | Literal["all"] = 1
     """Players, processes with an engine each; `all` is as many as the cluster has room for."""
+    workers: int = 0
+    """Processes that play the games, so that a game's own code holds up no engine; 0 leaves them to the engines'
+    processes."""
     learners: int = 1
     """Processes that train one model together."""
     sharded: bool = False
@@ -39,6 +42,8 @@ class RaySettings:
     """CPU cores that a player is given."""
     engine_gpus: float = 0.0
     """GPUs that a player is given; several for an engine that is spread over them."""
+    worker_cpus: float = 1.0
+    """CPU cores that a worker is given."""
     learner_cpus: float = 1.0
     """CPU cores that a learner's process is given."""
     learner_gpus: float = 0.0
@@ -98,7 +103,7 @@ def _problem(name: str, args: Mapping[str, Any]) -> str | None:
 
 def _ruled_out(config: Config, s: RaySettings) -> Iterator[str]:
     low = {"engines": 1, "learners": 1, "staleness": 0, "restarts": 0, "start_s": 1.0, "engine_cpus": 0.0}
-    low |= {"learner_cpus": 0.0, "engine_gpus": 0.0, "learner_gpus": 0.0}
+    low |= {"learner_cpus": 0.0, "engine_gpus": 0.0, "learner_gpus": 0.0, "workers": 0, "worker_cpus": 0.0}
     for name, least in low.items():
         value = getattr(s, name)
         if value != "all" and value < least:
@@ -121,6 +126,11 @@ def _ruled_out(config: Config, s: RaySettings) -> Iterator[str]:
         )
     for member in config.pool.members:
         ref = PolicyRef.parse(member.policy)
+        if s.workers and ref.has_weights:
+            yield (
+                f"pool.members names {member.policy}, and the workers, which ask the engines for the policies of this "
+                "run, have no model of their own; leave it out, or set cluster.args.workers=0"
+            )
         if ref.kind == "bot" and ref.name == PAGE:
             yield (
                 f"pool.members names {member.policy}, at which people play with one process, and on a cluster there "

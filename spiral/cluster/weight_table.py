@@ -3,7 +3,7 @@ has."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from spiral.api.records import PolicyId
@@ -27,6 +27,11 @@ class WeightTable:
         self._loads[policy] = Load(policy, version, self._num_loads, buckets)
         self._retired.discard(policy)
 
+    def expect(self, load: Load) -> None:
+        """A policy has these weights, by the count of the client that gives them."""
+        self._loads[load.policy] = load
+        self._retired.discard(load.policy)
+
     def drop(self, policy: PolicyId) -> None:
         """Forget a policy once no game needs it."""
         self._retired.add(policy)
@@ -34,6 +39,13 @@ class WeightTable:
     def needs(self, policies: Collection[PolicyId]) -> dict[PolicyId, int]:
         """Of these policies, those with weights, and the load that they need."""
         return {policy: load.serial for policy, load in self._loads.items() if policy in policies}
+
+    def lacks(self, held: Mapping[PolicyId, int], in_games: Callable[[], Collection[PolicyId]]) -> bool:
+        """Whether a player that has `held` is without the present weights of a policy that it has or that plays."""
+        if not self.gives:
+            return False
+        missing = {policy for policy, load in self._loads.items() if held.get(policy) != load.serial}
+        return bool(missing) and bool(missing & ({*held} | {*in_games()}))
 
     def due(
         self, held: dict[PolicyId, int], needed: Iterable[PolicyId], in_games: Callable[[], Collection[PolicyId]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from spiral.api.errors import SpiralError
@@ -62,6 +63,20 @@ def stop_id(tokenizer: Any) -> int:
     if tokenizer.eos_token_id is None:
         raise SpiralError("the model's tokenizer has no end-of-sequence token, so no reply could ever end; set one")
     return int(tokenizer.eos_token_id)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What of a model is needed to write prompts and to read replies."""
+
+    tokenizer: Any
+    stop_ids: tuple[int, ...]
+    """At which the model itself ends a reply; see `generation_stop_ids`."""
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: Any) -> Vocabulary:
+        """A model's."""
+        return cls(tokenizer, generation_stop_ids(model))
 
 
 def generation_stop_ids(model: Any) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from spiral.config.schema import Config, PluginConfig
 from spiral.models.adapter_folder import is_adapter
 from spiral.models.fingerprint import fingerprint
 from spiral.models.prompt_cache import Prompter
-from spiral.models.tokens import generation_stop_ids
+from spiral.models.tokens import Vocabulary
 from spiral.plugins.faults import blamed
 from spiral.plugins.pretrained import folder_reader, takes_path
 from spiral.plugins.registry import Plugins
@@ -189,8 +189,14 @@ def make_completer(
     if config.learner.precision == "bf16":
         to_bfloat16(model)
     engine = (make_engine or partial(probed_engine, config=config, plugins=plugins))(model, tokenizer)
+    return completer_around(engine, Vocabulary.of(model, tokenizer), config, plugins)
+
+
+def completer_around(engine: Engine, vocabulary: Vocabulary, config: Config, plugins: Plugins) -> Completer:
+    """The prompt format of `config` and an engine that is there."""
+    tokenizer = vocabulary.tokenizer
     made = plugins.make("prompt", config.prompt.name, tokenizer, **config.prompt.args)
-    prompter = Prompter(made, generation_stop_ids(model))
+    prompter = Prompter(made, vocabulary.stop_ids)
     decode = partial(tokenizer.decode, skip_special_tokens=False)
     tokens, reads_cut = config.rollout.max_new_tokens, _reads_cut(config)
     return Completer.of(engine, prompter, tokens, reads_cut, lambda ids: str(decode(ids)))

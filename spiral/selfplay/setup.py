@@ -90,11 +90,25 @@ def make_play_setup(
     named = config.model if checkpoint is None else model_of_checkpoint(config.model, checkpoint, read_from, plugins)
     model, tokenizer = make_model(named, config, plugins)
     completer = make_completer(model, tokenizer, config, plugins, make_engine)
+    shares = learner_shares(config) if checkpoint is None else ONE_LEARNER
+    players = make_players(config, plugins, completer, shares, read_from)
+    return PlaySetup(**vars(players), model=model, read_from=read_from, tokenizer=tokenizer, completer=completer)
+
+
+def make_players(
+    config: Config,
+    plugins: Plugins,
+    completer: Completer,
+    shares: Mapping[PolicyId, float],
+    read_from: Mapping[str, str] | None = None,
+) -> Players:
+    """The games of a config, and a pool whose policies with weights `completer` asks. `shares`: see `Pool`.
+    `read_from`: see `PolicyLoader`. Raises SpiralError for a game whose prompts or moves do not fit it
+    (`check_room_in_games`)."""
     games = make_games(config, plugins)
     check_room_in_games(games, completer, config.rollout.max_turns)
-    pool = Pool(plugins, completer, learner_shares(config) if checkpoint is None else ONE_LEARNER)
-    loader = PolicyLoader(config, plugins, pool, read_from)
-    return PlaySetup(games, pool, loader, config.rollout.max_turns, model, read_from, tokenizer, completer)
+    pool = Pool(plugins, completer, shares)
+    return Players(games, pool, PolicyLoader(config, plugins, pool, read_from), config.rollout.max_turns)
 
 
 def make_training_setup(config: Config, plugins: Plugins) -> TrainingSetup:
@@ -146,7 +160,7 @@ def sampler_names(config: Config) -> tuple[str, ...]:
     return tuple(f"opponent sampler '{plugin.name}'" for plugin in named)
 
 
-def add_members(config: Config, setup: PlaySetup) -> None:
+def add_members(config: Config, setup: Players) -> None:
     """Load the members that a config names into the pool. Raises SpiralError for one that cannot be loaded."""
     for member in config.pool.members:
         policy = setup.loader.load(member.policy)

@@ -5,17 +5,25 @@ from __future__ import annotations
 
 import itertools
 import threading
+import uuid
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from spiral.api.errors import SpiralError
+from spiral.cluster.backends import Backend, OtherEngines, OwnEngine
 from spiral.cluster.buckets import Flat
 from spiral.cluster.crew import Call, PlayerLost
 from spiral.cluster.orders import Facts, Orders, Report
 from spiral.cluster.player import Player
 from spiral.cluster.versions import Origin
 from spiral.config.schema import Config
+from spiral.models.tokens import Vocabulary
 from spiral.plugins.registry import Plugins
+
+VOCABULARY = "vocabulary"
+Asked = tuple[str, Orders] | str | None
+"""A client and its orders, or one of the two questions; None asks for the facts."""
 
 
 class LocalCrew:
@@ -26,18 +34,21 @@ class LocalCrew:
         config: Config,
         plugins: Plugins,
         num: int = 2,
+        workers: int = 0,
         dies: Callable[[str, int], bool] = lambda player, order: False,
         origin: Origin | None = None,
     ) -> None:
-        """`dies(player, n)`: whether a player is lost as it follows the n-th order that all of them were given."""
+        """`workers`: players without an engine, which ask the `num` others. `dies(player, n)`: whether a player is lost
+        as it follows the n-th order that all of them were given."""
         self._config, self._plugins, self._dies = config, plugins, dies
         self._origin = origin or Origin.here(plugins)
-        self._names = [f"player-{n}" for n in range(num)]
+        self._names = [f"player-{n}" for n in range(num)] + [f"worker-{n}" for n in range(workers)]
+        self._has_workers = workers > 0
         self._players: dict[str, Player] = {}
-        self._asked: dict[int, tuple[str, tuple[str, Orders] | None]] = {}
+        self._asked: dict[int, tuple[str, Asked]] = {}
         self._answers: dict[int, Any] = {}
         self._numbers, self._orders = itertools.count(), itertools.count()
-        self._one_at_a_time = threading.Lock()
+        self._one_at_a_time: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._buckets: list[Mapping[str, Flat]] = []
         self.ordered: list[tuple[str, Orders]] = []
         """What the players were told, in order."""
@@ -53,39 +64,44 @@ class LocalCrew:
     def leave(self, name: str) -> None:
         """One player less, for good."""
         self._names.remove(name)
-        self._players.pop(name, None)
+        if (player := self._players.pop(name, None)) is not None:
+            player.close()
 
     def ask_facts(self, player: str) -> Call:
         return self._ask(player, None)
+
+    def ask_vocabulary(self, player: str) -> Call:
+        return self._ask(player, VOCABULARY)
 
     def order(self, player: str, client: str, orders: Orders) -> Call:
         self.ordered.append((player, orders))
         return self._ask(player, (client, orders))
 
     def wait(self, calls: Sequence[Call], timeout_s: float) -> Sequence[Call]:
-        with self._one_at_a_time:  # as an actor does what its clients ask
-            for call in sorted(calls):
-                if call in self._asked:
-                    self._answers[call] = self._answered(*self._asked.pop(call))
+        for call in sorted(calls):
+            if call in self._asked:
+                name, what = self._asked.pop(call)
+                with self._one_at_a_time[name]:  # as an actor does what its clients ask
+                    self._answers[call] = self._answered(name, what)
         return calls
 
-    def answer(self, call: Call) -> Facts | Report:
+    def answer(self, call: Call) -> Facts | Report | Vocabulary | None:
         answer = self._answers.pop(call)
         if isinstance(answer, Exception):
             raise answer
-        assert isinstance(answer, Facts | Report)
+        assert isinstance(answer, Facts | Report | Vocabulary)
         return answer
 
     def put(self, bucket: Mapping[str, Flat]) -> Any:
         self._buckets.append(bucket)
         return len(self._buckets) - 1
 
-    def _ask(self, player: str, what: tuple[str, Orders] | None) -> Call:
+    def _ask(self, player: str, what: Asked) -> Call:
         number = next(self._numbers)
         self._asked[number] = player, what
         return number
 
-    def _answered(self, name: str, what: tuple[str, Orders] | None) -> Facts | Report | Exception:
+    def _answered(self, name: str, what: Asked) -> Facts | Report | Vocabulary | Exception:
         if name not in self._names:
             return PlayerLost("it left")
         try:
@@ -95,14 +111,36 @@ class LocalCrew:
 
     def _started(self, name: str) -> Player:
         if name not in self._players:
-            self._players[name] = Player(self._config, self._plugins, self._buckets.__getitem__, self._origin)
+            make = self._other_engines if name.startswith("worker") else self._own_engine
+            self._players[name] = Player(self._config, self._plugins, make, self._origin)
         return self._players[name]
 
-    def _by(self, player: Player, name: str, what: tuple[str, Orders] | None) -> Facts | Report | Exception:
+    def _own_engine(self, config: Config, plugins: Plugins) -> Backend:
+        return OwnEngine(config, plugins, self._buckets.__getitem__, plays=not self._has_workers)
+
+    def _other_engines(self, config: Config, plugins: Plugins) -> Backend:
+        return OtherEngines(config, plugins, _Engines(self), f"worker:{uuid.uuid4().hex}", 60.0)
+
+    def _by(self, player: Player, name: str, what: Asked) -> Facts | Report | Vocabulary | Exception:
         if what is None:
             return player.facts()
+        if isinstance(what, str):
+            return player.vocabulary()
         if self._dies(name, next(self._orders)):
-            del self._players[name]
+            self._players.pop(name).close()
             self.num_lost += 1
             return PlayerLost("it was killed")
         return player.work(*what)
+
+
+class _Engines:
+    """A crew as its workers see it: the players that have an engine."""
+
+    def __init__(self, crew: LocalCrew) -> None:
+        self._crew = crew
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._crew, name)
+
+    def players(self) -> Sequence[str]:
+        return [name for name in self._crew.players() if not name.startswith("worker")]

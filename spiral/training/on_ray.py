@@ -58,7 +58,8 @@ def train_on_ray(
         stop.take_again()  # Ray takes SIGTERM for itself as it starts
         num = _num_players(settings)
         _check_room(settings, num)
-        terminal.progress(Phase(f"starting {num} players and {settings.learners} learner processes"))
+        workers = f", {settings.workers} workers" if settings.workers else ""
+        terminal.progress(Phase(f"starting {num} engines{workers} and {settings.learners} learner processes"))
         players = RayPlayers(config, settings, origin, namespace)
         players.start(num)
         relay = ray.remote(Relay).options(num_cpus=0).remote()
@@ -76,6 +77,7 @@ def _cluster(settings: RaySettings) -> Iterator[None]:
     address = settings.address or os.environ.get("RAY_ADDRESS")
     num = 1 if settings.engines == "all" else settings.engines
     cores = settings.learners * settings.learner_cpus + num * settings.engine_cpus
+    cores += settings.workers * settings.worker_cpus
     # Of a cluster of its own, cores are only a count: more processes than there are share them.
     local = {} if address else {"num_cpus": max(os.cpu_count() or 1, int(cores + 0.999)), "include_dashboard": False}
     try:
@@ -99,8 +101,9 @@ def _num_players(s: RaySettings) -> int:
     if s.engines != "all":
         return s.engines
     total = ray.cluster_resources()
-    kinds = (("CPU", s.learner_cpus, s.engine_cpus), ("GPU", s.learner_gpus, s.engine_gpus))
-    rooms = [(total.get(kind, 0.0) - s.learners * learner) // engine for kind, learner, engine in kinds if engine]
+    taken = {"CPU": s.learners * s.learner_cpus + s.workers * s.worker_cpus, "GPU": s.learners * s.learner_gpus}
+    engine = {"CPU": s.engine_cpus, "GPU": s.engine_gpus}
+    rooms = [(total.get(kind, 0.0) - taken[kind]) // each for kind, each in engine.items() if each]
     return max(1, int(min(rooms, default=1)))
 
 
@@ -108,6 +111,7 @@ def _check_room(s: RaySettings, num: int) -> None:
     """Raise RunError if the cluster has no room for so many players and the learner's processes."""
     needs = [
         Needs("engines", num, s.engine_cpus, s.engine_gpus),
+        *([Needs("workers", s.workers, s.worker_cpus, 0.0)] if s.workers else []),
         Needs("learners", s.learners, s.learner_cpus, s.learner_gpus),
     ]
     if lacking := missing(ray.cluster_resources(), needs):

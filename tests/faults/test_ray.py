@@ -52,10 +52,12 @@ def alone(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize(("learners", "sharded"), [(1, "false"), (2, "false"), (2, "true")])
-def test_synchronous_steps_are_those_of_one_process(alone, tmp_path, learners, sharded):
-    """Two engines; one learner process, two with a copy each or with a part; snapshots in the pool: the same games, and
-    weights, figures and snapshots that differ by rounding."""
+@pytest.mark.parametrize(
+    ("learners", "sharded", "workers"), [(1, "false", 0), (1, "false", 2), (2, "false", 0), (2, "true", 1)]
+)
+def test_synchronous_steps_are_those_of_one_process(alone, tmp_path, learners, sharded, workers):
+    """Two engines, which play, or answer workers that do; one learner process, two with a copy each or with a part;
+    snapshots in the pool: the same games, and weights, figures and snapshots that differ by rounding."""
     path = tmp_path / "r"
     printed = _train(
         path,
@@ -64,7 +66,7 @@ def test_synchronous_steps_are_those_of_one_process(alone, tmp_path, learners, s
         "evaluate.every=5",
         "pool.every=2",
         "opponents=mixture",
-        _ray(engines=2, learners=learners, sharded=sharded),
+        _ray(engines=2, learners=learners, sharded=sharded, workers=workers),
     )
     assert _moves(path) == _moves(alone)
     one, two = (evaluated_weights(run / "checkpoints" / "step-000005") for run in (alone, path))
@@ -97,6 +99,23 @@ def test_thirty_kills(tmp_path):
     print(json.dumps({"killed": killed, "steps": len(steps), "engines told lost": lost, "learner starts": restarts}))
     assert lost >= killed["engine"] / 2  # one that is killed while it starts had no games
     assert restarts >= 1
+
+
+def test_kills_of_engines_and_of_the_workers_that_ask_them(tmp_path):
+    """Eight of either: the games are those of a run that was left alone."""
+    words = [*SMALL, "evaluate.every=0", "checkpoint.every=5", "steps=4000"]
+    path = tmp_path / "killed"
+    process = start(path, *words, _ray(engines=2, workers=2))
+    killed = kill_some(process, path, 8, random.Random(1), share=0.0)
+    assert process.poll() is None, process.communicate()[0][-4000:]
+    process.send_signal(signal.SIGTERM)
+    printed = process.communicate(timeout=120)[0]
+    steps = len(lines(path, "metrics.jsonl"))
+    assert killed == {"engine": 8}
+    assert "worker-" in printed
+    assert "engine-" in printed
+    _train(tmp_path / "alone", *words, f"steps={steps}")
+    assert games(path) == games(tmp_path / "alone")
 
 
 def test_the_head_is_killed_and_the_run_resumed(tmp_path):

@@ -14,9 +14,9 @@ MAX_LANES = 40
 """Lanes drawn: the learner's and those of the first players."""
 MAX_SPANS = 4000
 """Spans drawn, the last ones."""
-WAITING = "rollout"
-"""What the learner does while it waits for games."""
-LEARNER = "learner"
+WAITING = ("rollout", "waiting")
+"""What the learner does while it waits for games, and a worker while it waits for replies."""
+LEARNER, WORKER = "learner", "worker"
 
 Span = tuple[str, float, float, str]
 
@@ -33,7 +33,7 @@ def read_timeline(rows: Iterable[Json]) -> Json | None:
     seen = [(lane, max(began, start), ended, what) for lane, began, ended, what in spans if ended > start][-MAX_SPANS:]
     length = max(end - start, 1e-9)
     busy = {
-        lane: min(1.0, sum(e - b for one, b, e, what in seen if one == lane and what != WAITING) / length)
+        lane: min(1.0, sum(e - b for one, b, e, what in seen if one == lane and what not in WAITING) / length)
         for lane in lanes
     }
     return {
@@ -53,9 +53,13 @@ def read_timeline(rows: Iterable[Json]) -> Json | None:
 
 def sentence(length: float, busy: dict[str, float]) -> str:
     """What holds a run up. `busy`: the share of `length` seconds in which each lane worked, and did not wait."""
-    players = [share for lane, share in busy.items() if lane != LEARNER]
-    learner, engines = busy.get(LEARNER, 0.0), sum(players) / max(1, len(players))
-    told = f"In the last {length:.0f} s the learner worked {learner:.0%} of the time and the engines {engines:.0%}"
+    learner = busy.get(LEARNER, 0.0)
+    workers = _mean([share for lane, share in busy.items() if lane.startswith(WORKER)])
+    engines = _mean([share for lane, share in busy.items() if lane != LEARNER and not lane.startswith(WORKER)]) or 0.0
+    others = f"the engines {engines:.0%}" + ("" if workers is None else f", the workers {workers:.0%}")
+    told = f"In the last {length:.0f} s the learner worked {learner:.0%} of the time, {others}"
+    if workers is not None and workers > max(learner, engines):
+        return f"{told}: the others wait for the games' own code. More workers would shorten the steps."
     if learner > 0.9 and engines > 0.9:
         return f"{told}: neither waits for the other."
     if learner >= engines:
@@ -67,6 +71,10 @@ def sentence(length: float, busy: dict[str, float]) -> str:
         f"{told}: the learner waits for games. More engines would shorten the steps; in synchronous steps, "
         "cluster.args.staleness=1 lets both work at once."
     )
+
+
+def _mean(shares: list[float]) -> float | None:
+    return sum(shares) / len(shares) if shares else None
 
 
 def _span(value: object) -> Iterable[Span]:

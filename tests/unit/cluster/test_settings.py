@@ -30,7 +30,10 @@ def test_a_name_alone_takes_the_defaults():
     [
         (["cluster=rey"], r"no cluster named 'rey' \(there are: local, ray\)"),
         (["cluster={name: local, args: {engines: 2}}"], r"cluster 'local' takes no arguments, and was given engines"),
-        (["cluster={name: ray, args: {engine: 2}}"], r"no argument engine; its arguments are: engines, learners"),
+        (
+            ["cluster={name: ray, args: {engine: 2}}"],
+            r"no argument engine; its arguments are: engines, workers, learners",
+        ),
         (["cluster={name: ray, args: {engines: two}}"], r"argument engines is 'two', not a whole number or one of all"),
         (["cluster={name: ray, args: {engines: 0}}"], r"cluster\.args\.engines is 0, and must be at least 1"),
         (["cluster={name: ray, args: {staleness: -1}}"], r"staleness is -1, and must be at least 0"),

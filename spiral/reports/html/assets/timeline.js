@@ -2,7 +2,9 @@
 // The section on the processes of a run on a cluster: a lane each, coloured where it works, empty where it waits.
 
 const WORK = new Map([["playing", [0, "plays games"]], ["rollout", [7, "waits for games"]], ["learner", [1, "updates"]],
-  ["eval", [2, "evaluates"]], ["credit", [3, "assigns credit"]]]);
+  ["answering", [4, "answers requests"]], ["waiting", [7, "waits for replies"]], ["eval", [2, "evaluates"]],
+  ["credit", [3, "assigns credit"]]]);
+const WAITS = ["rollout", "waiting"];
 
 function timeline() {
   const found = data.timeline;
@@ -20,7 +22,7 @@ function timeline() {
 function drawnLane(lane, seconds) {
   const parts = lane.spans.map(([from, to, what]) => svg("rect", {
     x: `${(100 * from) / seconds}%`, width: `${Math.max(0.05, (100 * (to - from)) / seconds)}%`, height: "100%",
-    class: `work c${(WORK.get(what) || [6])[0]}${what === "rollout" ? " waits" : ""}` }));
+    class: `work c${(WORK.get(what) || [6])[0]}${WAITS.includes(what) ? " waits" : ""}` }));
   return el("div", { class: "lane" }, el("span", null, lane.name), svg("svg", { height: 18, "aria-hidden": true }, parts),
     el("span", { class: "muted" }, `works ${percent(lane.busy, 2)}`));
 }
