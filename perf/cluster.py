@@ -6,12 +6,14 @@ from __future__ import annotations
 import logging
 import os
 import statistics
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
+from pathlib import Path
 
 from perf.measure import Figure, timed
 from spiral.api.progress import no_progress
@@ -121,7 +123,8 @@ def fleet_of(config: Config, engines: int) -> Iterator[Fleet]:
         from spiral.cluster.ray_crew import RayCrew, RayPlayers
     plugins, namespace = Plugins.installed(), f"perf-{uuid.uuid4().hex[:8]}"
     ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    players = RayPlayers(config, RaySettings(engines=engines), Origin.here(plugins), namespace)
+    folder = Path(tempfile.mkdtemp(prefix="spiral-perf-"))
+    players = RayPlayers(config, RaySettings(engines=engines), Origin.here(plugins), namespace, folder)
     players.start(engines)
     fleet = Fleet(RayCrew(namespace), f"perf:{namespace}", 1024, 600.0)
     fleet.wait(lambda: len(fleet.facts()) == engines, 300.0)

@@ -53,6 +53,7 @@ class Bot(Protocol):
     `match_begins(game, name)`, to be told which game a match is of, see `HearsStarts`;
     `match_over(game, episode)`, to be told how matches ended, see `HearsEnds`;
     `identity`, `spent` and `answer(messages, rng)`, to judge texts as well, see `ChatModel`;
+    `single: bool = False`, whether one process of a run has to play all of its matches, such as a bot with a page;
     `external: bool = False`, whether a process or person outside this program decides, who cannot be tested;
     `tried_on: Sequence[str] = ()`, names of the games that the conformance kit tries it on, instead of all that are
     installed.
@@ -114,6 +115,11 @@ class ChatModel(Protocol):
 def max_concurrent(bot: Bot) -> int:
     """How many threads may call the bot's `choose` at once; 0 for a bot that is asked where the game is played."""
     return max(0, int(getattr(bot, "max_concurrent", 0)))
+
+
+def is_single(bot: object) -> bool:
+    """Whether the bot declares that one process of a run has to play all of its matches."""
+    return bool(getattr(bot, "single", False))
 
 
 def is_external(bot: object) -> bool:

@@ -173,7 +173,7 @@ class TrainingLobby(Lobby):
 class WebBot:
     """People at a page. They are asked again after an illegal move, until their clock has run out."""
 
-    external = True
+    external = single = True
     max_concurrent = 64
     """People who play at once; each waits in a thread."""
 

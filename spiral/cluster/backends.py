@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any, Protocol
 
 from spiral.api.errors import SpiralError
 from spiral.api.records import PolicyId
+from spiral.api.text import printable_logger
 from spiral.api.training import Engine
 from spiral.cluster.buckets import Fetch, Received
 from spiral.cluster.crew import Crew, PlayerLost
@@ -20,6 +22,7 @@ from spiral.plugins.registry import Plugins
 from spiral.policies.loading import completer_around, probed_engine
 from spiral.selfplay.setup import Players, add_members, learner_shares, make_play_setup, make_players
 
+log = printable_logger(__name__)
 SEARCH_S = 0.2
 """Seconds between two looks for an engine that can say how prompts are written."""
 
@@ -98,7 +101,8 @@ class OtherEngines:
     def __init__(self, config: Config, plugins: Plugins, crew: Crew, client: str, start_s: float) -> None:
         """`crew`: the processes with engines. `client`: what they know this one by. Raises SpiralError if none is ready
         after `start_s` seconds."""
-        self._fleet = Fleet(crew, client, 1, config.rollout.deadline_s, gives_weights=False)
+        deadline_s = config.rollout.deadline_s
+        self._fleet = Fleet(crew, client, 1, deadline_s, gives_weights=False, on_said=partial(log.warning, "%s"))
         self._waits: list[Span] = []
         self._remote = FleetEngine(self._fleet, start_s, on_wait=self._note_wait)
         self.engine = SharedEngine(self._remote)

@@ -42,11 +42,12 @@ class Fleet:
         deadline_s: float,
         gives_weights: bool = True,
         on_loss: Callable[[str], None] = lambda sentence: None,
+        on_said: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         """`window`: groups that one player has at once, at most. `deadline_s`: the longest time without a word of a
         player. `gives_weights`: whether this client's weights are loaded; of several that have the same ones, the
-        first does. `on_loss` is told a sentence of each player that is lost."""
-        self._on_loss = on_loss
+        first does. `on_loss` is told a sentence of each player that is lost, `on_said` each warning of theirs."""
+        self._on_loss, self._on_said = on_loss, on_said
         self._crew, self._client, self._deadline_s = crew, client, deadline_s
         self._dispatcher = Dispatcher(window)
         self._known: dict[str, Member] = {}
@@ -257,7 +258,7 @@ class Fleet:
         if isinstance(answer, Facts):
             known.facts = answer
             if answer.plays:
-                self._dispatcher.join(name)
+                self._dispatcher.join(name, answer.since)
             return
         assert isinstance(answer, Report)
         if known.facts is None or answer.incarnation != known.facts.incarnation or answer.was_refused:
@@ -267,6 +268,8 @@ class Fleet:
 
     def _take(self, name: str, known: Member, report: Report) -> None:
         self.results.spans += [replace(span, lane=span.lane or name) for span in report.spans]
+        for sentence in report.said:
+            self._on_said(f"{name}: {sentence}")
         for ticket, voided in report.voided:
             if ticket in self._dispatcher.leases(name):
                 self.results.voided.append((ticket, voided))

@@ -16,7 +16,7 @@ from spiral.cluster.orders import Span, Ticket
 from spiral.config.schema import Config
 from spiral.learning.stop_signals import StopSignals
 from spiral.seeds import derive
-from spiral.selfplay.draws import Draws
+from spiral.selfplay.draws import Draw, Draws
 from spiral.selfplay.rollouts import check_voided
 
 WAIT_S = 0.5
@@ -56,7 +56,7 @@ class FleetGames:
         self.voided, asked, cpu_s = [], time.monotonic(), time.thread_time() + self._fleet.cpu_s
         for later in range(self._asked_up_to, admitted(step, self._staleness, self._config.steps) + 1):
             root = _root(self._config, later)
-            self._fleet.play([Ticket(later, self._draws.draw(root, n), self._epoch) for n in self._groups])
+            self._fleet.play([self._ticket(later, self._draws.draw(root, n)) for n in self._groups])
             self._asked_up_to = later + 1
         results, keys = self._fleet.results, [(step, index) for index in self._groups]
         size = self._config.rollout.group_size
@@ -97,7 +97,10 @@ class FleetGames:
     def _draw_again(self) -> None:
         for ticket in self._fleet.results.take_returned():
             draw = self._draws.draw(_root(self._config, ticket.step), ticket.draw.index, ticket.draw.attempt + 1)
-            self._fleet.play([Ticket(ticket.step, draw, self._epoch)])
+            self._fleet.play([self._ticket(ticket.step, draw)])
+
+    def _ticket(self, step: int, draw: Draw) -> Ticket:
+        return Ticket(step, draw, self._epoch, self._draws.is_single(draw))
 
     def _note_voided(self, step: int) -> None:
         self.voided += self._fleet.results.take_voided(step)

@@ -22,6 +22,8 @@ class Ticket:
     draw: Draw
     epoch: int = 0
     """Counts how often the run went back: games of an earlier one count no more."""
+    is_single: bool = False
+    """Whether it is for the one player that has the bots which only one process can play."""
 
     @property
     def key(self) -> Key:
@@ -69,6 +71,8 @@ class Report:
     """Groups that have to be drawn anew."""
     voided: Sequence[tuple[Ticket, VoidedGame]] = ()
     completions: Sequence[Completion] = ()
+    said: Sequence[str] = ()
+    """Warnings of its log."""
     was_refused: bool = False
     """The orders were meant for another process, so none was followed."""
 
@@ -80,6 +84,8 @@ class Facts:
     incarnation: str
     host: str
     pid: int
+    since: float
+    """When it was ready, in seconds since the epoch on its clock."""
     context: int | None
     """Of its engine; see `spiral.api.training.Engine`, as the next two."""
     capacity: int | None

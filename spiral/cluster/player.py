@@ -9,9 +9,9 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from spiral.api.errors import RunError, SpiralError
-from spiral.api.policies import KeepsFiles
 from spiral.api.records import Completion, Episode, PolicyId, Request, VoidedGame
 from spiral.api.training import Stateful
 from spiral.cluster.backends import Backend
@@ -43,9 +43,15 @@ class Player:
     """The games and the pool of a run, and what answers for its policies, for several clients at once."""
 
     def __init__(
-        self, config: Config, plugins: Plugins, make_backend: Callable[[Config, Plugins], Backend], origin: Origin
+        self,
+        config: Config,
+        plugins: Plugins,
+        make_backend: Callable[[Config, Plugins], Backend],
+        origin: Origin,
+        folder: Path | None = None,
     ) -> None:
-        """`origin`: what must be the same here. Raises SpiralError for what differs, or cannot be made here."""
+        """`origin`: what must be the same here. `folder`: of the run, for what its bots keep. Raises SpiralError for
+        what differs, or cannot be made here."""
         check_versions(origin.versions, versions(plugins), origin.host, platform.node())
         self.incarnation = uuid.uuid4().hex
         try:
@@ -57,8 +63,10 @@ class Player:
         self._groups: dict[int, tuple[str, Ticket, Group]] = {}
         self._outboxes: defaultdict[str, _Outbox] = defaultdict(_Outbox)
         self._clients: dict[str, str] = {}
-        self._is_asleep = False
+        self._is_asleep, self._since = False, time.time()
         self._engine, self._pool = self._backend.engine, self._backend.players.pool
+        if folder is not None:
+            self._pool.keep_in(folder, has_single=False)
         self._play = Play(
             self._backend.players.games, self._pool, config.rollout, self._on_again, self._on_voided,
             record=turn_record(config, make_training_setup(config, plugins).advantages),
@@ -69,7 +77,8 @@ class Player:
         engine = self._engine
         context, capacity, dtype = (getattr(engine, name, None) for name in ("context", "capacity", "dtype"))
         roles = self._backend.plays, self._backend.answers
-        return Facts(self.incarnation, platform.node(), os.getpid(), context, capacity, dtype, *roles)
+        where = platform.node(), os.getpid(), self._since
+        return Facts(self.incarnation, *where, context, capacity, dtype, *roles)
 
     def vocabulary(self) -> Vocabulary:
         """How prompts of its model are written, and replies read."""
@@ -151,6 +160,8 @@ class Player:
             if any(self._loaded.get(policy, 0) < serial for policy, serial in needs.items()):
                 self._waiting.append((client, needs, one))
             elif isinstance(one, Ticket):
+                if one.is_single:
+                    self._pool.host()
                 self._find_bots(one.draw.policies)
                 group = self._play.start(one.draw)
                 self._groups[id(group)] = client, one, group
@@ -163,7 +174,7 @@ class Player:
             if policy not in self._pool:
                 self._backend.players.loader.load_ref(PolicyRef.of_bot(policy))
             bot = self._pool.bot_of(policy)
-            if isinstance(bot, Stateful | KeepsFiles):
+            if isinstance(bot, Stateful):
                 raise SpiralError(
                     f"{policy} keeps a state of its own, and each player of the cluster would have another one; leave "
                     "it out, or train with cluster=local"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,15 +34,20 @@ class PlayerProcess:
     """An actor with a `Player`, which is made when it is first asked what it is: what fails then is told as an answer,
     where Ray tells of a constructor's failure only that the actor died."""
 
-    def __init__(self, config: Config, origin: Origin, make_backend: Callable[[Config, Plugins], Backend]) -> None:
-        self._config, self._origin, self._make_backend = config, origin, make_backend
+    def __init__(
+        self, config: Config, origin: Origin, make_backend: Callable[[Config, Plugins], Backend], folder: Path
+    ) -> None:
+        self._config, self._origin, self._make_backend, self._folder = config, origin, make_backend, folder
         self._player: Player | None = None
+        self._warnings = Warnings()
+        logging.getLogger("spiral").addHandler(self._warnings)
 
     def facts(self) -> Facts:
         """What it is. Raises SpiralError for what cannot be made on this node."""
         if self._player is None:
             enter_folder(self._origin)
-            self._player = Player(self._config, Plugins.installed(), self._make_backend, self._origin)
+            made = self._make_backend, self._origin, self._folder
+            self._player = Player(self._config, Plugins.installed(), *made)
         return self._player.facts()
 
     def vocabulary(self) -> Vocabulary | None:
@@ -52,7 +58,24 @@ class PlayerProcess:
         """See `Player.work`."""
         if self._player is None:  # started again; what it is has to be asked first
             return Report("", was_refused=True)
-        return self._player.work(client, orders)
+        report = self._player.work(client, orders)
+        return replace(report, said=self._warnings.take())
+
+
+class Warnings(logging.Handler):
+    """Keeps the warnings of a log until they are taken."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._said.append(record.getMessage())
+
+    def take(self) -> list[str]:
+        """Those since this was last asked."""
+        said, self._said = self._said, []
+        return said
 
 
 def own_engine(config: Config, plugins: Plugins, plays: bool) -> Backend:
@@ -144,8 +167,10 @@ class RayCrew:
 class RayPlayers:
     """Starts the players of a run, and holds them: they end with the process that started them."""
 
-    def __init__(self, config: Config, settings: RaySettings, origin: Origin, namespace: str) -> None:
+    def __init__(self, config: Config, settings: RaySettings, origin: Origin, namespace: str, folder: Path) -> None:
+        """`folder`: of the run, for what its bots keep."""
         self._config, self.settings, self._origin, self._namespace = config, settings, origin, namespace
+        self._folder = folder
         self._engines: list[Any] = []
         self._workers: list[Any] = []
 
@@ -171,7 +196,7 @@ class RayPlayers:
         # No retries by Ray: the fleet gives out again what is lost, and a game that Ray begins again counts twice.
         options = {"max_restarts": self.settings.restarts, "max_task_retries": 0, "namespace": self._namespace}
         placed = ray.remote(PlayerProcess).options(name=name, **resources, **options)
-        return placed.remote(self._config, self._origin, make_backend)
+        return placed.remote(self._config, self._origin, make_backend, self._folder)
 
 
 def missing(total: Mapping[str, float], needs: Sequence[Needs]) -> str:

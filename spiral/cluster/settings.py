@@ -16,8 +16,6 @@ from spiral.plugins.arguments import mismatches
 from spiral.policies.reference import PolicyRef
 
 NAMES = ("local", "ray")
-PAGE = "web"
-"""The bot with a page of its own, at which people play."""
 
 
 @dataclass(frozen=True)
@@ -130,11 +128,6 @@ def _ruled_out(config: Config, s: RaySettings) -> Iterator[str]:
             yield (
                 f"pool.members names {member.policy}, and the workers, which ask the engines for the policies of this "
                 "run, have no model of their own; leave it out, or set cluster.args.workers=0"
-            )
-        if ref.kind == "bot" and ref.name == PAGE:
-            yield (
-                f"pool.members names {member.policy}, at which people play with one process, and on a cluster there "
-                "are several; leave it out, or train with cluster=local"
             )
     if config.examples.path or config.text.paths:
         yield "cluster=ray plays games, and this run learns from a file; leave the cluster out"

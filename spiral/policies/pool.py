@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from spiral.api.policies import Bot, KeepsFiles, Rating
+from spiral.api.policies import Bot, KeepsFiles, Rating, is_single
 from spiral.api.records import LEARNER, PolicyId, learner_id, learner_name
 from spiral.api.training import Engine, Stateful
 from spiral.plugins.registry import Plugins
@@ -56,6 +56,7 @@ class Pool:
         self._bot_states: dict[PolicyId, dict[str, Any]] = {}
         """What a checkpoint holds of bots that were not made yet, such as one that a sampler makes when it names it."""
         self._folder: Path | None = None
+        self._has_single = True
 
     def __contains__(self, policy: PolicyId) -> bool:
         return policy in self._bots or policy in self._with_weights
@@ -70,8 +71,7 @@ class Pool:
     def add_bot(self, policy: PolicyId, bot: Bot) -> None:
         """Let a bot play as `policy`, with the state that a checkpoint holds of it."""
         self._bots[policy] = bot
-        if self._folder is not None and isinstance(bot, KeepsFiles):
-            bot.keep_in(self._folder)
+        self._keep(bot)
         if policy in self._bot_states and isinstance(bot, Stateful):
             bot.state = self._bot_states.pop(policy)
 
@@ -84,12 +84,23 @@ class Pool:
             self._played_for.append(due.index(max(due)))
         return self.learners[self._played_for[group]]
 
-    def keep_in(self, folder: Path) -> None:
-        """Let the bots, those made later too, keep in a folder of the run what a rollback must not undo."""
-        self._folder = folder
+    def keep_in(self, folder: Path, has_single: bool = True) -> None:
+        """Let the bots, those made later too, keep in a folder of the run what a rollback must not undo. `has_single`:
+        whether this process has the matches of those bots that only one can have, or leaves them to `host`."""
+        self._folder, self._has_single = folder, has_single
         for bot in self._bots.values():
-            if isinstance(bot, KeepsFiles):
-                bot.keep_in(folder)
+            self._keep(bot)
+
+    def host(self) -> None:
+        """This process has those matches from now on."""
+        if not self._has_single:
+            self._has_single = True
+            for bot in filter(is_single, self._bots.values()):
+                self._keep(bot)
+
+    def _keep(self, bot: Bot) -> None:
+        if self._folder is not None and isinstance(bot, KeepsFiles) and (self._has_single or not is_single(bot)):
+            bot.keep_in(self._folder)
 
     def bot_of(self, policy: PolicyId) -> Bot | None:
         """The bot behind a policy; None for one with weights."""

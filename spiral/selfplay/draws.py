@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from spiral.api.errors import PluginError
 from spiral.api.games import Game
-from spiral.api.policies import OpponentSampler
+from spiral.api.policies import OpponentSampler, is_single
 from spiral.api.records import PolicyId
 from spiral.api.training import GameSampler
 from spiral.plugins.faults import blamed
@@ -63,6 +63,10 @@ class Draws:
         learner = self._pool.learner_of(index)
         policies = line_up(self._opponents, self._names[1], name, self._players_of(name), self._pool, rng, learner)
         return Draw(index, attempt, name, tuple(policies), deal, seed)
+
+    def is_single(self, draw: Draw) -> bool:
+        """Whether a bot plays of which only one process can have the matches."""
+        return any(is_single(self._pool.bot_of(policy)) for policy in draw.policies)
 
     def _chosen_game(self, rng: random.Random) -> str:
         with blamed(self._names[0]):

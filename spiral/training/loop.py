@@ -52,7 +52,7 @@ class Training:
         self.config, self.run, self._fresh, self._stop = config, run, fresh, stop
         self.components = make_components(config, plugins, progress, fresh, stop, elsewhere)
         setup = self.components.play
-        setup.pool.keep_in(run.bots)
+        setup.pool.keep_in(run.bots, has_single=elsewhere is None)
         open_games = [name for name, make in setup.games.items() if has_perfect_information(make())]
         self.monitors = {
             one.name: HealthMonitor(health, config.evaluate.matches, open_games)

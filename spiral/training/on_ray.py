@@ -60,7 +60,7 @@ def train_on_ray(
         _check_room(settings, num)
         workers = f", {settings.workers} workers" if settings.workers else ""
         terminal.progress(Phase(f"starting {num} engines{workers} and {settings.learners} learner processes"))
-        players = RayPlayers(config, settings, origin, namespace)
+        players = RayPlayers(config, settings, origin, namespace, run.bots.resolve())
         players.start(num)
         relay = ray.remote(Relay).options(num_cpus=0).remote()
         given = {
@@ -178,7 +178,7 @@ def _watched(trainer: TorchTrainer, relay: Any, stop: StopSignals, terminal: Ter
 
 
 def _show(what: str, told: Any, terminal: Terminal) -> None:
-    if what == "lost":
+    if what == "warning":
         log.warning("%s", told)
     elif what == "restarted":
         log.warning("the learner's processes were lost, and go on from the last checkpoint (start %d)", told + 1)

@@ -8,6 +8,7 @@ import threading
 import traceback
 import uuid
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +158,9 @@ def _train(
     client = f"learner-{rank}:{uuid.uuid4().hex}"
     crew, deadline_s = RayCrew(namespace), config.rollout.deadline_s
     # Each of the learner's processes loses the same players; one tells of them.
-    on_loss = (lambda sentence: told.say("lost", sentence)) if rank == 0 else (lambda sentence: None)
-    fleet = Fleet(crew, client, window, deadline_s, gives_weights=rank == 0, on_loss=on_loss)
+    warn = partial(told.say, "warning")
+    on_loss = warn if rank == 0 else (lambda sentence: None)
+    fleet = Fleet(crew, client, window, deadline_s, gives_weights=rank == 0, on_loss=on_loss, on_said=warn)
     try:
         train(config, run, plugins, told.progress, resume, stop, OnFleet(fleet, settings))
     finally:

@@ -8,8 +8,8 @@ from spiral.cluster.orders import Ticket
 from spiral.selfplay.draws import Draw
 
 
-def _ticket(step, index, attempt=0):
-    return Ticket(step, Draw(index, attempt, "kuhn", ("learner",), 7, 9))
+def _ticket(step, index, attempt=0, is_single=False):
+    return Ticket(step, Draw(index, attempt, "kuhn", ("learner",), 7, 9), is_single=is_single)
 
 
 def _made(num, *players, window=100):
@@ -54,6 +54,20 @@ def test_a_group_counts_once_and_for_who_has_it():
     assert dispatcher.num_open == 0
 
 
+def test_what_one_player_alone_can_play_goes_to_the_one_that_is_there_longest():
+    """By its own clock, so that all clients agree; to the next one when it is gone, also when it comes back."""
+    dispatcher = Dispatcher(100)
+    dispatcher.join("a", 5.0)
+    dispatcher.join("b", 3.0)
+    dispatcher.add(_ticket(0, index, is_single=index % 2 == 0) for index in range(6))
+    assert [t.draw.index for t in dispatcher.take("a")] == [1, 3, 5]
+    assert [t.draw.index for t in dispatcher.take("b")] == [0, 2, 4]
+    dispatcher.leave("b")
+    dispatcher.join("b", 9.0)
+    assert dispatcher.take("b") == []
+    assert [t.draw.index for t in dispatcher.take("a")] == [0, 2, 4]
+
+
 def test_the_bound_admits_so_many_steps():
     assert [admitted(step, 2, 5) for step in range(5)] == [2, 3, 4, 4, 4]
     assert [admitted(step, 0, 5) for step in range(5)] == [0, 1, 2, 3, 4]
@@ -63,7 +77,8 @@ def test_the_bound_admits_so_many_steps():
 @given(st.lists(st.tuples(st.sampled_from(["join", "leave", "take", "end"]), st.integers(0, 3)), max_size=120))
 def test_nothing_is_lost_and_nothing_twice(moves):
     """Players come, go, take and end at random; then those that are there finish: each group ended exactly once."""
-    dispatcher, ended, held = _made(20, "p0", window=6), [], {f"p{n}": [] for n in range(4)}
+    dispatcher, ended, held = _made(16, "p0", window=6), [], {f"p{n}": [] for n in range(4)}
+    dispatcher.add(_ticket(0, index, is_single=True) for index in range(16, 20))
     for what, n in moves:
         player = f"p{n}"
         if what == "join":

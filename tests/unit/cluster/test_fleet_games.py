@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -295,3 +296,53 @@ def test_a_bot_with_a_state_is_refused(legal):
     ticket = Ticket(0, Draw(0, 0, "kuhn_poker", (LEARNER, "bot:keeps"), 1, 1))
     with pytest.raises(SpiralError, match=r"bot:keeps keeps a state of its own, and each player of the cluster"):
         player.work("a", Orders(player.incarnation, tickets=[ticket]))
+
+
+class Files:
+    """A bot that keeps files, and tells in which folder."""
+
+    def __init__(self, single=False):
+        self.single, self.folders = single, []
+
+    def keep_in(self, folder):
+        self.folders.append(folder)
+
+    def choose(self, game, player, rng):
+        return game.legal_moves()[0]
+
+
+class FilesPlugin:
+    @hookimpl
+    def register_bots(self, register):
+        register("files", Files)
+
+
+def test_bots_keep_their_files_in_the_run_and_single_ones_on_one_player_alone(tmp_path):
+    """Each player's own in the same folder, as of several processes without a cluster; one that only one process can
+    play begins with the first of its games."""
+    plugins = Plugins.installed()
+    plugins.add(FilesPlugin(), "files")
+    backend = OwnEngine(config_of_games(), plugins, {}.__getitem__)
+    player = Player(config_of_games(), plugins, lambda *_: backend, Origin.here(plugins), tmp_path)
+    pool = backend.players.pool
+    many, one = pool.bot("files"), pool.bot("files", single=True)
+    assert (pool.bot_of(many).folders, pool.bot_of(one).folders) == ([tmp_path], [])
+    for index in range(2):
+        draw = Draw(index, 0, "kuhn_poker", (many, one), 1, 1)
+        player.work("a", Orders(player.incarnation, tickets=[Ticket(0, draw, is_single=True)]))
+    assert (pool.bot_of(many).folders, pool.bot_of(one).folders) == ([tmp_path], [tmp_path])
+
+
+def test_games_of_a_single_bot_go_to_one_player(made):
+    """The draws say which they are; whichever player it is has all of them."""
+    games = made(config_of_games(), num=2)
+    games.load(0)
+    bot = games.setup.pool.bot("random")
+    games.setup.pool.bot_of(bot).single = True
+    draws = [games.draws.draw(3, n) for n in range(12)]
+    draws = [replace(draw, policies=(LEARNER, bot if n % 2 else LEARNER)) for n, draw in enumerate(draws)]
+    games.fleet.play([games.games._ticket(0, draw) for draw in draws])
+    assert games.fleet.wait(lambda: games.fleet.results.num_done((0, n) for n in range(12)) == 12, 60.0)
+    to = {(name, t.is_single) for name, orders in games.crew.ordered for t in orders.tickets}
+    assert len({name for name, single in to if single}) == 1
+    assert len({name for name, _ in to}) == 2

@@ -49,7 +49,10 @@ def test_a_name_alone_takes_the_defaults():
             ["cluster={name: ray, args: {staleness: 1}}", "learner.importance=none"],
             r"staleness is 1 with learner\.importance=none: games that began with older weights",
         ),
-        (["cluster=ray", "pool.members=[web]"], r"pool\.members names web, at which people play with one process"),
+        (
+            ["cluster={name: ray, args: {workers: 1}}", "pool.members=['model:x']"],
+            r"pool\.members names model:x, and the workers",
+        ),
         (["cluster=ray", "learner.method=lora"], r"learner\.method=lora and a warm start.*warm_start\.max_steps=0"),
         (
             ["cluster=ray", "examples.path=x", "learner.objective=likelihood"],
