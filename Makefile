@@ -36,7 +36,7 @@ processes: setup  ## the slow tests of several processes, a terminal without uml
 		tests/end_to_end/test_arena_pages.py::test_a_person_plays_three_games_by_clicking tests/faults/test_arena_killed.py
 
 ray: $(VENV)/.ray  ## runs on a local Ray cluster: those of one process, thirty kills, the head killed, nodes that come and go
-	$(BIN)/python -m pytest -m "slow or not slow" tests/faults/test_ray.py \
+	$(BIN)/python -m pytest -m "slow or not slow" tests/faults/test_ray.py tests/faults/test_ray_people.py \
 		"tests/end_to_end/test_train.py::test_every_recipe_runs[kuhn_ray]"
 
 $(VENV)/.ray: $(VENV)/.ready

@@ -9,7 +9,7 @@ import statistics
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
@@ -35,6 +35,18 @@ BYTES = (
     ("Kuhn, byte-0.1m", ("games=kuhn_poker", "rollout.episodes=512"), 8),
     ("tic-tac-toe, byte-1m", ("games=tic_tac_toe", "model=byte-1m", "rollout.episodes=256"), 2),
 )
+SEARCH = (
+    "games=openspiel/connect_four",
+    "model=byte-1m",
+    "rollout.episodes=64",
+    "rollout.max_new_tokens=8",
+    "warm_start.max_steps=200",
+    "opponents={name: fixed, args: {opponent: openspiel_mcts, args: {simulations: 20}}}",
+)
+"""Games whose moves take an engine's process longer than the replies."""
+Spread = tuple[int, int, int, float | None]
+"""Engines, workers, staleness, and the ratio that must be met."""
+SPREADS: tuple[Spread, ...] = ((1, 0, 0, 0.85), (1, 1, 0, None), (1, 0, 1, None), (2, 0, 1, None))
 SMOL = (
     "games=kuhn_poker",
     "rollout.episodes=32",
@@ -47,6 +59,7 @@ def figures() -> Iterator[Figure]:
     """Each case in pairs: some steps here, as many on Ray."""
     for name, words, steps in _cases():
         yield from _steps(name, words, steps)
+    yield from _steps("connect four against tree search, byte-1m", SEARCH, 1, ((1, 0, 0, None), (1, 2, 0, None)))
     if folder := os.environ.get("SPIRAL_TEST_MODEL"):
         for method in ("full", "lora"):
             yield from _loads(folder, method)
@@ -60,11 +73,11 @@ def _cases() -> Iterator[tuple[str, tuple[str, ...], int]]:
         yield "Kuhn, SmolLM2", (f"model={folder}", *SMOL), 1
 
 
-def _steps(name: str, words: tuple[str, ...], steps: int) -> Iterator[Figure]:
+def _steps(name: str, words: tuple[str, ...], steps: int, spread_over: Sequence[Spread] = SPREADS) -> Iterator[Figure]:
     config = checked_config(None, [*words, *SMALL, "steps=100000"], Plugins.installed())
     here = stepper(make_components(config, Plugins.installed(), no_progress, fresh=True), steps)
-    for engines, staleness, target in ((1, 0, 0.85), (1, 1, None), (2, 1, None)):
-        with fleet_of(config, engines) as fleet:
+    for engines, workers, staleness, target in spread_over:
+        with fleet_of(config, engines, workers) as fleet:
             there = stepper(on_fleet(fleet, config, staleness), steps)
             heads: list[float] = []
             ratios = []
@@ -75,13 +88,13 @@ def _steps(name: str, words: tuple[str, ...], steps: int) -> Iterator[Figure]:
                     heads.append(head)
         what = "synchronous" if not staleness else f"asynchronous by {staleness}"
         yield Figure(
-            f"{engines} engine and a learner on Ray, {what}, {name}",
+            f"{engines} engine{f', {workers} workers' if workers else ''} and a learner on Ray, {what}, {name}",
             statistics.median(ratios),
             "x games/s of one process",
             target=target,
             detail={"ratios": sorted(ratios), "steps": steps, "head_ms_per_game": statistics.median(heads)},
         )
-        if not staleness:
+        if target is not None:
             yield Figure(
                 f"head's processor time, {name}", statistics.median(heads), "ms a game", target=1.0, at_least=False
             )
@@ -115,8 +128,8 @@ def stepper(c: Components, num: int) -> Callable[[], tuple[float, float]]:
 
 
 @contextmanager
-def fleet_of(config: Config, engines: int) -> Iterator[Fleet]:
-    """So many engines on a local cluster, all of them ready."""
+def fleet_of(config: Config, engines: int, workers: int = 0) -> Iterator[Fleet]:
+    """So many engines and workers on a local cluster, all of them ready."""
     with ray_extra():
         import ray
 
@@ -124,10 +137,10 @@ def fleet_of(config: Config, engines: int) -> Iterator[Fleet]:
     plugins, namespace = Plugins.installed(), f"perf-{uuid.uuid4().hex[:8]}"
     ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     folder = Path(tempfile.mkdtemp(prefix="spiral-perf-"))
-    players = RayPlayers(config, RaySettings(engines=engines), Origin.here(plugins), namespace, folder)
+    players = RayPlayers(config, RaySettings(engines=engines, workers=workers), Origin.here(plugins), namespace, folder)
     players.start(engines)
     fleet = Fleet(RayCrew(namespace), f"perf:{namespace}", 1024, 600.0)
-    fleet.wait(lambda: len(fleet.facts()) == engines, 300.0)
+    fleet.wait(lambda: len(fleet.facts()) == engines + workers, 300.0)
     try:
         yield fleet
     finally:

@@ -99,12 +99,13 @@ def test_nodes_are_parsed(word):
 
 def test_plan_says_what_fits_where():
     """Of a model of 0.1M parameters everything does; of 20 engines on 16 GPUs with 8 learners, 8 do."""
-    words = ["cluster={name: ray, args: {engines: 20, engine_gpus: 1, learners: 8, learner_gpus: 1}}"]
+    words = ["cluster={name: ray, args: {engines: 20, engine_gpus: 1, workers: 3, learners: 8, learner_gpus: 1}}"]
     command = [sys.executable, "-m", "spiral", "plan", *words, "--cluster", "2x8x24GB"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert "node 1: 8 learner processes, 0 engines" in done.stdout
     assert "node 2: 0 learner processes, 8 engines" in done.stdout
+    assert "3 workers, on 3 cores of any of them" in done.stdout
     assert "20 engines are asked for, and 8 have room" in done.stdout
     command[4] = words[0].replace("engines: 20", "engines: all")
     done = subprocess.run(command, capture_output=True, text=True)

@@ -128,6 +128,9 @@ class ClusterPlan:
             idle = f", {node.idle_gpus:g} GPUs without work" if node.idle_gpus else ""
             yield f"  {which}: {node.learners} learner processes, {node.engines} engines{idle}"
             first = number + 1
+        if workers := self.settings.workers:
+            cores = workers * self.settings.worker_cpus
+            yield f"  {workers} workers, on {cores:g} cores of any of them"
         for who, parts in self.gpus:
             yield f"a GPU of the {who}: {peak(parts) / GB:.1f} GB of {n.gpu.usable_bytes / GB:.1f} GB"
             for part in parts:
