@@ -14,7 +14,6 @@ from torch import Tensor
 
 from spiral.api.errors import RunError
 from spiral.api.records import Completion, Episode, PolicyId, Request, VoidedGame
-from spiral.cluster.buckets import buckets
 from spiral.cluster.crew import Call, Crew, PlayerLost
 from spiral.cluster.dispatcher import Dispatcher
 from spiral.cluster.orders import Facts, Key, Orders, Report, Span, Ticket
@@ -88,7 +87,7 @@ class Fleet:
     def load(self, policy: PolicyId, weights: Mapping[str, Tensor], version: int) -> None:
         """Let `policy` play with these weights from now on; they are read before this returns."""
         parts: list[tuple[Sequence[str], Any]] = []
-        for bucket in buckets(weights):
+        for bucket in self._crew.cut(policy, weights):
             parts.append((tuple(bucket), self._crew.put(bucket) if self._weights.gives else None))
         with self._changed:
             self._weights.load(policy, version, tuple(parts))
@@ -314,7 +313,7 @@ class Fleet:
             known.facts = answer
             self._dispatcher.join(name)
         elif known.facts is None or answer.incarnation != known.facts.incarnation or answer.was_refused:
-            self._lose(name, "another process took its place")
+            self._lose(name, answer.problem or "another process took its place")
         else:
             self._take(name, known, answer)
 

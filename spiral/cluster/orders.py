@@ -72,6 +72,8 @@ class Report:
     completions: Sequence[Completion] = ()
     was_refused: bool = False
     """The orders were meant for another process, so none was followed."""
+    problem: str = ""
+    """Why there has to be another player in this one's place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.util import list_named_actors
+from torch import Tensor
 
 from spiral.api.errors import SpiralError
-from spiral.cluster.buckets import Flat
+from spiral.api.records import PolicyId
+from spiral.cluster.broken_loads import BrokenLoads
+from spiral.cluster.buckets import Bucket
 from spiral.cluster.crew import Call, PlayerLost
 from spiral.cluster.orders import Facts, Orders, Report
 from spiral.cluster.player import Player
-from spiral.cluster.settings import RaySettings
+from spiral.cluster.settings import RaySettings, ray_settings
+from spiral.cluster.transports import Transport, check_transport, cut, fetch, keep
 from spiral.cluster.versions import Origin
 from spiral.config.schema import Config
 from spiral.plugins.registry import Plugins
@@ -31,19 +35,25 @@ class PlayerProcess:
     def __init__(self, config: Config, origin: Origin) -> None:
         self._config, self._origin = config, origin
         self._player: Player | None = None
+        self._loads = BrokenLoads()
 
     def facts(self) -> Facts:
         """What it is. Raises SpiralError for what cannot be made on this node."""
         if self._player is None:
             enter_folder(self._origin)
-            self._player = Player(self._config, Plugins.installed(), ray.get, self._origin)
+            if (settings := ray_settings(self._config)) is not None:
+                check_transport(settings.transport)
+            self._player = Player(self._config, Plugins.installed(), fetch, self._origin)
         return self._player.facts()
 
     def work(self, client: str, orders: Orders) -> Report:
         """See `Player.work`."""
         if self._player is None:  # started again; what it is has to be asked first
             return Report("", 0.0, 0.0, was_refused=True)
-        return self._player.work(client, orders)
+        report = self._loads.work(self._player, client, orders)
+        if report.problem:
+            self._player = None
+        return report
 
 
 def enter_folder(origin: Origin) -> None:
@@ -65,9 +75,9 @@ class Needs:
 class RayCrew:
     """See `spiral.cluster.crew.Crew`."""
 
-    def __init__(self, namespace: str) -> None:
-        """`namespace`: Ray's, of the run's actors."""
-        self._namespace = namespace
+    def __init__(self, namespace: str, transport: Transport = "store") -> None:
+        """`namespace`: Ray's, of the run's actors. `transport`: of the weights of policies in training."""
+        self._namespace, self._transport = namespace, transport
         self._actors: dict[str, Any] = {}
         self._names: dict[Call, str] = {}
 
@@ -103,8 +113,11 @@ class RayCrew:
             self._actors.pop(name, None)
             raise PlayerLost((str(error).strip().splitlines() or ["no reason was given"])[0]) from error
 
-    def put(self, bucket: Mapping[str, Flat]) -> Any:
-        return ray.put(bucket)
+    def cut(self, policy: PolicyId, weights: Mapping[str, Tensor]) -> Iterator[Bucket]:
+        return cut(self._transport, policy, weights)
+
+    def put(self, bucket: Bucket) -> Any:
+        return keep(self._transport, bucket)
 
     def _noted(self, player: str, call: Call) -> Call:
         self._names[call] = player

@@ -5,14 +5,19 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from spiral.api.errors import SpiralError
-from spiral.cluster.buckets import Flat
+from spiral.api.records import PolicyId
+from spiral.cluster.broken_loads import BrokenLoads
+from spiral.cluster.buckets import BUCKET_BYTES, Bucket
 from spiral.cluster.crew import Call, PlayerLost
 from spiral.cluster.orders import Facts, Orders, Report
 from spiral.cluster.player import Player
+from spiral.cluster.transports import Transport, cut
 from spiral.cluster.versions import Origin
 from spiral.config.schema import Config
 from spiral.plugins.registry import Plugins
@@ -28,8 +33,14 @@ class LocalCrew:
         num: int = 2,
         dies: Callable[[str, int], bool] = lambda player, order: False,
         origin: Origin | None = None,
+        transport: Transport = "store",
+        breaks: Callable[[int], bool] = lambda number: False,
     ) -> None:
-        """`dies(player, n)`: whether a player is lost as it follows the n-th order that all of them were given."""
+        """`dies(player, n)`: whether a player is lost as it follows the n-th order that all of them were given.
+        `breaks(n)`: whether the n-th fetch of a bucket fails."""
+        self._transport, self._breaks = transport, breaks
+        self.num_fetches = 0
+        """Buckets that were asked for so far."""
         self._config, self._plugins, self._dies = config, plugins, dies
         self._origin = origin or Origin.here(plugins)
         self._names = [f"player-{n}" for n in range(num)]
@@ -38,10 +49,13 @@ class LocalCrew:
         self._answers: dict[int, Any] = {}
         self._numbers, self._orders = itertools.count(), itertools.count()
         self._one_at_a_time = threading.Lock()
-        self._buckets: list[Mapping[str, Flat]] = []
+        self._loads = BrokenLoads()
+        self._buckets: list[Bucket] = []
         self.ordered: list[tuple[str, Orders]] = []
         """What the players were told, in order."""
         self.num_lost = 0
+        self.bucket_bytes = BUCKET_BYTES
+        """Of a bucket, at most."""
 
     def players(self) -> Sequence[str]:
         return list(self._names)
@@ -76,7 +90,10 @@ class LocalCrew:
         assert isinstance(answer, Facts | Report)
         return answer
 
-    def put(self, bucket: Mapping[str, Flat]) -> Any:
+    def cut(self, policy: PolicyId, weights: Mapping[str, Tensor]) -> Iterator[Bucket]:
+        return cut(self._transport, policy, weights, self.bucket_bytes)
+
+    def put(self, bucket: Bucket) -> Any:
         self._buckets.append(bucket)
         return len(self._buckets) - 1
 
@@ -95,8 +112,14 @@ class LocalCrew:
 
     def _started(self, name: str) -> Player:
         if name not in self._players:
-            self._players[name] = Player(self._config, self._plugins, self._buckets.__getitem__, self._origin)
+            self._players[name] = Player(self._config, self._plugins, self._fetch, self._origin)
         return self._players[name]
+
+    def _fetch(self, number: int) -> Bucket:
+        self.num_fetches += 1
+        if self._breaks(self.num_fetches - 1):
+            raise ConnectionError("the connection was reset")
+        return self._buckets[number]
 
     def _by(self, player: Player, name: str, what: tuple[str, Orders] | None) -> Facts | Report | Exception:
         if what is None:
@@ -105,4 +128,7 @@ class LocalCrew:
             del self._players[name]
             self.num_lost += 1
             return PlayerLost("it was killed")
-        return player.work(*what)
+        report = self._loads.work(player, *what)
+        if report.problem:
+            del self._players[name]
+        return report

@@ -23,6 +23,7 @@ from spiral.cluster.games import FleetGames
 from spiral.cluster.ray_crew import RayCrew, enter_folder
 from spiral.cluster.ray_metrics import RayMetrics
 from spiral.cluster.settings import RaySettings
+from spiral.cluster.transports import check_transport
 from spiral.cluster.versions import Origin, check_versions, versions
 from spiral.config.schema import Config
 from spiral.learning.distributed import Processes, is_of_the_group
@@ -155,7 +156,8 @@ def _train(
 ) -> None:  # fmt: skip
     window = max(1, config.rollout.max_concurrent // config.rollout.group_size)
     client = f"learner-{rank}:{uuid.uuid4().hex}"
-    crew, deadline_s = RayCrew(namespace), config.rollout.deadline_s
+    check_transport(settings.transport)
+    crew, deadline_s = RayCrew(namespace, settings.transport), config.rollout.deadline_s
     # Each of the learner's processes loses the same players; one tells of them.
     on_loss = (lambda sentence: told.say("lost", sentence)) if rank == 0 else (lambda sentence: None)
     fleet = Fleet(crew, client, window, deadline_s, gives_weights=rank == 0, on_loss=on_loss)
