@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from spiral.api.errors import SpiralError
+from spiral.models.sharded import WholeWeights
 
 BUCKET_BYTES = 256 << 20
 
@@ -109,17 +110,34 @@ Bucket = Mapping[str, Flat] | Packed
 """Some tensors by name, as they cross."""
 
 
+Layout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
+"""dtype and shape of the tensors of a bucket, in their order."""
+
+
+def layout_of(bucket: Bucket) -> Layout:
+    """What is known of a bucket before it is fetched."""
+    if isinstance(bucket, Packed):
+        return {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in bucket.items()}
+    return {name: (getattr(torch, dtype), shape) for name, (dtype, shape, _) in bucket.items()}
+
+
 class FetchFailed(SpiralError):
     """A bucket could not be had: what was read before is there, and the rest is not."""
 
 
-class Received(Mapping[str, Tensor]):
-    """Tensors by name, fetched a bucket at a time as they are read."""
+class Received(WholeWeights):
+    """Tensors by name, fetched a bucket at a time as they are read: their layout is known before, and no more than a
+    bucket has to be held."""
 
-    def __init__(self, parts: Sequence[tuple[Sequence[str], Any]], fetch: Callable[[Any], Bucket]) -> None:
-        """`parts`: the names in a bucket, and what `fetch` gets it by. Reading raises FetchFailed if it cannot."""
-        self._parts, self._fetch = [part for _, part in parts], fetch
-        self._places = {name: index for index, (names, _) in enumerate(parts) for name in names}
+    def __init__(self, parts: Sequence[tuple[Layout, Any]], fetch: Callable[[Any], Bucket]) -> None:
+        """`parts`: the layout of a bucket, and what `fetch` gets it by. Reading raises FetchFailed if it cannot."""
+        self._keys, self._fetch = [key for _, key in parts], fetch
+        self._places = {name: index for index, (layout, _) in enumerate(parts) for name in layout}
+        self.layout = {
+            name: torch.empty(shape, dtype=dtype, device="meta")
+            for layout, _ in parts
+            for name, (dtype, shape) in layout.items()
+        }
         self._last: tuple[int, Bucket] | None = None
 
     def __getitem__(self, name: str) -> Tensor:
@@ -131,11 +149,11 @@ class Received(Mapping[str, Tensor]):
 
     def _fetched(self, index: int) -> Bucket:
         try:
-            return self._fetch(self._parts[index])
+            return self._fetch(self._keys[index])
         except Exception as error:  # of whatever carries the buckets
             reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), "no reason was given")
             raise FetchFailed(
-                f"bucket {index + 1} of {len(self._parts)} of its weights did not arrive ({reason})"
+                f"bucket {index + 1} of {len(self._keys)} of its weights did not arrive ({reason})"
             ) from error
 
     def __iter__(self) -> Iterator[str]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from spiral.api.errors import RunError
 from spiral.api.records import Completion, Episode, PolicyId, Request, VoidedGame
+from spiral.cluster.buckets import Layout, layout_of
 from spiral.cluster.crew import Call, Crew, PlayerLost
 from spiral.cluster.dispatcher import Dispatcher
 from spiral.cluster.orders import Facts, Key, Orders, Report, Span, Ticket
@@ -86,9 +87,9 @@ class Fleet:
 
     def load(self, policy: PolicyId, weights: Mapping[str, Tensor], version: int) -> None:
         """Let `policy` play with these weights from now on; they are read before this returns."""
-        parts: list[tuple[Sequence[str], Any]] = []
+        parts: list[tuple[Layout, Any]] = []
         for bucket in self._crew.cut(policy, weights):
-            parts.append((tuple(bucket), self._crew.put(bucket) if self._weights.gives else None))
+            parts.append((layout_of(bucket), self._crew.put(bucket) if self._weights.gives else None))
         with self._changed:
             self._weights.load(policy, version, tuple(parts))
             self._order_all()

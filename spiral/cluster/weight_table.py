@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from spiral.api.records import PolicyId
+from spiral.cluster.buckets import Layout
 from spiral.cluster.orders import Load
 
 
@@ -21,7 +22,7 @@ class WeightTable:
         self._retired: set[PolicyId] = set()
         """To be dropped once no game needs them."""
 
-    def load(self, policy: PolicyId, version: int, buckets: Sequence[tuple[Sequence[str], Any]]) -> None:
+    def load(self, policy: PolicyId, version: int, buckets: Sequence[tuple[Layout, Any]]) -> None:
         """A policy has these weights from now on."""
         self._num_loads += 1
         self._loads[policy] = Load(policy, version, self._num_loads, buckets)

@@ -6,10 +6,11 @@ import torch
 from spiral.api.errors import RunError
 from spiral.api.records import LEARNER, Request, Sampling
 from spiral.cluster.broken_loads import MOST_BROKEN
-from spiral.cluster.buckets import FetchFailed, buckets
+from spiral.cluster.buckets import FetchFailed, buckets, layout_of
 from spiral.cluster.engine import FleetEngine
 from spiral.cluster.fleet import Fleet
 from spiral.cluster.orders import Load, Orders
+from spiral.cluster.transports import cut
 from spiral.models.logits import parameters
 from spiral.plugins.registry import Plugins
 from spiral.selfplay.setup import make_play_setup
@@ -91,7 +92,7 @@ def test_a_player_whose_load_broke_off_answers_nothing(config, model):
     sent = [[*buckets(weights, sum(w.nbytes for w in weights.values()) // 2)] for weights in (old, new)]
 
     def load(version):
-        return Load(LEARNER, version, version, [(tuple(part), crew.put(part)) for part in sent[version - 1]])
+        return Load(LEARNER, version, version, [(layout_of(part), crew.put(part)) for part in sent[version - 1]])
 
     player.work("a", Orders(player.incarnation, [load(1)]))
     broken.append(crew.num_fetches + 1)
@@ -104,6 +105,15 @@ def test_a_player_whose_load_broke_off_answers_nothing(config, model):
     [reply] = _replies(lambda: player.work("b", Orders(player.incarnation)).completions, 1)
     assert reply.version == 2
     _check_exact(model, new, reply)
+
+
+def test_weights_of_another_model_are_refused_before_one_is_read(config, model):
+    crew = LocalCrew(config, PLUGINS, 1)
+    player, weights = crew._started("player-0"), {"other": torch.ones(3)}
+    parts = [(layout_of(bucket), crew.put(bucket)) for bucket in cut("nixl", LEARNER, weights)]
+    with pytest.raises(RunError, match="these weights belong to another model"):
+        player.work("a", Orders(player.incarnation, [Load(LEARNER, 1, 1, parts)]))
+    assert not crew.num_fetches
 
 
 def test_loads_that_always_break_off_end_the_run(config, model):

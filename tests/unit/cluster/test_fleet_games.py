@@ -11,7 +11,7 @@ from spiral.api.errors import RunError, SpiralError
 from spiral.api.hooks import hookimpl
 from spiral.api.progress import no_progress
 from spiral.api.records import LEARNER
-from spiral.cluster.buckets import buckets
+from spiral.cluster.buckets import buckets, layout_of
 from spiral.cluster.engine import FleetEngine
 from spiral.cluster.fleet import Fleet
 from spiral.cluster.games import FleetGames
@@ -303,7 +303,7 @@ def test_no_game_begins_before_its_weights_are_there(legal):
     tickets = [Ticket(0, draws.draw(3, n)) for n in range(4)]
     waiting = player.work("a", Orders(player.incarnation, needs={LEARNER: 1}, tickets=tickets))
     assert not waiting.finished
-    load = Load(LEARNER, 7, 1, [(tuple(bucket), n) for n, bucket in enumerate(sent)])
+    load = Load(LEARNER, 7, 1, [(layout_of(bucket), n) for n, bucket in enumerate(sent)])
     report, finished = player.work("a", Orders(player.incarnation, loads=[load])), []
     while len(finished) < 4:
         finished += report.finished

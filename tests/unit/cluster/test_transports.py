@@ -8,8 +8,9 @@ import torch
 
 from spiral.api.errors import RunError
 from spiral.api.records import LEARNER
-from spiral.cluster.buckets import FetchFailed, Packed, Received, packed_buckets
+from spiral.cluster.buckets import FetchFailed, Packed, Received, layout_of, packed_buckets
 from spiral.cluster.transports import check_transport, cut
+from spiral.models.sharded import shapes
 
 WEIGHTS = {
     "layers.0.weight": torch.arange(6.0).view(2, 3).bfloat16(),
@@ -28,8 +29,9 @@ def test_every_tensor_arrives_under_its_name(limit, num):
     bfloat16, a transposed one, one of 3 bytes before one of float64, a number and an empty one; in buckets of one
     tensor, of two, of all."""
     sent = list(packed_buckets(WEIGHTS, limit))
-    received = Received([(tuple(bucket), n) for n, bucket in enumerate(sent)], sent.__getitem__)
+    received = Received([(layout_of(bucket), n) for n, bucket in enumerate(sent)], sent.__getitem__)
     assert list(received) == list(WEIGHTS)
+    assert shapes(received) == shapes(WEIGHTS)
     for name, weight in WEIGHTS.items():
         assert received[name].dtype == weight.dtype
         assert torch.equal(received[name], weight)
@@ -101,4 +103,4 @@ def test_a_bucket_that_does_not_arrive_is_named():
         raise ConnectionError("transfer\n\nthe peer is gone\n")
 
     with pytest.raises(FetchFailed, match=r"bucket 1 of 2 of its weights did not arrive \(the peer is gone\)"):
-        Received([(("a",), 0), (("b",), 1)], fetch)["a"]
+        Received([({"a": (torch.uint8, (1,))}, 0), ({"b": (torch.uint8, (1,))}, 1)], fetch)["a"]
