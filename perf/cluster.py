@@ -3,7 +3,6 @@ game, and loads of weights. Needs the extra `ray`; the rows of SmolLM2 the folde
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import statistics
@@ -19,7 +18,6 @@ from spiral.api.progress import no_progress
 from spiral.api.records import LEARNER, Request, Sampling
 from spiral.cluster.fleet import Fleet
 from spiral.cluster.settings import RaySettings, ray_extra
-from spiral.cluster.transports import Transport
 from spiral.cluster.versions import Origin
 from spiral.config.schema import Config
 from spiral.learning.row_cost import RowCost
@@ -49,9 +47,7 @@ def figures() -> Iterator[Figure]:
         yield from _steps(name, words, steps)
     if folder := os.environ.get("SPIRAL_TEST_MODEL"):
         for method in ("full", "lora"):
-            yield from _loads(folder, method, "store")
-        if importlib.util.find_spec("nixl") is not None:
-            yield from _loads(folder, "full", "nixl")
+            yield from _loads(folder, method)
 
 
 def _cases() -> Iterator[tuple[str, tuple[str, ...], int]]:
@@ -117,7 +113,7 @@ def stepper(c: Components, num: int) -> Callable[[], tuple[float, float]]:
 
 
 @contextmanager
-def fleet_of(config: Config, engines: int, transport: Transport = "store") -> Iterator[Fleet]:
+def fleet_of(config: Config, engines: int) -> Iterator[Fleet]:
     """So many engines on a local cluster, all of them ready."""
     with ray_extra():
         import ray
@@ -127,7 +123,7 @@ def fleet_of(config: Config, engines: int, transport: Transport = "store") -> It
     ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     players = RayPlayers(config, RaySettings(engines=engines), Origin.here(plugins), namespace)
     players.start(engines)
-    fleet = Fleet(RayCrew(namespace, transport), f"perf:{namespace}", 1024, 600.0)
+    fleet = Fleet(RayCrew(namespace), f"perf:{namespace}", 1024, 600.0)
     fleet.wait(lambda: len(fleet.facts()) == engines, 300.0)
     try:
         yield fleet
@@ -136,14 +132,14 @@ def fleet_of(config: Config, engines: int, transport: Transport = "store") -> It
         ray.shutdown()
 
 
-def _loads(folder: str, method: str, transport: Transport) -> Iterator[Figure]:
+def _loads(folder: str, method: str) -> Iterator[Figure]:
     """One version of the weights to two engines, and to one in this process."""
     words = [f"model={folder}", *SMOL, *SMALL, f"learner.method={method}", "rollout.max_concurrent=64"]
     config = checked_config(None, words, Plugins.installed())
     here = make_components(config, Plugins.installed(), no_progress, fresh=True)
     weights = here.learner.weights()
     alone = min(timed(partial(here.engine.load_weights, LEARNER, weights, version)).wall for version in range(3))
-    with fleet_of(config, 2, transport) as fleet:
+    with fleet_of(config, 2) as fleet:
         times = []
         for version in range(4):
             start = time.perf_counter()
@@ -157,7 +153,7 @@ def _loads(folder: str, method: str, transport: Transport) -> Iterator[Figure]:
         weight.nbytes for weight in (weights if method == "lora" else dict(parameters(here.play.model))).values()
     )
     yield Figure(
-        f"load of weights into two engines on Ray, SmolLM2, {method}, {transport}",
+        f"load of weights into two engines on Ray, SmolLM2, {method}",
         spread[0] / alone,
         "x of a load in process",
         detail={**told, "megabytes": size / 1e6},
