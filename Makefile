@@ -39,8 +39,10 @@ ray: $(VENV)/.ray  ## runs on a local Ray cluster: those of one process, thirty 
 	$(BIN)/python -m pytest -m "slow or not slow" tests/faults/test_ray.py tests/faults/test_ray_people.py \
 		"tests/end_to_end/test_train.py::test_every_recipe_runs[kuhn_ray]"
 
-$(VENV)/.ray: $(VENV)/.ready
+# NIXL moves main memory too. Of its two builds, each of 70 MB, one is enough; its tests are skipped where none is found.
+$(VENV)/.ray: $(VENV)/.ready constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt "ray[train]"
+	-$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps nixl nixl-cu12
 	touch $@
 
 slow: setup  ## the tests that take longer than a minute each

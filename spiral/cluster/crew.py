@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from spiral.cluster.buckets import Flat
+from torch import Tensor
+
+from spiral.api.records import PolicyId
+from spiral.cluster.buckets import Bucket
 from spiral.cluster.orders import Facts, Orders, Report
 from spiral.models.tokens import Vocabulary
 
@@ -39,5 +42,8 @@ class Crew(Protocol):
     def answer(self, call: Call) -> Facts | Report | Vocabulary | None:
         """What came back. Raises PlayerLost, or the SpiralError that the player raised."""
 
-    def put(self, bucket: Mapping[str, Flat]) -> Any:
+    def cut(self, policy: PolicyId, weights: Mapping[str, Tensor]) -> Iterator[Bucket]:
+        """The buckets of a policy's weights, snapshots of them, each read once."""
+
+    def put(self, bucket: Bucket) -> Any:
         """Keep a bucket of weights where all players can fetch it; what they fetch it by."""

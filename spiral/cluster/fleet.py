@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spiral.api.errors import RunError
 from spiral.api.records import PolicyId, Request
-from spiral.cluster.buckets import buckets
+from spiral.cluster.buckets import Layout, layout_of
 from spiral.cluster.crew import Call, Crew, PlayerLost
 from spiral.cluster.dispatcher import Dispatcher
 from spiral.cluster.member import Member
@@ -41,17 +41,19 @@ class Fleet:
         window: int,
         deadline_s: float,
         gives_weights: bool = True,
+        num_starts: int = 0,
         on_loss: Callable[[str], None] = lambda sentence: None,
         on_said: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         """`window`: groups that one player has at once, at most. `deadline_s`: the longest time without a word of a
         player. `gives_weights`: whether this client's weights are loaded; of several that have the same ones, the
-        first does. `on_loss` is told a sentence of each player that is lost, `on_said` each warning of theirs."""
+        first does. `num_starts`: of the learner, before this one. `on_loss` is told a sentence of each player that is
+        lost, `on_said` each warning of theirs."""
         self._on_loss, self._on_said = on_loss, on_said
         self._crew, self._client, self._deadline_s = crew, client, deadline_s
         self._dispatcher = Dispatcher(window)
         self._known: dict[str, Member] = {}
-        self._weights = WeightTable(gives_weights)
+        self._weights = WeightTable(gives_weights, num_starts)
         self._requests: list[Request] = []
         self.num_losses = 0
         """Players that were lost so far."""
@@ -71,9 +73,9 @@ class Fleet:
 
     def load(self, policy: PolicyId, weights: Mapping[str, Tensor], version: int) -> None:
         """Let `policy` play with these weights from now on; they are read before this returns."""
-        parts: list[tuple[Sequence[str], Any]] = []
-        for bucket in buckets(weights):
-            parts.append((tuple(bucket), self._crew.put(bucket) if self._weights.gives else None))
+        parts: list[tuple[Layout, Any]] = []
+        for bucket in self._crew.cut(policy, weights):
+            parts.append((layout_of(bucket), self._crew.put(bucket) if self._weights.gives else None))
         with self._changed:
             self._weights.load(policy, version, tuple(parts))
             self._order_all()
@@ -218,6 +220,8 @@ class Fleet:
             needed = self._needed_by(name, known)
             loads, drops = self._weights.due(known.held, needed, self._dispatcher.policies)
             needs = self._weights.needs(needed)
+            if not known.answers:  # it asks those that have the weights
+                loads = [replace(load, buckets=()) for load in loads]
             known.is_asleep = self._asleep
             asleep = self._asleep if self._weights.gives else None  # of an engine's device, its learner decides
             orders = Orders(known.facts.incarnation, loads, drops, needs, tickets, requests, asleep)
@@ -262,7 +266,7 @@ class Fleet:
             return
         assert isinstance(answer, Report)
         if known.facts is None or answer.incarnation != known.facts.incarnation or answer.was_refused:
-            self._lose(name, "another process took its place")
+            self._lose(name, answer.problem or "another process took its place")
         else:
             self._take(name, known, answer)
 

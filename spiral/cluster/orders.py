@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spiral.api.records import Completion, Episode, PolicyId, Request, VoidedGame
+from spiral.cluster.buckets import Layout
 from spiral.selfplay.draws import Draw
 
 Key = tuple[int, int]
@@ -39,8 +40,8 @@ class Load:
     serial: int
     """Of all loads of a run, counted alike by each of its learner's processes: a version may be loaded twice, with
     other weights, as in a warm start."""
-    buckets: Sequence[tuple[Sequence[str], Any]]
-    """The names of some tensors, in their order, and what a player fetches them by."""
+    buckets: Sequence[tuple[Layout, Any]]
+    """The layout of some tensors, and what a player fetches them by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ class Report:
     """Warnings of its log."""
     was_refused: bool = False
     """The orders were meant for another process, so none was followed."""
+    problem: str = ""
+    """Why there has to be another player in this one's place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ class Player:
 
     def work(self, client: str, orders: Orders) -> Report:
         """Follow a client's orders, work for a while on what all clients want, and report to this one. Raises
-        SpiralError for what no game is to blame for."""
+        SpiralError for what no game is to blame for, and FetchFailed after which it must not be asked again."""
         began = time.time()
         if orders.incarnation != self.incarnation:
             return Report(self.incarnation, was_refused=True)
@@ -144,6 +144,7 @@ class Player:
             while self._engine.is_asked:
                 self._engine.step()
         self._collect()
+        self._loaded.pop(load.policy, None)  # a load that breaks off leaves nothing that may be played with
         self._backend.load(load)
         self._pool.add_weights(load.policy)
         self._loaded[load.policy] = load.serial

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,14 +13,18 @@ from typing import Any
 
 import ray
 from ray.util import list_named_actors
+from torch import Tensor
 
 from spiral.api.errors import SpiralError
+from spiral.api.records import PolicyId
 from spiral.cluster.backends import Backend, OtherEngines, OwnEngine
-from spiral.cluster.buckets import Flat
+from spiral.cluster.broken_loads import BrokenLoads
+from spiral.cluster.buckets import Bucket
 from spiral.cluster.crew import Call, PlayerLost
 from spiral.cluster.orders import Facts, Orders, Report
 from spiral.cluster.player import Player
-from spiral.cluster.settings import RaySettings
+from spiral.cluster.settings import RaySettings, ray_settings
+from spiral.cluster.transports import Transport, check_transport, cut, fetch, keep
 from spiral.cluster.versions import Origin
 from spiral.config.schema import Config
 from spiral.models.tokens import Vocabulary
@@ -39,7 +43,7 @@ class PlayerProcess:
     ) -> None:
         self._config, self._origin, self._make_backend, self._folder = config, origin, make_backend, folder
         self._player: Player | None = None
-        self._warnings = Warnings()
+        self._loads, self._warnings = BrokenLoads(), Warnings()
         logging.getLogger("spiral").addHandler(self._warnings)
 
     def facts(self) -> Facts:
@@ -58,7 +62,9 @@ class PlayerProcess:
         """See `Player.work`."""
         if self._player is None:  # started again; what it is has to be asked first
             return Report("", was_refused=True)
-        report = self._player.work(client, orders)
+        report = self._loads.work(self._player, client, orders)
+        if report.problem:
+            self._player = None
         return replace(report, said=self._warnings.take())
 
 
@@ -80,13 +86,15 @@ class Warnings(logging.Handler):
 
 def own_engine(config: Config, plugins: Plugins, plays: bool) -> Backend:
     """Of an engine's process."""
-    return OwnEngine(config, plugins, ray.get, plays)
+    if (settings := ray_settings(config)) is not None:
+        check_transport(settings.transport)
+    return OwnEngine(config, plugins, fetch, plays)
 
 
 def other_engines(config: Config, plugins: Plugins, namespace: str, name: str, start_s: float) -> Backend:
     """Of a worker's process."""
     client = f"{name}:{uuid.uuid4().hex}"
-    return OtherEngines(config, plugins, RayCrew(namespace, (ENGINE,)), client, start_s)
+    return OtherEngines(config, plugins, RayCrew(namespace, kinds=(ENGINE,)), client, start_s)
 
 
 def enter_folder(origin: Origin) -> None:
@@ -108,9 +116,12 @@ class Needs:
 class RayCrew:
     """See `spiral.cluster.crew.Crew`."""
 
-    def __init__(self, namespace: str, kinds: Collection[str] = (ENGINE, WORKER)) -> None:
-        """`namespace`: Ray's, of the run's actors. `kinds`: of the players that there are for this client."""
-        self._namespace, self._kinds = namespace, kinds
+    def __init__(
+        self, namespace: str, transport: Transport = "store", kinds: Collection[str] = (ENGINE, WORKER)
+    ) -> None:
+        """`namespace`: Ray's, of the run's actors. `transport`: of the weights of policies in training. `kinds`: of the
+        players that there are for this client."""
+        self._namespace, self._transport, self._kinds = namespace, transport, kinds
         self._actors: dict[str, Any] = {}
         self._names: dict[Call, str] = {}
 
@@ -148,8 +159,11 @@ class RayCrew:
             self._actors.pop(name, None)
             raise PlayerLost((str(error).strip().splitlines() or ["no reason was given"])[0]) from error
 
-    def put(self, bucket: Mapping[str, Flat]) -> Any:
-        return ray.put(bucket)
+    def cut(self, policy: PolicyId, weights: Mapping[str, Tensor]) -> Iterator[Bucket]:
+        return cut(self._transport, policy, weights)
+
+    def put(self, bucket: Bucket) -> Any:
+        return keep(self._transport, bucket)
 
     def _noted(self, player: str, call: Call) -> Call:
         self._names[call] = player

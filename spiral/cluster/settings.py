@@ -49,6 +49,9 @@ class RaySettings:
     shared_gpus: bool = False
     """Whether the engine and the learner are on one GPU, so that the engine sleeps while the learner updates; each is
     given a fraction of it then."""
+    transport: Literal["store", "nixl", "cuda_ipc"] = "store"
+    """How new weights reach the players: as bytes through Ray's object store (`store`); read by each player from the
+    learner's device or main memory (`nixl`); or by a handle to the memory of the GPU that both are on (`cuda_ipc`)."""
     restarts: int = 100
     """Times that players, and the learner's processes, are started again after they were lost."""
     start_s: float = 300.0
@@ -116,6 +119,11 @@ def _ruled_out(config: Config, s: RaySettings) -> Iterator[str]:
             f"cluster.args.shared_gpus with {s.engines} engines of {s.engine_gpus:g} GPUs and {s.learners} learners of "
             f"{s.learner_gpus:g}: Ray does not say which of several are put on the same GPU; set engines=1, learners=1 "
             "and fractions that add up to 1, such as engine_gpus=0.5 and learner_gpus=0.5, or leave shared_gpus out"
+        )
+    if s.transport == "cuda_ipc" and not (s.shared_gpus and s.engine_gpus and s.learner_gpus):
+        yield (
+            "cluster.args.transport is cuda_ipc without shared_gpus: a handle to a GPU's memory is of use on that GPU "
+            "alone; set shared_gpus=true, engine_gpus=0.5 and learner_gpus=0.5, or transport=nixl"
         )
     if s.staleness and config.learner.importance == "none":
         yield (

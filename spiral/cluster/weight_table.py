@@ -7,21 +7,27 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from spiral.api.records import PolicyId
+from spiral.cluster.buckets import Layout
 from spiral.cluster.orders import Load
+
+LOADS = 1 << 32
+"""More than one start of the learner gives."""
 
 
 class WeightTable:
     """The latest load of each policy."""
 
-    def __init__(self, gives: bool) -> None:
-        """`gives`: whether the loads are this client's to give; of another's it only counts them."""
+    def __init__(self, gives: bool, num_starts: int = 0) -> None:
+        """`gives`: whether the loads are this client's to give; of another's it only counts them. `num_starts`: of the
+        learner, before this one."""
         self.gives = gives
         self._loads: dict[PolicyId, Load] = {}
-        self._num_loads = 0
+        # Players keep what an earlier start of the learner gave them: its loads must not count as those of this one.
+        self._num_loads = num_starts * LOADS
         self._retired: set[PolicyId] = set()
         """To be dropped once no game needs them."""
 
-    def load(self, policy: PolicyId, version: int, buckets: Sequence[tuple[Sequence[str], Any]]) -> None:
+    def load(self, policy: PolicyId, version: int, buckets: Sequence[tuple[Layout, Any]]) -> None:
         """A policy has these weights from now on."""
         self._num_loads += 1
         self._loads[policy] = Load(policy, version, self._num_loads, buckets)

@@ -206,8 +206,8 @@ class ProbedEngine:
     def _logits(self, weights: Mapping[str, Tensor], *inputs: Tensor | None) -> Tensor:
         logits: Tensor
         if isinstance(weights, WholeWeights):
-            # A learner in parts has a model of its own, so this one may take them: gathered one after another, where a
-            # call under them all would hold every whole tensor at once.
+            # A learner in parts, or in another process, has a model of its own, so this one may take them: one after
+            # another, onto its device, where a call under them all would hold every whole tensor at once.
             with room_for(self._lm.model):
                 load_parameters(self._lm.model, weights)
                 logits = self._lm(*inputs)

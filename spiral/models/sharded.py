@@ -11,8 +11,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 class WholeWeights(Mapping[str, Tensor]):
-    """Sharded weights by name, each gathered when it is read: all processes read the same names in the same order, and
-    none has to hold more than one whole tensor."""
+    """Weights by name, each made whole when it is read. Of sharded ones each is gathered: all processes read the same
+    names in the same order, and none has to hold more than one whole tensor."""
 
     def __init__(self, parts: Mapping[str, Tensor]) -> None:
         self._parts = parts

@@ -7,15 +7,20 @@ import itertools
 import threading
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from spiral.api.errors import SpiralError
+from spiral.api.records import PolicyId
 from spiral.cluster.backends import Backend, OtherEngines, OwnEngine
-from spiral.cluster.buckets import Flat
+from spiral.cluster.broken_loads import BrokenLoads
+from spiral.cluster.buckets import BUCKET_BYTES, Bucket
 from spiral.cluster.crew import Call, PlayerLost
 from spiral.cluster.orders import Facts, Orders, Report
 from spiral.cluster.player import Player
+from spiral.cluster.transports import Transport, cut
 from spiral.cluster.versions import Origin
 from spiral.config.schema import Config
 from spiral.models.tokens import Vocabulary
@@ -37,9 +42,15 @@ class LocalCrew:
         workers: int = 0,
         dies: Callable[[str, int], bool] = lambda player, order: False,
         origin: Origin | None = None,
+        transport: Transport = "store",
+        breaks: Callable[[int], bool] = lambda number: False,
     ) -> None:
         """`workers`: players without an engine, which ask the `num` others. `dies(player, n)`: whether a player is lost
-        as it follows the n-th order that all of them were given."""
+        as it follows the n-th order that all of them were given. `breaks(n)`: whether the n-th fetch of a bucket
+        fails."""
+        self._transport, self._breaks = transport, breaks
+        self.num_fetches = 0
+        """Buckets that were asked for so far."""
         self._config, self._plugins, self._dies = config, plugins, dies
         self._origin = origin or Origin.here(plugins)
         self._names = [f"player-{n}" for n in range(num)] + [f"worker-{n}" for n in range(workers)]
@@ -49,10 +60,13 @@ class LocalCrew:
         self._answers: dict[int, Any] = {}
         self._numbers, self._orders = itertools.count(), itertools.count()
         self._one_at_a_time: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._buckets: list[Mapping[str, Flat]] = []
+        self._loads = BrokenLoads()
+        self._buckets: list[Bucket] = []
         self.ordered: list[tuple[str, Orders]] = []
         """What the players were told, in order."""
         self.num_lost = 0
+        self.bucket_bytes = BUCKET_BYTES
+        """Of a bucket, at most."""
 
     def players(self) -> Sequence[str]:
         return list(self._names)
@@ -92,7 +106,10 @@ class LocalCrew:
         assert isinstance(answer, Facts | Report | Vocabulary)
         return answer
 
-    def put(self, bucket: Mapping[str, Flat]) -> Any:
+    def cut(self, policy: PolicyId, weights: Mapping[str, Tensor]) -> Iterator[Bucket]:
+        return cut(self._transport, policy, weights, self.bucket_bytes)
+
+    def put(self, bucket: Bucket) -> Any:
         self._buckets.append(bucket)
         return len(self._buckets) - 1
 
@@ -116,10 +133,16 @@ class LocalCrew:
         return self._players[name]
 
     def _own_engine(self, config: Config, plugins: Plugins) -> Backend:
-        return OwnEngine(config, plugins, self._buckets.__getitem__, plays=not self._has_workers)
+        return OwnEngine(config, plugins, self._fetch, plays=not self._has_workers)
 
     def _other_engines(self, config: Config, plugins: Plugins) -> Backend:
         return OtherEngines(config, plugins, _Engines(self), f"worker:{uuid.uuid4().hex}", 60.0)
+
+    def _fetch(self, number: int) -> Bucket:
+        self.num_fetches += 1
+        if self._breaks(self.num_fetches - 1):
+            raise ConnectionError("the connection was reset")
+        return self._buckets[number]
 
     def _by(self, player: Player, name: str, what: Asked) -> Facts | Report | Vocabulary | Exception:
         if what is None:
@@ -130,7 +153,10 @@ class LocalCrew:
             self._players.pop(name).close()
             self.num_lost += 1
             return PlayerLost("it was killed")
-        return player.work(*what)
+        report = self._loads.work(player, *what)
+        if report.problem:
+            del self._players[name]
+        return report
 
 
 class _Engines:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch.distributed
 
 from spiral.api.errors import RunError, SpiralError
 from spiral.api.hooks import hookimpl
@@ -24,6 +25,7 @@ from spiral.cluster.games import FleetGames
 from spiral.cluster.ray_crew import RayCrew, enter_folder
 from spiral.cluster.ray_metrics import RayMetrics
 from spiral.cluster.settings import RaySettings
+from spiral.cluster.transports import check_transport
 from spiral.cluster.versions import Origin, check_versions, versions
 from spiral.config.schema import Config
 from spiral.learning.distributed import Processes, is_of_the_group
@@ -125,7 +127,7 @@ def learn(given: Mapping[str, Any]) -> None:
     stop = StopSignals()
     told = Told(relay, stop)
     try:
-        num_starts = ray.get(relay.starts.remote()) if rank == 0 else 1
+        num_starts = _num_starts(relay, rank)
         if rank == 0 and num_starts:
             told.say("restarted", num_starts)
         enter_folder(origin)
@@ -135,7 +137,7 @@ def learn(given: Mapping[str, Any]) -> None:
         plugins.observe_with(told)
         plugins.observe_with(RayMetrics(run.path.name))
         resume = bool(given["resume"] or run.checkpoint_paths() or run.metrics())
-        _train(config, settings, run, plugins, told, resume, stop, given["namespace"], rank)
+        _train(config, settings, run, plugins, told, resume, stop, given["namespace"], rank, num_starts)
     except StopRequested as stopped:
         told.say("stopped", stopped.number)
     except SpiralError as error:
@@ -150,17 +152,28 @@ def learn(given: Mapping[str, Any]) -> None:
         told.close()
 
 
+def _num_starts(relay: Any, rank: int) -> int:
+    """How often the learner was started before, the same for all of its processes."""
+    told = [ray.get(relay.starts.remote()) if rank == 0 else 0]
+    if torch.distributed.is_initialized():
+        torch.distributed.broadcast_object_list(told)
+    return told[0]
+
+
 def _train(
     config: Config, settings: RaySettings, run: RunDir, plugins: Plugins, told: Told, resume: bool, stop: StopSignals,
-    namespace: str, rank: int,
+    namespace: str, rank: int, num_starts: int,
 ) -> None:  # fmt: skip
     window = max(1, config.rollout.max_concurrent // config.rollout.group_size)
     client = f"learner-{rank}:{uuid.uuid4().hex}"
-    crew, deadline_s = RayCrew(namespace), config.rollout.deadline_s
+    check_transport(settings.transport)
+    crew, deadline_s = RayCrew(namespace, settings.transport), config.rollout.deadline_s
     # Each of the learner's processes loses the same players; one tells of them.
     warn = partial(told.say, "warning")
     on_loss = warn if rank == 0 else (lambda sentence: None)
-    fleet = Fleet(crew, client, window, deadline_s, gives_weights=rank == 0, on_loss=on_loss, on_said=warn)
+    fleet = Fleet(
+        crew, client, window, deadline_s, gives_weights=rank == 0, num_starts=num_starts, on_loss=on_loss, on_said=warn
+    )
     try:
         train(config, run, plugins, told.progress, resume, stop, OnFleet(fleet, settings))
     finally:

@@ -1,5 +1,6 @@
 """Runs on a local Ray cluster: the games of one process, whoever is killed on the way. `make ray` runs them."""
 
+import importlib.util
 import json
 import os
 import random
@@ -200,3 +201,48 @@ def _grown(path, process, num):
         assert process.poll() is None, process.communicate()[0][-4000:]
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+NIXL = pytest.mark.skipif(importlib.util.find_spec("nixl") is None, reason="needs nixl")
+
+
+@NIXL
+def test_weights_that_players_read_themselves_play_the_same_games(alone, tmp_path):
+    """Over NIXL, from the learner's main memory, by two engines: the games of one process, snapshots among the
+    opponents, which go through the store."""
+    path = tmp_path / "r"
+    words = ["steps=5", "evaluate.every=5", "pool.every=2", "opponents=mixture"]
+    _train(path, *SMALL, *words, _ray(engines=2, transport="nixl"))
+    assert _moves(path) == _moves(alone)
+
+
+@NIXL
+def test_kills_while_players_read_weights_themselves(tmp_path):
+    """Eight kills of engines and learners, some of them in the middle of a read: the games of a run left alone."""
+    words = [*SMALL, "evaluate.every=0", "checkpoint.every=5", "steps=4000"]
+    path = tmp_path / "killed"
+    process = start(path, *words, _ray(engines=2, transport="nixl"))
+    killed = kill_some(process, path, 8, random.Random(1), share=0.4)
+    assert process.poll() is None, process.communicate()[0][-4000:]
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    steps = [line["step"] for line in lines(path, "metrics.jsonl")]
+    assert steps == list(range(len(steps)))
+    assert min(killed["engine"], killed["learner"]) > 0
+    _train(tmp_path / "alone", *words, f"steps={len(steps)}")
+    assert games(path) == games(tmp_path / "alone")
+
+
+def test_a_transport_that_is_not_installed_is_one_sentence(tmp_path):
+    """The node, what it lacks and what installs it, before a step."""
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "nixl.py").write_text("raise ImportError('no build for this CUDA')\n", encoding="utf-8")
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path / 'without'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run(
+        command(tmp_path / "r", *SMALL, _ray(engines=1, transport="nixl")), text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, timeout=300, env={**env, MARK: tmp_path.name},
+    )  # fmt: skip
+    assert done.returncode == 2, done.stdout[-4000:]
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("spiral: ")]
+    assert "cluster.args.transport=nixl, on" in line
+    assert "nixl cannot be loaded (no build for this CUDA)" in line

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
-from spiral.api.errors import SpiralError
+from spiral.api.errors import RunError, SpiralError
 from spiral.api.records import Completion, PolicyId, Request
 from spiral.api.training import check_request
 from spiral.engines.torch.decoding import CudaGraphs, Record
@@ -55,18 +55,24 @@ class TorchEngine:
         self._limits = (max_rows, prefill_tokens)
         self._record = CudaGraphs if record is None and model.device.type == "cuda" else record
         self._lanes: dict[PolicyId, Lane] = {}
+        self._half_loaded: set[PolicyId] = set()
+        """Policies whose last load failed, and left some of the new weights among the old ones."""
 
     loads_in_flight = True
     """See `spiral.api.training.Engine`."""
 
     def submit(self, request: Request) -> None:
-        """Queue one request. Raises SpiralError for a policy without weights, PromptTooLong as `Engine` says."""
+        """Queue one request. Raises SpiralError for a policy without whole weights, PromptTooLong as `Engine` says."""
+        self._check_whole(request.policy)
         check_request(self, request, self._lanes)
         self._lanes[request.policy].submit(request)
 
     def step(self) -> list[Completion]:
         """One token for every row in flight, after admitting what fits; policies with few rows gather more at first."""
         done: list[Completion] = []
+        for policy in self._half_loaded:
+            if policy in self._lanes and self._lanes[policy].has_requests_of(policy):
+                self._check_whole(policy)
         lanes = self._distinct()
         busy = [lane for lane in lanes if lane.busy]
         most = max((lane.num_requests for lane in busy), default=0)
@@ -92,11 +98,14 @@ class TorchEngine:
         lane = self._lanes.get(policy)
         if lane is None:
             lane = next((one for one in self._lanes.values() if one.takes_more), None) or self._new_lane(weights)
+        self._half_loaded.add(policy)  # until the last tensor is there, which may have to be fetched
         lane.load(policy, weights, version)
+        self._half_loaded.discard(policy)
         self._lanes[policy] = lane
 
     def drop(self, policy: PolicyId) -> None:
         """Forget a policy and free its memory."""
+        self._half_loaded.discard(policy)
         if (lane := self._lanes.pop(policy, None)) is not None:
             lane.drop(policy)
 
@@ -109,6 +118,10 @@ class TorchEngine:
     def computed_tokens(self) -> int:
         """Tokens that went through a model since the engine was made: what the sharing saves is not in it."""
         return sum(lane.computed_tokens for lane in self._distinct())
+
+    def _check_whole(self, policy: PolicyId) -> None:
+        if policy in self._half_loaded:
+            raise RunError(f"the engine holds no whole weights of '{policy}', since their last load failed")
 
     def _distinct(self) -> list[Lane]:
         return list(dict.fromkeys(self._lanes.values()))

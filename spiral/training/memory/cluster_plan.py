@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from spiral.api.errors import SpiralError
 from spiral.cluster.settings import RaySettings
-from spiral.training.memory.arithmetic import Part, engine_parts, learner_parts, peak
+from spiral.training.memory.arithmetic import PRECISIONS, Part, engine_parts, learner_parts, num_trained, peak
 from spiral.training.memory.devices import GB, Devices
 from spiral.training.memory.plan import Plan
 
@@ -64,8 +64,13 @@ class ClusterPlan:
     @property
     def learner_parts(self) -> list[Part]:
         """Of each GPU of the learner."""
-        shards = self.settings.learners if self.settings.sharded else 1
-        return learner_parts(self.plan.architecture, self.plan.learner, shards, True)
+        a, learner = self.plan.architecture, self.plan.learner
+        parts = learner_parts(a, learner, self.settings.learners if self.settings.sharded else 1, True)
+        if self.settings.transport != "store":
+            copies = 2 * learner.policies * (2 if learner.average else 1)  # while one version takes the other's place
+            num_bytes = copies * num_trained(a, learner) * PRECISIONS[learner.precision].held
+            parts.append(Part("learner", "two versions of the weights, for engines to read", num_bytes))
+        return parts
 
     @property
     def gpus(self) -> list[tuple[str, list[Part]]]:

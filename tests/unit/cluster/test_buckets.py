@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spiral.cluster.buckets import Received, buckets, flattened, unflattened
+from spiral.cluster.buckets import Received, buckets, flattened, layout_of, unflattened
 
 WEIGHTS = {
     "a": torch.arange(6.0).view(2, 3),
@@ -19,7 +19,7 @@ def test_every_tensor_arrives_under_its_name(limit):
     """Known failure (SkyRL#1816, #1581): names in one order, bytes in another. Two tensors of one shape, other dtypes
     among them, a transposed one and a number, in buckets of one tensor, of two, of all."""
     sent = list(buckets(WEIGHTS, limit))
-    parts = [(tuple(bucket), n) for n, bucket in enumerate(sent)]
+    parts = [(layout_of(bucket), n) for n, bucket in enumerate(sent)]
     received = Received(parts, sent.__getitem__)
     assert list(received) == list(WEIGHTS)
     for name, weight in WEIGHTS.items():
@@ -44,7 +44,7 @@ def test_buckets_are_fetched_one_after_another():
         fetched.append(n)
         return sent[n]
 
-    received = Received([(tuple(bucket), n) for n, bucket in enumerate(sent)], fetch)
+    received = Received([(layout_of(bucket), n) for n, bucket in enumerate(sent)], fetch)
     for name in received:
         received[name]
     assert fetched == [0, 1, 2, 3, 4]

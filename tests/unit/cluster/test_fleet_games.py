@@ -11,7 +11,7 @@ from spiral.api.errors import RunError, SpiralError
 from spiral.api.hooks import hookimpl
 from spiral.api.records import LEARNER
 from spiral.cluster.backends import OwnEngine
-from spiral.cluster.buckets import buckets
+from spiral.cluster.buckets import buckets, layout_of
 from spiral.cluster.engine import FleetEngine
 from spiral.cluster.fleet import Fleet
 from spiral.cluster.games import FleetGames
@@ -237,7 +237,7 @@ def test_no_game_begins_before_its_weights_are_there(legal):
     tickets = [Ticket(0, draws.draw(3, n)) for n in range(4)]
     waiting = player.work("a", Orders(player.incarnation, needs={LEARNER: 1}, tickets=tickets))
     assert not waiting.finished
-    load = Load(LEARNER, 7, 1, [(tuple(bucket), n) for n, bucket in enumerate(sent)])
+    load = Load(LEARNER, 7, 1, [(layout_of(bucket), n) for n, bucket in enumerate(sent)])
     report, finished = player.work("a", Orders(player.incarnation, loads=[load])), []
     while len(finished) < 4:
         finished += report.finished
@@ -346,3 +346,27 @@ def test_games_of_a_single_bot_go_to_one_player(made):
     to = {(name, t.is_single) for name, orders in games.crew.ordered for t in orders.tickets}
     assert len({name for name, single in to if single}) == 1
     assert len({name for name, _ in to}) == 2
+
+
+def test_a_learner_that_starts_again_is_not_answered_with_the_weights_of_before(made):
+    """Its second process asks before the first one gave anything: it waits, whatever loads the players still have."""
+    games = made(config_of_games(), num=1)
+    for version in range(5):
+        games.load(version)
+        games.games.of_step(version) if version < 4 else None
+    games.fleet.close()
+    second, first = (
+        Fleet(games.crew, f"learner-{rank}:again", 64, 60.0, gives_weights=rank == 0, num_starts=1) for rank in (1, 0)
+    )
+    try:
+        second.load(LEARNER, games.weights, 2)
+        second.play([Ticket(2, games.draws.draw(5, 0))])
+        assert not second.wait(lambda: second.results.num_done([(2, 0)]) == 1, 1.0)
+        first.load(LEARNER, games.weights, 2)
+        first.play([Ticket(2, games.draws.draw(5, 1))])
+        assert second.wait(lambda: second.results.num_done([(2, 0)]) == 1, 60.0)
+        _, episodes = second.results.take((2, 0))
+        assert {turn.version for e in episodes for x in e.trajectories for turn in x.turns} == {2}
+    finally:
+        first.close()
+        second.close()

@@ -46,6 +46,14 @@ def test_a_name_alone_takes_the_defaults():
             r"shared_gpus with 2 engines of 1 GPUs and 1 learners of 1: Ray does not say which.*engine_gpus=0\.5",
         ),
         (
+            ["cluster={name: ray, args: {transport: nccl}}"],
+            r"argument transport is 'nccl', not one of store, nixl, cuda_ipc",
+        ),
+        (
+            ["cluster={name: ray, args: {transport: cuda_ipc, engine_gpus: 1, learner_gpus: 1}}"],
+            r"transport is cuda_ipc without shared_gpus.*learner_gpus=0\.5, or transport=nixl",
+        ),
+        (
             ["cluster={name: ray, args: {staleness: 1}}", "learner.importance=none"],
             r"staleness is 1 with learner\.importance=none: games that began with older weights",
         ),

@@ -10,6 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from spiral.api.errors import PromptTooLong, RunError, SpiralError
 from spiral.api.records import LEARNER, Request, Sampling
+from spiral.cluster.buckets import FetchFailed, Received
 from spiral.engines.sleeping import asleep
 from spiral.engines.vllm.engine import VllmEngine
 from spiral.engines.vllm.form import ModelForm
@@ -169,6 +170,24 @@ def test_a_load_that_fails_serves_nothing():
         engine.submit(_request(0))
     engine.load_weights(LEARNER, _weights(7.0), version=5)
     assert [(c.ids, c.version) for c in _replies(engine, [0]).values()] == [((1, 7), 5)]
+
+
+@pytest.mark.parametrize("restart", [0, 2])
+def test_weights_that_do_not_arrive_are_no_fault_of_vllms(restart):
+    """The cause is told as it is, no engine is made anew for it, and none of these weights is served: this model's are all
+    read before the first is loaded, so the old ones are whole."""
+
+    def fetch(key):
+        raise ConnectionError("the peer is gone")
+
+    engine, fake = _engine(restart=restart)
+    layout = {name: (weight.dtype, tuple(weight.shape)) for name, weight in _weights(6.0).items()}
+    with pytest.raises(FetchFailed, match="bucket 1 of 1 of its weights did not arrive"):
+        engine.load_weights(LEARNER, Received([(layout, 0)], fetch), version=4)
+    assert [(c.ids, c.version) for c in _replies(engine, [0]).values()] == [((1, 5), 3)]
+    engine.load_weights(LEARNER, _weights(7.0), version=5)
+    assert [(c.ids, c.version) for c in _replies(engine, [0]).values()] == [((1, 7), 5)]
+    assert len(fake.made) == 1
 
 
 def test_an_engine_that_is_made_anew_replays_what_was_lost():
