@@ -27,18 +27,16 @@ class FleetEngine:
         self,
         fleet: Fleet,
         start_s: float,
-        is_shared: bool = False,
         on_wait: Callable[[float, float], None] = lambda began, ended: None,
     ) -> None:
-        """Waits for the first engine, `start_s` seconds at most, which tells what they are. `is_shared`: whether
-        they share devices with the learner, and sleep while it updates. `on_wait` is told of each wait for a reply,
-        from and to, in seconds since the epoch. Raises RunError if none comes."""
+        """Waits for the first engine, `start_s` seconds at most, which tells what they are. `on_wait` is told of each
+        wait for a reply, from and to, in seconds since the epoch. Raises RunError if none comes."""
         if not fleet.wait(lambda: bool(fleet.engines()), start_s):
             raise RunError(
                 f"no engine of the cluster was ready after {start_s:g} s; see their logs, or raise cluster.args.start_s"
             )
         facts = fleet.engines()[0]
-        self._fleet, self._is_shared, self._on_wait = fleet, is_shared, on_wait
+        self._fleet, self._on_wait = fleet, on_wait
         self._policies: set[PolicyId] = set()
         self._num_asked = 0
         self.context, self.capacity, self.dtype = facts.context, facts.capacity, facts.dtype
@@ -74,17 +72,6 @@ class FleetEngine:
         """See `Engine`; after the games that need it."""
         self._policies.discard(policy)
         self._fleet.drop(policy)
-
-    def sleep(self) -> bool:
-        """See `Engine`."""
-        if self._is_shared:
-            self._fleet.set_asleep(True)
-        return self._is_shared
-
-    def wake(self) -> None:
-        """See `Engine`."""
-        if self._is_shared:
-            self._fleet.set_asleep(False)
 
     def close(self) -> None:
         """See `Engine`."""

@@ -59,7 +59,6 @@ class Fleet:
         """Players that were lost so far."""
         self.cpu_s = 0.0
         """Processor time that giving orders and taking reports took so far."""
-        self._asleep = False
         self._searched, self._seen = -SEARCH_S, time.monotonic()
         """When players were looked for, and when one was last there."""
         self._error: BaseException | None = None
@@ -130,15 +129,6 @@ class Fleet:
         """Of those that answer requests."""
         return [facts for facts in self.facts() if facts.answers]
 
-    def set_asleep(self, asleep: bool) -> None:
-        """Let all engines sleep, or wake them, and wait until they have."""
-        with self._changed:
-            self._asleep = asleep
-            self._changed.notify_all()
-        known = self._known.values()
-        if not self.wait(lambda: all(k.is_asleep == asleep and not k.calls for k in known), self._deadline_s):
-            raise RunError(f"the engines were not {'asleep' if asleep else 'awake'} after {self._deadline_s:g} s")
-
     def close(self) -> None:
         """Give no more orders."""
         with self._changed:
@@ -197,6 +187,9 @@ class Fleet:
             if known.facts is None and not known.calls:
                 with suppress(PlayerLost):  # gone since it was listed
                     known.calls.append(self._crew.ask_facts(name))
+            elif self._weights.gives and known.facts is not None and not (known.plays or known.calls):
+                # Others ask it, so that this client would not hear of a process that took its place, without weights.
+                known.calls.append(self._crew.order(name, self._client, Orders(known.facts.incarnation)))
         ready = self._known.values()
         if any(k.answers for k in ready) and (any(k.plays for k in ready) or not self._dispatcher.num_open):
             self._seen = now
@@ -213,23 +206,18 @@ class Fleet:
             tickets = self._dispatcher.take(name) if known.plays else []
             requests = self._share_of_requests() if known.answers else []
             known.asked |= {request.id: request for request in requests}
-            tells = known.is_asleep != self._asleep
             lacks = not known.plays and self._weights.lacks(known.held, self._dispatcher.policies)
-            if not (tickets or requests or tells or lacks or known.asked or self._dispatcher.leases(name)):
+            if not (tickets or requests or lacks or known.asked or self._dispatcher.leases(name)):
                 return
             needed = self._needed_by(name, known)
             loads, drops = self._weights.due(known.held, needed, self._dispatcher.policies)
             needs = self._weights.needs(needed)
             if not known.answers:  # it asks those that have the weights
                 loads = [replace(load, buckets=()) for load in loads]
-            known.is_asleep = self._asleep
-            asleep = self._asleep if self._weights.gives else None  # of an engine's device, its learner decides
-            orders = Orders(known.facts.incarnation, loads, drops, needs, tickets, requests, asleep)
+            orders = Orders(known.facts.incarnation, loads, drops, needs, tickets, requests)
             if not known.calls:
                 known.heard = time.monotonic()
             known.calls.append(self._crew.order(name, self._client, orders))
-            if tells and not (known.asked or self._dispatcher.leases(name)):
-                return
 
     def _share_of_requests(self) -> list[Request]:
         """As many of the requests that wait as one of the players is to answer."""

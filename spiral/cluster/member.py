@@ -18,7 +18,6 @@ class Member:
     """None until it said what it is, after each start."""
     held: dict[PolicyId, int] = field(default_factory=dict)
     """The loads that it has, or was told of."""
-    is_asleep: bool = False
     calls: list[Call] = field(default_factory=list)
     asked: dict[int, Request] = field(default_factory=dict)
     heard: float = field(default_factory=time.monotonic)
@@ -40,5 +39,5 @@ class Member:
 
     def is_gone(self) -> None:
         """Its process ended: the one that takes its place has nothing of it."""
-        self.facts, self.held, self.asked, self.is_asleep = None, {}, {}, False
+        self.facts, self.held, self.asked = None, {}, {}
         self.heard = time.monotonic()

@@ -56,8 +56,6 @@ class Orders:
     """Policy -> the load without which the tickets and requests must wait."""
     tickets: Sequence[Ticket] = ()
     requests: Sequence[Request] = ()
-    asleep: bool | None = None
-    """Whether the memory of the engine's device is the learner's until the next orders; None leaves it as it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ class Player:
         self._groups: dict[int, tuple[str, Ticket, Group]] = {}
         self._outboxes: defaultdict[str, _Outbox] = defaultdict(_Outbox)
         self._clients: dict[str, str] = {}
-        self._is_asleep, self._since = False, time.time()
+        self._since = time.time()
         self._engine, self._pool = self._backend.engine, self._backend.players.pool
         if folder is not None:
             self._pool.keep_in(folder, has_single=False)
@@ -91,8 +91,6 @@ class Player:
         if orders.incarnation != self.incarnation:
             return Report(self.incarnation, was_refused=True)
         self._forget_earlier(client)
-        if orders.asleep is not None:
-            self._sleep(orders.asleep)
         for load in orders.loads:
             self._load(load)
         for policy in orders.drops:
@@ -103,7 +101,7 @@ class Player:
         # Where other processes play, their next requests wait for the end of this call.
         until = time.monotonic() + (WORK_S if self._backend.plays else 0.0)
         with self._play:
-            while (self._play.busy or self._engine.is_asked) and not self._is_asleep:
+            while self._play.busy or self._engine.is_asked:
                 self._play.advance()
                 if not self._play.num_asked and self._engine.is_asked:
                     self._engine.step()
@@ -132,11 +130,6 @@ class Player:
             if owner == gone:
                 self._play.give_up(group)
                 del self._groups[key]
-
-    def _sleep(self, asleep: bool) -> None:
-        if asleep != self._is_asleep:
-            self._is_asleep = asleep
-            getattr(self._engine, "sleep" if asleep else "wake")()
 
     def _load(self, load: Load) -> None:
         if not getattr(self._engine, "loads_in_flight", False):

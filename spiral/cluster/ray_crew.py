@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from spiral.cluster.backends import Backend, OtherEngines, OwnEngine
 from spiral.cluster.broken_loads import BrokenLoads
 from spiral.cluster.buckets import Bucket
 from spiral.cluster.crew import Call, PlayerLost
+from spiral.cluster.log import Warnings
 from spiral.cluster.orders import Facts, Orders, Report
 from spiral.cluster.player import Player
 from spiral.cluster.settings import RaySettings, ray_settings
@@ -43,8 +43,9 @@ class PlayerProcess:
     ) -> None:
         self._config, self._origin, self._make_backend, self._folder = config, origin, make_backend, folder
         self._player: Player | None = None
-        self._loads, self._warnings = BrokenLoads(), Warnings()
-        logging.getLogger("spiral").addHandler(self._warnings)
+        self._loads = BrokenLoads()
+        self._said: list[str] = []
+        Warnings(lambda sentence: self._said.append(sentence))
 
     def facts(self) -> Facts:
         """What it is. Raises SpiralError for what cannot be made on this node."""
@@ -65,23 +66,8 @@ class PlayerProcess:
         report = self._loads.work(self._player, client, orders)
         if report.problem:
             self._player = None
-        return replace(report, said=self._warnings.take())
-
-
-class Warnings(logging.Handler):
-    """Keeps the warnings of a log until they are taken."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._said: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._said.append(record.getMessage())
-
-    def take(self) -> list[str]:
-        """Those since this was last asked."""
         said, self._said = self._said, []
-        return said
+        return replace(report, said=said)
 
 
 def own_engine(config: Config, plugins: Plugins, plays: bool) -> Backend:

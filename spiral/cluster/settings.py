@@ -23,7 +23,8 @@ class RaySettings:
     """How a run is spread over the processes of a Ray cluster."""
 
     engines: int | Literal["all"] = 1
-    """Players, processes with an engine each; `all` is as many as the cluster has room for."""
+    """Players, processes with an engine each; `all` is as many as the cluster has room for. 0 leaves the games to the
+    learner's processes, each with an engine on its own device that sleeps while the learner updates."""
     workers: int = 0
     """Processes that play the games, so that a game's own code holds up no engine; 0 leaves them to the engines'
     processes."""
@@ -46,12 +47,9 @@ class RaySettings:
     """CPU cores that a learner's process is given."""
     learner_gpus: float = 0.0
     """GPUs that a learner's process is given."""
-    shared_gpus: bool = False
-    """Whether the engine and the learner are on one GPU, so that the engine sleeps while the learner updates; each is
-    given a fraction of it then."""
-    transport: Literal["store", "nixl", "cuda_ipc"] = "store"
-    """How new weights reach the players: as bytes through Ray's object store (`store`); read by each player from the
-    learner's device or main memory (`nixl`); or by a handle to the memory of the GPU that both are on (`cuda_ipc`)."""
+    transport: Literal["store", "nixl"] = "store"
+    """How new weights reach the players: as bytes through Ray's object store (`store`), or read by each player from the
+    learner's device or main memory (`nixl`)."""
     restarts: int = 100
     """Times that players, and the learner's processes, are started again after they were lost."""
     start_s: float = 300.0
@@ -103,28 +101,14 @@ def _problem(name: str, args: Mapping[str, Any]) -> str | None:
 
 
 def _ruled_out(config: Config, s: RaySettings) -> Iterator[str]:
-    low = {"engines": 1, "learners": 1, "staleness": 0, "restarts": 0, "start_s": 1.0, "engine_cpus": 0.0}
+    low = {"engines": 0, "learners": 1, "staleness": 0, "restarts": 0, "start_s": 1.0, "engine_cpus": 0.0}
     low |= {"learner_cpus": 0.0, "engine_gpus": 0.0, "learner_gpus": 0.0, "workers": 0, "worker_cpus": 0.0}
     for name, least in low.items():
         value = getattr(s, name)
         if value != "all" and value < least:
             yield f"cluster.args.{name} is {value}, and must be at least {least}"
-    if s.shared_gpus and s.staleness:
-        yield (
-            f"cluster.args.staleness is {s.staleness} with shared_gpus: an engine that sleeps while the learner "
-            "updates plays nothing meanwhile; set staleness=0, or give the engines GPUs of their own"
-        )
-    if s.shared_gpus and (s.engines != 1 or s.learners != 1 or s.engine_gpus + s.learner_gpus > 1):
-        yield (
-            f"cluster.args.shared_gpus with {s.engines} engines of {s.engine_gpus:g} GPUs and {s.learners} learners of "
-            f"{s.learner_gpus:g}: Ray does not say which of several are put on the same GPU; set engines=1, learners=1 "
-            "and fractions that add up to 1, such as engine_gpus=0.5 and learner_gpus=0.5, or leave shared_gpus out"
-        )
-    if s.transport == "cuda_ipc" and not (s.shared_gpus and s.engine_gpus and s.learner_gpus):
-        yield (
-            "cluster.args.transport is cuda_ipc without shared_gpus: a handle to a GPU's memory is of use on that GPU "
-            "alone; set shared_gpus=true, engine_gpus=0.5 and learner_gpus=0.5, or transport=nixl"
-        )
+    if not s.engines:
+        yield from _needs_engines(s)
     if s.staleness and config.learner.importance == "none":
         yield (
             f"cluster.args.staleness is {s.staleness} with learner.importance=none: games that began with older "
@@ -139,8 +123,27 @@ def _ruled_out(config: Config, s: RaySettings) -> Iterator[str]:
             )
     if config.examples.path or config.text.paths:
         yield "cluster=ray plays games, and this run learns from a file; leave the cluster out"
-    if config.learner.method.name == "lora" and config.warm_start.max_steps:
+    if config.learner.method.name == "lora" and config.warm_start.max_steps and s.engines:
         yield (
             "cluster=ray with learner.method=lora and a warm start: the players would have the base without it; set "
             "warm_start.max_steps=0"
+        )
+
+
+def _needs_engines(s: RaySettings) -> Iterator[str]:
+    """What processes with engines of their own are needed for."""
+    if s.staleness:
+        yield (
+            f"cluster.args.staleness is {s.staleness} with engines=0: an engine that sleeps while the learner updates "
+            "plays nothing meanwhile; set staleness=0, or give the engines processes of their own (engines=1 or more)"
+        )
+    if s.transport != "store":
+        yield (
+            f"cluster.args.transport is {s.transport} with engines=0: no weights leave the learner's processes; leave "
+            "the transport out, or set engines=1 or more"
+        )
+    if s.workers:
+        yield (
+            f"cluster.args.workers is {s.workers} with engines=0: there is no process for them to ask; set workers=0, "
+            "or engines=1 or more"
         )

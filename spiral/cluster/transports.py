@@ -1,5 +1,5 @@
 """The ways of weights from the learner's process to the players: as bytes through Ray's object store, or from where
-they are, read by each player on its own (NIXL, CUDA's IPC).
+they are, read by each player on its own (NIXL).
 
 Only ways on which one process reads what another keeps are here. In a collective such as NCCL's all take part or none
 returns, so that an engine that dies would hold up the learner and all other engines.
@@ -21,7 +21,7 @@ from spiral.api.errors import RunError
 from spiral.api.records import PolicyId
 from spiral.cluster.buckets import BUCKET_BYTES, Bucket, Packed, buckets, packed_buckets
 
-Transport = Literal["store", "nixl", "cuda_ipc"]
+Transport = Literal["store", "nixl"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +37,12 @@ class Kept:
 def cut(
     transport: Transport, policy: PolicyId, weights: Mapping[str, Tensor], max_bytes: int = BUCKET_BYTES
 ) -> Iterator[Bucket]:
-    """The buckets of a policy's weights, snapshots of them, each read once. Raises RunError for tensors that the
-    transport does not carry."""
+    """The buckets of a policy's weights, snapshots of them, each read once."""
     # A snapshot may be kept for the rest of the run: it would take the learner's device a model's memory each.
     if transport == "store" or policy.startswith("snapshot:"):
         yield from buckets(weights, max_bytes)
         return
-    for bucket in packed_buckets(weights, max_bytes):
-        if transport == "cuda_ipc" and bucket.device.type != "cuda":
-            raise RunError(
-                f"cluster.args.transport=cuda_ipc carries tensors of a GPU, and the learner's are on {bucket.device} "
-                f"of {platform.node()}; leave the transport out, or give the learner a GPU"
-            )
-        yield bucket
+    yield from packed_buckets(weights, max_bytes)
 
 
 def keep(transport: Transport, bucket: Bucket) -> Any:

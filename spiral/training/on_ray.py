@@ -58,8 +58,8 @@ def train_on_ray(
         stop.take_again()  # Ray takes SIGTERM for itself as it starts
         num = _num_players(settings)
         _check_room(settings, num)
-        workers = f", {settings.workers} workers" if settings.workers else ""
-        terminal.progress(Phase(f"starting {num} engines{workers} and {settings.learners} learner processes"))
+        asked = [(num, "engines"), (settings.workers, "workers"), (settings.learners, "learner processes")]
+        terminal.progress(Phase(f"starting {', '.join(f'{n} {what}' for n, what in asked if n)}"))
         players = RayPlayers(config, settings, origin, namespace, run.bots.resolve())
         players.start(num)
         relay = ray.remote(Relay).options(num_cpus=0).remote()
@@ -109,11 +109,12 @@ def _num_players(s: RaySettings) -> int:
 
 def _check_room(s: RaySettings, num: int) -> None:
     """Raise RunError if the cluster has no room for so many players and the learner's processes."""
-    needs = [
+    kinds = [
         Needs("engines", num, s.engine_cpus, s.engine_gpus),
-        *([Needs("workers", s.workers, s.worker_cpus, 0.0)] if s.workers else []),
+        Needs("workers", s.workers, s.worker_cpus, 0.0),
         Needs("learners", s.learners, s.learner_cpus, s.learner_gpus),
     ]
+    needs = [kind for kind in kinds if kind.num]
     if lacking := missing(ray.cluster_resources(), needs):
         raise RunError(
             f"the cluster has no room for the run: {lacking}; ask for less (cluster.args.engines, engine_cpus, "

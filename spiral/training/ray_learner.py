@@ -22,6 +22,7 @@ from spiral.api.training import Engine
 from spiral.cluster.engine import FleetEngine
 from spiral.cluster.fleet import Fleet
 from spiral.cluster.games import FleetGames
+from spiral.cluster.log import Warnings
 from spiral.cluster.ray_crew import RayCrew, enter_folder
 from spiral.cluster.ray_metrics import RayMetrics
 from spiral.cluster.settings import RaySettings
@@ -53,7 +54,7 @@ class OnFleet:
         self.is_async = settings.staleness > 0
 
     def engine(self, model: Any, tokenizer: Any) -> Engine:
-        return FleetEngine(self._fleet, self._settings.start_s, self._settings.shared_gpus)
+        return FleetEngine(self._fleet, self._settings.start_s)
 
     def games(
         self, config: Config, draws: Draws, processes: Processes, stop: StopSignals, progress: Progress
@@ -126,6 +127,7 @@ def learn(given: Mapping[str, Any]) -> None:
         os.environ |= SHARDED
     stop = StopSignals()
     told = Told(relay, stop)
+    log = Warnings(partial(told.say, "warning")) if rank == 0 else None
     try:
         num_starts = _num_starts(relay, rank)
         if rank == 0 and num_starts:
@@ -149,6 +151,8 @@ def learn(given: Mapping[str, Any]) -> None:
             raise
         told.say("crashed", traceback.format_exc())
     finally:
+        if log is not None:
+            log.close()
         told.close()
 
 
@@ -164,6 +168,9 @@ def _train(
     config: Config, settings: RaySettings, run: RunDir, plugins: Plugins, told: Told, resume: bool, stop: StopSignals,
     namespace: str, rank: int, num_starts: int,
 ) -> None:  # fmt: skip
+    if not settings.engines:
+        train(config, run, plugins, told.progress, resume, stop)
+        return
     window = max(1, config.rollout.max_concurrent // config.rollout.group_size)
     client = f"learner-{rank}:{uuid.uuid4().hex}"
     check_transport(settings.transport)

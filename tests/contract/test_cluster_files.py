@@ -113,6 +113,11 @@ def test_plan_says_what_fits_where():
     command[4] = command[4].replace("engines: all", "engines: all, transport: nixl")
     done = subprocess.run(command, capture_output=True, text=True)
     assert "learner: two versions of the weights, for engines to read" in done.stdout
+    command[4] = words[0].replace("engines: 20, engine_gpus: 1, workers: 3", "engines: 0")
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "it fits")
+    assert "node 1: 8 learner processes, 0 engines" in done.stdout
+    assert "a GPU of the engine and learner: " in done.stdout
     done = subprocess.run([*command[:-1], "8GB"], capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "--cluster '8GB' names no nodes" in done.stderr

@@ -54,11 +54,13 @@ def alone(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("learners", "sharded", "workers"), [(1, "false", 0), (1, "false", 2), (2, "false", 0), (2, "true", 1)]
+    ("engines", "learners", "sharded", "workers"),
+    [(2, 1, "false", 0), (2, 1, "false", 2), (2, 2, "false", 0), (2, 2, "true", 1), (0, 2, "false", 0)],
 )
-def test_synchronous_steps_are_those_of_one_process(alone, tmp_path, learners, sharded, workers):
-    """Two engines, which play, or answer workers that do; one learner process, two with a copy each or with a part;
-    snapshots in the pool: the same games, and weights, figures and snapshots that differ by rounding."""
+def test_synchronous_steps_are_those_of_one_process(alone, tmp_path, engines, learners, sharded, workers):
+    """Engines that play, or answer workers that do, or none but those of the learner's processes; of those one, or two
+    with a copy each or with a part; snapshots in the pool: the same games, and weights, figures and snapshots that
+    differ by rounding."""
     path = tmp_path / "r"
     printed = _train(
         path,
@@ -67,7 +69,7 @@ def test_synchronous_steps_are_those_of_one_process(alone, tmp_path, learners, s
         "evaluate.every=5",
         "pool.every=2",
         "opponents=mixture",
-        _ray(engines=2, learners=learners, sharded=sharded, workers=workers),
+        _ray(engines=engines, learners=learners, sharded=sharded, workers=workers),
     )
     assert _moves(path) == _moves(alone)
     one, two = (evaluated_weights(run / "checkpoints" / "step-000005") for run in (alone, path))

@@ -75,7 +75,7 @@ class ClusterPlan:
     @property
     def gpus(self) -> list[tuple[str, list[Part]]]:
         """The kinds of GPU, by who has them, and what takes their memory."""
-        if self.settings.shared_gpus:
+        if not self.settings.engines:
             return [("engine and learner", [*self.learner_parts, *self.engine_parts])]
         return [("learner", self.learner_parts), ("engine", self.engine_parts)]
 
@@ -100,7 +100,7 @@ class ClusterPlan:
         """Why it does not fit, a sentence each."""
         s, placed = self.settings, self.placed
         found = []
-        if not s.engine_gpus or not s.learner_gpus:
+        if not s.learner_gpus or (s.engines and not s.engine_gpus):
             found.append("cluster.args.engine_gpus and learner_gpus say what a process has; set both, such as 1")
         if (num := sum(node.learners for node in placed)) < s.learners:
             found.append(

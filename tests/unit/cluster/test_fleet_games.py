@@ -197,21 +197,6 @@ def test_a_client_that_starts_again_gives_up_what_it_had_asked(made):
         again.close()
 
 
-def test_engines_sleep_while_the_learner_updates(made):
-    """Where they share its GPUs: all are told, and have slept before the update goes on."""
-    games = made(config_of_games(), num=2)
-    games.load(0)
-    engine = FleetEngine(games.fleet, 60.0, is_shared=True)
-    games.games.of_step(0)
-    assert engine.sleep()
-    told = [orders.asleep for _, orders in games.crew.ordered]
-    assert told[-2:] == [True, True]
-    engine.wake()
-    games.load(1)
-    assert moves(games.games.of_step(1)) == moves(games.alone(1))
-    assert not FleetEngine(games.fleet, 60.0).sleep()
-
-
 def test_a_silent_player_is_named():
     """Every wait has a deadline."""
 

@@ -35,23 +35,17 @@ def test_a_name_alone_takes_the_defaults():
             r"no argument engine; its arguments are: engines, workers, learners",
         ),
         (["cluster={name: ray, args: {engines: two}}"], r"argument engines is 'two', not a whole number or one of all"),
-        (["cluster={name: ray, args: {engines: 0}}"], r"cluster\.args\.engines is 0, and must be at least 1"),
+        (["cluster={name: ray, args: {engines: -1}}"], r"cluster\.args\.engines is -1, and must be at least 0"),
         (["cluster={name: ray, args: {staleness: -1}}"], r"staleness is -1, and must be at least 0"),
         (
-            ["cluster={name: ray, args: {staleness: 1, shared_gpus: true}}"],
-            r"staleness is 1 with shared_gpus: an engine that sleeps",
+            ["cluster={name: ray, args: {staleness: 1, engines: 0}}"],
+            r"staleness is 1 with engines=0: an engine that sleeps",
         ),
-        (
-            ["cluster={name: ray, args: {shared_gpus: true, engines: 2, engine_gpus: 1, learner_gpus: 1}}"],
-            r"shared_gpus with 2 engines of 1 GPUs and 1 learners of 1: Ray does not say which.*engine_gpus=0\.5",
-        ),
+        (["cluster={name: ray, args: {workers: 1, engines: 0}}"], r"workers is 1 with engines=0: there is no process"),
+        (["cluster={name: ray, args: {transport: nixl, engines: 0}}"], r"transport is nixl with engines=0: no weights"),
         (
             ["cluster={name: ray, args: {transport: nccl}}"],
-            r"argument transport is 'nccl', not one of store, nixl, cuda_ipc",
-        ),
-        (
-            ["cluster={name: ray, args: {transport: cuda_ipc, engine_gpus: 1, learner_gpus: 1}}"],
-            r"transport is cuda_ipc without shared_gpus.*learner_gpus=0\.5, or transport=nixl",
+            r"argument transport is 'nccl', not one of store, nixl",
         ),
         (
             ["cluster={name: ray, args: {staleness: 1}}", "learner.importance=none"],

@@ -73,17 +73,9 @@ def test_snapshots_go_through_the_store():
     assert not isinstance(bucket, Packed)
 
 
-def test_a_handle_to_a_gpu_of_tensors_that_are_on_none_is_refused():
-    with pytest.raises(
-        RunError, match=r"cuda_ipc carries tensors of a GPU, and the learner's are on cpu of \S+; leave"
-    ):
-        list(cut("cuda_ipc", LEARNER, WEIGHTS))
-
-
 def test_without_nixl_the_node_and_the_package_are_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     check_transport("store")
-    check_transport("cuda_ipc")
     with pytest.raises(RunError, match=r"on \S+: needs nixl, which is not installed; pip install nixl on every node"):
         check_transport("nixl")
 
