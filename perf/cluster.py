@@ -19,7 +19,7 @@ from perf.measure import Figure, timed
 from spiral.api.progress import no_progress
 from spiral.api.records import LEARNER, Request, Sampling
 from spiral.cluster.fleet import Fleet
-from spiral.cluster.settings import RaySettings, ray_extra
+from spiral.cluster.settings import RaySettings, ray_extra, shares_cores
 from spiral.cluster.versions import Origin
 from spiral.config.schema import Config
 from spiral.learning.row_cost import RowCost
@@ -41,7 +41,7 @@ SEARCH = (
     "rollout.episodes=64",
     "rollout.max_new_tokens=8",
     "warm_start.max_steps=200",
-    "opponents={name: fixed, args: {opponent: openspiel_mcts, args: {simulations: 20}}}",
+    "opponents={name: fixed, args: {opponent: openspiel_mcts, args: {simulations: 2000}}}",
 )
 """Games whose moves take an engine's process longer than the replies."""
 Spread = tuple[int, int, int, float | None]
@@ -88,7 +88,7 @@ def _steps(name: str, words: tuple[str, ...], steps: int, spread_over: Sequence[
                     heads.append(head)
         what = "synchronous" if not staleness else f"asynchronous by {staleness}"
         yield Figure(
-            f"{engines} engine{f', {workers} workers' if workers else ''} and a learner on Ray, {what}, {name}",
+            f"{engines} engine{f' and {workers} workers' if workers else ''}, a learner on Ray, {what}, {name}",
             statistics.median(ratios),
             "x games/s of one process",
             target=target,
@@ -135,9 +135,13 @@ def fleet_of(config: Config, engines: int, workers: int = 0) -> Iterator[Fleet]:
 
         from spiral.cluster.ray_crew import RayCrew, RayPlayers
     plugins, namespace = Plugins.installed(), f"perf-{uuid.uuid4().hex[:8]}"
-    ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    folder = Path(tempfile.mkdtemp(prefix="spiral-perf-"))
-    players = RayPlayers(config, RaySettings(engines=engines, workers=workers), Origin.here(plugins), namespace, folder)
+    settings, folder = RaySettings(engines=engines, workers=workers), Path(tempfile.mkdtemp(prefix="spiral-perf-"))
+    passive = {"OMP_WAIT_POLICY": "PASSIVE"} if shares_cores(config, settings, os.cpu_count() or 1) else {}
+    ray.init(
+        num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
+        runtime_env={"env_vars": passive},
+    )  # fmt: skip
+    players = RayPlayers(config, settings, Origin.here(plugins), namespace, folder)
     players.start(engines)
     fleet = Fleet(RayCrew(namespace), f"perf:{namespace}", 1024, 600.0)
     fleet.wait(lambda: len(fleet.facts()) == engines + workers, 300.0)

@@ -87,6 +87,14 @@ def ray_settings(config: Config) -> RaySettings | None:
     return settings
 
 
+def shares_cores(config: Config, s: RaySettings, cores: int) -> bool:
+    """Whether the torch threads that compute at once are more than so many cores, on a cluster of this machine alone.
+    Threads that spin while they wait for each other take the cores from those that work."""
+    num_engines = 1 if s.engines == "all" else s.engines
+    num = num_engines + s.learners if s.staleness else max(num_engines, s.learners)
+    return num > 1 and num * config.threads > cores
+
+
 def _problem(name: str, args: Mapping[str, Any]) -> str | None:
     if name not in NAMES:
         return f"no cluster named '{name}' (there are: {', '.join(NAMES)}); set cluster=ray, or leave it out"

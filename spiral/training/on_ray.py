@@ -23,7 +23,7 @@ from spiral.api.progress import Phase
 from spiral.api.text import printable_logger
 from spiral.cluster.ray_crew import Needs, RayPlayers, missing
 from spiral.cluster.relay import Relay
-from spiral.cluster.settings import RaySettings
+from spiral.cluster.settings import RaySettings, shares_cores
 from spiral.cluster.versions import Origin
 from spiral.config.schema import Config
 from spiral.learning.stop_signals import StopRequested, StopSignals
@@ -54,7 +54,7 @@ def train_on_ray(
     """Train to the last step. Raises SpiralError as the learner did, and StopRequested after a signal."""
     origin, namespace = Origin.here(plugins), f"spiral-{uuid.uuid4().hex[:8]}"
     terminal.progress(Phase("starting Ray"))
-    with _cluster(settings):
+    with _cluster(config, settings):
         stop.take_again()  # Ray takes SIGTERM for itself as it starts
         num = _num_players(settings)
         _check_room(settings, num)
@@ -71,10 +71,12 @@ def train_on_ray(
 
 
 @contextmanager
-def _cluster(settings: RaySettings) -> Iterator[None]:
+def _cluster(config: Config, settings: RaySettings) -> Iterator[None]:
     """Connected to the cluster that is asked for, or to one that is started here."""
     environment = {key: os.environ[key] for key in PASSED_ON if key in os.environ}
     address = settings.address or os.environ.get("RAY_ADDRESS")
+    if not address and shares_cores(config, settings, os.cpu_count() or 1):
+        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     num = 1 if settings.engines == "all" else settings.engines
     cores = settings.learners * settings.learner_cpus + num * settings.engine_cpus
     cores += settings.workers * settings.worker_cpus

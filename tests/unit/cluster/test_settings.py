@@ -5,7 +5,7 @@ import builtins
 import pytest
 
 from spiral.api.errors import ConfigError, SpiralError
-from spiral.cluster.settings import RaySettings, ray_extra, ray_settings
+from spiral.cluster.settings import RaySettings, ray_extra, ray_settings, shares_cores
 from spiral.cluster.versions import check_versions
 from spiral.config.loading import load
 
@@ -87,3 +87,20 @@ def test_nodes_with_other_software_are_told_with_both_versions():
     ):
         check_versions(mine, theirs, "a", "b")
     check_versions(mine, dict(mine), "a", "b")
+
+
+@pytest.mark.parametrize(
+    ("args", "threads", "shared"),
+    [
+        ("engines: 1", 2, False),  # engine and learner compute in turn
+        ("engines: 2", 2, True),
+        ("engines: 2", 1, False),
+        ("engines: 1, staleness: 1", 2, True),
+        ("engines: 0, learners: 2", 2, True),
+        ("engines: 1", 4, False),
+    ],
+)
+def test_threads_that_would_take_each_others_cores_are_counted(args, threads, shared):
+    """On two cores; more threads of one process are its own affair."""
+    config = load(None, [f"threads={threads}", f"cluster={{name: ray, args: {{{args}}}}}"])
+    assert shares_cores(config, ray_settings(config), 2) == shared
