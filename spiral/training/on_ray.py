@@ -58,8 +58,8 @@ def train_on_ray(
         stop.take_again()  # Ray takes SIGTERM for itself as it starts
         num = _num_players(settings)
         _check_room(settings, num)
-        asked = [(num, "engines"), (settings.workers, "workers"), (settings.learners, "learner processes")]
-        terminal.progress(Phase(f"starting {', '.join(f'{n} {what}' for n, what in asked if n)}"))
+        asked = [(num, "engine", "s"), (settings.workers, "worker", "s"), (settings.learners, "learner process", "es")]
+        terminal.progress(Phase(f"starting {', '.join(f'{n} {one}{s * (n > 1)}' for n, one, s in asked if n)}"))
         players = RayPlayers(config, settings, origin, namespace, run.bots.resolve())
         players.start(num)
         relay = ray.remote(Relay).options(num_cpus=0).remote()
