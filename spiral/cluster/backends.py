@@ -104,12 +104,16 @@ class OtherEngines:
         deadline_s = config.rollout.deadline_s
         self._fleet = Fleet(crew, client, 1, deadline_s, gives_weights=False, on_said=partial(log.warning, "%s"))
         self._waits: list[Span] = []
-        self._remote = FleetEngine(self._fleet, start_s, on_wait=self._note_wait)
-        self.engine = SharedEngine(self._remote)
-        self.vocabulary = _vocabulary(crew, start_s)
-        completer = completer_around(self.engine, self.vocabulary, config, plugins)
-        self.players = make_players(config, plugins, completer, learner_shares(config))
-        add_members(config, self.players)
+        try:
+            self._remote = FleetEngine(self._fleet, start_s, on_wait=self._note_wait)
+            self.engine = SharedEngine(self._remote)
+            self.vocabulary = _vocabulary(crew, start_s)
+            completer = completer_around(self.engine, self.vocabulary, config, plugins)
+            self.players = make_players(config, plugins, completer, learner_shares(config))
+            add_members(config, self.players)
+        except BaseException:
+            self.close()
+            raise
 
     def load(self, load: Load) -> None:
         """See `Backend`."""
