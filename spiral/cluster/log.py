@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from spiral.api.text import printable_logger
+
 
 class Warnings(logging.Handler):
     """Hands each warning of this library in this process to a function, until it is closed."""
@@ -12,7 +14,7 @@ class Warnings(logging.Handler):
     def __init__(self, tell: Callable[[str], object]) -> None:
         super().__init__(logging.WARNING)
         self._tell = tell
-        logging.getLogger("spiral").addHandler(self)
+        printable_logger("spiral").addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         """See `logging.Handler`."""
@@ -20,5 +22,5 @@ class Warnings(logging.Handler):
 
     def close(self) -> None:
         """See `logging.Handler`."""
-        logging.getLogger("spiral").removeHandler(self)
+        printable_logger("spiral").removeHandler(self)
         super().close()

@@ -301,7 +301,15 @@ def hostile_run(path):
 
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
+# Charts are drawn once their size is known, in a frame after the page was loaded.
+QUIET = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--virtual-time-budget=3000",
+)
 
 
 def dumped(path, tmp_path):
