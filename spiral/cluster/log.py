@@ -9,7 +9,7 @@ from spiral.api.text import printable_logger
 
 
 class Warnings(logging.Handler):
-    """Hands each warning of this library in this process to a function, until it is closed."""
+    """Hands each warning of this library in this process to a function, until `stop`."""
 
     def __init__(self, tell: Callable[[str], object]) -> None:
         super().__init__(logging.WARNING)
@@ -20,7 +20,6 @@ class Warnings(logging.Handler):
         """See `logging.Handler`."""
         self._tell(record.getMessage())
 
-    def close(self) -> None:
-        """See `logging.Handler`."""
+    def stop(self) -> None:
+        """Hand out no more. Not `close`, which a library that configures logging calls for all handlers there are."""
         printable_logger("spiral").removeHandler(self)
-        super().close()

@@ -152,7 +152,7 @@ def learn(given: Mapping[str, Any]) -> None:
         told.say("crashed", traceback.format_exc())
     finally:
         if log is not None:
-            log.close()
+            log.stop()
         told.close()
 
 
