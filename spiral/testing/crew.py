@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -128,15 +129,15 @@ class LocalCrew:
 
     def _started(self, name: str) -> Player:
         if name not in self._players:
-            make = self._other_engines if name.startswith("worker") else self._own_engine
+            make = partial(self._other_engines, name) if name.startswith("worker") else self._own_engine
             self._players[name] = Player(self._config, self._plugins, make, self._origin)
         return self._players[name]
 
     def _own_engine(self, config: Config, plugins: Plugins) -> Backend:
         return OwnEngine(config, plugins, self._fetch, plays=not self._has_workers)
 
-    def _other_engines(self, config: Config, plugins: Plugins) -> Backend:
-        return OtherEngines(config, plugins, _Engines(self), f"worker:{uuid.uuid4().hex}", 60.0)
+    def _other_engines(self, name: str, config: Config, plugins: Plugins) -> Backend:
+        return OtherEngines(config, plugins, _Engines(self), f"{name}:{uuid.uuid4().hex}", 60.0)
 
     def _fetch(self, number: int) -> Bucket:
         self.num_fetches += 1
