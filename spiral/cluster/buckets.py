@@ -66,9 +66,8 @@ class Packed(Mapping[str, Tensor]):
             places[name] = tensor.dtype, tuple(tensor.shape), size
             size += -(-tensor.nbytes // ALIGNED) * ALIGNED
         device = next(iter(tensors.values())).device
-        packed = cls(
-            places, torch.empty(max(size, ALIGNED), dtype=torch.uint8, device=device)
-        )  # no transport registers 0 bytes
+        num_bytes = max(size, ALIGNED)  # no transport registers 0 bytes
+        packed = cls(places, torch.empty(num_bytes, dtype=torch.uint8, device=device))
         for name, tensor in tensors.items():
             packed[name].copy_(tensor)
         return packed

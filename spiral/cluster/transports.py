@@ -20,6 +20,7 @@ from torch import Tensor
 from spiral.api.errors import RunError
 from spiral.api.records import PolicyId
 from spiral.cluster.buckets import BUCKET_BYTES, Bucket, Packed, buckets, packed_buckets
+from spiral.policies.pool import is_snapshot
 
 Transport = Literal["store", "nixl"]
 
@@ -39,7 +40,7 @@ def cut(
 ) -> Iterator[Bucket]:
     """The buckets of a policy's weights, snapshots of them, each read once."""
     # A snapshot may be kept for the rest of the run: it would take the learner's device a model's memory each.
-    if transport == "store" or policy.startswith("snapshot:"):
+    if transport == "store" or is_snapshot(policy):
         yield from buckets(weights, max_bytes)
         return
     yield from packed_buckets(weights, max_bytes)

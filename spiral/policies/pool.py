@@ -277,10 +277,18 @@ class View:
         return self._pool.bot(name, **args)
 
 
+_SNAPSHOT = "snapshot:"
+
+
 def snapshot_id(step: int, learner: PolicyId = LEARNER) -> PolicyId:
     """The policy that a learner was after `step` updates."""
     name = learner_name(learner)
-    return f"snapshot:{name}:{step}" if name else f"snapshot:{step}"
+    return f"{_SNAPSHOT}{name}:{step}" if name else f"{_SNAPSHOT}{step}"
+
+
+def is_snapshot(policy: PolicyId) -> bool:
+    """Whether a policy is a snapshot, of any learner."""
+    return policy.startswith(_SNAPSHOT)
 
 
 def snapshot_step(policy: PolicyId, learner: PolicyId = LEARNER) -> int | None:

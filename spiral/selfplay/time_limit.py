@@ -92,7 +92,7 @@ class _Watch:
         while not self._closed.wait(self._seconds / 2):
             with self._lock:
                 self._ticks += self._inside
-                if self._inside and self._ticks == 2:
+                if self._inside and self._ticks == 2:  # as of an alarm; once, since an error on its way is enough
                     self._throw(_error(self._seconds))
 
     def _throw(self, error: type[BaseException] | None) -> None:

@@ -54,3 +54,16 @@ class Games:
 
 def moves(episodes):
     return [(e.deal, e.returns, [t.reply for x in e.trajectories for t in x.turns]) for e in episodes]
+
+
+def seen_reading(weights):
+    """The weights, and the names that were read of them so far."""
+    read = []
+
+    class Lazy(dict):
+        def items(self):
+            for name, weight in super().items():
+                read.append(name)
+                yield name, weight
+
+    return Lazy(weights), read

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from spiral.cluster.buckets import Received, buckets, flattened, layout_of, unflattened
+from tests.unit.cluster.played import seen_reading
 
 WEIGHTS = {
     "a": torch.arange(6.0).view(2, 3),
@@ -52,13 +53,6 @@ def test_buckets_are_fetched_one_after_another():
 
 def test_no_tensor_is_read_twice():
     """Of a model in parts each is gathered as it is read."""
-    read = []
-
-    class Lazy(dict):
-        def items(self):
-            for name, weight in super().items():
-                read.append(name)
-                yield name, weight
-
-    list(buckets(Lazy(WEIGHTS), 48))
+    weights, read = seen_reading(WEIGHTS)
+    list(buckets(weights, 48))
     assert read == list(WEIGHTS)

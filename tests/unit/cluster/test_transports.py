@@ -11,6 +11,7 @@ from spiral.api.records import LEARNER
 from spiral.cluster.buckets import FetchFailed, Packed, Received, layout_of, packed_buckets
 from spiral.cluster.transports import check_transport, cut
 from spiral.models.sharded import shapes
+from tests.unit.cluster.played import seen_reading
 
 WEIGHTS = {
     "layers.0.weight": torch.arange(6.0).view(2, 3).bfloat16(),
@@ -49,15 +50,8 @@ def test_a_bucket_is_a_copy():
 
 def test_no_tensor_is_read_twice_and_one_bucket_is_made_at_a_time():
     """Of a model in parts each is gathered as it is read."""
-    read = []
-
-    class Lazy(dict):
-        def items(self):
-            for name, weight in super().items():
-                read.append(name)
-                yield name, weight
-
-    found = packed_buckets(Lazy(WEIGHTS), 1)
+    weights, read = seen_reading(WEIGHTS)
+    found = packed_buckets(weights, 1)
     next(found)
     assert len(read) == 2
     list(found)
